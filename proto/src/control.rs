@@ -1,0 +1,525 @@
+//! The control port's commands and answers, the same for both of its languages.
+//!
+//! A JSON line holds a whole command ([`Line::parse`]); over HTTP the path names it and the body, if there is one, is
+//! its [`Change`]. Every answer is one [`Answer`]: as a line it is its JSON text, over HTTP also its status.
+//! Whether a name is in use or a number too large for the fleet is not known here.
+
+use std::fmt;
+
+use serde::de::value::MapDeserializer;
+use serde::de::{Deserializer, Error as _, MapAccess, Unexpected, Visitor};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What one may ask of the control port.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "cmd", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Command {
+    /// The replicas' hostnames. (The empty braces make serde refuse unknown fields here too.)
+    #[serde(alias = "replicas")]
+    Rep {},
+    /// Start replicas.
+    Add(Change),
+    /// Drain replicas and stop them.
+    #[serde(rename = "rm", alias = "remove")]
+    Remove(Change),
+    /// Every slot with its state.
+    Backends {},
+    /// Why a request id goes where it goes.
+    Explain {
+        /// The request id, exactly as it would stand in a first line.
+        id: String,
+    },
+    /// Whether any replica is in rotation.
+    Health {},
+}
+
+/// How many replicas to add or remove, and which.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// How many, at least 1.
+    #[serde(deserialize_with = "at_least_one")]
+    pub n: u32,
+    /// The first of them by name; the rest is left to the fleet.
+    #[serde(default)]
+    pub hostnames: Vec<Hostname>,
+}
+
+impl Change {
+    /// Reads the body of an HTTP `add` or `rm`.
+    ///
+    /// # Errors
+    /// Names the field or the place that is wrong, and what is allowed there.
+    pub fn parse(body: &[u8]) -> Result<Self, Malformed> {
+        Ok(serde_json::from_slice(body)?)
+    }
+}
+
+/// A name that is safe in a URL, a label, a log line and a file name: `[A-Za-z0-9][A-Za-z0-9_.-]{0,62}`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Hostname(String);
+
+impl Hostname {
+    /// What a hostname may look like, for messages.
+    pub const PATTERN: &str = "[A-Za-z0-9][A-Za-z0-9_.-]{0,62}";
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Hostname {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for Hostname {
+    type Error = Malformed;
+
+    fn try_from(name: String) -> Result<Self, Malformed> {
+        let good = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        let fits = (1..=63).contains(&name.len()) && name.bytes().all(good);
+        if fits && name.starts_with(|first: char| first.is_ascii_alphanumeric()) {
+            return Ok(Hostname(name));
+        }
+        Err(Malformed(format!("hostname {name:?} is not of the form {}", Hostname::PATTERN)))
+    }
+}
+
+fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    const ALLOWED: &str = "`n` as a whole number of at least 1";
+    let value = Value::deserialize(deserializer)?;
+    let Some(number) = value.as_number() else {
+        return Err(D::Error::custom(format_args!("invalid value {value}, expected {ALLOWED}")));
+    };
+    match number.as_u64() {
+        Some(0) => Err(D::Error::invalid_value(Unexpected::Unsigned(0), &ALLOWED)),
+        Some(n) => Ok(u32::try_from(n).unwrap_or(u32::MAX)), // more than any fleet: refused there, with its bound
+        None => Err(D::Error::custom(format_args!("invalid value {number}, expected {ALLOWED}"))),
+    }
+}
+
+/// A command that cannot be understood; the text says what is wrong and what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(String);
+
+impl From<serde_json::Error> for Malformed {
+    fn from(error: serde_json::Error) -> Self {
+        Malformed(error.to_string())
+    }
+}
+
+/// One line of newline-delimited JSON: the command, and the token that came with it.
+///
+/// The two are apart so that a token can be checked before the command is looked at.
+#[derive(Debug)]
+pub struct Line {
+    /// The value of the field `token`, if it is text.
+    pub token: Option<String>,
+    fields: Vec<(String, Value)>,
+}
+
+impl Line {
+    /// Reads a line as a JSON object.
+    ///
+    /// # Errors
+    /// Where the line is not one JSON object, with the column.
+    pub fn parse(line: &[u8]) -> Result<Self, Malformed> {
+        let Fields(mut fields) = serde_json::from_slice(line)?;
+        let token = fields.extract_if(.., |(name, _)| name == "token").last();
+        let token = token.and_then(|(_, value)| value.as_str().map(str::to_owned));
+        Ok(Line { token, fields })
+    }
+
+    /// Reads the command.
+    ///
+    /// # Errors
+    /// Names the field that is missing, unknown, repeated or wrong, and what is allowed there.
+    pub fn command(self) -> Result<Command, Malformed> {
+        Ok(Command::deserialize(MapDeserializer::<_, serde_json::Error>::new(self.fields.into_iter()))?)
+    }
+}
+
+/// The fields of a JSON object in their order, repeated ones too (`serde_json::Map` would keep the last one silently).
+struct Fields(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Fields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object, such as {\"cmd\":\"rep\"}")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(field) = map.next_entry()? {
+                    fields.push(field);
+                }
+                Ok(Fields(fields))
+            }
+        }
+
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+/// The answer to a command.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// It is done.
+    Successful(Message),
+    /// Nothing has changed.
+    Failure(Failure),
+}
+
+impl Answer {
+    /// The status of this answer over HTTP.
+    #[must_use]
+    pub fn http_status(&self) -> u16 {
+        match self {
+            Answer::Successful(_) => 200,
+            Answer::Failure(failure) => failure.kind.http_status(),
+        }
+    }
+
+    /// The answer as one line of JSON, without its line feed.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let (message, status) = match self {
+            Answer::Successful(message) => (serde_json::to_string(message), "successful"),
+            Answer::Failure(failure) => (serde_json::to_string(&failure.to_string()), "failure"),
+        };
+        format!(r#"{{"message":{},"status":"{status}"}}"#, message.unwrap_or_default())
+    }
+}
+
+/// What a successful answer says.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Message {
+    /// To `rep`, `add` and `rm`.
+    Replicas(Replicas),
+    /// To `backends`.
+    Backends(Backends),
+    /// To `explain`.
+    Explanation(Explanation),
+    /// To `health`.
+    Health(Health),
+}
+
+/// The replicas, in the order of their slots.
+#[derive(Clone, Debug, Serialize)]
+pub struct Replicas {
+    /// How many there are.
+    #[serde(rename = "N")]
+    pub n: usize,
+    /// Their hostnames.
+    pub replicas: Vec<String>,
+}
+
+/// Every slot, those on their way in and out included.
+#[derive(Clone, Debug, Serialize)]
+pub struct Backends {
+    /// How many slots the fleet has.
+    #[serde(rename = "N")]
+    pub n: usize,
+    /// The slots, by index.
+    pub backends: Vec<Backend>,
+    /// Replicas outside the ring, ready to take over a slot.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub spares: Vec<Backend>,
+}
+
+/// One slot and the replica in it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Backend {
+    /// The slot's index; a spare has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+    /// The slot's name, which the ring hashes; a spare has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The hostname of the replica that runs there, or ran there last.
+    pub hostname: String,
+    /// Where the replica listens, as soon as that is known.
+    pub address: Option<String>,
+    /// The state of the slot.
+    pub state: State,
+    /// Why it is in that state, where there is something to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Since when it has been in that state: RFC 3339, UTC.
+    pub since: String,
+    /// How many replicas this slot has had after its first.
+    pub restarts: u64,
+    /// The connections of the replica that runs there.
+    pub connections: Connections,
+}
+
+/// Connections of one replica.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Connections {
+    /// Open now.
+    pub open: usize,
+    /// Made since the replica started.
+    pub total: u64,
+}
+
+/// The state of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// A replica is being started, or has not passed its first checks.
+    Starting,
+    /// In rotation.
+    Up,
+    /// Out of rotation: its replica fails its probes, or has gone and the next one waits for its turn.
+    Down,
+    /// Gets no new connections; stopped when the old ones have ended.
+    Draining,
+    /// Too many replicas failed here; tried again now and then.
+    Quarantined,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            State::Starting => "starting",
+            State::Up => "up",
+            State::Down => "down",
+            State::Draining => "draining",
+            State::Quarantined => "quarantined",
+        })
+    }
+}
+
+/// Why a request id goes where it goes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// The request id, as asked.
+    pub id: String,
+    /// What is hashed.
+    pub key: String,
+    /// The mapping's name.
+    pub mapping: &'static str,
+    /// The key's hash, before it is brought onto the ring.
+    pub hash: u64,
+    /// The key's place on the ring.
+    pub position: u64,
+    /// All slots, in the order in which they are tried for this key.
+    pub candidates: Vec<Candidate>,
+    /// The hostname of the replica that gets the connection; `None` where no replica can be had.
+    pub pick: Option<String>,
+}
+
+/// A slot in the order of an [`Explanation`].
+#[derive(Clone, Debug, Serialize)]
+pub struct Candidate {
+    /// The slot's index.
+    pub index: u32,
+    /// The slot's name.
+    pub name: String,
+    /// The hostname of the replica that runs there, or ran there last.
+    pub hostname: String,
+    /// The slot's state.
+    pub state: State,
+    /// Why it is passed over, if it is.
+    pub skipped: Option<String>,
+}
+
+/// How many replicas are in rotation.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Health {
+    /// In rotation.
+    pub up: usize,
+    /// In the fleet.
+    #[serde(rename = "N")]
+    pub n: usize,
+}
+
+/// Why a command was refused or has failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("<Error> {message}")]
+pub struct Failure {
+    /// Whose fault it was.
+    pub kind: FailureKind,
+    message: String,
+}
+
+/// Whose fault a failure was, and so its HTTP status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The command is wrong.
+    BadRequest,
+    /// The token is missing or wrong.
+    Unauthorized,
+    /// A web page asked.
+    Forbidden,
+    /// There is no such path.
+    NotFound,
+    /// The path takes other methods.
+    MethodNotAllowed,
+    /// The sender was too slow.
+    TooSlow,
+    /// The command is too long.
+    TooLarge,
+    /// A replica could not be started.
+    StartFailed,
+    /// There is nothing to serve with, or no time.
+    Unavailable,
+}
+
+impl FailureKind {
+    fn http_status(self) -> u16 {
+        match self {
+            FailureKind::BadRequest => 400,
+            FailureKind::Unauthorized => 401,
+            FailureKind::Forbidden => 403,
+            FailureKind::NotFound => 404,
+            FailureKind::MethodNotAllowed => 405,
+            FailureKind::TooSlow => 408,
+            FailureKind::TooLarge => 413,
+            FailureKind::StartFailed => 502,
+            FailureKind::Unavailable => 503,
+        }
+    }
+
+    /// A failure of this kind; `message` says what was wrong and what is allowed.
+    #[must_use]
+    pub fn because(self, message: impl Into<String>) -> Failure {
+        Failure { kind: self, message: message.into() }
+    }
+}
+
+impl From<Malformed> for Failure {
+    fn from(malformed: Malformed) -> Self {
+        FailureKind::BadRequest.because(malformed.0)
+    }
+}
+
+impl From<Result<Message, Failure>> for Answer {
+    fn from(result: Result<Message, Failure>) -> Self {
+        result.map_or_else(Answer::Failure, Answer::Successful)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn command(line: &str) -> Result<Command, String> {
+        let line = Line::parse(line.as_bytes()).map_err(|error| error.to_string())?;
+        line.command().map_err(|error| error.to_string())
+    }
+
+    fn change(n: u32, hostnames: &[&str]) -> Change {
+        let hostnames = hostnames.iter().map(|&name| Hostname::try_from(name.to_owned()).unwrap()).collect();
+        Change { n, hostnames }
+    }
+
+    #[test]
+    fn every_command_is_read_under_each_of_its_names() {
+        let cases = [
+            (r#"{"cmd":"rep"}"#, Command::Rep {}),
+            (r#"{"cmd":"replicas"}"#, Command::Rep {}),
+            (r#"{"cmd":"add","n":4,"hostnames":["S5","S4"]}"#, Command::Add(change(4, &["S5", "S4"]))),
+            (r#"{"hostnames":[],"n":1,"cmd":"add"}"#, Command::Add(change(1, &[]))),
+            (r#"{"cmd":"rm","n":3,"hostnames":["S5"]}"#, Command::Remove(change(3, &["S5"]))),
+            (r#"{"cmd":"remove","n":3}"#, Command::Remove(change(3, &[]))),
+            (r#"{"cmd":"backends"}"#, Command::Backends {}),
+            (r#"{"cmd":"explain","id":"132574"}"#, Command::Explain { id: "132574".into() }),
+            (r#"{"cmd":"health"}"#, Command::Health {}),
+            (r#" {"cmd":"health","token":"secret"} "#, Command::Health {}),
+        ];
+        for (line, expected) in cases {
+            assert_eq!(command(line), Ok(expected), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_malformed_command_is_told_what_is_wrong_and_what_is_allowed() {
+        let cases = [
+            ("{", "EOF while parsing an object"),
+            ("[1]", "expected a JSON object"),
+            (r#"{"cmd":"rep"} x"#, "trailing characters"),
+            ("{}", "missing field `cmd`"),
+            (r#"{"cmd":"fly"}"#, "unknown variant `fly`, expected one of `rep`"),
+            (r#"{"cmd":7}"#, "invalid type: integer `7`"),
+            (r#"{"cmd":"rep","n":1}"#, "unknown field `n`"),
+            (r#"{"cmd":"add"}"#, "missing field `n`"),
+            (r#"{"cmd":"add","n":0}"#, "expected `n` as a whole number of at least 1"),
+            (r#"{"cmd":"add","n":-1}"#, "expected `n` as a whole number of at least 1"),
+            (r#"{"cmd":"add","n":1.5}"#, "expected `n` as a whole number of at least 1"),
+            (r#"{"cmd":"add","n":"3"}"#, "expected `n` as a whole number of at least 1"),
+            (r#"{"cmd":"add","n":null}"#, "expected `n` as a whole number of at least 1"),
+            (r#"{"cmd":"add","n":1,"n":2}"#, "duplicate field `n`"),
+            (r#"{"cmd":"add","n":1,"names":[]}"#, "unknown field `names`, expected `n` or `hostnames`"),
+            (r#"{"cmd":"add","n":1,"hostnames":"S5"}"#, "expected a sequence"),
+            (r#"{"cmd":"add","n":1,"hostnames":["../x"]}"#, Hostname::PATTERN),
+            (r#"{"cmd":"add","n":1,"hostnames":[""]}"#, Hostname::PATTERN),
+            (r#"{"cmd":"explain"}"#, "missing field `id`"),
+        ];
+        for (line, expected) in cases {
+            let message = command(line).unwrap_err();
+            assert!(message.contains(expected), "{line}: {message}");
+        }
+    }
+
+    #[test]
+    fn an_http_body_is_held_to_the_same_rules() {
+        assert_eq!(Change::parse(br#"{"n":2,"hostnames":["S5"]}"#), Ok(change(2, &["S5"])));
+        assert!(Change::parse(b"").is_err());
+        assert!(Change::parse(br#"{"n":2,"cmd":"add"}"#).is_err());
+    }
+
+    #[test]
+    fn hostnames_are_letters_digits_and_three_marks() {
+        let long = "a".repeat(63);
+        for good in ["S5", "0", "a_b.c-d", &long] {
+            assert!(Hostname::try_from(good.to_owned()).is_ok(), "{good}");
+        }
+        let too_long = "a".repeat(64);
+        for bad in ["", ".a", "-a", "_a", "a b", "a/b", "ä", "a\n", &too_long] {
+            assert!(Hostname::try_from(bad.to_owned()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_token_is_known_before_the_command_is() {
+        let line = Line::parse(br#"{"cmd":"fly","token":"secret"}"#).unwrap();
+        assert_eq!(line.token.as_deref(), Some("secret"));
+        assert!(line.command().is_err());
+    }
+
+    #[test]
+    fn answers_have_the_message_first() {
+        let replicas = Replicas { n: 2, replicas: vec!["server1".into(), "server2".into()] };
+        let done = Answer::from(Ok(Message::Replicas(replicas)));
+        assert_eq!(
+            done.to_json(),
+            r#"{"message":{"N":2,"replicas":["server1","server2"]},"status":"successful"}"#
+        );
+        let refused = Answer::from(Err(FailureKind::BadRequest.because("no \"x\"")));
+        assert_eq!(refused.to_json(), r#"{"message":"<Error> no \"x\"","status":"failure"}"#);
+        assert_eq!((done.http_status(), refused.http_status()), (200, 400));
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_can_make_it_panic(line in "[{}\\[\\]\",:a-z0-9 cmdnrepaddhostnames.-]{0,80}") {
+            let _ = command(&line);
+            let _ = Change::parse(line.as_bytes());
+        }
+    }
+}

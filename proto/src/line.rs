@@ -1,0 +1,209 @@
+//! The first line of a connection: what it is, and which request id it holds.
+//!
+//! It never looks past the first line feed, never decodes percent signs and never changes a byte: whoever reads the
+//! line forwards it as it came.
+
+/// What is known of a first line after some bytes of it have arrived.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Progress<'a> {
+    /// The line has not ended yet; read on.
+    More,
+    /// The line is complete.
+    Line(FirstLine<'a>),
+    /// The first byte cannot begin a text line (TLS, binary protocols): there will be no request id.
+    Opaque,
+}
+
+/// A complete first line, without its line ending.
+#[derive(Debug, PartialEq, Eq)]
+pub enum FirstLine<'a> {
+    /// `METHOD TARGET HTTP/1.x`; holds the target.
+    Http(&'a [u8]),
+    /// `PRI * HTTP/2.0`, the preface of every HTTP/2 client that does not upgrade (RFC 9113, section 3.4).
+    Http2,
+    /// Any other text.
+    Raw(&'a [u8]),
+}
+
+/// Reads the first line of `bytes`, all that has arrived so far; `ended` says that no more will come.
+///
+/// A line ends with LF or with the end of the stream; one CR before either is not part of it. A line of no bytes at
+/// all is a blank [`FirstLine::Raw`].
+#[must_use]
+pub fn read(bytes: &[u8], ended: bool) -> Progress<'_> {
+    if is_opaque(bytes) {
+        return Progress::Opaque;
+    }
+    match bytes.iter().position(|&byte| byte == b'\n') {
+        Some(end) => Progress::Line(FirstLine::parse(&bytes[..end])),
+        None if ended => Progress::Line(FirstLine::parse(bytes)),
+        None => Progress::More,
+    }
+}
+
+/// Text begins with a printable ASCII character, or is a blank line (LF, or CR LF).
+fn is_opaque(bytes: &[u8]) -> bool {
+    match bytes {
+        [] | [b'\n', ..] | [b'\r'] | [b'\r', b'\n', ..] => false,
+        [first, ..] => !matches!(first, b' '..=b'~'),
+    }
+}
+
+impl<'a> FirstLine<'a> {
+    fn parse(line: &'a [u8]) -> Self {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line == b"PRI * HTTP/2.0" {
+            return FirstLine::Http2;
+        }
+        http_target(line).map_or(FirstLine::Raw(line), FirstLine::Http)
+    }
+
+    /// The request id in this line, exactly as it stands: of an HTTP request the value of the first query parameter
+    /// called `param`, of raw text the first token. `None` where there is none or it is empty.
+    #[must_use]
+    pub fn request_id(&self, param: &str) -> Option<&'a [u8]> {
+        match self {
+            FirstLine::Http(target) => query_parameter(target, param),
+            FirstLine::Http2 => None,
+            FirstLine::Raw(line) => line.split(u8::is_ascii_whitespace).find(|token| !token.is_empty()),
+        }
+    }
+}
+
+/// The target of `METHOD TARGET HTTP/1.x`, where `line` is exactly that (RFC 9112, section 3).
+fn http_target(line: &[u8]) -> Option<&[u8]> {
+    let (request, version) = line.split_at_checked(line.len().checked_sub(" HTTP/1.x".len())?)?;
+    let [b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'..=b'9'] = version else { return None };
+    // httparse knows which bytes a method and a target may hold. It sets both before it looks at the version, and its
+    // verdict on that (it takes 1.0 and 1.1 only) is not asked.
+    let mut parsed = httparse::Request::new(&mut []);
+    let _ = parsed.parse(line);
+    let (method, target) = (parsed.method?.as_bytes(), parsed.path?.as_bytes());
+    let exact = method.len() + b" ".len() + target.len() == request.len();
+    exact.then(|| &request[method.len() + b" ".len()..])
+}
+
+/// The value of the first query parameter called `name` in an HTTP request target, as it stands; `None` where there is
+/// no such parameter, or the first one is empty.
+#[must_use]
+pub fn query_parameter<'a>(target: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    let start = target.iter().position(|&byte| byte == b'?')? + 1;
+    let value = target[start..].split(|&byte| byte == b'&').find_map(|pair| {
+        let rest = pair.strip_prefix(name.as_bytes())?;
+        if rest.is_empty() { Some(rest) } else { rest.strip_prefix(b"=") }
+    })?;
+    (!value.is_empty()).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn id_of(bytes: &[u8]) -> Option<&[u8]> {
+        match read(bytes, false) {
+            Progress::Line(line) => line.request_id("id"),
+            other => panic!("not a whole line: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_id_of_an_http_request_is_the_first_id_parameter_as_it_stands() {
+        let cases: [(&[u8], Option<&[u8]>); 12] = [
+            (b"GET /home?id=132574 HTTP/1.1\r\n", Some(b"132574")),
+            (b"GET /home?id=132574 HTTP/1.0\n", Some(b"132574")),
+            (b"DELETE /x?a=1&id=7&id=8 HTTP/1.1\r\n", Some(b"7")),
+            (b"GET http://host/x?id=abc HTTP/1.1\r\n", Some(b"abc")),
+            (b"GET /?id=a%20b HTTP/1.1\r\n", Some(b"a%20b")),
+            (b"GET /?id=a=b HTTP/1.9\r\n", Some(b"a=b")),
+            (b"GET /?id=1?id=2 HTTP/1.1\r\n", Some(b"1?id=2")),
+            (b"GET /?id=&id=5 HTTP/1.1\r\n", None),
+            (b"GET /?id&id=5 HTTP/1.1\r\n", None),
+            (b"GET /?ids=1&xid=2&ID=3 HTTP/1.1\r\n", None),
+            (b"GET /id=5 HTTP/1.1\r\n", None),
+            (b"OPTIONS * HTTP/1.1\r\n", None),
+        ];
+        for (bytes, id) in cases {
+            assert_eq!(id_of(bytes), id, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn the_id_of_raw_text_is_its_first_token() {
+        let cases: [(&[u8], Option<&[u8]>); 10] = [
+            (b"132574\n", Some(b"132574")),
+            (b"132574\r\n", Some(b"132574")),
+            (b"  132574 \t rest\n", Some(b"132574")),
+            (b"a\0b c\n", Some(b"a\0b")),
+            (b"GET /home\n", Some(b"GET")),
+            (b"GET /a b HTTP/1.1\n", Some(b"GET")),
+            (b"GET /home HTTP/1.1 \n", Some(b"GET")),
+            (b"\n", None),
+            (b"\r\n", None),
+            (b"   \n", None),
+        ];
+        for (bytes, id) in cases {
+            assert_eq!(id_of(bytes), id, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn the_same_id_is_the_same_key_by_http_and_raw() {
+        assert_eq!(id_of(b"GET /?id=abc HTTP/1.1\r\n"), id_of(b"abc\n"));
+    }
+
+    #[test]
+    fn the_parameter_that_holds_the_id_can_be_another() {
+        let Progress::Line(line) = read(b"GET /?id=1&user=2 HTTP/1.1\n", false) else { panic!("no line") };
+        assert_eq!(line.request_id("user"), Some(b"2".as_slice()));
+    }
+
+    #[test]
+    fn an_http2_preface_has_no_id() {
+        assert_eq!(read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", false), Progress::Line(FirstLine::Http2));
+        assert_eq!(FirstLine::Http2.request_id("id"), None);
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_are_decided_at_the_first() {
+        for first in [0x00, 0x01, 0x09, 0x16, 0x7f, 0x80, 0xef, 0xff] {
+            assert_eq!(read(&[first], false), Progress::Opaque, "{first:#x}");
+            assert_eq!(read(&[first, b'\n'], true), Progress::Opaque, "{first:#x}");
+        }
+        assert_eq!(read(b"\rx", false), Progress::Opaque);
+    }
+
+    #[test]
+    fn a_line_ends_with_the_end_of_the_stream_too() {
+        assert_eq!(read(b"132574", false), Progress::More);
+        assert_eq!(read(b"\r", false), Progress::More);
+        assert_eq!(read(b"132574\r", true), Progress::Line(FirstLine::Raw(b"132574")));
+        assert_eq!(read(b"GET /?id=5 HTTP/1.1", true), Progress::Line(FirstLine::Http(b"/?id=5")));
+        assert_eq!(read(b"", true), Progress::Line(FirstLine::Raw(b"")));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_can_make_it_panic_and_more_bytes_never_change_a_decision(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200), cut in 0usize..200,
+        ) {
+            let early = read(&bytes[..cut.min(bytes.len())], false);
+            if early != Progress::More {
+                prop_assert_eq!(early, read(&bytes, false));
+            }
+            if let Progress::Line(line) = read(&bytes, true) {
+                let _ = line.request_id("id");
+            }
+        }
+
+        #[test]
+        fn almost_http_is_never_misread(line in "[A-Z]{1,4}[ ]{0,2}[/a?=id&1 ]{0,12}[ ]{0,2}HTTP/[12][.][0-9][ ]{0,1}") {
+            let bytes = format!("{line}\n");
+            if let Progress::Line(FirstLine::Http(target)) = read(bytes.as_bytes(), false) {
+                let parts: Vec<&str> = line.split(' ').collect();
+                prop_assert_eq!(parts.len(), 3);
+                prop_assert_eq!(parts[1].as_bytes(), target);
+            }
+        }
+    }
+}
