@@ -1,0 +1,133 @@
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::time::timeout;
+
+use crate::{Client, HANG};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_backend");
+
+/// The program as a child process that dies with the test.
+struct Program {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Program {
+    fn start(command: &mut Command) -> Self {
+        let mut child = command.kill_on_drop(true).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        Self { child, stderr }
+    }
+
+    async fn log_line(&mut self) -> String {
+        let mut line = String::new();
+        timeout(HANG, self.stderr.read_line(&mut line)).await.expect("no log line").unwrap();
+        line
+    }
+
+    /// The port and the id in the line that says where it listens.
+    async fn listening(&mut self, host: &str) -> (u16, String) {
+        let line = self.log_line().await;
+        let (port, id) = line
+            .strip_prefix(&format!("listening on {host}:"))
+            .and_then(|rest| rest.trim_end().split_once(" as "))
+            .unwrap_or_else(|| panic!("{line}"));
+        (port.parse().unwrap(), id.to_owned())
+    }
+
+    async fn signal(&self, name: &str) {
+        let kill = format!("kill -{name} {}", self.child.id().unwrap());
+        assert!(Command::new("sh").args(["-c", &kill]).status().await.unwrap().success());
+    }
+
+    async fn exit(&mut self) -> ExitStatus {
+        timeout(HANG, self.child.wait()).await.expect("it does not end").unwrap()
+    }
+}
+
+fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.args(arguments).env_remove("PORT").env_remove("SERVER_ID");
+    command
+}
+
+#[tokio::test]
+async fn it_logs_the_real_address_and_answers_with_the_id_of_the_environment() {
+    let mut program = Program::start(program(&["--listen", "127.0.0.1:0"]).env("SERVER_ID", "S7"));
+    let (port, id) = program.listening("127.0.0.1").await;
+    assert_eq!(id, "S7");
+    let mut client = Client::connect(([127, 0, 0, 1], port).into()).await;
+    client.send("GET /home HTTP/1.1\r\n\r\n").await;
+    assert_eq!(client.answer().await.text(), r#"{"message":"Hello from Server: S7","status":"successful"}"#);
+}
+
+#[tokio::test]
+async fn the_port_can_come_from_the_environment() {
+    let mut program = Program::start(program(&[]).env("PORT", "0"));
+    let (port, id) = program.listening("0.0.0.0").await;
+    assert_ne!(port, 0);
+    assert_eq!(id, "backend");
+}
+
+#[tokio::test]
+async fn listen_goes_before_the_port_of_the_environment() {
+    let mut program = Program::start(program(&["--listen", "127.0.0.1:0"]).env("PORT", "1"));
+    assert_ne!(program.listening("127.0.0.1").await.0, 1);
+}
+
+#[tokio::test]
+async fn sigterm_and_sigint_end_it_with_0() {
+    for name in ["TERM", "INT"] {
+        let mut program = Program::start(&mut program(&["--listen", "127.0.0.1:0"]));
+        let (port, _) = program.listening("127.0.0.1").await;
+        let mut idle = Client::connect(([127, 0, 0, 1], port).into()).await;
+        idle.send("GET /home HTTP/1.1\r\n\r\n").await;
+        idle.answer().await;
+        program.signal(name).await;
+        assert_eq!(program.exit().await.code(), Some(0), "SIG{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_cannot_be_bound_is_1_and_a_reason() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut program = Program::start(&mut program(&["--listen", &address]));
+    assert_eq!(program.exit().await.code(), Some(1));
+    assert!(program.log_line().await.starts_with(&format!("cannot listen on {address}: ")));
+}
+
+#[tokio::test]
+async fn a_bad_option_is_2() {
+    for arguments in [&["--listen", "nowhere"][..], &["--port", "65536"], &["--nope"], &["stray"]] {
+        let mut program = Program::start(&mut program(arguments));
+        assert_eq!(program.exit().await.code(), Some(2), "{arguments:?}");
+    }
+    let mut program = Program::start(program(&[]).env("PORT", "x"));
+    assert_eq!(program.exit().await.code(), Some(2));
+}
+
+#[tokio::test]
+async fn a_lack_of_descriptors_passes_and_is_not_spun_on() {
+    let limited = r#"ulimit -n 16; exec "$0" --listen 127.0.0.1:0"#;
+    let mut program = Program::start(Command::new("sh").args(["-c", limited, PROGRAM]));
+    let (port, _) = program.listening("127.0.0.1").await;
+    let mut crowd = Vec::new();
+    for _ in 0..20 {
+        crowd.push(Client::connect(([127, 0, 0, 1], port).into()).await);
+    }
+    assert!(program.log_line().await.starts_with("cannot accept: "));
+    let began = Instant::now();
+    assert!(program.log_line().await.starts_with("cannot accept: "));
+    assert!(program.log_line().await.starts_with("cannot accept: "));
+    assert!(began.elapsed() > Duration::from_millis(200), "it spins: {:?}", began.elapsed());
+    drop(crowd);
+    let mut client = Client::connect(([127, 0, 0, 1], port).into()).await;
+    client.send("a\n").await;
+    assert_eq!(client.line().await, b"backend a\n");
+    program.signal("TERM").await;
+    assert_eq!(program.exit().await.code(), Some(0));
+}
