@@ -1,0 +1,285 @@
+//! The mapping `slots`: the classic teaching assignment, a circular table of M slots in which every server holds K by
+//! a quadratic formula.
+//!
+//! It is deterministic and easy to check by hand, and nothing more: its formulas spread neither servers nor keys
+//! evenly (at N = 3 server 1 gets 84 % of all six-digit ids), and unlike `ring` it can move keys between servers that
+//! stay: a slot that is given up is free for another's probe (removing server 1 of five does that).
+
+use std::fmt;
+
+use super::{Candidates, Location, Member, hash};
+
+/// How large the table is and how it is filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlotsShape {
+    /// M, the entries of the table.
+    pub slots: u32,
+    /// K, the entries each server takes.
+    pub virtuals: u32,
+    /// Where a server goes when its entry is taken.
+    pub probing: Probing,
+}
+
+impl Default for SlotsShape {
+    /// 512 slots, 9 virtual servers each, linear probing.
+    fn default() -> Self {
+        Self { slots: 512, virtuals: 9, probing: Probing::Linear }
+    }
+}
+
+/// The sequence of entries tried from a taken one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probing {
+    /// The next, and the next: visits every slot.
+    Linear,
+    /// The slot t² further on for t = 1, 2, ...: does not visit every slot, so it can fail while some are free.
+    Quadratic,
+}
+
+impl fmt::Display for Probing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Probing::Linear => "linear",
+            Probing::Quadratic => "quadratic",
+        })
+    }
+}
+
+/// The table is too small for these members, or quadratic probing found no free slot in it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{members} servers of {} virtual servers each do not fit into {} slots ({} probing)",
+    shape.virtuals, shape.slots, shape.probing
+)]
+pub struct Full {
+    members: usize,
+    shape: SlotsShape,
+}
+
+impl SlotsShape {
+    /// How many members the slots suffice for, M / K; `None` if they take none.
+    pub(super) fn capacity(&self) -> Option<usize> {
+        self.slots.checked_div(self.virtuals).map(|members| members as usize)
+    }
+
+    /// Who holds which slot, as ordinals into `members`; `None` if one found no place.
+    ///
+    /// The lowest index chooses first, so the order of `members` plays no part.
+    fn fill(&self, members: &[Member]) -> Option<Vec<Option<u32>>> {
+        let mut table = vec![None; self.slots as usize];
+        let mut order: Vec<(&Member, u32)> = members.iter().zip(0..).collect();
+        order.sort_by_key(|(member, _)| member.index);
+        for (member, ordinal) in order {
+            for j in 0..self.virtuals {
+                let start = server_hash(member.index.into(), j.into());
+                let free = self.probe(start).find(|&slot| table[slot].is_none())?;
+                table[free] = Some(ordinal);
+            }
+        }
+        Some(table)
+    }
+
+    /// The slots to try, the wanted one first: M tries and no more, all below M.
+    fn probe(self, start: u64) -> impl Iterator<Item = usize> {
+        let slots = u64::from(self.slots);
+        (0..slots).map(move |t| {
+            let step = match self.probing {
+                Probing::Linear => t,
+                Probing::Quadratic => t * t,
+            };
+            ((start % slots + step) % slots) as usize
+        })
+    }
+}
+
+/// Φ(i, j): where virtual server `j` of the server with index `i` wants to be, before the modulo.
+fn server_hash(i: u64, j: u64) -> u64 {
+    i.wrapping_mul(i).wrapping_add(j.wrapping_mul(j)).wrapping_add(2 * j).wrapping_add(25)
+}
+
+/// H(i): where request id `i` falls, before the modulo.
+fn request_hash(i: u64) -> u64 {
+    i.wrapping_mul(i).wrapping_add(i.wrapping_mul(2)).wrapping_add(17)
+}
+
+/// A filled table, arranged for lookup in constant time. It holds 4 bytes a slot, and 4 more for each one taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slots {
+    /// For each of the M slots, how many before it are taken: the place in `owners` of the first taken one at or
+    /// after it.
+    taken_before: Vec<u32>,
+    /// The ordinals of the members in the taken slots, clockwise.
+    owners: Vec<u32>,
+    members: usize,
+}
+
+impl Slots {
+    pub(super) fn build(shape: SlotsShape, members: &[Member]) -> Result<Self, Full> {
+        let table = shape.fill(members).ok_or(Full { members: members.len(), shape })?;
+        let taken_before = table
+            .iter()
+            .scan(0, |taken, slot| {
+                let before = *taken;
+                *taken += u32::from(slot.is_some());
+                Some(before)
+            })
+            .collect();
+        Ok(Self { taken_before, owners: table.into_iter().flatten().collect(), members: members.len() })
+    }
+
+    pub(super) fn locate(&self, key: &[u8]) -> Location {
+        let hash = request_hash(hash::number(key));
+        Location { hash, position: hash.checked_rem(self.taken_before.len() as u64).unwrap_or(0) }
+    }
+
+    pub(super) fn candidates(&self, key: &[u8]) -> Candidates<'_> {
+        self.candidates_from(self.locate(key).position as usize)
+    }
+
+    fn candidates_from(&self, slot: usize) -> Candidates<'_> {
+        let start = self.taken_before.get(slot).map_or(0, |&taken| taken as usize);
+        Candidates::clockwise(&self.owners, start, self.members)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{keys, named, names};
+    use super::super::{Algorithm, Mapping};
+    use super::*;
+    use proptest::prelude::*;
+
+    const CLASSIC: SlotsShape = SlotsShape { slots: 512, virtuals: 9, probing: Probing::Linear };
+
+    /// Members whose ordinal is their index - 1.
+    fn servers(count: u32) -> Vec<Member> {
+        (1..=count).map(|index| Member { index, name: format!("server{index}") }).collect()
+    }
+
+    /// The index of the server that owns each slot.
+    fn owners(members: &[Member]) -> Vec<u32> {
+        let slots = Slots::build(CLASSIC, members).unwrap();
+        (0..512).map(|slot| members[slots.candidates_from(slot).next().unwrap()].index).collect()
+    }
+
+    #[test]
+    fn servers_1_2_and_3_hold_the_published_slots() {
+        let table = CLASSIC.fill(&servers(3)).unwrap();
+        let held =
+            |ordinal| -> Vec<usize> { (0..512).filter(|&slot| table[slot] == Some(ordinal)).collect() };
+        assert_eq!(held(0), [26, 29, 34, 41, 50, 61, 74, 89, 106]);
+        assert_eq!(held(1), [30, 32, 37, 44, 53, 64, 77, 92, 109]);
+        assert_eq!(held(2), [35, 38, 42, 49, 58, 69, 82, 97, 114]);
+    }
+
+    #[test]
+    fn known_ids_fall_on_the_published_slots_and_servers() {
+        let members = servers(3);
+        let slots = Slots::build(CLASSIC, &members).unwrap();
+        for (id, position, server) in [("132574", 81, 3), ("100000", 337, 1), ("999999", 16, 1)] {
+            assert_eq!(slots.locate(id.as_bytes()).position, position, "{id}");
+            assert_eq!(members[slots.candidates(id.as_bytes()).next().unwrap()].index, server, "{id}");
+        }
+    }
+
+    #[test]
+    fn the_hash_is_known_before_the_modulo_and_arithmetic_wraps() {
+        let slots = Slots::build(CLASSIC, &[]).unwrap();
+        assert_eq!(slots.locate(b"132574").hash, 132_574 * 132_574 + 2 * 132_574 + 17);
+        assert_eq!(slots.locate(b"18446744073709551615"), Location { hash: 16, position: 16 });
+        let i = u128::from(hash::xxh3(b"abc"));
+        assert_eq!(u128::from(slots.locate(b"abc").hash), (i * i + 2 * i + 17) & u128::from(u64::MAX));
+    }
+
+    #[test]
+    fn adding_server_4_moves_24_slots_all_to_it_and_removing_it_restores_the_map() {
+        let (three, four) = (owners(&servers(3)), owners(&servers(4)));
+        let moved: Vec<u32> =
+            three.iter().zip(&four).filter(|(was, is)| was != is).map(|(_, &is)| is).collect();
+        assert_eq!(moved, [4; 24]);
+        let removed: Vec<Member> = servers(4).into_iter().filter(|member| member.index != 4).collect();
+        assert_eq!(owners(&removed), three);
+    }
+
+    #[test]
+    fn removing_server_1_of_five_moves_slots_between_those_that_stay() {
+        let (five, four) = (owners(&servers(5)), owners(&servers(5)[1..]));
+        assert!(five.iter().zip(&four).any(|(&was, &is)| was != 1 && was != is));
+    }
+
+    #[test]
+    fn fifty_six_servers_fit_and_the_fifty_seventh_is_refused() {
+        assert_eq!(CLASSIC.capacity(), Some(56));
+        assert!(Slots::build(CLASSIC, &servers(56)).is_ok());
+        let refused = Slots::build(CLASSIC, &servers(57)).unwrap_err();
+        let message = "57 servers of 9 virtual servers each do not fit into 512 slots (linear probing)";
+        assert_eq!(refused.to_string(), message);
+    }
+
+    #[test]
+    fn the_shares_of_three_servers_over_all_six_digit_ids_are_the_published_ones() {
+        let slots = Slots::build(CLASSIC, &servers(3)).unwrap();
+        let mut shares = [0_u32; 3];
+        for id in 100_000..=999_999 {
+            shares[slots.candidates(id.to_string().as_bytes()).next().unwrap()] += 1;
+        }
+        let percent = shares.map(|keys| format!("{:.2}", f64::from(keys) / 9000.0));
+        println!("N=3: server1, server2, server3 get {percent:?} % of 900,000 ids");
+        assert_eq!(percent, ["84.37", "4.69", "10.94"]);
+    }
+
+    #[test]
+    fn quadratic_probing_goes_t_squared_further_and_gives_up_after_m_tries() {
+        let shape = SlotsShape { slots: 8, virtuals: 1, probing: Probing::Quadratic };
+        let tried: Vec<usize> = shape.probe(14).collect();
+        assert_eq!(tried, [6, 7, 2, 7, 6, 7, 2, 7]);
+        // Indices 1, 9, 17, ... all want slot 2 of 8, and from there only 2, 3 and 6 are ever tried.
+        let rivals = |count| -> Vec<Member> {
+            (0..count).map(|i| Member { index: 8 * i + 1, name: format!("server{i}") }).collect()
+        };
+        assert_eq!(shape.fill(&rivals(3)).unwrap()[2..7], [Some(0), Some(1), None, None, Some(2)]);
+        assert!(Slots::build(shape, &rivals(4)).is_err());
+        let linear = SlotsShape { probing: Probing::Linear, ..shape };
+        assert!(Slots::build(linear, &rivals(8)).is_ok());
+    }
+
+    #[test]
+    fn quadratic_probing_fits_39_of_56_servers_into_the_classic_table() {
+        let quadratic = SlotsShape { probing: Probing::Quadratic, ..CLASSIC };
+        assert!(Slots::build(quadratic, &servers(39)).is_ok());
+        assert!(Slots::build(quadratic, &servers(40)).is_err());
+    }
+
+    #[test]
+    fn a_table_of_no_slots_or_no_virtual_servers_has_no_candidates_and_never_panics() {
+        for probing in [Probing::Linear, Probing::Quadratic] {
+            let no_slots = SlotsShape { slots: 0, virtuals: 9, probing };
+            assert!(Slots::build(no_slots, &servers(1)).is_err());
+            let empty = Slots::build(no_slots, &[]).unwrap();
+            assert_eq!(empty.locate(b"1"), Location { hash: 20, position: 0 });
+            assert_eq!(empty.candidates(b"1").next(), None);
+            let no_virtuals = SlotsShape { slots: 512, virtuals: 0, probing };
+            assert_eq!(no_virtuals.capacity(), None);
+            assert_eq!(Slots::build(no_virtuals, &servers(3)).unwrap().candidates(b"1").next(), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_owner_is_the_holder_of_the_first_taken_slot_at_or_after_the_position(
+            names in names(1..20), keys in keys(), slots in 180_u32..600,
+        ) {
+            let members = named(names);
+            let shape = SlotsShape { slots, ..CLASSIC };
+            let table = shape.fill(&members).unwrap();
+            prop_assert_eq!(table.iter().flatten().count(), 9 * members.len());
+            let mapping = Mapping::build(&Algorithm::Slots(shape), &members).unwrap();
+            for key in &keys {
+                let position = mapping.locate(key).position as usize;
+                let (before, after) = table.split_at(position);
+                let owner = after.iter().chain(before).find_map(|slot| *slot).unwrap();
+                prop_assert_eq!(mapping.candidates(key).next(), Some(owner as usize));
+            }
+        }
+    }
+}
