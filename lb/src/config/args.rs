@@ -1,0 +1,235 @@
+//! The command line: flags, their environment variables, defaults and help.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::builder::ValueParser;
+use clap::{Args, Parser};
+use proto::control::Hostname;
+use tracing_subscriber::filter::Targets;
+
+use super::value::{self, Checked};
+use crate::control::Probe;
+use crate::data::KeyKind;
+use crate::provider::process::child;
+use crate::ring::Probing;
+
+/// A self-healing layer-4 load balancer with stable slots on a consistent-hash ring.
+///
+/// Without a subcommand it is `lb serve`.
+#[derive(Debug, Parser)]
+#[command(name = "lb", version, args_conflicts_with_subcommands = true, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Option<Subcommand>,
+    /// The flags of `lb serve`, for `lb` without a subcommand.
+    #[command(flatten)]
+    pub serve: Serve,
+}
+
+/// What `lb` can do.
+#[derive(Debug, clap::Subcommand)]
+pub enum Subcommand {
+    /// Balance connections over replicas
+    Serve(Box<Serve>),
+    /// Talk to a running `lb`.
+    #[command(flatten)]
+    Client(ClientCommand),
+    /// Become a replica (used by `lb` itself)
+    #[command(hide = true)]
+    Replica(child::Arguments),
+}
+
+/// Commands to a running `lb`.
+#[derive(Debug, clap::Subcommand)]
+pub enum ClientCommand {
+    /// List the replicas
+    Rep {
+        /// Where to ask.
+        #[command(flatten)]
+        client: Client,
+    },
+    /// Start N replicas, the named ones first
+    Add {
+        /// How many
+        n: u32,
+        /// Their names; the rest gets random ones
+        hostnames: Vec<String>,
+        /// Where to ask.
+        #[command(flatten)]
+        client: Client,
+    },
+    /// Drain and stop N replicas, the named ones first
+    Rm {
+        /// How many
+        n: u32,
+        /// Which; the rest is chosen at random
+        hostnames: Vec<String>,
+        /// Where to ask.
+        #[command(flatten)]
+        client: Client,
+    },
+    /// Show every slot with its state
+    Backends {
+        /// Where to ask.
+        #[command(flatten)]
+        client: Client,
+    },
+    /// Say why a request id goes where it goes
+    Explain {
+        /// The request id, as it would stand in a first line
+        id: String,
+        /// Where to ask.
+        #[command(flatten)]
+        client: Client,
+    },
+}
+
+/// Where a running `lb` is asked.
+#[derive(Debug, Args)]
+pub struct Client {
+    /// Control port of the running lb
+    #[arg(long, env = "LB_CONTROL", value_name = "ADDR", default_value = "127.0.0.1:5001")]
+    pub control: String,
+    /// Token of the control port
+    #[arg(long, env = "LB_CONTROL_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub control_token: Option<String>,
+    /// Print the answer as it comes
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The flags of `lb serve`.
+#[derive(Clone, Debug, Args)]
+pub struct Serve {
+    /// Data port
+    #[arg(long, env = "LB_LISTEN", value_name = "ADDR", default_value = "0.0.0.0:5000", value_parser = ValueParser::new(value::address))]
+    pub(super) listen: Checked<SocketAddr>,
+    /// Control port
+    #[arg(long, env = "LB_CONTROL", value_name = "ADDR", default_value = "127.0.0.1:5001", value_parser = ValueParser::new(value::address))]
+    pub(super) control: Checked<SocketAddr>,
+    /// Token for control commands; needed where the control port is bound beyond loopback
+    #[arg(long, env = "LB_CONTROL_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub(super) control_token: Option<String>,
+    /// Bind the control port beyond loopback without a token
+    #[arg(long, env = "LB_CONTROL_INSECURE")]
+    pub(super) control_insecure: bool,
+    /// Replicas at start [default: 3, or every --backend]
+    #[arg(long, env = "LB_REPLICAS", value_name = "N", value_parser = ValueParser::new(value::replicas))]
+    pub(super) replicas: Option<Checked<usize>>,
+    /// Where replicas come from: process or fixed
+    #[arg(long, env = "LB_PROVIDER", value_name = "NAME", default_value = "process", value_parser = ValueParser::new(value::provider))]
+    pub(super) provider: Checked<ProviderName>,
+    /// process: what to run (by `sh -c`) instead of the demo server; {port} is replaced, PORT and SERVER_ID are set
+    #[arg(long, env = "LB_COMMAND", value_name = "CMD")]
+    pub(super) command: Option<String>,
+    /// fixed: an address to balance over; repeatable
+    #[arg(long, env = "LB_BACKEND", value_name = "NAME=HOST:PORT", value_delimiter = ',', value_parser = ValueParser::new(value::backend))]
+    pub(super) backend: Vec<Checked<(Hostname, String)>>,
+    /// How keys find slots: ring or slots
+    #[arg(long, env = "LB_MAPPING", value_name = "NAME", default_value = "ring", value_parser = ValueParser::new(value::mapping))]
+    pub(super) mapping: Checked<MappingName>,
+    /// ring: positions of each slot
+    #[arg(long, env = "LB_POINTS", value_name = "N", default_value = "1000", value_parser = ValueParser::new(value::points))]
+    pub(super) points: Checked<u32>,
+    /// slots: size of the table, M
+    #[arg(long, env = "LB_SLOTS", value_name = "M", default_value = "512", value_parser = ValueParser::new(value::slots))]
+    pub(super) slots: Checked<u32>,
+    /// slots: virtual servers of each server, K
+    #[arg(long = "virtual", env = "LB_VIRTUAL", value_name = "K", default_value = "9", value_parser = ValueParser::new(value::virtuals))]
+    pub(super) virtuals: Checked<u32>,
+    /// slots: what follows a collision, linear or quadratic
+    #[arg(long, env = "LB_PROBING", value_name = "NAME", default_value = "linear", value_parser = ValueParser::new(value::probing))]
+    pub(super) probing: Checked<Probing>,
+    /// What is hashed: the request id, or source, the client's IP address
+    #[arg(long, env = "LB_KEY", value_name = "id|source", default_value = "id", value_parser = ValueParser::new(value::key))]
+    pub(super) key: Checked<KeyKind>,
+    /// Query parameter that holds the request id
+    #[arg(long, env = "LB_ID_PARAM", value_name = "NAME", default_value = "id", value_parser = ValueParser::new(value::parameter))]
+    pub(super) id_param: Checked<String>,
+    /// How long the first line may take, from accept on
+    #[arg(long, env = "LB_FIRST_LINE_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = ValueParser::new(value::duration))]
+    pub(super) first_line_timeout: Checked<Duration>,
+    /// How long the first line may be
+    #[arg(long, env = "LB_FIRST_LINE_MAX", value_name = "SIZE", default_value = "8KiB", value_parser = ValueParser::new(value::first_line_size))]
+    pub(super) first_line_max: Checked<usize>,
+    /// How long one connection attempt may take
+    #[arg(long, env = "LB_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "1s", value_parser = ValueParser::new(value::duration))]
+    pub(super) connect_timeout: Checked<Duration>,
+    /// How many distinct replicas are tried
+    #[arg(long, env = "LB_CONNECT_ATTEMPTS", value_name = "N", default_value = "3", value_parser = ValueParser::new(value::small))]
+    pub(super) connect_attempts: Checked<usize>,
+    /// What is probed: http:/PATH or tcp
+    #[arg(long, env = "LB_HEALTH", value_name = "PROBE", default_value = "http:/heartbeat", value_parser = ValueParser::new(value::probe))]
+    pub(super) health: Checked<Probe>,
+    /// Time between two probes
+    #[arg(long, env = "LB_HEALTH_INTERVAL", value_name = "DURATION", default_value = "500ms", value_parser = ValueParser::new(value::duration))]
+    pub(super) health_interval: Checked<Duration>,
+    /// How long a probe may take
+    #[arg(long, env = "LB_HEALTH_TIMEOUT", value_name = "DURATION", default_value = "500ms", value_parser = ValueParser::new(value::duration))]
+    pub(super) health_timeout: Checked<Duration>,
+    /// Failed probes in a row that take a replica out
+    #[arg(long, env = "LB_FALL", value_name = "N", default_value = "2", value_parser = ValueParser::new(value::probes))]
+    pub(super) fall: Checked<u32>,
+    /// Passed probes in a row that take a replica in
+    #[arg(long, env = "LB_RISE", value_name = "N", default_value = "1", value_parser = ValueParser::new(value::probes))]
+    pub(super) rise: Checked<u32>,
+    /// An unhealthy replica that still runs is replaced after this long without a passed probe and without a byte from it
+    #[arg(long, env = "LB_REPLACE_AFTER", value_name = "DURATION", default_value = "3s", value_parser = ValueParser::new(value::duration))]
+    pub(super) replace_after: Checked<Duration>,
+    /// How long a new replica may take to pass its first probes
+    #[arg(long, env = "LB_START_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = ValueParser::new(value::duration))]
+    pub(super) start_timeout: Checked<Duration>,
+    /// Hostname of a replacement: random or same
+    #[arg(long, env = "LB_RESPAWN_NAME", value_name = "random|same", default_value = "random", value_parser = ValueParser::new(value::respawn_name))]
+    pub(super) respawn_name: Checked<RespawnName>,
+    /// Healthy replicas outside the ring, ready to take over a slot
+    #[arg(long, env = "LB_SPARES", value_name = "N", default_value = "0", value_parser = ValueParser::new(value::spares))]
+    pub(super) spares: Checked<usize>,
+    /// How long connections may take to end, for rm and for shutdown
+    #[arg(long, env = "LB_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = ValueParser::new(value::duration_or_none))]
+    pub(super) drain_timeout: Checked<Duration>,
+    /// Data-plane threads [default: number of cores]
+    #[arg(long, env = "LB_WORKERS", value_name = "N", value_parser = ValueParser::new(value::small))]
+    pub(super) workers: Option<Checked<usize>>,
+    /// Zero-copy relay: auto or never (this version always copies)
+    #[arg(long, env = "LB_SPLICE", value_name = "auto|never", default_value = "auto", value_parser = ValueParser::new(value::splice))]
+    pub(super) splice: Checked<()>,
+    /// What to log: a level, or TARGET=LEVEL pairs with commas between them
+    #[arg(long, env = "LB_LOG", value_name = "FILTER", default_value = "info", value_parser = ValueParser::new(value::log_filter))]
+    pub(super) log: Checked<Targets>,
+    /// How to log: text or json
+    #[arg(long, env = "LB_LOG_FORMAT", value_name = "text|json", default_value = "text", value_parser = ValueParser::new(value::log_format))]
+    pub(super) log_format: Checked<LogFormat>,
+}
+
+/// `--log-format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one JSON object a line.
+    Json,
+}
+
+/// `--provider`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ProviderName {
+    Process,
+    Fixed,
+}
+
+/// `--mapping`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum MappingName {
+    Ring,
+    Slots,
+}
+
+/// `--respawn-name`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum RespawnName {
+    Random,
+    Same,
+}

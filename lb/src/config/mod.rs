@@ -1,0 +1,251 @@
+//! The configuration: flags and environment in, one checked and immutable [`Config`] out.
+//!
+//! The only reader of the environment. Every value is checked before anything is bound or started, and all that is wrong
+//! is said at once: that is why the flags below take any text ([`Checked`]) and fail only in [`Config::check`].
+
+mod args;
+mod value;
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use proto::control::Hostname;
+use tracing_subscriber::filter::Targets;
+
+pub use args::{Cli, Client, ClientCommand, LogFormat, Serve, Subcommand};
+pub use value::Checked;
+
+use crate::control::fleet::MOST_SLOTS;
+use crate::control::{HealthPolicy, Probe};
+use crate::data::{KeyKind, Limits};
+use crate::ring::{Algorithm, Mapping, Member, SlotsShape};
+use args::{MappingName, ProviderName, RespawnName};
+
+/// Everything `lb serve` has to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The data port.
+    pub listen: SocketAddr,
+    /// The control port.
+    pub control: SocketAddr,
+    /// What a control command has to show.
+    pub control_token: Option<String>,
+    /// Data-plane threads.
+    pub workers: usize,
+    /// The names of the slots at start.
+    pub slots: Vec<Hostname>,
+    /// Replicas kept outside the ring.
+    pub spares: usize,
+    /// Where replicas come from.
+    pub source: Source,
+    /// How slots and keys are mapped.
+    pub algorithm: Algorithm,
+    /// The rules for sessions.
+    pub limits: Limits,
+    /// How replicas are probed.
+    pub health: HealthPolicy,
+    /// How long a replica may take to get ready.
+    pub start_timeout: Duration,
+    /// Whether a replacement keeps its hostname.
+    pub same_name: bool,
+    /// How long sessions may take to end.
+    pub drain_timeout: Duration,
+    /// What is logged.
+    pub log: Targets,
+    /// How it is logged.
+    pub log_format: LogFormat,
+}
+
+/// Where replicas come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Child processes of this command, or of the built-in demo server.
+    Process {
+        /// For `sh -c`.
+        command: Option<String>,
+    },
+    /// Addresses that others look after.
+    Fixed(Vec<(Hostname, String)>),
+}
+
+/// What is wrong with a configuration, a line each.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct Problems(Vec<String>);
+
+impl Problems {
+    fn add(&mut self, problem: impl Into<String>) {
+        self.0.push(problem.into());
+    }
+
+    /// The value, or `stand_in` and a problem: the configuration is refused in the end, but not before the rest of it
+    /// has been looked at.
+    fn take<T>(&mut self, flag: &str, value: Checked<T>, stand_in: T) -> T {
+        value.0.unwrap_or_else(|problem| {
+            self.add(format!("--{flag}: {problem}"));
+            stand_in
+        })
+    }
+}
+
+impl Config {
+    /// Checks every flag by itself, and then what they are together.
+    ///
+    /// # Errors
+    /// All problems at once; each names the flag, what was given, and what it takes.
+    pub fn check(serve: Serve) -> Result<Self, Problems> {
+        let mut problems = Problems(Vec::new());
+        let config = Config::read(serve, &mut problems);
+        if problems.0.is_empty() { Ok(config) } else { Err(problems) }
+    }
+
+    fn read(serve: Serve, problems: &mut Problems) -> Self {
+        let control = control_port(&serve, problems);
+        let (source, names) = source(&serve, problems);
+        let algorithm = algorithm(&serve, problems);
+        let spares = problems.take("spares", serve.spares, 0);
+        if spares > 0 && matches!(source, Source::Fixed(_)) {
+            problems
+                .add("--spares: fixed addresses cannot be started, so there can be no spares; leave it at 0");
+        }
+        check_fit(&algorithm, &names, problems);
+        // There is nothing to choose yet: this version always copies.
+        problems.take("splice", serve.splice, ());
+        let same_name =
+            problems.take("respawn-name", serve.respawn_name, RespawnName::Random) == RespawnName::Same;
+        Config {
+            listen: problems.take("listen", serve.listen, control),
+            control,
+            control_token: serve.control_token,
+            workers: serve.workers.map_or_else(cores, |workers| problems.take("workers", workers, 1)),
+            // A fixed address has only the one name.
+            same_name: same_name || matches!(source, Source::Fixed(_)),
+            slots: names,
+            spares,
+            source,
+            algorithm,
+            limits: Limits {
+                key: problems.take("key", serve.key, KeyKind::Id),
+                id_param: problems.take("id-param", serve.id_param, String::new()),
+                first_line_timeout: problems.take(
+                    "first-line-timeout",
+                    serve.first_line_timeout,
+                    Duration::ZERO,
+                ),
+                first_line_max: problems.take("first-line-max", serve.first_line_max, 0),
+                connect_timeout: problems.take("connect-timeout", serve.connect_timeout, Duration::ZERO),
+                connect_attempts: problems.take("connect-attempts", serve.connect_attempts, 1),
+            },
+            health: HealthPolicy {
+                probe: problems.take("health", serve.health, Probe::Tcp),
+                interval: problems.take("health-interval", serve.health_interval, Duration::ZERO),
+                timeout: problems.take("health-timeout", serve.health_timeout, Duration::ZERO),
+                fall: problems.take("fall", serve.fall, 1),
+                rise: problems.take("rise", serve.rise, 1),
+                replace_after: problems.take("replace-after", serve.replace_after, Duration::ZERO),
+            },
+            start_timeout: problems.take("start-timeout", serve.start_timeout, Duration::ZERO),
+            drain_timeout: problems.take("drain-timeout", serve.drain_timeout, Duration::ZERO),
+            log: problems.take("log", serve.log, Targets::new()),
+            log_format: problems.take("log-format", serve.log_format, LogFormat::Text),
+        }
+    }
+}
+
+fn control_port(serve: &Serve, problems: &mut Problems) -> SocketAddr {
+    let control = problems.take("control", serve.control.clone(), ([127, 0, 0, 1], 0).into());
+    if serve.control_token.as_deref().is_some_and(str::is_empty) {
+        problems.add("--control-token: it is empty; it takes any other text");
+    }
+    let guarded = serve.control_token.is_some() || serve.control_insecure;
+    if !control.ip().to_canonical().is_loopback() && !guarded {
+        problems.add(format!(
+            "--control: {control} can be reached from other machines, so it takes --control-token TOKEN as well \
+             (or --control-insecure, to let anybody command lb)"
+        ));
+    }
+    control
+}
+
+/// Where replicas come from, and the names of the first slots.
+fn source(serve: &Serve, problems: &mut Problems) -> (Source, Vec<Hostname>) {
+    let provider = problems.take("provider", serve.provider.clone(), ProviderName::Process);
+    let replicas = serve.replicas.clone().map(|replicas| problems.take("replicas", replicas, 0));
+    match provider {
+        ProviderName::Process => {
+            if !serve.backend.is_empty() {
+                problems.add("--backend: it goes with --provider fixed only");
+            }
+            let names = (1..=replicas.unwrap_or(3)).map(|index| Hostname::try_from(format!("server{index}")));
+            (Source::Process { command: serve.command.clone() }, names.flatten().collect())
+        }
+        ProviderName::Fixed => {
+            if serve.command.is_some() {
+                problems.add("--command: it goes with --provider process only");
+            }
+            fixed(serve, replicas, problems)
+        }
+    }
+}
+
+fn fixed(serve: &Serve, replicas: Option<usize>, problems: &mut Problems) -> (Source, Vec<Hostname>) {
+    let given = serve.backend.iter().filter_map(|backend| match &backend.0 {
+        Ok(backend) => Some(backend.clone()),
+        Err(problem) => {
+            problems.add(format!("--backend: {problem}"));
+            None
+        }
+    });
+    let backends: Vec<(Hostname, String)> = given.collect();
+    let mut seen = HashSet::new();
+    for (name, _) in &backends {
+        if !seen.insert(name) {
+            problems.add(format!("--backend: the name {name} is given twice; each must be unique"));
+        }
+    }
+    let most = backends.len();
+    if most == 0 && serve.backend.is_empty() {
+        problems.add("--backend: --provider fixed takes at least one --backend NAME=HOST:PORT");
+    }
+    if let Some(replicas) = replicas.filter(|&replicas| replicas > most) {
+        problems.add(format!("--replicas: {replicas} is more than the {most} of --backend"));
+    }
+    let names = backends.iter().map(|(name, _)| name.clone()).take(replicas.unwrap_or(most)).collect();
+    (Source::Fixed(backends), names)
+}
+
+fn algorithm(serve: &Serve, problems: &mut Problems) -> Algorithm {
+    let mapping = problems.take("mapping", serve.mapping.clone(), MappingName::Ring);
+    let points = problems.take("points", serve.points.clone(), 1);
+    let defaults = SlotsShape::default();
+    let shape = SlotsShape {
+        slots: problems.take("slots", serve.slots.clone(), defaults.slots),
+        virtuals: problems.take("virtual", serve.virtuals.clone(), defaults.virtuals),
+        probing: problems.take("probing", serve.probing.clone(), defaults.probing),
+    };
+    match mapping {
+        MappingName::Ring => Algorithm::Ring { points },
+        MappingName::Slots => Algorithm::Slots(shape),
+    }
+}
+
+/// Refuses more slots at start than the mapping, or any fleet, can hold.
+fn check_fit(algorithm: &Algorithm, names: &[Hostname], problems: &mut Problems) {
+    if names.len() > MOST_SLOTS {
+        problems.add(format!("--replicas: {} is more than a fleet can have, {MOST_SLOTS}", names.len()));
+    } else if algorithm.capacity().is_some() {
+        let members: Vec<Member> =
+            (1..).zip(names).map(|(index, name)| Member { index, name: name.to_string() }).collect();
+        if let Err(full) = Mapping::build(algorithm, &members) {
+            problems.add(format!("--replicas: {full}"));
+        }
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,160 @@
+//! What the values of flags look like, and what is said of those that do not.
+
+use std::convert::Infallible;
+use std::fmt::Display;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::time::Duration;
+
+use proto::control::Hostname;
+
+use tracing_subscriber::filter::Targets;
+
+use super::args::{LogFormat, MappingName, ProviderName, RespawnName};
+use crate::control::Probe;
+use crate::data::KeyKind;
+use crate::ring::Probing;
+
+/// The value of a flag, or what is wrong with it: the argument parser stops at the first error, and we want them all.
+#[derive(Clone, Debug)]
+pub struct Checked<T>(pub(super) Result<T, String>);
+
+/// A value parser that never fails: what it says goes into the [`Checked`] value.
+type Parsed<T> = Result<Checked<T>, Infallible>;
+
+fn checked<T>(value: Option<T>, given: &str, takes: impl Display) -> Parsed<T> {
+    Ok(Checked(value.ok_or_else(|| format!("`{given}` is not allowed; it takes {takes}"))))
+}
+
+pub(super) fn address(given: &str) -> Parsed<SocketAddr> {
+    let value = given.to_socket_addrs().ok().and_then(|mut found| found.next());
+    checked(value, given, "an address and a port, such as 127.0.0.1:5000")
+}
+
+pub(super) fn duration(given: &str) -> Parsed<Duration> {
+    let value = humantime::parse_duration(given).ok().filter(|value| *value >= Duration::from_millis(1));
+    checked(value.filter(is_reasonable), given, "a duration of at least 1ms, such as 250ms, 5s or 1m")
+}
+
+pub(super) fn duration_or_none(given: &str) -> Parsed<Duration> {
+    let value = humantime::parse_duration(given).ok().or((given == "0").then_some(Duration::ZERO));
+    checked(value.filter(is_reasonable), given, "a duration, such as 0s, 250ms, 5s or 1m")
+}
+
+/// A year: further than that, adding it to a point in time may fail.
+fn is_reasonable(value: &Duration) -> bool {
+    *value <= Duration::from_secs(365 * 24 * 3600)
+}
+
+/// The size of a first line: a whole one has to fit into the send buffer of a new connection.
+pub(super) fn first_line_size(given: &str) -> Parsed<usize> {
+    let size: Option<bytesize::ByteSize> = given.parse().ok();
+    let value =
+        size.and_then(|size| usize::try_from(size.as_u64()).ok()).filter(|size| (16..=65536).contains(size));
+    checked(value, given, "a size from 16B to 64KiB, such as 8KiB")
+}
+
+fn within<T: std::str::FromStr + PartialOrd + Display>(given: &str, (least, most): (T, T)) -> Parsed<T> {
+    let value = given.parse().ok().filter(|value| *value >= least && *value <= most);
+    checked(value, given, format_args!("a whole number from {least} to {most}"))
+}
+
+pub(super) fn replicas(given: &str) -> Parsed<usize> {
+    within(given, (0, crate::control::fleet::MOST_SLOTS))
+}
+
+pub(super) fn small(given: &str) -> Parsed<usize> {
+    within(given, (1, 256))
+}
+
+pub(super) fn spares(given: &str) -> Parsed<usize> {
+    within(given, (0, 100))
+}
+
+pub(super) fn probes(given: &str) -> Parsed<u32> {
+    within(given, (1, 1000))
+}
+
+pub(super) fn points(given: &str) -> Parsed<u32> {
+    within(given, (1, 10_000))
+}
+
+pub(super) fn slots(given: &str) -> Parsed<u32> {
+    within(given, (1, 65_536))
+}
+
+pub(super) fn virtuals(given: &str) -> Parsed<u32> {
+    within(given, (1, 10_000))
+}
+
+pub(super) fn parameter(given: &str) -> Parsed<String> {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"?&=#".contains(&byte);
+    let value = (!given.is_empty() && given.bytes().all(is_plain)).then(|| given.to_owned());
+    checked(value, given, "the name of a query parameter: printable ASCII without ? & = #")
+}
+
+pub(super) fn key(given: &str) -> Parsed<KeyKind> {
+    one_of(given, &[("id", KeyKind::Id), ("source", KeyKind::Source)])
+}
+
+pub(super) fn mapping(given: &str) -> Parsed<MappingName> {
+    one_of(given, &[("ring", MappingName::Ring), ("slots", MappingName::Slots)])
+}
+
+pub(super) fn probing(given: &str) -> Parsed<Probing> {
+    one_of(given, &[("linear", Probing::Linear), ("quadratic", Probing::Quadratic)])
+}
+
+pub(super) fn provider(given: &str) -> Parsed<ProviderName> {
+    one_of(given, &[("process", ProviderName::Process), ("fixed", ProviderName::Fixed)])
+}
+
+pub(super) fn respawn_name(given: &str) -> Parsed<RespawnName> {
+    one_of(given, &[("random", RespawnName::Random), ("same", RespawnName::Same)])
+}
+
+pub(super) fn splice(given: &str) -> Parsed<()> {
+    one_of(given, &[("auto", ()), ("never", ())])
+}
+
+pub(super) fn log_format(given: &str) -> Parsed<LogFormat> {
+    one_of(given, &[("text", LogFormat::Text), ("json", LogFormat::Json)])
+}
+
+pub(super) fn log_filter(given: &str) -> Parsed<Targets> {
+    let value = Some(given).filter(|given| !given.trim().is_empty()).and_then(|given| given.parse().ok());
+    checked(
+        value,
+        given,
+        "a level (error, warn, info, debug, trace, off), or TARGET=LEVEL pairs such as lb=debug",
+    )
+}
+
+fn one_of<T: Clone>(given: &str, choices: &[(&str, T)]) -> Parsed<T> {
+    let value = choices.iter().find(|(name, _)| *name == given).map(|(_, value)| value.clone());
+    let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+    checked(value, given, names.join(" or "))
+}
+
+pub(super) fn probe(given: &str) -> Parsed<Probe> {
+    let is_path =
+        |path: &&str| path.starts_with('/') && path.parse::<hyper::http::uri::PathAndQuery>().is_ok();
+    let value = match given {
+        "tcp" => Some(Probe::Tcp),
+        _ => given.strip_prefix("http:").filter(is_path).map(|path| Probe::Http(path.to_owned())),
+    };
+    checked(value, given, "http:/PATH or tcp")
+}
+
+/// `NAME=HOST:PORT`.
+pub(super) fn backend(given: &str) -> Parsed<(Hostname, String)> {
+    let has_port = |address: &&str| {
+        address
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.is_empty() && port.parse().is_ok_and(|port: u16| port > 0))
+    };
+    let value = given.split_once('=').and_then(|(name, address)| {
+        let name = Hostname::try_from(name.to_owned()).ok()?;
+        Some(address).filter(has_port).map(|address| (name, address.to_owned()))
+    });
+    checked(value, given, format_args!("NAME=HOST:PORT with a NAME of the form {}", Hostname::PATTERN))
+}

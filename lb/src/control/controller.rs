@@ -1,0 +1,309 @@
+//! The only owner of the fleet: takes in messages, applies them, performs the effects.
+//!
+//! It never waits for anything but the next message or deadline: whatever takes time (starting, stopping, probing,
+//! draining) is a task of its own that reports back.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use proto::control::{
+    Answer, Backend, Backends, Command, Connections, Failure, FailureKind, Health, Message as Reply,
+    Replicas, State,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep_until, timeout};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{error, info};
+
+use super::fleet::{CommandId, Effect, Event, Fleet, ReplicaId, SlotId, Time, View};
+use super::health::{self, HealthPolicy};
+use super::{Mailbox, Message, explain};
+use crate::provider::{Keeper, Provider};
+use crate::ring::{Algorithm, Mapping, Member};
+use crate::snapshot::{Cell, Replica, Slot, Snapshot};
+
+/// How long sessions may take to end after they were evicted.
+const EVICTION: Duration = Duration::from_secs(1);
+
+/// What a controller needs to know and to have.
+pub(crate) struct Setup {
+    pub(crate) algorithm: Algorithm,
+    pub(crate) health: HealthPolicy,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) provider: Provider,
+    /// Where snapshots are published.
+    pub(crate) cell: Arc<Cell>,
+}
+
+/// A replica that was started and not yet given up.
+struct Running {
+    keeper: Keeper,
+    /// Known as soon as the provider has started it.
+    replica: Option<Arc<Replica>>,
+    probes: Option<AbortOnDropHandle<()>>,
+}
+
+/// The only owner of the fleet.
+pub(crate) struct Controller {
+    fleet: Fleet,
+    setup: Setup,
+    ready: Option<oneshot::Sender<usize>>,
+    /// What the published mapping was built from.
+    members: Vec<Member>,
+    running: HashMap<ReplicaId, Running>,
+    waiting: HashMap<CommandId, oneshot::Sender<Answer>>,
+    last_command: u64,
+    mailbox: Mailbox,
+    clock: Clock,
+}
+
+impl Controller {
+    /// Runs the fleet, which begins with `effects`, until it is told to shut down and every replica has been stopped.
+    pub(crate) async fn run(
+        (fleet, effects): (Fleet, Vec<Effect>),
+        setup: Setup,
+        ready: oneshot::Sender<usize>,
+        (mailbox, mut inbox): (Mailbox, mpsc::Receiver<Message>),
+    ) {
+        let mut controller = Controller {
+            fleet,
+            setup,
+            ready: Some(ready),
+            members: Vec::new(),
+            running: HashMap::new(),
+            waiting: HashMap::new(),
+            last_command: 0,
+            mailbox,
+            clock: Clock { instant: Instant::now(), wall: SystemTime::now() },
+        };
+        controller.perform(effects);
+        loop {
+            let deadline = controller.fleet.next_deadline().map(|at| controller.clock.instant + at);
+            let message = tokio::select! {
+                message = inbox.recv() => message,
+                () = until(deadline) => Some(Message::Event(Event::Tick)),
+            };
+            match message {
+                None | Some(Message::Shutdown) => break,
+                Some(message) => controller.receive(message),
+            }
+        }
+        // Nobody listens any more: whoever reports must not wait for it.
+        drop(inbox);
+        controller.apply(Event::Shutdown);
+        controller.setup.provider.stopped().await;
+    }
+
+    fn receive(&mut self, message: Message) {
+        match message {
+            Message::Request(command, reply) => self.serve(command, reply),
+            Message::Started(id, address) => self.started(id, address),
+            Message::Event(event) => {
+                if let Event::Lost(id, _) = &event {
+                    self.running.remove(id);
+                }
+                self.apply(event);
+            }
+            Message::Shutdown => {}
+        }
+    }
+
+    fn apply(&mut self, event: Event) {
+        let effects = self.fleet.apply(self.clock.instant.elapsed(), event);
+        self.perform(effects);
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Publish => self.publish(),
+                Effect::Changed(view) => log(&view),
+                Effect::Start(id, hostname) => {
+                    let keeper = self.setup.provider.start(id, hostname, self.mailbox.clone());
+                    self.running.insert(id, Running { keeper, replica: None, probes: None });
+                }
+                Effect::Drain(id) => self.drain(id),
+                Effect::Stop(id, how) => {
+                    if let Some(running) = self.running.remove(&id) {
+                        running.keeper.stop(how);
+                    }
+                }
+                Effect::Answer(command, result) => {
+                    let answer = result.map(|()| self.replicas());
+                    reply(self.waiting.remove(&command), answer);
+                }
+            }
+        }
+        self.announce();
+    }
+
+    /// Says once that all replicas are in rotation.
+    fn announce(&mut self) {
+        let health = self.health();
+        if health.up == health.n
+            && let Some(ready) = self.ready.take()
+        {
+            // It fails only if the program is ending.
+            let _ = ready.send(health.n);
+        }
+    }
+
+    fn publish(&mut self) {
+        let slots: Vec<View> = self.fleet.slots().collect();
+        let members: Vec<Member> =
+            slots.iter().filter_map(|view| view.slot.as_ref()).map(SlotId::member).collect();
+        let current = self.setup.cell.load();
+        let mapping = if self.members == members {
+            Arc::clone(current.mapping())
+        } else {
+            match Mapping::build(&self.setup.algorithm, &members) {
+                Ok(mapping) => Arc::new(mapping),
+                // The fleet refuses slots that do not fit, so this is a mistake of ours; the old map is better than none.
+                Err(full) => return error!("the mapping cannot be built: {full}"),
+            }
+        };
+        self.members = members;
+        let slots = slots.into_iter().filter_map(|view| self.slot(view)).collect();
+        self.setup.cell.store(Arc::new(Snapshot::new(mapping, slots)));
+    }
+
+    fn slot(&self, view: View) -> Option<Slot> {
+        let SlotId { index, name } = view.slot?;
+        let replica = view.replica.and_then(|id| self.running.get(&id)?.replica.clone());
+        let hostname = view.hostname.to_string();
+        Some(Slot {
+            index,
+            name: name.to_string(),
+            hostname,
+            state: view.state,
+            reason: view.reason,
+            replica,
+        })
+    }
+
+    fn started(&mut self, id: ReplicaId, address: SocketAddr) {
+        let Some(running) = self.running.get_mut(&id) else { return };
+        let replica = Arc::new(Replica::new(running.keeper.hostname().to_string(), address));
+        let watch = health::watch(id, Arc::clone(&replica), self.setup.health.clone(), self.mailbox.clone());
+        running.replica = Some(replica);
+        running.probes = Some(AbortOnDropHandle::new(tokio::spawn(watch)));
+        self.apply(Event::Started(id));
+    }
+
+    fn drain(&mut self, id: ReplicaId) {
+        let Some(running) = self.running.get_mut(&id) else { return };
+        running.probes = None;
+        let (replica, limit, mailbox) =
+            (running.replica.clone(), self.setup.drain_timeout, self.mailbox.clone());
+        tokio::spawn(async move {
+            if let Some(replica) = replica
+                && timeout(limit, replica.drained()).await.is_err()
+            {
+                replica.evict();
+                let _ = timeout(EVICTION, replica.drained()).await;
+            }
+            // It fails only if the program is ending.
+            let _ = mailbox.send(Message::Event(Event::Drained(id))).await;
+        });
+    }
+}
+
+/// Commands.
+impl Controller {
+    fn serve(&mut self, command: Command, sender: oneshot::Sender<Answer>) {
+        let answer = match command {
+            Command::Add(change) => return self.change(sender, |command| Event::Add(command, change)),
+            Command::Remove(change) => return self.change(sender, |command| Event::Remove(command, change)),
+            Command::Rep {} => Ok(self.replicas()),
+            Command::Backends {} => Ok(self.backends()),
+            Command::Explain { id } => explain::explain(&self.setup.cell.load(), &self.setup.algorithm, id),
+            Command::Health {} => match self.health() {
+                Health { up: 0, .. } => {
+                    Err(FailureKind::Unavailable.because("no server replica is available"))
+                }
+                health => Ok(Reply::Health(health)),
+            },
+        };
+        reply(Some(sender), answer);
+    }
+
+    /// Applies a command that is answered by an effect, now or later.
+    fn change(&mut self, sender: oneshot::Sender<Answer>, event: impl FnOnce(CommandId) -> Event) {
+        self.last_command += 1;
+        let command = CommandId(self.last_command);
+        self.waiting.insert(command, sender);
+        self.apply(event(command));
+    }
+
+    fn replicas(&self) -> Reply {
+        let replicas: Vec<String> = self.fleet.slots().map(|view| view.hostname.to_string()).collect();
+        Reply::Replicas(Replicas { n: replicas.len(), replicas })
+    }
+
+    fn health(&self) -> Health {
+        let up = self.fleet.slots().filter(|view| view.state == State::Up).count();
+        Health { up, n: self.fleet.slots().count() }
+    }
+
+    fn backends(&self) -> Reply {
+        let n = self.fleet.slots().count();
+        let mut backends: Vec<Backend> =
+            self.fleet.slots().chain(self.fleet.in_passing()).map(|view| self.backend(view)).collect();
+        backends.sort_by_key(|backend| backend.index);
+        let spares = self.fleet.spares().map(|view| self.backend(view)).collect();
+        Reply::Backends(Backends { n, backends, spares })
+    }
+
+    fn backend(&self, view: View) -> Backend {
+        let replica = view.replica.and_then(|id| self.running.get(&id)?.replica.as_ref());
+        let (index, name) = view.slot.map(|slot| (slot.index, slot.name.to_string())).unzip();
+        Backend {
+            index,
+            name,
+            hostname: view.hostname.to_string(),
+            address: replica.map(|replica| replica.address.to_string()),
+            state: view.state,
+            reason: view.reason,
+            since: self.clock.rfc3339(view.since),
+            restarts: view.restarts,
+            connections: replica.map_or_else(Connections::default, |replica| replica.connections()),
+        }
+    }
+}
+
+/// The start of the program, on both clocks.
+struct Clock {
+    instant: Instant,
+    wall: SystemTime,
+}
+
+impl Clock {
+    fn rfc3339(&self, time: Time) -> String {
+        humantime::format_rfc3339_millis(self.wall + time).to_string()
+    }
+}
+
+fn reply(sender: Option<oneshot::Sender<Answer>>, result: Result<Reply, Failure>) {
+    if let Some(sender) = sender {
+        // Whoever asked may have gone.
+        let _ = sender.send(Answer::from(result));
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// One line for each change of state.
+fn log(view: &View) {
+    let (hostname, state, reason) = (&view.hostname, view.state, view.reason.as_deref());
+    match &view.slot {
+        Some(slot) => info!(slot = %slot.name, index = slot.index, %hostname, reason, "replica {state}"),
+        None => info!(%hostname, reason, "spare {state}"),
+    }
+}

@@ -1,0 +1,54 @@
+//! Where the names of new replicas come from.
+
+use std::collections::HashSet;
+
+use proto::control::{Failure, FailureKind, Hostname};
+
+/// A source of hostnames.
+#[derive(Clone, Debug)]
+pub(crate) enum Names {
+    /// Any name will do; those not asked for are made up.
+    Random,
+    /// Only these names exist: the fixed addresses, in the order they were given.
+    Fixed(Vec<Hostname>),
+}
+
+impl Names {
+    /// A name that is not taken; `None` where there is none left.
+    pub(super) fn next(&self, taken: &HashSet<Hostname>, rng: &mut fastrand::Rng) -> Option<Hostname> {
+        match self {
+            Names::Random => std::iter::repeat_with(|| random(rng))
+                .find_map(|name| name.filter(|name| !taken.contains(name))),
+            Names::Fixed(names) => names.iter().find(|name| !taken.contains(name)).cloned(),
+        }
+    }
+
+    /// Refuses a name that cannot exist here.
+    pub(super) fn permit(&self, name: &Hostname) -> Result<(), Failure> {
+        match self {
+            Names::Fixed(names) if !names.contains(name) => Err(FailureKind::BadRequest.because(format!(
+                "hostname {name} is none of the backends given by --backend: {}",
+                join(names)
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why there is no name left.
+    pub(super) fn exhausted(&self) -> Failure {
+        let names = if let Names::Fixed(names) = self { join(names) } else { String::new() };
+        FailureKind::BadRequest
+            .because(format!("`n` is more than the backends given by --backend that are not in use: {names}"))
+    }
+}
+
+fn join(names: &[Hostname]) -> String {
+    names.iter().map(Hostname::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// `server-` and six letters or digits.
+fn random(rng: &mut fastrand::Rng) -> Option<Hostname> {
+    let mut name = String::from("server-");
+    name.extend(std::iter::repeat_with(|| rng.digit(36)).take(6));
+    Hostname::try_from(name).ok()
+}

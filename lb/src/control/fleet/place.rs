@@ -1,0 +1,174 @@
+//! A place where one replica lives: a slot, or the bench where a spare waits.
+
+use proto::control::{Hostname, State};
+
+use super::ledger::{Ledger, Next};
+use super::{ReplicaId, SlotId, Time, View};
+
+/// A running server and the name it runs under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Replica {
+    pub(super) id: ReplicaId,
+    pub(super) hostname: Hostname,
+}
+
+/// What a place holds.
+#[derive(Debug)]
+pub(super) enum Life {
+    /// A replica that has not passed its checks yet; `deadline` stands as soon as the provider has started it.
+    Starting { replica: Replica, deadline: Option<Time> },
+    /// A replica in rotation.
+    Up(Replica),
+    /// A replica that runs and fails its probes.
+    Down(Replica),
+    /// Nothing, until the back-off is over.
+    Waiting { last: Hostname, until: Time },
+    /// Nothing, because too many failed here; one try when the time comes.
+    Quarantined { last: Hostname, until: Time },
+}
+
+impl Life {
+    pub(super) fn replica(&self) -> Option<&Replica> {
+        match self {
+            Life::Starting { replica, .. } | Life::Up(replica) | Life::Down(replica) => Some(replica),
+            Life::Waiting { .. } | Life::Quarantined { .. } => None,
+        }
+    }
+
+    pub(super) fn into_replica(self) -> Option<Replica> {
+        match self {
+            Life::Starting { replica, .. } | Life::Up(replica) | Life::Down(replica) => Some(replica),
+            Life::Waiting { .. } | Life::Quarantined { .. } => None,
+        }
+    }
+
+    /// The hostname of the replica that is here, or was here last.
+    pub(super) fn hostname(&self) -> &Hostname {
+        match self {
+            Life::Starting { replica, .. } | Life::Up(replica) | Life::Down(replica) => &replica.hostname,
+            Life::Waiting { last, .. } | Life::Quarantined { last, .. } => last,
+        }
+    }
+
+    pub(super) fn state(&self) -> State {
+        match self {
+            Life::Starting { .. } => State::Starting,
+            Life::Up(_) => State::Up,
+            Life::Down(_) | Life::Waiting { .. } => State::Down,
+            Life::Quarantined { .. } => State::Quarantined,
+        }
+    }
+
+    /// Whether its replica has been in rotation, so that sessions may hang on it.
+    pub(super) fn has_served(&self) -> bool {
+        matches!(self, Life::Up(_) | Life::Down(_))
+    }
+
+    pub(super) fn is_vacant(&self) -> bool {
+        self.replica().is_none()
+    }
+
+    /// Sets by when a starting replica has to be ready.
+    pub(super) fn allow_until(&mut self, limit: Option<Time>) {
+        if let Life::Starting { deadline, .. } = self {
+            *deadline = limit;
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        match self {
+            Life::Starting { deadline, .. } => *deadline,
+            Life::Waiting { until, .. } | Life::Quarantined { until, .. } => Some(*until),
+            Life::Up(_) | Life::Down(_) => None,
+        }
+    }
+
+    /// The replica here that should have been ready by `now`.
+    pub(super) fn late(&self, now: Time) -> Option<ReplicaId> {
+        match self {
+            Life::Starting { replica, deadline: Some(deadline) } if *deadline <= now => Some(replica.id),
+            _ => None,
+        }
+    }
+
+    /// Whether it is time for the next try.
+    pub(super) fn is_due(&self, now: Time) -> bool {
+        self.is_vacant() && self.deadline().is_some_and(|until| until <= now)
+    }
+}
+
+/// A slot (or, without one, a spare) with the replica in it and its history.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) slot: Option<SlotId>,
+    pub(super) life: Life,
+    pub(super) reason: Option<String>,
+    pub(super) restarts: u64,
+    since: Time,
+    ledger: Ledger,
+}
+
+impl Place {
+    /// A place whose first replica is being started.
+    pub(super) fn new(slot: Option<SlotId>, replica: Replica, since: Time) -> Self {
+        let life = Life::Starting { replica, deadline: None };
+        Place { slot, life, reason: None, restarts: 0, since, ledger: Ledger::default() }
+    }
+
+    pub(super) fn view(&self) -> View {
+        View {
+            slot: self.slot.clone(),
+            hostname: self.life.hostname().clone(),
+            replica: self.life.replica().map(|replica| replica.id),
+            state: self.life.state(),
+            reason: self.reason.clone(),
+            since: self.since,
+            restarts: self.restarts,
+        }
+    }
+
+    pub(super) fn become_(&mut self, life: Life, now: Time) {
+        self.life = life;
+        self.since = now;
+    }
+
+    /// Its replica passes its probes. False where that is nothing new.
+    pub(super) fn rise(&mut self, now: Time) -> bool {
+        let (Life::Starting { replica, .. } | Life::Down(replica)) = &self.life else { return false };
+        let up = Life::Up(replica.clone());
+        self.become_(up, now);
+        self.reason = None;
+        self.ledger.rose();
+        true
+    }
+
+    /// Its replica fails its probes. False where that changes no state: one that starts may fail them for a while,
+    /// unless it is a fixed address, of which there is nothing to wait for.
+    pub(super) fn fall(&mut self, now: Time, reason: &str, restartable: bool) -> bool {
+        let down = match &self.life {
+            Life::Up(replica) => Some(Life::Down(replica.clone())),
+            Life::Starting { replica, .. } if !restartable => Some(Life::Down(replica.clone())),
+            _ => None,
+        };
+        if matches!(self.life, Life::Starting { .. } | Life::Up(_) | Life::Down(_)) {
+            self.reason = Some(reason.to_owned());
+        }
+        down.map(|life| self.become_(life, now)).is_some()
+    }
+
+    /// What to do now that the replica here is lost: `None` to start the next one at once, else the state to wait in.
+    pub(super) fn next_try(&mut self, now: Time, rng: &mut fastrand::Rng) -> Option<Life> {
+        let last = self.life.hostname().clone();
+        match self.ledger.lost(self.life.has_served(), now, rng) {
+            Next::AtOnce => None,
+            Next::After(delay) => Some(Life::Waiting { last, until: now + delay }),
+            Next::Quarantine(delay) => Some(Life::Quarantined { last, until: now + delay }),
+        }
+    }
+
+    /// Takes the replica out, to move it elsewhere; the place has to be filled again at once.
+    pub(super) fn vacate(&mut self) -> Life {
+        let last = self.life.hostname().clone();
+        std::mem::replace(&mut self.life, Life::Waiting { last, until: Time::ZERO })
+    }
+}

@@ -1,0 +1,431 @@
+//! Thousands of random histories, each from its seed, with the fleet's invariants checked after every step.
+//!
+//! The world around the fleet is played by [`World`]: it starts and loses replicas, passes and fails their probes, lets
+//! time go by and sends commands, all at random and in any order that can happen.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Duration;
+
+use proto::control::{Change, Failure, Hostname, State};
+
+use crate::ring::{Algorithm, Probing, SlotsShape};
+
+use super::{CommandId, Effect, Event, Fleet, Names, Policy, ReplicaId, Stopping, Time, View};
+
+/// Room for twelve slots.
+const SMALL: Algorithm = Algorithm::Slots(SlotsShape { slots: 48, virtuals: 4, probing: Probing::Linear });
+
+fn host(name: &str) -> Hostname {
+    Hostname::try_from(name.to_owned()).unwrap()
+}
+
+fn policy(same_name: bool) -> Policy {
+    Policy { algorithm: SMALL, start_timeout: Duration::from_secs(10), same_name, restartable: true }
+}
+
+fn change(n: u32, hostnames: &[&str]) -> Change {
+    Change { n, hostnames: hostnames.iter().map(|name| host(name)).collect() }
+}
+
+/// Everything outside of the fleet.
+struct World {
+    fleet: Fleet,
+    rng: fastrand::Rng,
+    now: Time,
+    /// Replicas that were started and neither stopped nor lost.
+    running: BTreeSet<ReplicaId>,
+    /// Of those, the ones whose probes have passed.
+    passed: HashSet<ReplicaId>,
+    draining: BTreeSet<ReplicaId>,
+    unanswered: BTreeMap<u64, Change>,
+    commands: u64,
+    /// Slots that there should be.
+    target: usize,
+    /// What the data plane last saw.
+    published: Vec<View>,
+    /// Name of every slot that ever was, by index, as long as it stays.
+    starts: usize,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let slots: Vec<Hostname> =
+            (1..=rng.usize(0..5)).map(|index| host(&format!("server{index}"))).collect();
+        let (target, spares) = (slots.len(), rng.usize(0..3));
+        let (fleet, effects) = Fleet::new(policy(rng.bool()), Names::Random, slots, spares, seed);
+        let mut world = World {
+            fleet,
+            rng,
+            now: Time::ZERO,
+            running: BTreeSet::new(),
+            passed: HashSet::new(),
+            draining: BTreeSet::new(),
+            unanswered: BTreeMap::new(),
+            commands: 0,
+            target,
+            published: Vec::new(),
+            starts: 0,
+        };
+        world.perform(effects);
+        world.check();
+        world
+    }
+
+    fn any_replica(&mut self) -> Option<ReplicaId> {
+        let all: Vec<ReplicaId> = self.running.iter().copied().collect();
+        self.rng.choice(all)
+    }
+
+    fn random_change(&mut self) -> Change {
+        let mut names: Vec<Hostname> = self.fleet.slots().map(|view| view.hostname).collect();
+        names.extend(["S1", "S2", "S3"].map(host));
+        self.rng.shuffle(&mut names);
+        names.truncate(self.rng.usize(0..4));
+        Change { n: self.rng.u32(1..6), hostnames: names }
+    }
+
+    fn random_event(&mut self) -> Option<Event> {
+        self.commands += 1;
+        let command = CommandId(self.commands);
+        Some(match self.rng.u32(0..100) {
+            0..=7 => Event::Add(command, self.random_change()),
+            8..=15 => Event::Remove(command, self.random_change()),
+            16..=35 => Event::Started(self.any_replica()?),
+            36..=60 => Event::Passed(self.any_replica()?),
+            61..=68 => Event::Failed(self.any_replica()?, "refused".into()),
+            69..=73 => Event::Unresponsive(self.any_replica()?),
+            74..=83 => Event::Lost(self.any_replica()?, "exited".into()),
+            84..=89 => {
+                let all: Vec<ReplicaId> = self.draining.iter().copied().collect();
+                Event::Drained(self.rng.choice(all)?)
+            }
+            // Long gone, or never there: late news must do no harm.
+            90 => Event::Passed(ReplicaId(self.rng.u64(0..50))).filter_unknown(&self.running)?,
+            91 => Event::Lost(ReplicaId(self.rng.u64(0..50)), "late".into()).filter_unknown(&self.running)?,
+            _ => {
+                self.now += Duration::from_millis(self.rng.u64(0..4000));
+                Event::Tick
+            }
+        })
+    }
+
+    fn step(&mut self) {
+        let Some(event) = self.random_event() else { return };
+        let before: Vec<View> = self.fleet.slots().collect();
+        match &event {
+            Event::Add(command, change) | Event::Remove(command, change) => {
+                self.unanswered.insert(command.0, change.clone());
+            }
+            Event::Passed(id) if self.running.contains(id) => drop(self.passed.insert(*id)),
+            Event::Lost(id, _) => self.forget(*id),
+            Event::Drained(id) => drop(self.draining.remove(id)),
+            _ => {}
+        }
+        let is_add = matches!(event, Event::Add(..));
+        let effects = self.fleet.apply(self.now, event.clone());
+        self.count_members(&event, &effects, is_add, &before);
+        self.perform(effects);
+        self.check();
+    }
+
+    fn forget(&mut self, id: ReplicaId) {
+        self.running.remove(&id);
+        self.passed.remove(&id);
+        self.draining.remove(&id);
+    }
+
+    /// Follows `target`, and holds that a refused command changes nothing.
+    fn count_members(&mut self, event: &Event, effects: &[Effect], is_add: bool, before: &[View]) {
+        for effect in effects {
+            let Effect::Answer(command, result) = effect else { continue };
+            let change = self.unanswered.get(&command.0).expect("a command is answered once");
+            match (event, result) {
+                (Event::Remove(..), Ok(())) => self.target -= change.n as usize,
+                (_, Ok(())) => self.target += change.n as usize,
+                (Event::Remove(..), Err(_)) => assert!(effects.len() == 1, "{effects:?}"),
+                (_, Err(Failure { .. })) if is_add => assert!(effects.len() == 1, "{effects:?}"),
+                (_, Err(_)) => {}
+            }
+            if result.is_err() && matches!(event, Event::Add(..) | Event::Remove(..)) {
+                assert_eq!(
+                    before,
+                    self.fleet.slots().collect::<Vec<_>>(),
+                    "a refused command changes nothing"
+                );
+            }
+        }
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Publish => self.published = self.fleet.slots().collect(),
+                Effect::Start(id, _) => {
+                    self.starts += 1;
+                    assert!(self.running.insert(id), "{id:?} is started twice");
+                }
+                Effect::Drain(id) => assert!(self.running.contains(&id) && self.draining.insert(id)),
+                Effect::Stop(id, _) => {
+                    assert!(self.running.contains(&id), "{id:?} is stopped, but does not run");
+                    self.forget(id);
+                }
+                Effect::Answer(command, _) => {
+                    assert!(self.unanswered.remove(&command.0).is_some(), "{command:?} is answered twice");
+                }
+                Effect::Changed(_) => {}
+            }
+        }
+    }
+
+    fn check(&self) {
+        let slots: Vec<View> = self.fleet.slots().collect();
+        assert_eq!(slots.len(), self.target, "N holds");
+        self.check_names(&slots);
+        self.check_replicas(&slots);
+        let route = |views: &[View]| -> Vec<_> {
+            views.iter().map(|view| (view.slot.clone(), view.replica, view.state)).collect()
+        };
+        assert_eq!(route(&slots), route(&self.published), "every change that matters is published");
+        let vacant = self.fleet.slots().chain(self.fleet.spares()).any(|view| view.replica.is_none());
+        assert!(!vacant || self.fleet.next_deadline().is_some(), "an empty place has a next try");
+    }
+
+    fn check_names(&self, slots: &[View]) {
+        let ids: Vec<_> = slots.iter().filter_map(|view| view.slot.clone()).collect();
+        assert!(ids.is_sorted_by(|a, b| a.index < b.index), "indices are unique and in order: {ids:?}");
+        let mut seen = HashSet::new();
+        for view in self.fleet.slots().chain(self.fleet.spares()) {
+            let name = view.slot.map(|slot| slot.name);
+            assert!(seen.insert(view.hostname.clone()), "{} is taken twice", view.hostname);
+            if let Some(name) = name.filter(|name| *name != view.hostname) {
+                assert!(seen.insert(name.clone()), "{name} is taken twice");
+            }
+        }
+    }
+
+    fn check_replicas(&self, slots: &[View]) {
+        let all = self.fleet.slots().chain(self.fleet.spares()).chain(self.fleet.in_passing());
+        let known: BTreeSet<ReplicaId> = all.filter_map(|view| view.replica).collect();
+        assert_eq!(known, self.running, "the fleet knows exactly what runs");
+        for view in slots.iter().filter(|view| view.state == State::Up) {
+            let replica = view.replica.expect("an up slot has a replica");
+            assert!(self.passed.contains(&replica), "{replica:?} is in rotation before its checks passed");
+        }
+        let draining: BTreeSet<ReplicaId> = self
+            .fleet
+            .in_passing()
+            .filter(|view| view.state == State::Draining)
+            .filter_map(|view| view.replica)
+            .collect();
+        assert!(draining.is_superset(&self.draining));
+    }
+}
+
+impl Event {
+    /// Only for a replica that does not run (any more).
+    fn filter_unknown(self, running: &BTreeSet<ReplicaId>) -> Option<Event> {
+        match &self {
+            Event::Passed(id) | Event::Lost(id, _) => (!running.contains(id)).then_some(self),
+            _ => None,
+        }
+    }
+}
+
+#[test]
+fn the_invariants_hold_in_thousands_of_random_histories() {
+    for seed in 0..3000 {
+        let mut world = World::new(seed);
+        for _ in 0..150 {
+            world.step();
+        }
+        let effects = world.fleet.apply(world.now, Event::Shutdown);
+        world.perform(effects);
+        assert!(world.running.is_empty(), "seed {seed}: shutdown stops everything");
+        assert!(world.unanswered.is_empty(), "seed {seed}: every command is answered in the end");
+    }
+}
+
+#[test]
+fn the_same_seed_and_events_make_the_same_fleet() {
+    let end = |seed| {
+        let mut world = World::new(seed);
+        (0..300).for_each(|_| world.step());
+        world.fleet.slots().collect::<Vec<_>>()
+    };
+    assert_eq!(end(42), end(42));
+}
+
+/// A fleet of `n` slots that are all up, with its replicas 1..=n.
+fn fleet_up(n: u64, spares: usize, policy: Policy) -> Fleet {
+    let slots = (1..=n).map(|index| host(&format!("server{index}"))).collect();
+    let (mut fleet, _) = Fleet::new(policy, Names::Random, slots, spares, 1);
+    for id in 1..=n + spares as u64 {
+        fleet.apply(Time::ZERO, Event::Started(ReplicaId(id)));
+        fleet.apply(Time::ZERO, Event::Passed(ReplicaId(id)));
+    }
+    fleet
+}
+
+fn slot(fleet: &Fleet, index: u32) -> View {
+    fleet.slots().find(|view| view.slot.as_ref().is_some_and(|slot| slot.index == index)).unwrap()
+}
+
+#[test]
+fn a_replacement_inherits_the_slot_and_has_a_name_of_its_own() {
+    let mut fleet = fleet_up(3, 0, policy(false));
+    let effects = fleet.apply(Time::ZERO, Event::Lost(ReplicaId(2), "killed".into()));
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Start(ReplicaId(4), name) if name.as_str() != "server2"))
+    );
+    let view = slot(&fleet, 2);
+    assert_eq!((view.slot.unwrap().name, view.state, view.restarts), (host("server2"), State::Starting, 1));
+    assert_eq!(view.reason.as_deref(), Some("killed"));
+}
+
+#[test]
+fn a_replacement_keeps_the_hostname_if_told_so() {
+    let mut fleet = fleet_up(3, 0, policy(true));
+    fleet.apply(Time::ZERO, Event::Lost(ReplicaId(2), "killed".into()));
+    assert_eq!(slot(&fleet, 2).hostname, host("server2"));
+}
+
+#[test]
+fn a_ready_spare_moves_in_at_once_and_another_is_started() {
+    let mut fleet = fleet_up(2, 1, policy(false));
+    let effects = fleet.apply(Time::ZERO, Event::Lost(ReplicaId(1), "killed".into()));
+    assert_eq!((slot(&fleet, 1).state, slot(&fleet, 1).replica), (State::Up, Some(ReplicaId(3))));
+    assert_eq!(effects.first(), Some(&Effect::Publish));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Start(ReplicaId(4), _))));
+}
+
+#[test]
+fn a_replica_that_fails_its_probes_comes_back_when_they_pass() {
+    let mut fleet = fleet_up(1, 0, policy(false));
+    fleet.apply(Time::ZERO, Event::Failed(ReplicaId(1), "timed out".into()));
+    assert_eq!(slot(&fleet, 1).state, State::Down);
+    fleet.apply(Time::ZERO, Event::Passed(ReplicaId(1)));
+    assert_eq!((slot(&fleet, 1).state, slot(&fleet, 1).replica), (State::Up, Some(ReplicaId(1))));
+}
+
+#[test]
+fn an_unresponsive_replica_is_stopped_at_once_and_replaced() {
+    let mut fleet = fleet_up(1, 0, policy(false));
+    assert_eq!(fleet.apply(Time::ZERO, Event::Unresponsive(ReplicaId(1))), [], "it is not even down");
+    fleet.apply(Time::ZERO, Event::Failed(ReplicaId(1), "timed out".into()));
+    let effects = fleet.apply(Time::ZERO, Event::Unresponsive(ReplicaId(1)));
+    assert!(effects.contains(&Effect::Stop(ReplicaId(1), Stopping::AtOnce)));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Start(ReplicaId(2), _))));
+}
+
+#[test]
+fn a_fixed_address_is_never_stopped_and_waits_for_its_probes_as_a_last_candidate() {
+    let rules = Policy { restartable: false, same_name: true, ..policy(true) };
+    let (mut fleet, _) = Fleet::new(rules, Names::Fixed(vec![host("a")]), vec![host("a")], 0, 1);
+    fleet.apply(Time::ZERO, Event::Started(ReplicaId(1)));
+    assert_eq!(fleet.next_deadline(), None);
+    fleet.apply(Time::ZERO, Event::Failed(ReplicaId(1), "refused".into()));
+    assert_eq!(slot(&fleet, 1).state, State::Down);
+    assert_eq!(fleet.apply(Time::ZERO, Event::Unresponsive(ReplicaId(1))), []);
+}
+
+#[test]
+fn a_replica_that_is_never_ready_backs_off_into_quarantine_and_says_why() {
+    let (mut fleet, mut effects) = Fleet::new(policy(false), Names::Random, vec![host("server1")], 0, 1);
+    let (mut now, mut starts) = (Time::ZERO, 0);
+    while slot(&fleet, 1).state != State::Quarantined {
+        let started = effects.iter().find_map(|effect| match effect {
+            Effect::Start(id, _) => Some(*id),
+            _ => None,
+        });
+        if let Some(id) = started {
+            starts += 1;
+            fleet.apply(now, Event::Started(id));
+            fleet.apply(now, Event::Failed(id, "connection refused".into()));
+        }
+        now = fleet.next_deadline().expect("something is due");
+        effects = fleet.apply(now, Event::Tick);
+    }
+    assert_eq!(starts, 6, "one start and five more tries");
+    assert_eq!(slot(&fleet, 1).reason.as_deref(), Some("not ready within 10s: connection refused"));
+    now = fleet.next_deadline().unwrap();
+    fleet.apply(now, Event::Tick);
+    assert_eq!(slot(&fleet, 1).state, State::Starting, "a quarantined slot is tried again");
+}
+
+#[test]
+fn an_add_enters_the_ring_in_one_step_when_all_of_it_is_ready() {
+    let mut fleet = fleet_up(1, 0, policy(false));
+    fleet.apply(Time::ZERO, Event::Add(CommandId(1), change(2, &["S5", "S4"])));
+    assert_eq!(fleet.apply(Time::ZERO, Event::Passed(ReplicaId(2))), []);
+    assert_eq!(fleet.slots().count(), 1);
+    let effects = fleet.apply(Time::ZERO, Event::Passed(ReplicaId(3)));
+    assert_eq!(effects.first(), Some(&Effect::Publish));
+    assert_eq!(effects.last(), Some(&Effect::Answer(CommandId(1), Ok(()))));
+    assert_eq!(
+        fleet.slots().map(|view| view.hostname).collect::<Vec<_>>(),
+        ["server1", "S5", "S4"].map(host)
+    );
+}
+
+#[test]
+fn an_add_of_which_one_cannot_start_is_undone() {
+    let mut fleet = fleet_up(1, 0, policy(false));
+    fleet.apply(Time::ZERO, Event::Add(CommandId(1), change(2, &[])));
+    fleet.apply(Time::ZERO, Event::Passed(ReplicaId(2)));
+    let effects = fleet.apply(Time::ZERO, Event::Lost(ReplicaId(3), "port taken".into()));
+    assert_eq!(effects[0], Effect::Stop(ReplicaId(2), Stopping::Gently));
+    let Effect::Answer(_, Err(failure)) = &effects[1] else { panic!("no failure") };
+    assert_eq!(failure.to_string(), "<Error> port taken");
+    assert_eq!(fleet.slots().count(), 1);
+}
+
+#[test]
+fn removed_replicas_leave_the_ring_before_the_answer_and_are_stopped_after_their_sessions() {
+    let mut fleet = fleet_up(3, 0, policy(false));
+    let effects = fleet.apply(Time::ZERO, Event::Remove(CommandId(1), change(1, &["server2"])));
+    assert_eq!(effects.first(), Some(&Effect::Publish));
+    assert_eq!(effects.last(), Some(&Effect::Answer(CommandId(1), Ok(()))));
+    assert!(effects.contains(&Effect::Drain(ReplicaId(2))));
+    assert_eq!(
+        fleet.apply(Time::ZERO, Event::Drained(ReplicaId(2))),
+        [Effect::Stop(ReplicaId(2), Stopping::Gently)]
+    );
+}
+
+#[test]
+fn the_lowest_free_index_and_a_removed_name_can_be_used_again() {
+    let mut fleet = fleet_up(3, 0, policy(false));
+    fleet.apply(Time::ZERO, Event::Remove(CommandId(1), change(1, &["server2"])));
+    fleet.apply(Time::ZERO, Event::Add(CommandId(2), change(1, &["server2"])));
+    fleet.apply(Time::ZERO, Event::Passed(ReplicaId(4)));
+    assert_eq!(slot(&fleet, 2).hostname, host("server2"));
+}
+
+#[test]
+fn wrong_commands_are_refused_with_the_reason() {
+    let mut fleet = fleet_up(3, 0, policy(false));
+    let cases = [
+        (
+            Event::Add(CommandId(1), change(1, &["a", "b"])),
+            "Length of hostname list is more than newly added instances",
+        ),
+        (Event::Add(CommandId(1), change(10, &[])), "the fleet has 3 slots and can have 12"),
+        (Event::Add(CommandId(1), change(1, &["server1"])), "server1 is in use"),
+        (Event::Add(CommandId(1), change(2, &["a", "a"])), "a is in use or repeated"),
+        (
+            Event::Remove(CommandId(1), change(1, &["a", "b"])),
+            "Length of hostname list is more than removable instances",
+        ),
+        (Event::Remove(CommandId(1), change(4, &[])), "the fleet has 3 replicas"),
+        (Event::Remove(CommandId(1), change(1, &["nobody"])), "nobody is unknown"),
+        (Event::Remove(CommandId(1), change(2, &["server1", "server1"])), "server1 is repeated"),
+    ];
+    for (event, expected) in cases {
+        let effects = fleet.apply(Time::ZERO, event);
+        let [Effect::Answer(_, Err(failure))] = &effects[..] else { panic!("{effects:?}") };
+        assert!(failure.to_string().contains(expected), "{failure}");
+    }
+}

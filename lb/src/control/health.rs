@@ -1,0 +1,237 @@
+//! Probes each replica, and reports what the dampener makes of it.
+//!
+//! It asks the application, with a deadline: the kernel completes handshakes for a program that hangs. A replica that
+//! has not passed yet is asked often, so that it joins soon; one that failed once is asked again at once; one with
+//! which a session had trouble is asked now. What goes wrong on this side is no news about the replica.
+//!
+//! It decides nothing: it tells the controller that probes pass, that they fail, and that a failing replica has not
+//! been heard of for long.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::client::conn::http1::handshake;
+use hyper::header::{CONNECTION, HOST};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::fleet::{Event, ReplicaId};
+use super::{Mailbox, Message};
+use crate::net::is_local;
+use crate::snapshot::Replica;
+
+/// The pause between the first probes of a replica that has just been started.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+/// How long a TCP probe waits to see whether the connection is dropped again.
+const SECOND_THOUGHT: Duration = Duration::from_millis(50);
+
+/// How replicas are probed, and what follows.
+#[derive(Clone, Debug)]
+pub struct HealthPolicy {
+    /// What is asked.
+    pub probe: Probe,
+    /// The time between two probes.
+    pub interval: Duration,
+    /// How long one probe may take.
+    pub timeout: Duration,
+    /// So many failures in a row take a replica out of rotation.
+    pub fall: u32,
+    /// So many passes in a row take it in.
+    pub rise: u32,
+    /// How long a failing replica may be silent before it is replaced.
+    pub replace_after: Duration,
+}
+
+/// What a probe asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// `GET` of this path is answered with a status below 400.
+    Http(String),
+    /// A connection can be made and is not dropped at once.
+    Tcp,
+}
+
+/// Believes a change only after enough observations in a row.
+#[derive(Debug)]
+struct Dampener {
+    fall: u32,
+    rise: u32,
+    streak: u32,
+    last: bool,
+    believed: Option<bool>,
+}
+
+impl Dampener {
+    fn new(fall: u32, rise: u32) -> Self {
+        Dampener { fall, rise, streak: 0, last: false, believed: None }
+    }
+
+    /// Takes in one observation; the new belief, if it changes.
+    fn observe(&mut self, good: bool) -> Option<bool> {
+        self.streak = if good == self.last { self.streak.saturating_add(1) } else { 1 };
+        self.last = good;
+        let needed = if good { self.rise } else { self.fall };
+        let news = self.streak >= needed && self.believed != Some(good);
+        news.then(|| *self.believed.insert(good))
+    }
+
+    /// Whether the last observation spoke against what is believed.
+    fn is_in_doubt(&self) -> bool {
+        self.believed.is_some_and(|believed| believed != self.last)
+    }
+}
+
+/// Probes a replica until this future is dropped.
+pub(super) async fn watch(id: ReplicaId, replica: Arc<Replica>, policy: HealthPolicy, mailbox: Mailbox) {
+    let mut watch = Watch {
+        dampener: Dampener::new(policy.fall, policy.rise),
+        begun: Instant::now(),
+        last_sign: Instant::now(),
+        received: 0,
+        replica,
+        policy,
+    };
+    loop {
+        if let Some(event) = watch.observe(id).await
+            && mailbox.send(Message::Event(event)).await.is_err()
+        {
+            return;
+        }
+        watch.pause().await;
+    }
+}
+
+/// What is known of one replica.
+struct Watch {
+    replica: Arc<Replica>,
+    policy: HealthPolicy,
+    dampener: Dampener,
+    begun: Instant,
+    /// The last passed probe or received byte.
+    last_sign: Instant,
+    received: u64,
+}
+
+impl Watch {
+    /// One probe, and what it says.
+    async fn observe(&mut self, id: ReplicaId) -> Option<Event> {
+        let outcome = probe(&self.policy, self.replica.address).await;
+        let received = self.replica.received();
+        if outcome.is_ok() || std::mem::replace(&mut self.received, received) != received {
+            self.last_sign = Instant::now();
+        }
+        let reason = match outcome {
+            Ok(()) => return self.dampener.observe(true).map(|_| Event::Passed(id)),
+            Err(error) if is_local(&error) => return None,
+            Err(error) => format!("probe: {error}"),
+        };
+        match self.dampener.observe(false) {
+            Some(_) => Some(Event::Failed(id, reason)),
+            None if self.is_unresponsive() => Some(Event::Unresponsive(id)),
+            None => None,
+        }
+    }
+
+    fn is_unresponsive(&self) -> bool {
+        self.dampener.believed == Some(false) && self.last_sign.elapsed() >= self.policy.replace_after
+    }
+
+    /// Waits until the next probe is due.
+    async fn pause(&self) {
+        let interval = self.policy.interval;
+        if self.dampener.is_in_doubt() {
+            return;
+        }
+        match self.dampener.believed {
+            // The longer it takes, the less often it is asked.
+            None => sleep((self.begun.elapsed() / 8).clamp(FIRST_PAUSE.min(interval), interval)).await,
+            Some(false) => {
+                let left = self.policy.replace_after.saturating_sub(self.last_sign.elapsed());
+                sleep(left.max(FIRST_PAUSE).min(interval)).await;
+            }
+            Some(true) => {
+                let suspected = async {
+                    sleep(interval / 10).await;
+                    self.replica.suspected().await;
+                };
+                // Either ends the pause.
+                let _ = timeout(interval, suspected).await;
+            }
+        }
+    }
+}
+
+async fn probe(policy: &HealthPolicy, address: SocketAddr) -> io::Result<()> {
+    let ask = async {
+        match &policy.probe {
+            Probe::Http(path) => ask_http(address, path).await,
+            Probe::Tcp => ask_tcp(address).await,
+        }
+    };
+    let late = || io::Error::new(ErrorKind::TimedOut, format!("no answer within {:?}", policy.timeout));
+    timeout(policy.timeout, ask).await.map_err(|_| late())?
+}
+
+async fn ask_http(address: SocketAddr, path: &str) -> io::Result<()> {
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+    let request = hyper::Request::get(path).header(HOST, address.to_string()).header(CONNECTION, "close");
+    let request = request.body(Empty::<Bytes>::new()).map_err(io::Error::other)?;
+    let answer = tokio::select! {
+        answer = sender.send_request(request) => answer,
+        // The connection ends before the answer only with an error.
+        Err(error) = connection => Err(error),
+    };
+    let status = answer.map_err(io::Error::other)?.status();
+    if status.as_u16() < 400 { Ok(()) } else { Err(io::Error::other(format!("status {status}"))) }
+}
+
+async fn ask_tcp(address: SocketAddr) -> io::Result<()> {
+    let stream = TcpStream::connect(address).await?;
+    match timeout(SECOND_THOUGHT, stream.peek(&mut [0])).await {
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(_)) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dampener_believes_enough_in_a_row_and_nothing_less() {
+        const T: bool = true;
+        const F: bool = false;
+        /// Fall, rise, observations, and what each made it believe anew.
+        type Case = (u32, u32, &'static [bool], &'static [Option<bool>]);
+        let cases: [Case; 6] = [
+            (2, 1, &[T, T], &[Some(T), None]),
+            (2, 1, &[F, F, F], &[None, Some(F), None]),
+            (2, 1, &[T, F, T, F, F, T], &[Some(T), None, None, None, Some(F), Some(T)]),
+            (1, 1, &[T, F, T], &[Some(T), Some(F), Some(T)]),
+            (3, 2, &[T, T, F, F, T, F, F, F], &[None, Some(T), None, None, None, None, None, Some(F)]),
+            (2, 3, &[F, F, T, T, F, T, T, T], &[None, Some(F), None, None, None, None, None, Some(T)]),
+        ];
+        for (fall, rise, observations, beliefs) in cases {
+            let mut dampener = Dampener::new(fall, rise);
+            let seen: Vec<Option<bool>> = observations.iter().map(|&good| dampener.observe(good)).collect();
+            assert_eq!(seen, beliefs, "fall {fall}, rise {rise}: {observations:?}");
+        }
+    }
+
+    #[test]
+    fn one_failure_is_a_doubt_until_the_next_probe() {
+        let mut dampener = Dampener::new(2, 1);
+        dampener.observe(true);
+        assert!(!dampener.is_in_doubt());
+        dampener.observe(false);
+        assert!(dampener.is_in_doubt());
+        dampener.observe(false);
+        assert!(!dampener.is_in_doubt());
+    }
+}

@@ -1,0 +1,180 @@
+//! The control port's HTTP/1.1 side: paths and statuses for the same commands.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue, ORIGIN};
+use hyper::http::request::Parts;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use proto::control::{Answer, Change, Command, Failure, FailureKind};
+use proto::line::query_parameter;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{COMMAND_MAX, Desk, SENDER};
+
+/// How much of a body that is too long is read and thrown away, so that its sender gets to see the answer.
+const OVERLONG_MAX: usize = 1024 * 1024;
+
+/// Serves requests until the connection ends.
+///
+/// # Errors
+/// The connection breaks.
+pub(super) async fn converse(stream: TcpStream, desk: &Arc<Desk>) -> anyhow::Result<()> {
+    let service = service_fn(|request| Box::pin(answer(request, desk)));
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(SENDER)
+        .half_close(true)
+        .serve_connection(TokioIo::new(stream), service);
+    let ended = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
+    let mut parts = connection.into_parts();
+    let stream = parts.io.inner_mut();
+    match ended {
+        // A head that was begun and not finished. Hyper says nothing to that; somebody who is idle hears nothing either.
+        Err(error) if error.is_timeout() && !parts.read_buf.is_empty() => {
+            let failure = FailureKind::TooSlow.because(format!("a request takes at most {SENDER:?} to send"));
+            stream.write_all(&raw_response(&Answer::Failure(failure))).await?;
+        }
+        Err(error) if error.is_timeout() => {}
+        ended => ended?,
+    }
+    Ok(stream.shutdown().await?)
+}
+
+async fn answer(request: Request<Incoming>, desk: &Desk) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (head, body) = request.into_parts();
+    let command = match admit(&head, desk) {
+        Ok(()) => command(&head, body).await,
+        Err(failure) => Err(failure),
+    };
+    let answer = match command {
+        Ok(command) => desk.execute(command).await,
+        Err(failure) => Answer::Failure(failure),
+    };
+    let mut response = response(&answer);
+    if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static(allowed(head.uri.path()).unwrap_or_default()));
+    }
+    if [StatusCode::REQUEST_TIMEOUT, StatusCode::PAYLOAD_TOO_LARGE].contains(&response.status()) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+/// Refuses web pages and whoever has no token, before anything else is looked at.
+fn admit(head: &Parts, desk: &Desk) -> Result<(), Failure> {
+    if let Some(origin) = head.headers.get(ORIGIN)
+        && !is_loopback(origin)
+    {
+        return Err(FailureKind::Forbidden.because("only pages of a loopback origin may command lb"));
+    }
+    desk.admit(bearer_token(&head.headers))
+}
+
+fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// Whether an origin (RFC 6454, section 7) is a page from this machine.
+fn is_loopback(origin: &HeaderValue) -> bool {
+    let Ok(uri) = origin.as_bytes().try_into() as Result<hyper::Uri, _> else { return false };
+    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let address: Option<std::net::IpAddr> = host.parse().ok();
+    uri.scheme().is_some() && (host == "localhost" || address.is_some_and(|address| address.is_loopback()))
+}
+
+/// The methods of a path, if there is such a path.
+fn allowed(path: &str) -> Option<&'static str> {
+    Some(match path {
+        "/rep" | "/backends" | "/explain" | "/healthz" => "GET",
+        "/add" => "POST",
+        "/rm" => "DELETE, POST",
+        _ => return None,
+    })
+}
+
+async fn command(head: &Parts, body: Incoming) -> Result<Command, Failure> {
+    let path = head.uri.path();
+    match (&head.method, path) {
+        (&Method::GET, "/rep") => Ok(Command::Rep {}),
+        (&Method::GET, "/backends") => Ok(Command::Backends {}),
+        (&Method::GET, "/healthz") => Ok(Command::Health {}),
+        (&Method::GET, "/explain") => Ok(Command::Explain { id: id(head)? }),
+        (&Method::POST, "/add") => Ok(Command::Add(change(head, body).await?)),
+        (&Method::DELETE | &Method::POST, "/rm") => Ok(Command::Remove(change(head, body).await?)),
+        _ => Err(match allowed(path) {
+            Some(methods) => FailureKind::MethodNotAllowed.because(format!("{path} takes {methods}")),
+            None => FailureKind::NotFound
+                .because(format!("there is no {path}; there are /rep /add /rm /backends /explain /healthz")),
+        }),
+    }
+}
+
+/// The query parameter `id`, exactly as it would be read from a first line.
+fn id(head: &Parts) -> Result<String, Failure> {
+    let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+    let id = query_parameter(target.as_bytes(), "id").ok_or_else(|| {
+        FailureKind::BadRequest.because("the query parameter `id` is missing or empty; it takes a request id")
+    })?;
+    Ok(String::from_utf8_lossy(id).into_owned())
+}
+
+async fn change(head: &Parts, body: Incoming) -> Result<Change, Failure> {
+    let announced = body.size_hint().lower();
+    let body = if announced > COMMAND_MAX as u64 && head.headers.contains_key(EXPECT) {
+        None // It waits for a word before it sends anything.
+    } else {
+        let late = |_| FailureKind::TooSlow.because(format!("a body takes at most {SENDER:?} to send"));
+        timeout(SENDER, collect(body)).await.map_err(late)??
+    };
+    let too_large = || FailureKind::TooLarge.because(format!("a body has at most {COMMAND_MAX} bytes"));
+    Ok(Change::parse(&body.ok_or_else(too_large)?)?)
+}
+
+/// The whole body; `None` if it is too long.
+async fn collect(mut body: Incoming) -> Result<Option<Vec<u8>>, Failure> {
+    let (mut collected, mut length) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let broken = |error| FailureKind::BadRequest.because(format!("the body breaks off: {error}"));
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        length += data.len();
+        if length > OVERLONG_MAX {
+            break;
+        }
+        if length <= COMMAND_MAX {
+            collected.extend_from_slice(&data);
+        }
+    }
+    Ok((length <= COMMAND_MAX).then_some(collected))
+}
+
+fn response(answer: &Answer) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(answer.to_json()));
+    *response.status_mut() =
+        StatusCode::from_u16(answer.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A response for where hyper has given up.
+fn raw_response(answer: &Answer) -> Vec<u8> {
+    let (body, status) = (answer.to_json(), answer.http_status());
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+    )
+    .into_bytes()
+}

@@ -1,0 +1,76 @@
+//! Newline-delimited JSON: one command a line, one answer a line, in order.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use futures_util::{SinkExt as _, StreamExt as _};
+use proto::control::{Answer, Failure, FailureKind, Line};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_util::codec::{AnyDelimiterCodec, AnyDelimiterCodecError, Framed};
+
+use super::{COMMAND_MAX, Desk, IDLE, SENDER};
+
+/// Answers line by line until the end of the stream.
+///
+/// # Errors
+/// The connection breaks, or the client is too slow.
+pub(super) async fn converse(stream: TcpStream, desk: &Arc<Desk>) -> anyhow::Result<()> {
+    let codec = AnyDelimiterCodec::new_with_max_length(b"\n".to_vec(), b"\n".to_vec(), COMMAND_MAX);
+    let mut lines = Framed::new(stream, codec);
+    loop {
+        let answer = match next(&mut lines).await {
+            Next::Line(line) if line.trim_ascii().is_empty() => continue,
+            Next::Line(line) => answer(&line, desk).await,
+            Next::Refused(failure) => Answer::Failure(failure),
+            Next::End => return Ok(()),
+            Next::TooSlow => {
+                let failure =
+                    FailureKind::TooSlow.because(format!("a command takes at most {SENDER:?} to send"));
+                return send(&mut lines, &Answer::Failure(failure)).await;
+            }
+        };
+        send(&mut lines, &answer).await?;
+    }
+}
+
+type Lines = Framed<TcpStream, AnyDelimiterCodec>;
+
+enum Next {
+    Line(bytes::Bytes),
+    Refused(Failure),
+    TooSlow,
+    End,
+}
+
+/// The next line. Between two lines a client may be idle for long; once it has begun one, it has to go on.
+async fn next(lines: &mut Lines) -> Next {
+    let idle = lines.read_buffer().is_empty();
+    if idle && !matches!(timeout(IDLE, lines.get_ref().readable()).await, Ok(Ok(()))) {
+        return Next::End;
+    }
+    match timeout(SENDER, lines.next()).await {
+        Err(_) => Next::TooSlow,
+        Ok(Some(Ok(line))) => Next::Line(line),
+        Ok(Some(Err(AnyDelimiterCodecError::MaxChunkLengthExceeded))) => {
+            Next::Refused(FailureKind::TooLarge.because(format!("a command has at most {COMMAND_MAX} bytes")))
+        }
+        Ok(Some(Err(AnyDelimiterCodecError::Io(_))) | None) => Next::End,
+    }
+}
+
+async fn answer(line: &[u8], desk: &Desk) -> Answer {
+    let command = match Line::parse(line) {
+        Ok(line) => desk.admit(line.token.as_deref()).and_then(|()| line.command().map_err(Failure::from)),
+        Err(malformed) => Err(malformed.into()),
+    };
+    match command {
+        Ok(command) => desk.execute(command).await,
+        Err(failure) => Answer::Failure(failure),
+    }
+}
+
+async fn send(lines: &mut Lines, answer: &Answer) -> anyhow::Result<()> {
+    let sent = timeout(SENDER, lines.send(answer.to_json())).await;
+    Ok(sent.context("the client does not read its answer")??)
+}

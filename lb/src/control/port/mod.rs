@@ -1,0 +1,117 @@
+//! The control port: one port, two languages, told apart by the first byte.
+//!
+//! `{` begins newline-delimited JSON ([`lines`]), anything else HTTP/1.1 ([`http`]); both lead to [`Desk::execute`].
+//! Nobody who asks can hold it up: connections are bounded in number, commands in length, and every wait has a
+//! deadline.
+
+mod http;
+mod lines;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proto::control::{Answer, Command, Failure, FailureKind};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
+
+use super::{Mailbox, Message};
+
+/// Connections at once; more wait to be accepted.
+const CONNECTIONS: usize = 256;
+/// The longest command, in bytes.
+const COMMAND_MAX: usize = 64 * 1024;
+/// How long a sender may take for one command, from its first byte on.
+const SENDER: Duration = Duration::from_secs(10);
+/// How long a connection may be silent between two commands.
+const IDLE: Duration = Duration::from_secs(300);
+/// How long a command may take. The contract says a minute; the answer has to arrive, too.
+const EXECUTION: Duration = Duration::from_secs(58);
+/// The pause after an accept that failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Where commands are handed in.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    mailbox: Mailbox,
+    token: Option<String>,
+}
+
+impl Desk {
+    /// Who does not have the `token`, if there is one, is refused.
+    pub(crate) fn new(mailbox: Mailbox, token: Option<String>) -> Self {
+        Desk { mailbox, token }
+    }
+
+    fn admit(&self, given: Option<&str>) -> Result<(), Failure> {
+        let refuse = |what: &str| {
+            let how = "it takes HTTP `Authorization: Bearer TOKEN` or JSON `\"token\"`";
+            Err(FailureKind::Unauthorized.because(format!("the token is {what}; {how}")))
+        };
+        match (&self.token, given) {
+            (None, _) => Ok(()),
+            (Some(_), None) => refuse("missing"),
+            (Some(wanted), Some(given)) if are_equal(wanted.as_bytes(), given.as_bytes()) => Ok(()),
+            (Some(_), Some(_)) => refuse("wrong"),
+        }
+    }
+
+    async fn execute(&self, command: Command) -> Answer {
+        let (sender, answer) = oneshot::channel();
+        let ask = async {
+            self.mailbox.send(Message::Request(command, sender)).await.ok()?;
+            answer.await.ok()
+        };
+        let failure = match timeout(EXECUTION, ask).await {
+            Ok(Some(answer)) => return answer,
+            Ok(None) => FailureKind::Unavailable.because("lb is shutting down"),
+            Err(_) => FailureKind::StartFailed.because(format!("not done within {EXECUTION:?}")),
+        };
+        Answer::Failure(failure)
+    }
+}
+
+/// Compares in a time that does not tell how much of it was right.
+fn are_equal(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
+}
+
+/// Serves commands until it is dropped.
+pub(crate) async fn run(listener: TcpListener, desk: Arc<Desk>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let desk = Arc::clone(&desk);
+                tokio::spawn(async move {
+                    converse(stream, peer, &desk).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                warn!("control port: {error}");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, peer: SocketAddr, desk: &Arc<Desk>) {
+    let ended = match timeout(SENDER, stream.peek(&mut [0; 1])).await {
+        Ok(Ok(0)) => Ok(()),
+        Ok(Ok(_)) if first_byte(&stream).await == Some(b'{') => lines::converse(stream, desk).await,
+        Ok(Ok(_)) | Err(_) => http::converse(stream, desk).await,
+        Ok(Err(error)) => Err(error.into()),
+    };
+    if let Err(error) = ended {
+        debug!(%peer, "control connection: {error:#}");
+    }
+}
+
+async fn first_byte(stream: &TcpStream) -> Option<u8> {
+    let mut first = [0];
+    stream.peek(&mut first).await.is_ok().then_some(first[0])
+}

@@ -1,0 +1,73 @@
+//! From a key to a connected replica: the candidates in order, each with a deadline, a bounded number of them.
+//!
+//! A replica that refuses, does not answer or drops the connection before a byte could be forwarded is passed over for
+//! the next *distinct* one. What goes wrong on this side of the connection is never held against a replica.
+
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::Limits;
+use crate::net::is_local;
+use crate::snapshot::{Lease, Replica, Snapshot};
+
+/// A connected replica that has got the head.
+pub(super) struct Upstream {
+    pub(super) stream: TcpStream,
+    pub(super) lease: Lease,
+}
+
+/// An attempt that failed.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    hostname: String,
+    error: io::Error,
+}
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.hostname, self.error)
+    }
+}
+
+/// Connects to the first candidate for `key` that can be reached, and forwards `head` to it.
+///
+/// Every attempt that fails is added to `failed`. `None` where no replica can be had.
+pub(super) async fn first_reachable(
+    snapshot: &Snapshot,
+    key: &[u8],
+    head: &[u8],
+    limits: &Limits,
+    failed: &mut Vec<Attempt>,
+) -> Option<Upstream> {
+    for replica in snapshot.candidates(key).take(limits.connect_attempts) {
+        match attempt(replica, head, limits).await {
+            Ok(upstream) => return Some(upstream),
+            Err(error) => {
+                if !is_local(&error) {
+                    replica.suspect();
+                }
+                failed.push(Attempt { hostname: replica.hostname.clone(), error });
+            }
+        }
+    }
+    None
+}
+
+async fn attempt(replica: &Arc<Replica>, head: &[u8], limits: &Limits) -> io::Result<Upstream> {
+    let lease = replica.lease();
+    let connect = timeout(limits.connect_timeout, TcpStream::connect(replica.address));
+    let mut stream =
+        connect.await.map_err(|_| io::Error::new(ErrorKind::TimedOut, "no answer to the connect"))??;
+    stream.set_nodelay(true)?;
+    if !head.is_empty() {
+        // The send buffer of a fresh connection takes a whole head: either all of it is forwarded, or nothing.
+        timeout(limits.connect_timeout, stream.write_all(head)).await??;
+    }
+    lease.connected();
+    Ok(Upstream { stream, lease })
+}

@@ -1,0 +1,144 @@
+//! Accepts connections, one listener for each worker, and hands each to its session.
+//!
+//! To accept cannot fail: an aborted handshake is skipped, and a shortage of files or memory is waited out. Nothing here
+//! waits for a peer.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::thread::Builder;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tracing::error;
+
+use super::{Plane, session};
+
+/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+/// How long to wait out a shortage before the next look.
+const PAUSE: Duration = Duration::from_millis(20);
+/// A client that says nothing for this long is asked by the kernel whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Binds one listening socket for each worker, all on one address (`SO_REUSEPORT`, socket(7)); the kernel spreads the
+/// connections over them.
+///
+/// # Errors
+/// If the address cannot be had, or another program listens there.
+pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<StdListener>> {
+    // SO_REUSEPORT would let a second `lb` share the port in silence. A socket without it finds that out.
+    listen(address, false)?;
+    let first = listen(address, true)?;
+    let address = first.local_addr()?;
+    let others = (1..workers).map(|_| listen(address, true));
+    std::iter::once(Ok(first)).chain(others).collect()
+}
+
+fn listen(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    // Accepted sockets inherit these two, which saves the calls on each.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    socket.bind(&address.into())?;
+    if shared {
+        socket.listen(BACKLOG)?;
+    }
+    Ok(socket.into())
+}
+
+/// Starts a worker on a thread of its own. It accepts until `stop`, and ends (and drops `alive`) when its sessions have.
+///
+/// # Errors
+/// If the thread or its runtime cannot be made.
+pub fn spawn(
+    number: usize,
+    listener: StdListener,
+    plane: Arc<Plane>,
+    stop: CancellationToken,
+    alive: TaskTrackerToken,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
+    let run = move || {
+        runtime.block_on(async move {
+            match TcpListener::from_std(listener) {
+                Ok(listener) => run(listener, plane, stop).await,
+                Err(error) => error!("worker {number} cannot use its listener: {error}"),
+            }
+        });
+        drop(alive);
+    };
+    Builder::new().name(format!("worker-{number}")).spawn(run).context("no thread")?;
+    Ok(())
+}
+
+async fn run(listener: TcpListener, plane: Arc<Plane>, stop: CancellationToken) {
+    let accept_all = async {
+        loop {
+            let (client, peer) = accept(&listener, &plane).await;
+            plane.sessions.spawn(session::run(client, peer, Arc::clone(&plane)));
+        }
+    };
+    stop.run_until_cancelled(accept_all).await;
+    if let Ok(listener) = listener.into_std() {
+        accept_the_rest(&listener, &plane);
+    }
+    plane.sessions.close();
+    plane.sessions.wait().await;
+}
+
+/// To close a listener would reset the connections that the kernel has already accepted for it.
+fn accept_the_rest(listener: &StdListener, plane: &Arc<Plane>) {
+    while let Ok((client, peer)) = listener.accept() {
+        if client.set_nonblocking(true).is_ok()
+            && let Ok(client) = TcpStream::from_std(client)
+        {
+            plane.sessions.spawn(session::run(client, peer, Arc::clone(plane)));
+        }
+    }
+}
+
+/// The next connection for which there is room.
+async fn accept(listener: &TcpListener, plane: &Plane) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok(connection) => {
+                room(plane).await;
+                return connection;
+            }
+            Err(error) if concerns_one_connection(&error) => {}
+            Err(error) => {
+                plane.files.complain(&error);
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Waits until one more session leaves enough files to the rest of the program.
+async fn room(plane: &Plane) {
+    loop {
+        let most = plane.files.sessions(plane.fleet.load().slots().len());
+        if plane.sessions.len() < most {
+            return;
+        }
+        plane.files.complain(&format_args!("{most} sessions are all that the limit of open files allows"));
+        sleep(PAUSE).await;
+    }
+}
+
+/// The client was gone before it could be accepted (accept(2), "Error handling"): the next one may be well.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    let local = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    errno.is_some_and(|errno| !local.contains(&errno))
+}

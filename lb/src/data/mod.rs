@@ -1,0 +1,60 @@
+//! The data plane: client connections, from `accept` to the last byte.
+//!
+//! Each worker is a thread with a runtime, a listening socket and sessions of its own; a connection lives and dies on
+//! one core. What the workers share is in [`Plane`]. The data plane never starts, stops or judges a replica: it reads
+//! the newest snapshot, and says at most that a replica looked suspicious.
+
+mod connect;
+mod files;
+mod head;
+pub mod listener;
+mod relay;
+mod session;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+
+pub use files::FileBudget;
+
+use crate::snapshot::Cell;
+
+/// What is hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyKind {
+    /// The request id in the first line.
+    Id,
+    /// The client's IP address; nothing is read before the replica is chosen.
+    Source,
+}
+
+/// What a session may take, and how it finds its key.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// What is hashed.
+    pub key: KeyKind,
+    /// The query parameter that holds the request id.
+    pub id_param: String,
+    /// How long the first line may take, from accept on.
+    pub first_line_timeout: Duration,
+    /// How many bytes the first line may have, its line feed included.
+    pub first_line_max: usize,
+    /// How long one connection attempt may take.
+    pub connect_timeout: Duration,
+    /// How many replicas are tried.
+    pub connect_attempts: usize,
+}
+
+/// What all workers share.
+#[derive(Debug)]
+pub struct Plane {
+    /// The newest snapshot.
+    pub fleet: Arc<Cell>,
+    /// The rules for sessions.
+    pub limits: Limits,
+    /// How many files sessions may have open.
+    pub files: FileBudget,
+    /// All sessions of all workers.
+    pub sessions: TaskTracker,
+}

@@ -1,0 +1,342 @@
+//! Copies bytes both ways until both directions have ended.
+//!
+//! What it promises:
+//!
+//! - every byte in order; a FIN is passed on after the last byte, and the other direction stays open;
+//! - a reset is passed on as a reset, after every byte that came before it: nothing that was cut looks complete;
+//! - who does not read is not read for: at most [`SCRATCH`] bytes wait in each direction;
+//! - a connection on which nothing happens holds no buffer: all share one scratch buffer per worker, and only what
+//!   could not be written at once is kept.
+//!
+//! It never looks at the bytes, and sets no limit to how long a connection that is open both ways may be silent.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd as _;
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
+use socket2::SockRef;
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+
+use crate::snapshot::Lease;
+
+/// The most that is read at once, and so the most that can wait for a slow reader, in bytes.
+const SCRATCH: usize = 32 * 1024;
+/// How long a half-closed connection may be silent: its other end may be long gone without a word.
+const HALF_CLOSED_IDLE: Duration = Duration::from_secs(600);
+/// How long a reset may be held back for a slow reader of the bytes before it.
+const LINGER: Duration = Duration::from_secs(30);
+/// How long a reset may be held back behind a FIN.
+const LINGER_BEHIND_FIN: Duration = Duration::from_secs(1);
+
+thread_local! {
+    static SCRATCH_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
+}
+
+/// Bytes copied so far.
+#[derive(Debug, Default)]
+pub(super) struct Traffic {
+    /// From the client to the replica.
+    pub(super) up: u64,
+    /// From the replica to the client.
+    pub(super) down: u64,
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// Both directions came to their end.
+    Complete,
+    /// The client reset the connection.
+    ClientReset,
+    /// The replica reset the connection.
+    ReplicaReset,
+    /// Half of it was closed, and nothing happened on the other half.
+    Idle,
+    /// The replica had to go.
+    Evicted,
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Ending::Complete => "complete",
+            Ending::ClientReset => "reset by the client",
+            Ending::ReplicaReset => "reset by the replica",
+            Ending::Idle => "half-closed and idle",
+            Ending::Evicted => "evicted",
+        })
+    }
+}
+
+/// Why a direction ended without a FIN.
+#[derive(Clone, Copy, Debug)]
+enum Break {
+    /// The connection it reads from was reset; all that came before is written.
+    Source,
+    /// The connection it writes to was reset.
+    Sink,
+    /// Silent for too long.
+    Idle,
+}
+
+/// Relays until both directions have ended; both streams are to be dropped then.
+pub(super) async fn run(
+    client: &TcpStream,
+    replica: &TcpStream,
+    lease: &Lease,
+    traffic: &mut Traffic,
+) -> Ending {
+    let mut up = Flow::new(client, replica, &mut traffic.up, None);
+    let mut down = Flow::new(replica, client, &mut traffic.down, Some(lease));
+    let up_ended_first = poll_fn(|cx| match up.poll(cx) {
+        Poll::Ready(end) => Poll::Ready((true, end)),
+        Poll::Pending => down.poll(cx).map(|end| (false, end)),
+    });
+    match up_ended_first.await {
+        (true, end) => {
+            conclude(end, &mut up, &mut down).await.named(Ending::ClientReset, Ending::ReplicaReset)
+        }
+        (false, end) => {
+            conclude(end, &mut down, &mut up).await.named(Ending::ReplicaReset, Ending::ClientReset)
+        }
+    }
+}
+
+/// Resets both connections at once, whatever is under way.
+pub(super) fn cut(client: &TcpStream, replica: &TcpStream) -> Ending {
+    reset(client);
+    reset(replica);
+    Ending::Evicted
+}
+
+/// One direction has come to its `end`; brings the `other` to its own.
+///
+/// The break, if there is one, is told from the point of view of the first direction.
+async fn conclude(end: Result<(), Break>, first: &mut Flow<'_>, other: &mut Flow<'_>) -> Result<(), Break> {
+    let end = end.and_then(|()| first.pass_fin());
+    match end {
+        Ok(()) => return conclude_half_closed(other).await,
+        Err(Break::Source) => reset_after_bytes(first.to).await,
+        Err(Break::Sink | Break::Idle) => {
+            // What the lost side had sent before its reset can still be read, up to the error or what looks like an end.
+            let _ = timeout(LINGER, poll_fn(|cx| other.poll(cx))).await;
+            reset_after_bytes(other.to).await;
+        }
+    }
+    end
+}
+
+/// The same after a FIN was passed on; what is the sink of `other` is the source of the first direction.
+async fn conclude_half_closed(other: &mut Flow<'_>) -> Result<(), Break> {
+    match half_closed(other).await {
+        Ok(()) => Ok(()),
+        Err(Break::Source) => {
+            reset_after_bytes(other.to).await;
+            Err(Break::Sink)
+        }
+        Err(Break::Sink) => {
+            reset_after_fin(other.from).await;
+            Err(Break::Source)
+        }
+        Err(Break::Idle) => {
+            cut(other.from, other.to);
+            Err(Break::Idle)
+        }
+    }
+}
+
+/// Runs the direction that is left after the other one has ended.
+async fn half_closed(flow: &mut Flow<'_>) -> Result<(), Break> {
+    let mut idle = pin!(sleep(HALF_CLOSED_IDLE));
+    // Nothing is read from the side that has sent its FIN; that it resets the connection shows as an error only.
+    let mut lost = pin!(flow.to.ready(Interest::ERROR));
+    let mut moved = *flow.moved;
+    poll_fn(|cx| {
+        if let Poll::Ready(end) = flow.poll(cx) {
+            return Poll::Ready(end);
+        }
+        if lost.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(Break::Sink));
+        }
+        if std::mem::replace(&mut moved, *flow.moved) != *flow.moved {
+            idle.as_mut().reset(Instant::now() + HALF_CLOSED_IDLE);
+        }
+        idle.as_mut().poll(cx).map(|()| Err(Break::Idle))
+    })
+    .await
+}
+
+trait Named {
+    fn named(self, source: Ending, sink: Ending) -> Ending;
+}
+
+impl Named for Result<(), Break> {
+    /// The ending of a session whose first direction ran from `source` to `sink`.
+    fn named(self, source: Ending, sink: Ending) -> Ending {
+        match self {
+            Ok(()) => Ending::Complete,
+            Err(Break::Source) => source,
+            Err(Break::Sink) => sink,
+            Err(Break::Idle) => Ending::Idle,
+        }
+    }
+}
+
+/// One direction.
+struct Flow<'a> {
+    from: &'a TcpStream,
+    to: &'a TcpStream,
+    /// What was read and could not be written yet, from `written` on; without capacity most of the time.
+    rest: Vec<u8>,
+    written: usize,
+    moved: &'a mut u64,
+    /// Who is told about every byte, if it comes from a replica.
+    lease: Option<&'a Lease>,
+}
+
+impl<'a> Flow<'a> {
+    fn new(from: &'a TcpStream, to: &'a TcpStream, moved: &'a mut u64, lease: Option<&'a Lease>) -> Self {
+        Flow { from, to, rest: Vec::new(), written: 0, moved, lease }
+    }
+
+    /// Copies until there is nothing to read or no room to write. `Ok` at the end of the source, with every byte
+    /// written.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Break>> {
+        loop {
+            ready!(self.poll_rest(cx)).map_err(|_| Break::Sink)?;
+            ready!(self.from.poll_read_ready(cx)).map_err(|_| Break::Source)?;
+            if self.copy_once()? == Some(0) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.rest.len() {
+            ready!(self.to.poll_write_ready(cx))?;
+            self.written += write_some(self.to, &self.rest[self.written..])?;
+        }
+        if !self.rest.is_empty() {
+            (self.rest, self.written) = (Vec::new(), 0);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// One read and one write; how much was read, if anything could be.
+    fn copy_once(&mut self) -> Result<Option<usize>, Break> {
+        let (to, mut outcome) = (self.to, Ok(0));
+        let read = read_some(self.from, SCRATCH, |chunk| {
+            outcome = write_some(to, chunk);
+            if let Ok(written) = outcome
+                && written < chunk.len()
+            {
+                self.rest = chunk[written..].to_vec();
+            }
+        });
+        let read = read.map_err(|_| Break::Source)?;
+        if let Some(bytes) = read {
+            *self.moved += bytes as u64;
+            self.lease.inspect(|lease| lease.received(bytes));
+        }
+        outcome.map_err(|_| Break::Sink)?;
+        Ok(read)
+    }
+
+    fn pass_fin(&self) -> Result<(), Break> {
+        shutdown(self.to, Shutdown::Write).map_err(|_| Break::Sink)
+    }
+}
+
+/// Reads at most `most` bytes (and at most [`SCRATCH`]) if there are any, and gives them to `take`. `Some(0)` is the end
+/// of the stream, `None` that there is nothing to read now.
+pub(super) fn read_some(
+    stream: &TcpStream,
+    most: usize,
+    take: impl FnOnce(&[u8]),
+) -> io::Result<Option<usize>> {
+    SCRATCH_BUFFER.with_borrow_mut(|scratch| {
+        let room = &mut scratch[..most.min(SCRATCH)];
+        let read = once(stream, Interest::READABLE, room.len(), || {
+            Ok(recv(stream, &mut *room, RecvFlags::empty())?.0)
+        })?;
+        if let Some(bytes) = read {
+            take(&room[..bytes]);
+        }
+        Ok(read)
+    })
+}
+
+/// Writes as much of `bytes` as there is room for now.
+fn write_some(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let written =
+        once(stream, Interest::WRITABLE, bytes.len(), || Ok(send(stream, bytes, SendFlags::NOSIGNAL)?))?;
+    Ok(written.unwrap_or(0))
+}
+
+/// One system call that moves up to `most` bytes, if the stream is ready for it.
+///
+/// Fewer bytes than that, but some, mean that the next call would only say EAGAIN: the readiness is taken back without
+/// asking (epoll(7), question 9).
+fn once(
+    stream: &TcpStream,
+    interest: Interest,
+    most: usize,
+    call: impl FnOnce() -> io::Result<usize>,
+) -> io::Result<Option<usize>> {
+    let mut moved = None;
+    let outcome = stream.try_io(interest, || {
+        let bytes = *moved.insert(call()?);
+        if 0 < bytes && bytes < most { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    });
+    match outcome {
+        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+        _ => Ok(moved),
+    }
+}
+
+/// Has the connection reset when it is dropped.
+fn reset(stream: &TcpStream) {
+    // It fails only on a socket that is gone already.
+    let _ = stream.set_zero_linger();
+}
+
+/// Resets a connection, but not before the kernel has sent every byte that was written to it: a reset throws away what
+/// is still waiting in the send buffer.
+async fn reset_after_bytes(stream: &TcpStream) {
+    let _ = timeout(LINGER, all_sent(stream)).await;
+    reset(stream);
+}
+
+/// With `TCP_NOTSENT_LOWAT` at 1, a socket is writable only when nothing is left to be sent (tcp(7)). A second
+/// registration of it asks anew, where the first has known for long that it was writable.
+async fn all_sent(stream: &TcpStream) -> io::Result<()> {
+    SockRef::from(stream).set_tcp_notsent_lowat(1)?;
+    let same = TcpStream::from_std(stream.as_fd().try_clone_to_owned()?.into())?;
+    same.writable().await
+}
+
+/// Resets a connection on which a FIN has been sent. Whether that has arrived cannot be asked, so it gets some time.
+async fn reset_after_fin(stream: &TcpStream) {
+    discard(stream, LINGER_BEHIND_FIN).await;
+    reset(stream);
+}
+
+/// Reads and forgets what comes, until the end of the stream, an error, or `limit`.
+pub(super) async fn discard(stream: &TcpStream, limit: Duration) {
+    let until_the_end = async {
+        while stream.readable().await.is_ok() {
+            if matches!(read_some(stream, SCRATCH, |_| ()), Ok(Some(0)) | Err(_)) {
+                break;
+            }
+        }
+    };
+    let _ = timeout(limit, until_the_end).await;
+}

@@ -1,0 +1,133 @@
+//! The story of one client connection: read the head, pick, connect, relay, log.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::connect::{Attempt, first_reachable};
+use super::head::{self, Head, Kind};
+use super::relay::{self, Ending, Traffic};
+use super::{KeyKind, Plane};
+
+/// How long a client that was turned away may take to read why.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// The answer to an HTTP client when no replica can be had.
+const NO_REPLICA: &str = r#"{"message":"<Error> no server replica is available","status":"failure"}"#;
+
+/// Serves one client, from accept to the last byte.
+pub(super) async fn run(client: TcpStream, peer: SocketAddr, plane: Arc<Plane>) {
+    let begun = Instant::now();
+    let head = match plane.limits.key {
+        KeyKind::Source => Ok(Some(Head::default())),
+        KeyKind::Id => head::read(&client, &plane.limits).await,
+    };
+    let Head { bytes, kind } = match head {
+        Ok(Some(head)) => head,
+        Ok(None) => return debug!(%peer, "session: the client left without a byte"),
+        Err(error) => return debug!(%peer, %error, "session: the client left before its first line"),
+    };
+
+    let key = Key::of(&kind, peer.ip());
+    let mut failed = Vec::new();
+    let snapshot = plane.fleet.load_full();
+    let upstream = first_reachable(&snapshot, key.bytes(), &bytes, &plane.limits, &mut failed).await;
+    drop(snapshot);
+
+    let Some(upstream) = upstream else {
+        debug!(%peer, id = %key.id(), %key, attempts = %Attempts(&failed), "session: no replica is available");
+        return turn_away(client, matches!(kind, Kind::Http(_))).await;
+    };
+
+    let mut traffic = Traffic { up: bytes.len() as u64, down: 0 };
+    drop(bytes);
+    let lease = &upstream.lease;
+    let relayed = relay::run(&client, &upstream.stream, lease, &mut traffic);
+    let ending = tokio::select! {
+        ending = relayed => ending,
+        () = lease.evicted() => relay::cut(&client, &upstream.stream),
+    };
+    if ending == Ending::ReplicaReset && traffic.down == 0 {
+        lease.replica().suspect();
+    }
+    debug!(
+        %peer, id = %key.id(), %key, replica = lease.replica().hostname, attempts = %Attempts(&failed),
+        up = traffic.up, down = traffic.down, duration = ?begun.elapsed(), %ending, "session"
+    );
+}
+
+/// What is hashed, and whether it is a request id.
+enum Key<'a> {
+    /// From the first line.
+    Given(&'a [u8]),
+    /// The first line held none.
+    Random(String),
+    /// There was no first line.
+    Source(String),
+}
+
+impl<'a> Key<'a> {
+    fn of(kind: &'a Kind, client: IpAddr) -> Self {
+        match kind {
+            Kind::Http(Some(id)) | Kind::Text(Some(id)) => Key::Given(id),
+            Kind::Http(None) | Kind::Text(None) => Key::Random(fastrand::u32(100_000..=999_999).to_string()),
+            Kind::Opaque => Key::Source(client.to_canonical().to_string()),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Key::Given(id) => id,
+            Key::Random(text) | Key::Source(text) => text.as_bytes(),
+        }
+    }
+
+    /// The request id, as text that is safe in a log.
+    fn id(&self) -> Cow<'static, str> {
+        match self {
+            Key::Source(_) => Cow::Borrowed("none"),
+            Key::Given(_) | Key::Random(_) => Cow::Owned(self.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Key<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.bytes().escape_ascii())
+    }
+}
+
+/// The attempts that failed, each with its reason.
+struct Attempts<'a>(&'a [Attempt]);
+
+impl fmt::Display for Attempts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut separator = "";
+        for attempt in self.0 {
+            write!(f, "{separator}{attempt}")?;
+            separator = "; ";
+        }
+        Ok(())
+    }
+}
+
+/// Ends a connection for which there is no replica; an HTTP client is told.
+async fn turn_away(mut client: TcpStream, is_http: bool) {
+    if is_http {
+        let answer = format!(
+            "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{NO_REPLICA}",
+            NO_REPLICA.len()
+        );
+        let _ = timeout(FAREWELL, client.write_all(answer.as_bytes())).await;
+    }
+    // Unread bytes would turn the close into a reset, and that would overtake the answer.
+    let _ = client.shutdown().await;
+    relay::discard(&client, FAREWELL).await;
+}

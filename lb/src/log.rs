@@ -1,0 +1,27 @@
+//! The log: lines on stderr, written by a thread of their own.
+//!
+//! Whoever logs never waits for whoever reads: when the reader stalls, lines are dropped.
+
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::layer;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Layer as _, registry};
+
+use crate::config::LogFormat;
+
+/// Lines that may wait for the reader.
+const WAITING_LINES: usize = 8192;
+
+/// Begins to log; what is still waiting is written when the guard is dropped (for a second at most).
+pub fn begin(filter: Targets, format: LogFormat) -> WorkerGuard {
+    let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES);
+    let (writer, guard) = builder.finish(std::io::stderr());
+    let layer = match format {
+        LogFormat::Text => layer().with_writer(writer).with_ansi(false).boxed(),
+        LogFormat::Json => layer().json().with_writer(writer).boxed(),
+    };
+    registry().with(layer.with_filter(filter)).init();
+    guard
+}

@@ -1,0 +1,39 @@
+//! Fixed addresses: nothing is started or stopped here, only looked up.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+
+use proto::control::Hostname;
+use tokio::net::lookup_host;
+
+use crate::control::fleet::{Event, ReplicaId};
+use crate::control::{Mailbox, Message};
+
+/// The addresses, by name, each `HOST:PORT`.
+#[derive(Debug)]
+pub(crate) struct Fixed {
+    addresses: HashMap<Hostname, String>,
+}
+
+impl Fixed {
+    pub(crate) fn new(addresses: impl IntoIterator<Item = (Hostname, String)>) -> Self {
+        Fixed { addresses: addresses.into_iter().collect() }
+    }
+
+    pub(super) fn start(&self, id: ReplicaId, hostname: &Hostname, mailbox: Mailbox) {
+        let address = self.addresses.get(hostname).cloned().unwrap_or_default();
+        tokio::spawn(async move {
+            let message = match look_up(&address).await {
+                Ok(found) => Message::Started(id, found),
+                Err(error) => Message::Event(Event::Lost(id, format!("cannot look up {address}: {error}"))),
+            };
+            // It fails only if the program is ending.
+            let _ = mailbox.send(message).await;
+        });
+    }
+}
+
+async fn look_up(address: &str) -> io::Result<SocketAddr> {
+    lookup_host(address).await?.next().ok_or_else(|| io::Error::other("it has no address"))
+}

@@ -1,0 +1,56 @@
+//! The program every child process begins as: `lb` itself, for a moment.
+//!
+//! It asks the kernel to be killed when its parent dies (`PR_SET_PDEATHSIG`, prctl(2)), which outlives the exec, and
+//! only then becomes the replica. If `lb` was gone already, it does not even begin.
+
+use std::io;
+use std::os::unix::process::{CommandExt as _, parent_id};
+use std::process::Command;
+
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+/// This very program, even if its file has been replaced since it was started.
+pub(super) const PROGRAM: &str = "/proc/self/exe";
+
+/// How [`PROGRAM`] is told to become a replica.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Arguments {
+    /// The process that started this one; if it is another by now, there is nobody to serve.
+    #[arg(long)]
+    parent: u32,
+    /// What to become, for `sh -c`; without it, the demo server.
+    #[arg(long)]
+    exec: Option<String>,
+    #[arg(long, env = "PORT")]
+    port: u16,
+    #[arg(long, env = "SERVER_ID")]
+    id: String,
+}
+
+pub(super) fn arguments(command: Option<&str>, port: u16) -> Vec<String> {
+    let mut arguments = vec!["replica".to_owned(), format!("--parent={}", std::process::id())];
+    arguments
+        .extend(command.map(|command| format!("--exec={}", command.replace("{port}", &port.to_string()))));
+    arguments
+}
+
+/// The life of a child process.
+///
+/// # Errors
+/// It cannot be tied to its parent, `sh` cannot be run, or the demo server cannot listen.
+pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(io::Error::from)?;
+    if parent_id() != arguments.parent {
+        return Ok(());
+    }
+    match &arguments.exec {
+        Some(command) => Err(Command::new("sh").arg("-c").arg(command).exec().into()),
+        None => serve(arguments),
+    }
+}
+
+fn serve(arguments: &Arguments) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let address = (std::net::Ipv4Addr::LOCALHOST, arguments.port).into();
+    Ok(runtime.block_on(backend::run(address, &arguments.id))?)
+}
