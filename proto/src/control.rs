@@ -7,9 +7,10 @@
 use std::fmt;
 
 use serde::de::value::MapDeserializer;
-use serde::de::{Deserializer, Error as _, MapAccess, Unexpected, Visitor};
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::error::Category;
 
 /// What one may ask of the control port.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -28,6 +29,7 @@ pub enum Command {
     /// Why a request id goes where it goes.
     Explain {
         /// The request id, exactly as it would stand in a first line.
+        #[serde(deserialize_with = "text")]
         id: String,
     },
     /// Whether any replica is in rotation.
@@ -42,7 +44,7 @@ pub struct Change {
     #[serde(deserialize_with = "at_least_one")]
     pub n: u32,
     /// The first of them by name; the rest is left to the fleet.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "names")]
     pub hostnames: Vec<Hostname>,
 }
 
@@ -52,13 +54,13 @@ impl Change {
     /// # Errors
     /// Names the field or the place that is wrong, and what is allowed there.
     pub fn parse(body: &[u8]) -> Result<Self, Malformed> {
-        Ok(serde_json::from_slice(body)?)
+        let Fields(fields) = serde_json::from_slice(body)?;
+        Ok(Change::deserialize(MapDeserializer::<_, serde_json::Error>::new(fields.into_iter()))?)
     }
 }
 
 /// A name that is safe in a URL, a label, a log line and a file name: `[A-Za-z0-9][A-Za-z0-9_.-]{0,62}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Hostname(String);
 
 impl Hostname {
@@ -92,16 +94,31 @@ impl TryFrom<String> for Hostname {
 }
 
 fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    const ALLOWED: &str = "`n` as a whole number of at least 1";
+    field(deserializer, "`n` as a whole number of at least 1", |value| {
+        let n = value.as_u64().filter(|&n| n > 0)?;
+        Some(u32::try_from(n).unwrap_or(u32::MAX)) // more than any fleet: refused there, with its bound
+    })
+}
+
+fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Hostname>, D::Error> {
+    let names: Vec<String> = field(deserializer, "`hostnames` as a list of names in quotes", |value| {
+        value.as_array()?.iter().map(|name| name.as_str().map(str::to_owned)).collect()
+    })?;
+    names.into_iter().map(Hostname::try_from).collect::<Result<_, _>>().map_err(D::Error::custom)
+}
+
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    field(deserializer, "`id` as text in quotes", |value| value.as_str().map(str::to_owned))
+}
+
+/// Reads a field; where serde would tell the type it wants, this one tells the field, what was given and what is allowed.
+fn field<'de, D: Deserializer<'de>, T>(
+    deserializer: D,
+    allowed: &str,
+    read: impl FnOnce(&Value) -> Option<T>,
+) -> Result<T, D::Error> {
     let value = Value::deserialize(deserializer)?;
-    let Some(number) = value.as_number() else {
-        return Err(D::Error::custom(format_args!("invalid value {value}, expected {ALLOWED}")));
-    };
-    match number.as_u64() {
-        Some(0) => Err(D::Error::invalid_value(Unexpected::Unsigned(0), &ALLOWED)),
-        Some(n) => Ok(u32::try_from(n).unwrap_or(u32::MAX)), // more than any fleet: refused there, with its bound
-        None => Err(D::Error::custom(format_args!("invalid value {number}, expected {ALLOWED}"))),
-    }
+    read(&value).ok_or_else(|| D::Error::custom(format_args!("invalid value {value}, expected {allowed}")))
 }
 
 /// A command that cannot be understood; the text says what is wrong and what is allowed.
@@ -111,7 +128,12 @@ pub struct Malformed(String);
 
 impl From<serde_json::Error> for Malformed {
     fn from(error: serde_json::Error) -> Self {
-        Malformed(error.to_string())
+        match error.classify() {
+            Category::Syntax | Category::Eof => {
+                Malformed(format!("malformed JSON, expected one object: {error}"))
+            }
+            Category::Data | Category::Io => Malformed(error.to_string()),
+        }
     }
 }
 
@@ -142,6 +164,9 @@ impl Line {
     /// # Errors
     /// Names the field that is missing, unknown, repeated or wrong, and what is allowed there.
     pub fn command(self) -> Result<Command, Malformed> {
+        if let Some((_, cmd)) = self.fields.iter().find(|(name, value)| name == "cmd" && !value.is_string()) {
+            return Err(Malformed(format!("invalid value {cmd}, expected `cmd` as text, such as \"rep\"")));
+        }
         Ok(Command::deserialize(MapDeserializer::<_, serde_json::Error>::new(self.fields.into_iter()))?)
     }
 }
@@ -157,7 +182,7 @@ impl<'de> Deserialize<'de> for Fields {
             type Value = Fields;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object, such as {\"cmd\":\"rep\"}")
+                f.write_str("a JSON object")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
@@ -450,25 +475,31 @@ mod tests {
     #[test]
     fn a_malformed_command_is_told_what_is_wrong_and_what_is_allowed() {
         let cases = [
-            ("{", "EOF while parsing an object"),
+            ("{", "malformed JSON, expected one object: EOF while parsing an object"),
             ("[1]", "expected a JSON object"),
-            (r#"{"cmd":"rep"} x"#, "trailing characters"),
+            (r#"{"cmd":"rep"} x"#, "malformed JSON, expected one object: trailing characters"),
             ("{}", "missing field `cmd`"),
             (r#"{"cmd":"fly"}"#, "unknown variant `fly`, expected one of `rep`"),
-            (r#"{"cmd":7}"#, "invalid type: integer `7`"),
+            (r#"{"cmd":7}"#, "invalid value 7, expected `cmd` as text"),
             (r#"{"cmd":"rep","n":1}"#, "unknown field `n`"),
             (r#"{"cmd":"add"}"#, "missing field `n`"),
-            (r#"{"cmd":"add","n":0}"#, "expected `n` as a whole number of at least 1"),
+            (r#"{"cmd":"add","n":0}"#, "invalid value 0, expected `n` as a whole number of at least 1"),
             (r#"{"cmd":"add","n":-1}"#, "expected `n` as a whole number of at least 1"),
             (r#"{"cmd":"add","n":1.5}"#, "expected `n` as a whole number of at least 1"),
             (r#"{"cmd":"add","n":"3"}"#, "expected `n` as a whole number of at least 1"),
             (r#"{"cmd":"add","n":null}"#, "expected `n` as a whole number of at least 1"),
             (r#"{"cmd":"add","n":1,"n":2}"#, "duplicate field `n`"),
             (r#"{"cmd":"add","n":1,"names":[]}"#, "unknown field `names`, expected `n` or `hostnames`"),
-            (r#"{"cmd":"add","n":1,"hostnames":"S5"}"#, "expected a sequence"),
+            (
+                r#"{"cmd":"add","n":1,"hostnames":"S5"}"#,
+                "invalid value \"S5\", expected `hostnames` as a list",
+            ),
+            (r#"{"cmd":"add","n":1,"hostnames":null}"#, "invalid value null, expected `hostnames` as a list"),
+            (r#"{"cmd":"add","n":1,"hostnames":[1]}"#, "invalid value [1], expected `hostnames` as a list"),
             (r#"{"cmd":"add","n":1,"hostnames":["../x"]}"#, Hostname::PATTERN),
             (r#"{"cmd":"add","n":1,"hostnames":[""]}"#, Hostname::PATTERN),
             (r#"{"cmd":"explain"}"#, "missing field `id`"),
+            (r#"{"cmd":"explain","id":5}"#, "invalid value 5, expected `id` as text"),
         ];
         for (line, expected) in cases {
             let message = command(line).unwrap_err();
@@ -479,8 +510,16 @@ mod tests {
     #[test]
     fn an_http_body_is_held_to_the_same_rules() {
         assert_eq!(Change::parse(br#"{"n":2,"hostnames":["S5"]}"#), Ok(change(2, &["S5"])));
-        assert!(Change::parse(b"").is_err());
-        assert!(Change::parse(br#"{"n":2,"cmd":"add"}"#).is_err());
+        let cases = [
+            ("", "malformed JSON, expected one object"),
+            (r#"{"n":2,"cmd":"add"}"#, "unknown field `cmd`, expected `n` or `hostnames`"),
+            (r#"{"n":2,"n":2}"#, "duplicate field `n`"),
+            (r#"[2,["S5"]]"#, "expected a JSON object"),
+        ];
+        for (body, expected) in cases {
+            let message = Change::parse(body.as_bytes()).unwrap_err().to_string();
+            assert!(message.contains(expected), "{body}: {message}");
+        }
     }
 
     #[test]

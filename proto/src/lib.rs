@@ -1,6 +1,6 @@
 //! The two wire languages of `lb`, as pure functions of bytes.
 //!
-//! - [`line`]: the first line of a data connection and the request id in it;
+//! - [`mod@line`]: the first line of a data connection and the request id in it;
 //! - [`control`]: the commands of the control port and their answers.
 //!
 //! Nothing here does I/O, keeps state, or knows a clock; every function accepts any bytes and returns a value, so each

@@ -3,6 +3,8 @@
 //! It never looks past the first line feed, never decodes percent signs and never changes a byte: whoever reads the
 //! line forwards it as it came.
 
+use std::borrow::Cow;
+
 /// What is known of a first line after some bytes of it have arrived.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress<'a> {
@@ -76,11 +78,21 @@ fn http_target(line: &[u8]) -> Option<&[u8]> {
     let [b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'..=b'9'] = version else { return None };
     // httparse knows which bytes a method and a target may hold. It sets both before it looks at the version, and its
     // verdict on that (it takes 1.0 and 1.1 only) is not asked.
+    let ascii = as_ascii(line);
     let mut parsed = httparse::Request::new(&mut []);
-    let _ = parsed.parse(line);
-    let (method, target) = (parsed.method?.as_bytes(), parsed.path?.as_bytes());
+    let _ = parsed.parse(&ascii);
+    let (method, target) = (parsed.method?, parsed.path?);
     let exact = method.len() + b" ".len() + target.len() == request.len();
-    exact.then(|| &request[method.len() + b" ".len()..])
+    (exact && request[..method.len()].is_ascii()).then(|| &request[method.len() + b" ".len()..])
+}
+
+/// The same line with a letter for each byte beyond ASCII: browsers do send such targets, and in which encoding they are is
+/// not for us to judge.
+fn as_ascii(line: &[u8]) -> Cow<'_, [u8]> {
+    if line.is_ascii() {
+        return Cow::Borrowed(line);
+    }
+    line.iter().map(|&byte| if byte.is_ascii() { byte } else { b'x' }).collect()
 }
 
 /// The value of the first query parameter called `name` in an HTTP request target, as it stands; `None` where there is
@@ -109,13 +121,14 @@ mod tests {
 
     #[test]
     fn the_id_of_an_http_request_is_the_first_id_parameter_as_it_stands() {
-        let cases: [(&[u8], Option<&[u8]>); 12] = [
+        let cases: [(&[u8], Option<&[u8]>); 13] = [
             (b"GET /home?id=132574 HTTP/1.1\r\n", Some(b"132574")),
             (b"GET /home?id=132574 HTTP/1.0\n", Some(b"132574")),
             (b"DELETE /x?a=1&id=7&id=8 HTTP/1.1\r\n", Some(b"7")),
             (b"GET http://host/x?id=abc HTTP/1.1\r\n", Some(b"abc")),
             (b"GET /?id=a%20b HTTP/1.1\r\n", Some(b"a%20b")),
             (b"GET /?id=a=b HTTP/1.9\r\n", Some(b"a=b")),
+            (b"GET /?x=\xff&id=\xe4\xff HTTP/1.1\r\n", Some(b"\xe4\xff")),
             (b"GET /?id=1?id=2 HTTP/1.1\r\n", Some(b"1?id=2")),
             (b"GET /?id=&id=5 HTTP/1.1\r\n", None),
             (b"GET /?id&id=5 HTTP/1.1\r\n", None),
@@ -130,12 +143,13 @@ mod tests {
 
     #[test]
     fn the_id_of_raw_text_is_its_first_token() {
-        let cases: [(&[u8], Option<&[u8]>); 10] = [
+        let cases: [(&[u8], Option<&[u8]>); 11] = [
             (b"132574\n", Some(b"132574")),
             (b"132574\r\n", Some(b"132574")),
             (b"  132574 \t rest\n", Some(b"132574")),
             (b"a\0b c\n", Some(b"a\0b")),
             (b"GET /home\n", Some(b"GET")),
+            (b"G\xe4T /home HTTP/1.1\n", Some(b"G\xe4T")),
             (b"GET /a b HTTP/1.1\n", Some(b"GET")),
             (b"GET /home HTTP/1.1 \n", Some(b"GET")),
             (b"\n", None),
