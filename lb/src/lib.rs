@@ -20,7 +20,7 @@ pub mod snapshot;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -37,21 +37,20 @@ use provider::Provider;
 use provider::fixed::Fixed;
 use provider::process::Process;
 pub use provider::process::child::run as become_replica;
-use snapshot::{Cell, Snapshot};
+use snapshot::{Cell, EVICTION, Snapshot};
 
 /// Messages to the controller that may wait.
 const MAILBOX: usize = 1024;
-/// How long sessions may take to end after they were evicted.
-const EVICTION: Duration = Duration::from_secs(1);
 
-/// Serves until `stop` is cancelled; then drains, stops what it started, and returns.
+/// Serves until `stop` is cancelled; then drains, stops what it started, and returns. When `cut` is cancelled it resets
+/// every session and returns at once; its children end with the process.
 ///
 /// To be run on a current-thread runtime that lives as long as the process: the kernel ties each child process to the
 /// *thread* that started it.
 ///
 /// # Errors
 /// A port cannot be bound, or a worker cannot be started; nothing runs then.
-pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken) -> anyhow::Result<()> {
     let listeners = listener::bind(config.listen, config.workers)
         .with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
     let control = TcpListener::bind(config.control)
@@ -62,11 +61,11 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
 
     info!("listening data={} control={}", addresses.0, addresses.1);
 
-    let cell = Arc::new(Cell::from_pointee(Snapshot::empty()));
+    let cell = Arc::new(Cell::from_pointee(Snapshot::empty(&config.algorithm)?));
     let plane = Arc::new(Plane {
         fleet: Arc::clone(&cell),
         limits: config.limits.clone(),
-        files: FileBudget::of_this_process(config.workers),
+        files: FileBudget::of_this_process(config.workers, config.spares),
         sessions: TaskTracker::new(),
     });
     let workers = TaskTracker::new();
@@ -79,24 +78,31 @@ pub async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> 
     let drain_timeout = config.drain_timeout;
     let desk = Arc::new(Desk::new(mailbox.clone(), config.control_token.clone()));
     let _port = AbortOnDropHandle::new(tokio::spawn(port::run(control, desk)));
-    let (fleet, setup) = plan(config, cell);
-    let controller = tokio::spawn(Controller::run(fleet, setup, ready, (mailbox.clone(), inbox)));
+    let evict = cut.child_token();
+    let (fleet, setup) = plan(config, cell, evict.clone());
+    let mut controller = tokio::spawn(Controller::run(fleet, setup, ready, (mailbox.clone(), inbox)));
     tokio::spawn(async move {
         if let Ok(replicas) = all_up.await {
             info!("ready data={} control={} replicas={replicas}", addresses.0, addresses.1);
         }
     });
 
-    stop.cancelled().await;
+    tokio::select! {
+        () = stop.cancelled() => {}
+        ended = &mut controller => bail!("the controller failed: {ended:?}"),
+    }
     info!("stopping: connections may finish for {drain_timeout:?}");
-    drain(&workers, drain_timeout, &plane.fleet).await;
-    // It fails only if the controller has ended.
-    let _ = mailbox.send(Message::Shutdown).await;
-    controller.await.context("the controller failed")
+    drain(&workers, drain_timeout, &evict).await;
+    let stopped = async {
+        // It fails only if the controller has ended.
+        let _ = mailbox.send(Message::Shutdown).await;
+        controller.await.context("the controller failed")
+    };
+    cut.run_until_cancelled(stopped).await.unwrap_or(Ok(()))
 }
 
 /// The fleet to begin with, and what its controller works with.
-fn plan(config: Config, cell: Arc<Cell>) -> ((Fleet, Vec<Effect>), Setup) {
+fn plan(config: Config, cell: Arc<Cell>, evict: CancellationToken) -> ((Fleet, Vec<Effect>), Setup) {
     let policy = Policy {
         algorithm: config.algorithm,
         start_timeout: config.start_timeout,
@@ -110,21 +116,19 @@ fn plan(config: Config, cell: Arc<Cell>) -> ((Fleet, Vec<Effect>), Setup) {
             (Provider::Fixed(Fixed::new(backends)), Names::Fixed(names))
         }
     };
-    let fleet = Fleet::new(policy, names, config.slots, config.spares, fastrand::u64(..));
+    let fleet = Fleet::new(policy, names, config.names, config.spares, fastrand::u64(..));
     let (algorithm, health, drain_timeout) = (config.algorithm, config.health, config.drain_timeout);
-    (fleet, Setup { algorithm, health, drain_timeout, provider, cell })
+    (fleet, Setup { algorithm, health, drain_timeout, provider, cell, evict })
 }
 
-/// Waits for the workers to end with their last session; when it has been long enough, ends the sessions.
-async fn drain(workers: &TaskTracker, limit: Duration, cell: &Cell) {
+/// Waits for the workers to end with their last session; resets what is left when it has been long enough, or when
+/// `evict` says so.
+async fn drain(workers: &TaskTracker, limit: Duration, evict: &CancellationToken) {
     workers.close();
-    if timeout(limit, workers.wait()).await.is_err() {
+    let _ = timeout(limit, evict.run_until_cancelled(workers.wait())).await;
+    if !workers.is_empty() {
         warn!("connections that are still open are reset");
-        cell.load()
-            .slots()
-            .iter()
-            .filter_map(|slot| slot.replica.as_ref())
-            .for_each(|replica| replica.evict());
+        evict.cancel();
         let _ = timeout(EVICTION, workers.wait()).await;
     }
 }

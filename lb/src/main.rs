@@ -1,7 +1,9 @@
 //! The life of the process: arguments, log, run, signals, exit code.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Parser as _;
 use lb::config::{Cli, Config, Serve, Subcommand};
 use tokio_util::sync::CancellationToken;
@@ -17,7 +19,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         None => return serve(cli.serve),
         Some(Subcommand::Serve(flags)) => return serve(*flags),
-        Some(Subcommand::Client(command)) => lb::client::run(command).map(|answer| print(&answer)),
+        Some(Subcommand::Client(command)) => lb::client::run(command).and_then(|answer| print(&answer)),
         Some(Subcommand::Replica(arguments)) => lb::become_replica(&arguments),
     };
     done.map_or_else(|error| complain(&format!("{error:#}"), FAILED), |()| ExitCode::SUCCESS)
@@ -31,33 +33,42 @@ fn serve(flags: Serve) -> ExitCode {
         }
     };
     let _log = lb::log::begin(config.log.clone(), config.log_format);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let served =
-        runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(until_stopped(config)));
+    let served = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => {
+            let served = runtime.block_on(until_stopped(config));
+            // A look-up that hangs must not keep the process.
+            runtime.shutdown_background();
+            served
+        }
+        Err(error) => Err(error.into()),
+    };
     served.map_or_else(|error| complain(&format!("error: {error:#}"), FAILED), |()| ExitCode::SUCCESS)
 }
 
 /// Serves until the first SIGTERM or SIGINT, which begins the drain; a second one ends everything at once.
 async fn until_stopped(config: Config) -> anyhow::Result<()> {
-    let (first, second) = (backend::terminated()?, backend::terminated()?);
-    let stop = CancellationToken::new();
+    let first = backend::terminated()?;
+    let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
+    let served = lb::run(config, stop.clone(), cut.clone());
     let signals = async {
         first.await;
+        // Only now, or the first signal would count for both; the handlers are in place all the time.
+        let second = backend::terminated()?;
         stop.cancel();
         second.await;
+        info!("stopped at once by a second signal");
+        cut.cancel();
+        std::future::pending().await
     };
     tokio::select! {
-        served = lb::run(config, stop.clone()) => served,
-        () = signals => {
-            info!("stopped at once by a second signal");
-            Ok(())
-        }
+        served = served => served,
+        failed = signals => failed,
     }
 }
 
-#[expect(clippy::print_stdout, reason = "answers go to stdout")]
-fn print(answer: &str) {
-    println!("{answer}");
+/// Answers go to stdout. Whoever reads them may have gone (`lb backends | head -n 1`).
+fn print(answer: &str) -> anyhow::Result<()> {
+    writeln!(std::io::stdout(), "{answer}").context("cannot write the answer")
 }
 
 #[expect(clippy::print_stderr, reason = "there may be no log yet")]

@@ -1,12 +1,35 @@
 //! Small truths about sockets that both planes need.
 
+use std::fmt::Display;
 use std::io;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
+use tracing::warn;
+
+/// The least time between two log lines about the same shortage.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Whether a failed connect is this side's fault: no files, no memory, no free port. It says nothing about the peer.
 pub(crate) fn is_local(error: &io::Error) -> bool {
     let local =
         [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL, Errno::ADDRINUSE];
     Errno::from_io_error(error).is_some_and(|errno| local.contains(&errno))
+}
+
+/// Logs that connections cannot be accepted: a shortage makes itself felt many times a second, and is said once.
+#[derive(Debug, Default)]
+pub(crate) struct Complaints {
+    last: Mutex<Option<Instant>>,
+}
+
+impl Complaints {
+    pub(crate) fn complain(&self, port: &str, what: &dyn Display) {
+        let Ok(mut last) = self.last.lock() else { return };
+        if last.is_none_or(|at| at.elapsed() >= QUIET) {
+            *last = Some(Instant::now());
+            warn!("{port}: no new connections for the moment: {what}");
+        }
+    }
 }

@@ -6,6 +6,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use proto::control::{Connections, State};
@@ -14,7 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::ring::{Location, Mapping};
+use crate::ring::{Algorithm, Full, Location, Mapping};
+
+/// How long sessions may take to end after they were evicted.
+pub const EVICTION: Duration = Duration::from_secs(1);
 
 /// Where the newest snapshot is.
 pub type Cell = ArcSwap<Snapshot>;
@@ -74,9 +78,11 @@ impl Snapshot {
     }
 
     /// A fleet without slots.
-    #[must_use]
-    pub fn empty() -> Self {
-        Snapshot { mapping: Arc::new(Mapping::empty()), slots: Vec::new() }
+    ///
+    /// # Errors
+    /// The mapping has no room for even none.
+    pub fn empty(algorithm: &Algorithm) -> Result<Self, Full> {
+        Ok(Snapshot { mapping: Arc::new(Mapping::build(algorithm, &[])?), slots: Vec::new() })
     }
 
     /// The mapping, to be used again as long as the slots are the same.
@@ -128,14 +134,14 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// A replica without connections.
+    /// A replica without connections; its sessions end when `evicted` is cancelled.
     #[must_use]
-    pub fn new(hostname: String, address: SocketAddr) -> Self {
+    pub fn new(hostname: String, address: SocketAddr, evicted: CancellationToken) -> Self {
         Replica {
             hostname,
             address,
             sessions: TaskTracker::new(),
-            evicted: CancellationToken::new(),
+            evicted,
             connected: AtomicU64::new(0),
             received: AtomicU64::new(0),
             suspected: Notify::new(),

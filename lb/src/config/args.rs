@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::builder::ValueParser;
+use clap::builder::{BoolishValueParser, ValueParser};
 use clap::{Args, Parser};
 use proto::control::Hostname;
 use tracing_subscriber::filter::Targets;
@@ -90,7 +90,7 @@ pub enum ClientCommand {
 #[derive(Debug, Args)]
 pub struct Client {
     /// Control port of the running lb
-    #[arg(long, env = "LB_CONTROL", value_name = "ADDR", default_value = "127.0.0.1:5001")]
+    #[arg(long, env = "LB_CONTROL", value_name = "ADDR", default_value = "127.0.0.1:5001", value_parser = ValueParser::new(value::host_and_port))]
     pub control: String,
     /// Token of the control port
     #[arg(long, env = "LB_CONTROL_TOKEN", value_name = "TOKEN", hide_env_values = true)]
@@ -113,10 +113,10 @@ pub struct Serve {
     #[arg(long, env = "LB_CONTROL_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub(super) control_token: Option<String>,
     /// Bind the control port beyond loopback without a token
-    #[arg(long, env = "LB_CONTROL_INSECURE")]
+    #[arg(long, env = "LB_CONTROL_INSECURE", value_parser = BoolishValueParser::new())]
     pub(super) control_insecure: bool,
     /// Replicas at start [default: 3, or every --backend]
-    #[arg(long, env = "LB_REPLICAS", value_name = "N", value_parser = ValueParser::new(value::replicas))]
+    #[arg(long, env = "LB_REPLICAS", value_name = "N", allow_hyphen_values = true, value_parser = ValueParser::new(value::replicas))]
     pub(super) replicas: Option<Checked<usize>>,
     /// Where replicas come from: process or fixed
     #[arg(long, env = "LB_PROVIDER", value_name = "NAME", default_value = "process", value_parser = ValueParser::new(value::provider))]
@@ -131,13 +131,13 @@ pub struct Serve {
     #[arg(long, env = "LB_MAPPING", value_name = "NAME", default_value = "ring", value_parser = ValueParser::new(value::mapping))]
     pub(super) mapping: Checked<MappingName>,
     /// ring: positions of each slot
-    #[arg(long, env = "LB_POINTS", value_name = "N", default_value = "1000", value_parser = ValueParser::new(value::points))]
+    #[arg(long, env = "LB_POINTS", value_name = "N", default_value = "1000", allow_hyphen_values = true, value_parser = ValueParser::new(value::points))]
     pub(super) points: Checked<u32>,
     /// slots: size of the table, M
-    #[arg(long, env = "LB_SLOTS", value_name = "M", default_value = "512", value_parser = ValueParser::new(value::slots))]
+    #[arg(long, env = "LB_SLOTS", value_name = "M", default_value = "512", allow_hyphen_values = true, value_parser = ValueParser::new(value::slots))]
     pub(super) slots: Checked<u32>,
     /// slots: virtual servers of each server, K
-    #[arg(long = "virtual", env = "LB_VIRTUAL", value_name = "K", default_value = "9", value_parser = ValueParser::new(value::virtuals))]
+    #[arg(long = "virtual", env = "LB_VIRTUAL", value_name = "K", default_value = "9", allow_hyphen_values = true, value_parser = ValueParser::new(value::virtuals))]
     pub(super) virtuals: Checked<u32>,
     /// slots: what follows a collision, linear or quadratic
     #[arg(long, env = "LB_PROBING", value_name = "NAME", default_value = "linear", value_parser = ValueParser::new(value::probing))]
@@ -149,49 +149,49 @@ pub struct Serve {
     #[arg(long, env = "LB_ID_PARAM", value_name = "NAME", default_value = "id", value_parser = ValueParser::new(value::parameter))]
     pub(super) id_param: Checked<String>,
     /// How long the first line may take, from accept on
-    #[arg(long, env = "LB_FIRST_LINE_TIMEOUT", value_name = "DURATION", default_value = "5s", value_parser = ValueParser::new(value::duration))]
+    #[arg(long, env = "LB_FIRST_LINE_TIMEOUT", value_name = "DURATION", default_value = "5s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
     pub(super) first_line_timeout: Checked<Duration>,
     /// How long the first line may be
-    #[arg(long, env = "LB_FIRST_LINE_MAX", value_name = "SIZE", default_value = "8KiB", value_parser = ValueParser::new(value::first_line_size))]
+    #[arg(long, env = "LB_FIRST_LINE_MAX", value_name = "SIZE", default_value = "8KiB", allow_hyphen_values = true, value_parser = ValueParser::new(value::first_line_size))]
     pub(super) first_line_max: Checked<usize>,
     /// How long one connection attempt may take
-    #[arg(long, env = "LB_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "1s", value_parser = ValueParser::new(value::duration))]
+    #[arg(long, env = "LB_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "1s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
     pub(super) connect_timeout: Checked<Duration>,
     /// How many distinct replicas are tried
-    #[arg(long, env = "LB_CONNECT_ATTEMPTS", value_name = "N", default_value = "3", value_parser = ValueParser::new(value::small))]
+    #[arg(long, env = "LB_CONNECT_ATTEMPTS", value_name = "N", default_value = "3", allow_hyphen_values = true, value_parser = ValueParser::new(value::small))]
     pub(super) connect_attempts: Checked<usize>,
     /// What is probed: http:/PATH or tcp
     #[arg(long, env = "LB_HEALTH", value_name = "PROBE", default_value = "http:/heartbeat", value_parser = ValueParser::new(value::probe))]
     pub(super) health: Checked<Probe>,
     /// Time between two probes
-    #[arg(long, env = "LB_HEALTH_INTERVAL", value_name = "DURATION", default_value = "500ms", value_parser = ValueParser::new(value::duration))]
+    #[arg(long, env = "LB_HEALTH_INTERVAL", value_name = "DURATION", default_value = "500ms", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
     pub(super) health_interval: Checked<Duration>,
     /// How long a probe may take
-    #[arg(long, env = "LB_HEALTH_TIMEOUT", value_name = "DURATION", default_value = "500ms", value_parser = ValueParser::new(value::duration))]
+    #[arg(long, env = "LB_HEALTH_TIMEOUT", value_name = "DURATION", default_value = "500ms", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
     pub(super) health_timeout: Checked<Duration>,
     /// Failed probes in a row that take a replica out
-    #[arg(long, env = "LB_FALL", value_name = "N", default_value = "2", value_parser = ValueParser::new(value::probes))]
+    #[arg(long, env = "LB_FALL", value_name = "N", default_value = "2", allow_hyphen_values = true, value_parser = ValueParser::new(value::probes))]
     pub(super) fall: Checked<u32>,
     /// Passed probes in a row that take a replica in
-    #[arg(long, env = "LB_RISE", value_name = "N", default_value = "1", value_parser = ValueParser::new(value::probes))]
+    #[arg(long, env = "LB_RISE", value_name = "N", default_value = "1", allow_hyphen_values = true, value_parser = ValueParser::new(value::probes))]
     pub(super) rise: Checked<u32>,
     /// An unhealthy replica that still runs is replaced after this long without a passed probe and without a byte from it
-    #[arg(long, env = "LB_REPLACE_AFTER", value_name = "DURATION", default_value = "3s", value_parser = ValueParser::new(value::duration))]
+    #[arg(long, env = "LB_REPLACE_AFTER", value_name = "DURATION", default_value = "3s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
     pub(super) replace_after: Checked<Duration>,
     /// How long a new replica may take to pass its first probes
-    #[arg(long, env = "LB_START_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = ValueParser::new(value::duration))]
+    #[arg(long, env = "LB_START_TIMEOUT", value_name = "DURATION", default_value = "10s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
     pub(super) start_timeout: Checked<Duration>,
     /// Hostname of a replacement: random or same
     #[arg(long, env = "LB_RESPAWN_NAME", value_name = "random|same", default_value = "random", value_parser = ValueParser::new(value::respawn_name))]
     pub(super) respawn_name: Checked<RespawnName>,
     /// Healthy replicas outside the ring, ready to take over a slot
-    #[arg(long, env = "LB_SPARES", value_name = "N", default_value = "0", value_parser = ValueParser::new(value::spares))]
+    #[arg(long, env = "LB_SPARES", value_name = "N", default_value = "0", allow_hyphen_values = true, value_parser = ValueParser::new(value::spares))]
     pub(super) spares: Checked<usize>,
     /// How long connections may take to end, for rm and for shutdown
-    #[arg(long, env = "LB_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = ValueParser::new(value::duration_or_none))]
+    #[arg(long, env = "LB_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration_or_none))]
     pub(super) drain_timeout: Checked<Duration>,
     /// Data-plane threads [default: number of cores]
-    #[arg(long, env = "LB_WORKERS", value_name = "N", value_parser = ValueParser::new(value::small))]
+    #[arg(long, env = "LB_WORKERS", value_name = "N", allow_hyphen_values = true, value_parser = ValueParser::new(value::small))]
     pub(super) workers: Option<Checked<usize>>,
     /// Zero-copy relay: auto or never (this version always copies)
     #[arg(long, env = "LB_SPLICE", value_name = "auto|never", default_value = "auto", value_parser = ValueParser::new(value::splice))]

@@ -34,7 +34,7 @@ pub struct Config {
     /// Data-plane threads.
     pub workers: usize,
     /// The names of the slots at start.
-    pub slots: Vec<Hostname>,
+    pub names: Vec<Hostname>,
     /// Replicas kept outside the ring.
     pub spares: usize,
     /// Where replicas come from.
@@ -121,7 +121,7 @@ impl Config {
             workers: serve.workers.map_or_else(cores, |workers| problems.take("workers", workers, 1)),
             // A fixed address has only the one name.
             same_name: same_name || matches!(source, Source::Fixed(_)),
-            slots: names,
+            names,
             spares,
             source,
             algorithm,
@@ -176,6 +176,9 @@ fn source(serve: &Serve, problems: &mut Problems) -> (Source, Vec<Hostname>) {
         ProviderName::Process => {
             if !serve.backend.is_empty() {
                 problems.add("--backend: it goes with --provider fixed only");
+            }
+            if serve.command.as_deref().is_some_and(|command| command.trim().is_empty()) {
+                problems.add("--command: it is empty; it takes a command for `sh -c`");
             }
             let names = (1..=replicas.unwrap_or(3)).map(|index| Hostname::try_from(format!("server{index}")));
             (Source::Process { command: serve.command.clone() }, names.flatten().collect())
@@ -238,7 +241,8 @@ fn check_fit(algorithm: &Algorithm, names: &[Hostname], problems: &mut Problems)
         let members: Vec<Member> =
             (1..).zip(names).map(|(index, name)| Member { index, name: name.to_string() }).collect();
         if let Err(full) = Mapping::build(algorithm, &members) {
-            problems.add(format!("--replicas: {full}"));
+            let more_room = "fewer servers, more --slots or less --virtual";
+            problems.add(format!("--replicas: {full}; it takes {more_room}"));
         }
     }
 }

@@ -1,1 +1,270 @@
+use clap::Parser as _;
 
+use super::*;
+use crate::ring::Probing;
+
+/// What these flags come to.
+fn check(flags: &[&str]) -> Result<Config, String> {
+    let cli = Cli::try_parse_from(["lb"].iter().chain(flags)).map_err(|error| error.to_string())?;
+    Config::check(cli.serve).map_err(|problems| problems.to_string())
+}
+
+#[track_caller]
+fn good(flags: &[&str]) -> Config {
+    check(flags).unwrap_or_else(|problems| panic!("{flags:?}: {problems}"))
+}
+
+#[track_caller]
+fn problems(flags: &[&str]) -> Vec<String> {
+    let problems = check(flags).err().unwrap_or_else(|| panic!("{flags:?} is fine"));
+    problems.lines().map(str::to_owned).collect()
+}
+
+fn words(flags: &str) -> Vec<&str> {
+    flags.split_whitespace().collect()
+}
+
+fn names(config: &Config) -> Vec<&str> {
+    config.names.iter().map(Hostname::as_str).collect()
+}
+
+#[test]
+fn the_defaults_are_those_of_the_contract() {
+    let config = good(&[]);
+    assert_eq!(config.listen.to_string(), "0.0.0.0:5000");
+    assert_eq!(config.control.to_string(), "127.0.0.1:5001");
+    assert_eq!(config.control_token, None);
+    assert_eq!(names(&config), ["server1", "server2", "server3"]);
+    assert_eq!(config.source, Source::Process { command: None });
+    assert_eq!(config.algorithm, Algorithm::Ring { points: 1000 });
+    assert_eq!(config.limits.key, KeyKind::Id);
+    assert_eq!(config.limits.id_param, "id");
+    assert_eq!(config.limits.first_line_timeout, Duration::from_secs(5));
+    assert_eq!(config.limits.first_line_max, 8 * 1024);
+    assert_eq!(config.limits.connect_timeout, Duration::from_secs(1));
+    assert_eq!(config.limits.connect_attempts, 3);
+    assert!(matches!(&config.health.probe, Probe::Http(path) if path == "/heartbeat"));
+    assert_eq!(config.health.interval, Duration::from_millis(500));
+    assert_eq!(config.health.timeout, Duration::from_millis(500));
+    assert_eq!((config.health.fall, config.health.rise), (2, 1));
+    assert_eq!(config.health.replace_after, Duration::from_secs(3));
+    assert_eq!(config.start_timeout, Duration::from_secs(10));
+    assert!(!config.same_name);
+    assert_eq!(config.spares, 0);
+    assert_eq!(config.drain_timeout, Duration::from_secs(30));
+    assert_eq!(config.workers, cores());
+    assert_eq!(config.log.to_string(), "info");
+    assert_eq!(config.log_format, LogFormat::Text);
+    let shape = SlotsShape { slots: 512, virtuals: 9, probing: Probing::Linear };
+    assert_eq!(good(&["--mapping", "slots"]).algorithm, Algorithm::Slots(shape));
+}
+
+#[test]
+fn every_flag_reaches_its_field() {
+    let config = good(&words(
+        "--listen 127.0.0.1:7000 --control [::1]:7001 --control-token secret --replicas 2 --command serve-{port} \
+         --mapping slots --slots 64 --virtual 5 --probing quadratic --key source --id-param user \
+         --first-line-timeout 6s --first-line-max 1KiB --connect-timeout 7s --connect-attempts 4 --health tcp \
+         --health-interval 8s --health-timeout 9s --fall 5 --rise 6 --replace-after 10s --start-timeout 11s \
+         --respawn-name same --spares 7 --drain-timeout 12s --workers 8 --splice never --log lb=debug \
+         --log-format json",
+    ));
+    assert_eq!(config.listen.to_string(), "127.0.0.1:7000");
+    assert_eq!(config.control.to_string(), "[::1]:7001");
+    assert_eq!(config.control_token.as_deref(), Some("secret"));
+    assert_eq!(names(&config), ["server1", "server2"]);
+    assert_eq!(config.source, Source::Process { command: Some("serve-{port}".into()) });
+    let shape = SlotsShape { slots: 64, virtuals: 5, probing: Probing::Quadratic };
+    assert_eq!(config.algorithm, Algorithm::Slots(shape));
+    assert_eq!((config.limits.key, config.limits.id_param.as_str()), (KeyKind::Source, "user"));
+    assert_eq!((config.limits.first_line_max, config.limits.connect_attempts), (1024, 4));
+    assert!(matches!(config.health.probe, Probe::Tcp));
+    assert_eq!((config.health.fall, config.health.rise), (5, 6));
+    let durations = [
+        config.limits.first_line_timeout,
+        config.limits.connect_timeout,
+        config.health.interval,
+        config.health.timeout,
+        config.health.replace_after,
+        config.start_timeout,
+        config.drain_timeout,
+    ];
+    assert_eq!(durations.map(|duration| duration.as_secs()), [6, 7, 8, 9, 10, 11, 12]);
+    assert!(config.same_name);
+    assert_eq!((config.spares, config.workers), (7, 8));
+    assert_eq!((config.log.to_string().as_str(), config.log_format), ("lb=debug", LogFormat::Json));
+    assert_eq!(good(&["--points", "5"]).algorithm, Algorithm::Ring { points: 5 });
+}
+
+#[test]
+fn serve_takes_the_same_flags() {
+    let cli = Cli::try_parse_from(["lb", "serve", "--replicas", "2"]).unwrap();
+    let Some(Subcommand::Serve(serve)) = cli.command else { panic!("not serve") };
+    assert_eq!(names(&Config::check(*serve).unwrap()), ["server1", "server2"]);
+}
+
+#[test]
+fn durations_and_sizes_have_units() {
+    for (given, milliseconds) in [
+        ("1ms", 1),
+        ("250ms", 250),
+        ("5s", 5000),
+        ("1m", 60_000),
+        ("1m30s", 90_000),
+        ("2h", 7_200_000),
+        ("1s 500ms", 1500),
+        ("365d", 31_536_000_000),
+    ] {
+        let config = good(&["--health-interval", given, "--drain-timeout", given]);
+        assert_eq!(config.health.interval, Duration::from_millis(milliseconds), "{given}");
+        assert_eq!(config.drain_timeout, Duration::from_millis(milliseconds), "{given}");
+    }
+    for given in ["0", "0s", "0ms"] {
+        assert_eq!(good(&["--drain-timeout", given]).drain_timeout, Duration::ZERO, "{given}");
+    }
+    for (given, bytes) in
+        [("16B", 16), ("8KiB", 8192), ("8 KiB", 8192), ("1kB", 1000), ("100", 100), ("64KiB", 65536)]
+    {
+        assert_eq!(good(&["--first-line-max", given]).limits.first_line_max, bytes, "{given}");
+    }
+}
+
+#[test]
+fn a_wrong_value_is_told_its_flag_and_what_it_takes() {
+    const DURATION: &str = "it takes a duration of at least 1ms, such as 250ms, 5s or 1m";
+    const SIZE: &str = "it takes a size from 16B to 64KiB, such as 8KiB";
+    const ADDRESS: &str = "it takes an address and a port, such as 127.0.0.1:5000";
+    const PARAMETER: &str = "it takes the name of a query parameter";
+    let cases: [(&str, &[&str], &str); 26] = [
+        (
+            "listen",
+            &["", "5000", ":5000", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "300.0.0.1:1"],
+            ADDRESS,
+        ),
+        ("control", &["localhost", "[::1", "::1"], ADDRESS),
+        (
+            "replicas",
+            &["", "-1", "1.5", "three", "1001", "99999999999999999999"],
+            "it takes a whole number from 0 to 1000",
+        ),
+        ("provider", &["docker2", "Process", ""], "it takes process or fixed"),
+        ("mapping", &["modulo", "RING"], "it takes ring or slots"),
+        ("points", &["0", "-5", "10001"], "it takes a whole number from 1 to 10000"),
+        ("slots", &["0", "65537"], "it takes a whole number from 1 to 65536"),
+        ("virtual", &["0", "10001"], "it takes a whole number from 1 to 10000"),
+        ("probing", &["cubic"], "it takes linear or quadratic"),
+        ("key", &["ip"], "it takes id or source"),
+        ("id-param", &["", "a b", "a=b", "a&b", "?a", "a#", "ä"], PARAMETER),
+        ("first-line-timeout", &["5", "0s", "-5s", "5 parsecs", "999us", "366d", ""], DURATION),
+        ("first-line-max", &["15B", "65KiB", "-1", "8 apples", "", "1e3"], SIZE),
+        ("connect-timeout", &["1"], DURATION),
+        ("connect-attempts", &["0", "257"], "it takes a whole number from 1 to 256"),
+        ("health", &["http", "http:", "http:heartbeat", "http:/a b", "udp"], "it takes http:/PATH or tcp"),
+        ("health-interval", &["often"], DURATION),
+        ("health-timeout", &["0ms"], DURATION),
+        ("fall", &["0", "-2"], "it takes a whole number from 1 to 1000"),
+        ("rise", &["0"], "it takes a whole number from 1 to 1000"),
+        ("replace-after", &["never"], DURATION),
+        ("start-timeout", &["1"], DURATION),
+        ("respawn-name", &["new"], "it takes random or same"),
+        ("spares", &["-1", "101"], "it takes a whole number from 0 to 100"),
+        ("drain-timeout", &["-1s", "5", "forever", "366d"], "it takes a duration, such as 0s"),
+        ("workers", &["0", "257", "auto"], "it takes a whole number from 1 to 256"),
+    ];
+    for (flag, values, takes) in cases {
+        for value in values {
+            let problems = problems(&[&format!("--{flag}"), value]);
+            let expected = format!("--{flag}: `{value}` is not allowed; {takes}");
+            assert!(problems.len() == 1 && problems[0].starts_with(&expected), "{problems:?}");
+        }
+    }
+    for (flag, value) in [("splice", "yes"), ("log", ""), ("log", "loud=very"), ("log-format", "xml")] {
+        let problems = problems(&[&format!("--{flag}"), value]);
+        assert!(
+            problems[0].starts_with(&format!("--{flag}: `{value}` is not allowed; it takes ")),
+            "{problems:?}"
+        );
+    }
+}
+
+#[test]
+fn a_backend_is_a_name_and_an_address() {
+    let fixed = |backend: &str| check(&["--provider", "fixed", "--backend", backend]);
+    for backend in ["a=127.0.0.1:80", "S-5.x_y=some.host:1", "a=[::1]:65535"] {
+        let (name, address) = backend.split_once('=').unwrap();
+        let expected = (Hostname::try_from(name.to_owned()).unwrap(), address.to_owned());
+        assert_eq!(fixed(backend).unwrap().source, Source::Fixed(vec![expected]), "{backend}");
+    }
+    for backend in ["", "a", "a=", "=h:1", "a=h", "a=h:", "a=:1", "a=h:0", "a=h:65536", "../a=h:1", "_a=h:1"]
+    {
+        let expected = format!("--backend: `{backend}` is not allowed; it takes NAME=HOST:PORT");
+        assert!(fixed(backend).unwrap_err().starts_with(&expected), "{backend}");
+    }
+}
+
+#[test]
+fn fixed_backends_are_the_first_slots_in_their_order() {
+    let flags = ["--provider", "fixed", "--backend", "b=h:1", "--backend", "a=h:2", "--backend", "c=h:1"];
+    let config = good(&flags);
+    assert_eq!(names(&config), ["b", "a", "c"]);
+    assert!(config.same_name, "a fixed address has only the one name");
+    assert_eq!(names(&good(&[&flags[..], &["--replicas", "2"]].concat())), ["b", "a"]);
+    assert_eq!(names(&good(&["--provider", "fixed", "--backend", "b=h:1,a=h:2"])), ["b", "a"]);
+}
+
+#[test]
+fn what_does_not_go_together_is_refused() {
+    let fixed = ["--provider", "fixed", "--backend", "a=h:1"];
+    let cases: [(&[&str], &[&str], &str); 12] = [
+        (&[], &["--control", "0.0.0.0:5001"], "--control: 0.0.0.0:5001 can be reached from other machines"),
+        (&[], &["--control", "192.168.1.1:5001"], "--control: "),
+        (&[], &["--control", "[::]:5001"], "--control: "),
+        (&[], &["--control", "[::ffff:10.0.0.1]:5001"], "--control: "),
+        (&[], &["--control-token", ""], "--control-token: it is empty"),
+        (&[], &["--backend", "a=h:1"], "--backend: it goes with --provider fixed only"),
+        (&[], &["--provider", "fixed"], "--backend: --provider fixed takes at least one"),
+        (&fixed, &["--backend", "a=h:2"], "--backend: the name a is given twice"),
+        (&fixed, &["--spares", "1"], "--spares: fixed addresses cannot be started"),
+        (&fixed, &["--command", "x"], "--command: it goes with --provider process only"),
+        (&fixed, &["--replicas", "2"], "--replicas: 2 is more than the 1 of --backend"),
+        (&[], &["--command", " "], "--command: it is empty"),
+    ];
+    for (base, more, expected) in cases {
+        let problems = problems(&[base, more].concat());
+        assert!(problems.len() == 1 && problems[0].starts_with(expected), "{more:?}: {problems:?}");
+    }
+    for control in ["127.0.0.1:0", "127.9.9.9:0", "[::1]:0", "[::ffff:127.0.0.1]:0"] {
+        good(&["--control", control]);
+    }
+    good(&["--control", "0.0.0.0:0", "--control-token", "secret"]);
+    good(&["--control", "0.0.0.0:0", "--control-insecure"]);
+}
+
+#[test]
+fn a_fleet_has_to_fit_into_its_mapping() {
+    let slots = ["--mapping", "slots", "--replicas"];
+    good(&[&slots[..], &["56"]].concat());
+    good(&[&slots[..], &["4", "--slots", "36"]].concat());
+    good(&["--replicas", "1000"]);
+    for more in [&["57"][..], &["5", "--slots", "36"], &["2", "--virtual", "300"], &["1", "--slots", "8"]] {
+        let problems = problems(&[&slots[..], more].concat());
+        let expected = format!("--replicas: {} servers of ", more[0]);
+        assert!(problems.len() == 1 && problems[0].starts_with(&expected), "{problems:?}");
+        assert!(
+            problems[0].ends_with("it takes fewer servers, more --slots or less --virtual"),
+            "{problems:?}"
+        );
+    }
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let problems = problems(&words(
+        "--listen x --control 0.0.0.0:1 --replicas many --fall 0 --backend a=h:1 --log-format xml --drain-timeout -1s",
+    ));
+    let mut flags: Vec<&str> = problems.iter().filter_map(|problem| problem.split(':').next()).collect();
+    flags.sort_unstable();
+    let expected =
+        ["--backend", "--control", "--drain-timeout", "--fall", "--listen", "--log-format", "--replicas"];
+    assert_eq!(flags, expected);
+}

@@ -145,13 +145,19 @@ pub(super) fn probe(given: &str) -> Parsed<Probe> {
     checked(value, given, "http:/PATH or tcp")
 }
 
+/// Where a client finds a running `lb`.
+pub(super) fn host_and_port(given: &str) -> Result<String, &'static str> {
+    Some(given).filter(has_port).map(str::to_owned).ok_or("it takes HOST:PORT, such as 127.0.0.1:5001")
+}
+
+fn has_port(address: &&str) -> bool {
+    address
+        .rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse().is_ok_and(|port: u16| port > 0))
+}
+
 /// `NAME=HOST:PORT`.
 pub(super) fn backend(given: &str) -> Parsed<(Hostname, String)> {
-    let has_port = |address: &&str| {
-        address
-            .rsplit_once(':')
-            .is_some_and(|(host, port)| !host.is_empty() && port.parse().is_ok_and(|port: u16| port > 0))
-    };
     let value = given.split_once('=').and_then(|(name, address)| {
         let name = Hostname::try_from(name.to_owned()).ok()?;
         Some(address).filter(has_port).map(|address| (name, address.to_owned()))

@@ -14,6 +14,7 @@ use proto::control::{
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info};
 
@@ -22,10 +23,7 @@ use super::health::{self, HealthPolicy};
 use super::{Mailbox, Message, explain};
 use crate::provider::{Keeper, Provider};
 use crate::ring::{Algorithm, Mapping, Member};
-use crate::snapshot::{Cell, Replica, Slot, Snapshot};
-
-/// How long sessions may take to end after they were evicted.
-const EVICTION: Duration = Duration::from_secs(1);
+use crate::snapshot::{Cell, EVICTION, Replica, Slot, Snapshot};
 
 /// What a controller needs to know and to have.
 pub(crate) struct Setup {
@@ -35,6 +33,8 @@ pub(crate) struct Setup {
     pub(crate) provider: Provider,
     /// Where snapshots are published.
     pub(crate) cell: Arc<Cell>,
+    /// Ends all sessions.
+    pub(crate) evict: CancellationToken,
 }
 
 /// A replica that was started and not yet given up.
@@ -87,27 +87,23 @@ impl Controller {
             };
             match message {
                 None | Some(Message::Shutdown) => break,
-                Some(message) => controller.receive(message),
+                Some(Message::Request(command, reply)) => controller.serve(command, reply),
+                Some(Message::Started(id, address)) => controller.started(id, address),
+                Some(Message::Event(event)) => controller.happened(event),
             }
         }
+        controller.ready = None;
         // Nobody listens any more: whoever reports must not wait for it.
         drop(inbox);
         controller.apply(Event::Shutdown);
         controller.setup.provider.stopped().await;
     }
 
-    fn receive(&mut self, message: Message) {
-        match message {
-            Message::Request(command, reply) => self.serve(command, reply),
-            Message::Started(id, address) => self.started(id, address),
-            Message::Event(event) => {
-                if let Event::Lost(id, _) = &event {
-                    self.running.remove(id);
-                }
-                self.apply(event);
-            }
-            Message::Shutdown => {}
+    fn happened(&mut self, event: Event) {
+        if let Event::Lost(id, _) = &event {
+            self.running.remove(id);
         }
+        self.apply(event);
     }
 
     fn apply(&mut self, event: Event) {
@@ -185,7 +181,11 @@ impl Controller {
 
     fn started(&mut self, id: ReplicaId, address: SocketAddr) {
         let Some(running) = self.running.get_mut(&id) else { return };
-        let replica = Arc::new(Replica::new(running.keeper.hostname().to_string(), address));
+        let replica = Arc::new(Replica::new(
+            running.keeper.hostname().to_string(),
+            address,
+            self.setup.evict.child_token(),
+        ));
         let watch = health::watch(id, Arc::clone(&replica), self.setup.health.clone(), self.mailbox.clone());
         running.replica = Some(replica);
         running.probes = Some(AbortOnDropHandle::new(tokio::spawn(watch)));

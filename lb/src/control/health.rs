@@ -25,8 +25,8 @@ use super::{Mailbox, Message};
 use crate::net::is_local;
 use crate::snapshot::Replica;
 
-/// The pause between the first probes of a replica that has just been started.
-const FIRST_PAUSE: Duration = Duration::from_millis(5);
+/// The shortest pause between two probes: what comes "at once" must not become a loop that never waits.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 /// How long a TCP probe waits to see whether the connection is dropped again.
 const SECOND_THOUGHT: Duration = Duration::from_millis(50);
 
@@ -93,6 +93,8 @@ pub(super) async fn watch(id: ReplicaId, replica: Arc<Replica>, policy: HealthPo
         begun: Instant::now(),
         last_sign: Instant::now(),
         received: 0,
+        has_passed: false,
+        is_reported: false,
         replica,
         policy,
     };
@@ -115,6 +117,10 @@ struct Watch {
     /// The last passed probe or received byte.
     last_sign: Instant,
     received: u64,
+    /// Whether it was ever believed to be well.
+    has_passed: bool,
+    /// Whether the controller knows that it has been silent for too long.
+    is_reported: bool,
 }
 
 impl Watch {
@@ -122,17 +128,26 @@ impl Watch {
     async fn observe(&mut self, id: ReplicaId) -> Option<Event> {
         let outcome = probe(&self.policy, self.replica.address).await;
         let received = self.replica.received();
-        if outcome.is_ok() || std::mem::replace(&mut self.received, received) != received {
+        let was_heard = std::mem::replace(&mut self.received, received) != received;
+        if outcome.is_ok() || was_heard {
             self.last_sign = Instant::now();
+            self.is_reported = false;
         }
         let reason = match outcome {
-            Ok(()) => return self.dampener.observe(true).map(|_| Event::Passed(id)),
+            Ok(()) => {
+                let news = self.dampener.observe(true);
+                self.has_passed |= news.is_some();
+                return news.map(|_| Event::Passed(id));
+            }
             Err(error) if is_local(&error) => return None,
             Err(error) => format!("probe: {error}"),
         };
         match self.dampener.observe(false) {
             Some(_) => Some(Event::Failed(id, reason)),
-            None if self.is_unresponsive() => Some(Event::Unresponsive(id)),
+            None if self.is_unresponsive() => {
+                self.is_reported = true;
+                Some(Event::Unresponsive(id))
+            }
             None => None,
         }
     }
@@ -144,24 +159,29 @@ impl Watch {
     /// Waits until the next probe is due.
     async fn pause(&self) {
         let interval = self.policy.interval;
-        if self.dampener.is_in_doubt() {
-            return;
+        if self.dampener.believed == Some(true) && !self.dampener.is_in_doubt() {
+            let suspected = async {
+                sleep(interval / 10).await;
+                self.replica.suspected().await;
+            };
+            // Either ends the pause.
+            let _ = timeout(interval, suspected).await;
+        } else {
+            sleep(self.wanted_pause().clamp(SHORTEST_PAUSE.min(interval), interval)).await;
         }
-        match self.dampener.believed {
+    }
+
+    /// How long to leave a replica alone that is not known to be well.
+    fn wanted_pause(&self) -> Duration {
+        if self.dampener.is_in_doubt() {
+            Duration::ZERO
+        } else if !self.has_passed {
             // The longer it takes, the less often it is asked.
-            None => sleep((self.begun.elapsed() / 8).clamp(FIRST_PAUSE.min(interval), interval)).await,
-            Some(false) => {
-                let left = self.policy.replace_after.saturating_sub(self.last_sign.elapsed());
-                sleep(left.max(FIRST_PAUSE).min(interval)).await;
-            }
-            Some(true) => {
-                let suspected = async {
-                    sleep(interval / 10).await;
-                    self.replica.suspected().await;
-                };
-                // Either ends the pause.
-                let _ = timeout(interval, suspected).await;
-            }
+            self.begun.elapsed() / 8
+        } else if self.is_reported {
+            self.policy.interval
+        } else {
+            self.policy.replace_after.saturating_sub(self.last_sign.elapsed())
         }
     }
 }
@@ -170,7 +190,7 @@ async fn probe(policy: &HealthPolicy, address: SocketAddr) -> io::Result<()> {
     let ask = async {
         match &policy.probe {
             Probe::Http(path) => ask_http(address, path).await,
-            Probe::Tcp => ask_tcp(address).await,
+            Probe::Tcp => ask_tcp(address, SECOND_THOUGHT.min(policy.timeout / 2)).await,
         }
     };
     let late = || io::Error::new(ErrorKind::TimedOut, format!("no answer within {:?}", policy.timeout));
@@ -191,9 +211,10 @@ async fn ask_http(address: SocketAddr, path: &str) -> io::Result<()> {
     if status.as_u16() < 400 { Ok(()) } else { Err(io::Error::other(format!("status {status}"))) }
 }
 
-async fn ask_tcp(address: SocketAddr) -> io::Result<()> {
+async fn ask_tcp(address: SocketAddr, second_thought: Duration) -> io::Result<()> {
     let stream = TcpStream::connect(address).await?;
-    match timeout(SECOND_THOUGHT, stream.peek(&mut [0])).await {
+    match timeout(second_thought, stream.peek(&mut [0])).await {
+        Ok(Ok(0)) => Err(io::Error::new(ErrorKind::ConnectionAborted, "the connection is closed at once")),
         Ok(Err(error)) => Err(error),
         Ok(Ok(_)) | Err(_) => Ok(()),
     }

@@ -7,18 +7,22 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Limits;
+use super::listener::KEEPALIVE;
 use crate::net::is_local;
 use crate::snapshot::{Lease, Replica, Snapshot};
 
-/// A connected replica that has got the head.
+/// A connected replica that has got the head, or the beginning of it.
 pub(super) struct Upstream {
     pub(super) stream: TcpStream,
     pub(super) lease: Lease,
+    /// How many bytes of the head are written; nearly always all.
+    pub(super) forwarded: usize,
 }
 
 /// An attempt that failed.
@@ -64,10 +68,12 @@ async fn attempt(replica: &Arc<Replica>, head: &[u8], limits: &Limits) -> io::Re
     let mut stream =
         connect.await.map_err(|_| io::Error::new(ErrorKind::TimedOut, "no answer to the connect"))??;
     stream.set_nodelay(true)?;
-    if !head.is_empty() {
-        // The send buffer of a fresh connection takes a whole head: either all of it is forwarded, or nothing.
-        timeout(limits.connect_timeout, stream.write_all(head)).await??;
+    if !replica.address.ip().is_loopback() {
+        // A machine that vanishes says nothing; one that is this machine cannot.
+        SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
     }
+    // One write: as soon as any of it is forwarded, there is no other replica for this connection.
+    let forwarded = if head.is_empty() { 0 } else { stream.write(head).await? };
     lease.connected();
-    Ok(Upstream { stream, lease })
+    Ok(Upstream { stream, lease, forwarded })
 }

@@ -1,55 +1,54 @@
 //! How many sessions the limit of open files allows, so that probes, replicas and the control port keep theirs.
 
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::fmt::Display;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tracing::warn;
+
+use crate::net::Complaints;
 
 /// Open files of the process itself: standard streams, runtimes, listeners, and a few for control connections.
 const PROCESS: usize = 20;
-/// Open files of one worker: its listener and its runtime.
-const PER_WORKER: usize = 4;
-/// Open files of one replica: its process, its output, its probe.
-const PER_SLOT: usize = 4;
+/// Open files of one worker: its listener, its runtime, and the connection for which there is no room yet.
+const PER_WORKER: usize = 6;
+/// Open files of one replica, in a slot or in reserve: its process, its output, its probe.
+const PER_REPLICA: usize = 4;
 /// Open files of one session: the client's connection and the replica's.
 const PER_SESSION: usize = 2;
-/// The least time between two log lines about the same shortage.
-const QUIET: Duration = Duration::from_secs(1);
 
 /// The share of the file limit that sessions may use.
 #[derive(Debug)]
 pub struct FileBudget {
     limit: usize,
     reserved: usize,
-    last_complaint: Mutex<Option<Instant>>,
+    complaints: Complaints,
 }
 
 impl FileBudget {
     /// Raises the limit of open files as far as allowed, and divides it.
     #[must_use]
-    pub fn of_this_process(workers: usize) -> Self {
+    pub fn of_this_process(workers: usize, spares: usize) -> Self {
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
         // To be refused leaves the limit as it was, and that one is read next.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
         let limit = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |files| files as usize);
-        FileBudget { limit, reserved: PROCESS + PER_WORKER * workers, last_complaint: Mutex::new(None) }
+        FileBudget::new(limit, workers, spares)
+    }
+
+    fn new(limit: usize, workers: usize, spares: usize) -> Self {
+        let reserved = PROCESS + PER_WORKER * workers + PER_REPLICA * spares;
+        FileBudget { limit, reserved, complaints: Complaints::default() }
     }
 
     /// How many sessions there may be at once beside `slots` slots; never none.
     #[must_use]
     pub fn sessions(&self, slots: usize) -> usize {
-        let reserved = self.reserved + PER_SLOT * slots;
+        let reserved = self.reserved + PER_REPLICA * slots;
         (self.limit.saturating_sub(reserved) / PER_SESSION).max(1)
     }
 
     /// Logs that files are short, at most once a second over all workers.
-    pub(super) fn complain(&self, what: &dyn std::fmt::Display) {
-        let Ok(mut last) = self.last_complaint.lock() else { return };
-        if last.is_none_or(|at| at.elapsed() >= QUIET) {
-            *last = Some(Instant::now());
-            warn!("no new connections for the moment: {what}");
-        }
+    pub(super) fn complain(&self, what: &dyn Display) {
+        self.complaints.complain("data port", what);
     }
 }
 
@@ -57,18 +56,15 @@ impl FileBudget {
 mod tests {
     use super::*;
 
-    fn budget(limit: usize) -> FileBudget {
-        FileBudget { limit, reserved: PROCESS + PER_WORKER * 2, last_complaint: Mutex::new(None) }
-    }
-
     #[test]
     fn sessions_leave_files_for_everything_else() {
-        assert_eq!(budget(64).sessions(3), 12);
-        assert_eq!(budget(20_000).sessions(3), 9_980);
+        assert_eq!(FileBudget::new(64, 2, 0).sessions(3), 10);
+        assert_eq!(FileBudget::new(64, 2, 1).sessions(3), 8);
+        assert_eq!(FileBudget::new(20_000, 2, 0).sessions(3), 9_978);
     }
 
     #[test]
     fn one_session_is_always_allowed() {
-        assert_eq!(budget(8).sessions(1000), 1);
+        assert_eq!(FileBudget::new(8, 2, 0).sessions(1000), 1);
     }
 }

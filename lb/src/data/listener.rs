@@ -24,8 +24,8 @@ use super::{Plane, session};
 const BACKLOG: i32 = 4096;
 /// How long to wait out a shortage before the next look.
 const PAUSE: Duration = Duration::from_millis(20);
-/// A client that says nothing for this long is asked by the kernel whether it is still there.
-const KEEPALIVE: Duration = Duration::from_secs(60);
+/// A peer that says nothing for this long is asked by the kernel whether it is still there.
+pub(super) const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Binds one listening socket for each worker, all on one address (`SO_REUSEPORT`, socket(7)); the kernel spreads the
 /// connections over them.
@@ -85,7 +85,12 @@ async fn run(listener: TcpListener, plane: Arc<Plane>, stop: CancellationToken) 
     let accept_all = async {
         loop {
             let (client, peer) = accept(&listener, &plane).await;
-            plane.sessions.spawn(session::run(client, peer, Arc::clone(&plane)));
+            let room = room(&plane).await;
+            let session = session::run(client, peer, Arc::clone(&plane));
+            tokio::spawn(async move {
+                session.await;
+                drop(room);
+            });
         }
     };
     stop.run_until_cancelled(accept_all).await;
@@ -107,14 +112,11 @@ fn accept_the_rest(listener: &StdListener, plane: &Arc<Plane>) {
     }
 }
 
-/// The next connection for which there is room.
+/// The next connection.
 async fn accept(listener: &TcpListener, plane: &Plane) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok(connection) => {
-                room(plane).await;
-                return connection;
-            }
+            Ok(connection) => return connection,
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {
                 plane.files.complain(&error);
@@ -124,13 +126,16 @@ async fn accept(listener: &TcpListener, plane: &Plane) -> (TcpStream, SocketAddr
     }
 }
 
-/// Waits until one more session leaves enough files to the rest of the program.
-async fn room(plane: &Plane) {
+/// Waits until one more session leaves enough files to the rest of the program. It counts as one from then on.
+async fn room(plane: &Plane) -> TaskTrackerToken {
     loop {
         let most = plane.files.sessions(plane.fleet.load().slots().len());
-        if plane.sessions.len() < most {
-            return;
+        // First taken and then counted, so that workers that look at the same time do not both take the last one.
+        let room = plane.sessions.token();
+        if plane.sessions.len() <= most {
+            return room;
         }
+        drop(room);
         plane.files.complain(&format_args!("{most} sessions are all that the limit of open files allows"));
         sleep(PAUSE).await;
     }

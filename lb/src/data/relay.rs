@@ -12,7 +12,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{self, poll_fn};
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd as _;
 use std::pin::pin;
@@ -32,7 +32,7 @@ const SCRATCH: usize = 32 * 1024;
 /// How long a half-closed connection may be silent: its other end may be long gone without a word.
 const HALF_CLOSED_IDLE: Duration = Duration::from_secs(600);
 /// How long a reset may be held back for a slow reader of the bytes before it.
-const LINGER: Duration = Duration::from_secs(30);
+const LINGER: Duration = Duration::from_secs(300);
 /// How long a reset may be held back behind a FIN.
 const LINGER_BEHIND_FIN: Duration = Duration::from_secs(1);
 
@@ -88,24 +88,29 @@ enum Break {
 }
 
 /// Relays until both directions have ended; both streams are to be dropped then.
+///
+/// `unsent` was read from the client already and goes first.
 pub(super) async fn run(
     client: &TcpStream,
     replica: &TcpStream,
     lease: &Lease,
+    unsent: Vec<u8>,
     traffic: &mut Traffic,
 ) -> Ending {
     let mut up = Flow::new(client, replica, &mut traffic.up, None);
+    up.rest = unsent;
     let mut down = Flow::new(replica, client, &mut traffic.down, Some(lease));
-    let up_ended_first = poll_fn(|cx| match up.poll(cx) {
-        Poll::Ready(end) => Poll::Ready((true, end)),
-        Poll::Pending => down.poll(cx).map(|end| (false, end)),
-    });
-    match up_ended_first.await {
+    // A busy direction uses up what a task may do at once. `select!` begins with either, so it cannot starve the other.
+    let up_ended_first = tokio::select! {
+        end = poll_fn(|cx| up.poll(cx)) => (true, end),
+        end = poll_fn(|cx| down.poll(cx)) => (false, end),
+    };
+    match up_ended_first {
         (true, end) => {
-            conclude(end, &mut up, &mut down).await.named(Ending::ClientReset, Ending::ReplicaReset)
+            ending(conclude(end, &mut up, &mut down).await, Ending::ClientReset, Ending::ReplicaReset)
         }
         (false, end) => {
-            conclude(end, &mut down, &mut up).await.named(Ending::ReplicaReset, Ending::ClientReset)
+            ending(conclude(end, &mut down, &mut up).await, Ending::ReplicaReset, Ending::ClientReset)
         }
     }
 }
@@ -124,11 +129,11 @@ async fn conclude(end: Result<(), Break>, first: &mut Flow<'_>, other: &mut Flow
     let end = end.and_then(|()| first.pass_fin());
     match end {
         Ok(()) => return conclude_half_closed(other).await,
-        Err(Break::Source) => reset_after_bytes(first.to).await,
+        Err(Break::Source) => reset_after(future::ready(()), first.to).await,
         Err(Break::Sink | Break::Idle) => {
             // What the lost side had sent before its reset can still be read, up to the error or what looks like an end.
-            let _ = timeout(LINGER, poll_fn(|cx| other.poll(cx))).await;
-            reset_after_bytes(other.to).await;
+            let to = other.to;
+            reset_after(poll_fn(|cx| other.poll(cx)), to).await;
         }
     }
     end
@@ -139,7 +144,7 @@ async fn conclude_half_closed(other: &mut Flow<'_>) -> Result<(), Break> {
     match half_closed(other).await {
         Ok(()) => Ok(()),
         Err(Break::Source) => {
-            reset_after_bytes(other.to).await;
+            reset_after(future::ready(()), other.to).await;
             Err(Break::Sink)
         }
         Err(Break::Sink) => {
@@ -174,19 +179,13 @@ async fn half_closed(flow: &mut Flow<'_>) -> Result<(), Break> {
     .await
 }
 
-trait Named {
-    fn named(self, source: Ending, sink: Ending) -> Ending;
-}
-
-impl Named for Result<(), Break> {
-    /// The ending of a session whose first direction ran from `source` to `sink`.
-    fn named(self, source: Ending, sink: Ending) -> Ending {
-        match self {
-            Ok(()) => Ending::Complete,
-            Err(Break::Source) => source,
-            Err(Break::Sink) => sink,
-            Err(Break::Idle) => Ending::Idle,
-        }
+/// The ending of a session whose first direction ran from `source` to `sink`.
+fn ending(result: Result<(), Break>, source: Ending, sink: Ending) -> Ending {
+    match result {
+        Ok(()) => Ending::Complete,
+        Err(Break::Source) => source,
+        Err(Break::Sink) => sink,
+        Err(Break::Idle) => Ending::Idle,
     }
 }
 
@@ -234,6 +233,9 @@ impl<'a> Flow<'a> {
     fn copy_once(&mut self) -> Result<Option<usize>, Break> {
         let (to, mut outcome) = (self.to, Ok(0));
         let read = read_some(self.from, SCRATCH, |chunk| {
+            if chunk.is_empty() {
+                return; // The end of the stream: not worth a system call.
+            }
             outcome = write_some(to, chunk);
             if let Ok(written) = outcome
                 && written < chunk.len()
@@ -308,17 +310,36 @@ fn reset(stream: &TcpStream) {
     let _ = stream.set_zero_linger();
 }
 
-/// Resets a connection, but not before the kernel has sent every byte that was written to it: a reset throws away what
-/// is still waiting in the send buffer.
-async fn reset_after_bytes(stream: &TcpStream) {
-    let _ = timeout(LINGER, all_sent(stream)).await;
+/// Resets a connection, but not before the `rest` is written to it and the kernel has sent every byte: a reset throws
+/// away what is still waiting in the send buffer.
+///
+/// Some read only when they have sent all they want. Nobody wants it any more, but taking it lets them get there.
+async fn reset_after(rest: impl Future, stream: &TcpStream) {
+    let delivered = async {
+        rest.await;
+        let _ = all_sent(stream).await;
+    };
+    let swallowed = async {
+        discard(stream, LINGER).await;
+        future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = delivered => {}
+        () = swallowed => {}
+        () = sleep(LINGER) => {}
+    }
     reset(stream);
 }
 
-/// With `TCP_NOTSENT_LOWAT` at 1, a socket is writable only when nothing is left to be sent (tcp(7)). A second
-/// registration of it asks anew, where the first has known for long that it was writable.
+/// Waits until the bytes that were written have arrived, but for the last few kilobytes, which are only sent by then.
+///
+/// With `TCP_NOTSENT_LOWAT` at 1 and the smallest send buffer, a socket is writable only when nothing is left to be sent
+/// and little to be acknowledged (tcp(7)). A second registration of it asks anew, where the first has known for long
+/// that it was writable.
 async fn all_sent(stream: &TcpStream) -> io::Result<()> {
-    SockRef::from(stream).set_tcp_notsent_lowat(1)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_notsent_lowat(1)?;
+    socket.set_send_buffer_size(1)?;
     let same = TcpStream::from_std(stream.as_fd().try_clone_to_owned()?.into())?;
     same.writable().await
 }
@@ -339,4 +360,45 @@ pub(super) async fn discard(stream: &TcpStream, limit: Duration) {
         }
     };
     let _ = timeout(limit, until_the_end).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::net::TcpListener;
+    use tokio::task::{consume_budget, yield_now};
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::snapshot::Replica;
+
+    async fn connection() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (one, other) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (one.unwrap(), other.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn no_direction_starves_when_the_other_uses_up_the_budget_of_the_task() {
+        let ((client, to_client), (to_replica, replica)) = (connection().await, connection().await);
+        let lease =
+            Arc::new(Replica::new("a".into(), replica.local_addr().unwrap(), CancellationToken::new()))
+                .lease();
+        let mut traffic = Traffic::default();
+        let mut relay = Box::pin(run(&to_client, &to_replica, &lease, Vec::new(), &mut traffic));
+        for _ in 0..64 {
+            client.try_write(b"x").unwrap();
+            replica.try_write(b"x").unwrap();
+            yield_now().await;
+            // All but the last unit of the budget that tokio gives a task for each poll.
+            for _ in 1..128 {
+                consume_budget().await;
+            }
+            assert!(futures_util::poll!(&mut relay).is_pending());
+        }
+        drop(relay);
+        assert!(traffic.up > 0 && traffic.down > 0, "{traffic:?}");
+    }
 }

@@ -14,7 +14,7 @@ use tracing::debug;
 use super::connect::{Attempt, first_reachable};
 use super::head::{self, Head, Kind};
 use super::relay::{self, Ending, Traffic};
-use super::{KeyKind, Plane};
+use super::{KeyKind, Limits, Plane};
 
 /// How long a client that was turned away may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -42,13 +42,14 @@ pub(super) async fn run(client: TcpStream, peer: SocketAddr, plane: Arc<Plane>) 
 
     let Some(upstream) = upstream else {
         debug!(%peer, id = %key.id(), %key, attempts = %Attempts(&failed), "session: no replica is available");
-        return turn_away(client, matches!(kind, Kind::Http(_))).await;
+        return turn_away(client, &kind, &plane.limits).await;
     };
 
     let mut traffic = Traffic { up: bytes.len() as u64, down: 0 };
+    let unsent = bytes.get(upstream.forwarded..).unwrap_or_default().to_vec();
     drop(bytes);
     let lease = &upstream.lease;
-    let relayed = relay::run(&client, &upstream.stream, lease, &mut traffic);
+    let relayed = relay::run(&client, &upstream.stream, lease, unsent, &mut traffic);
     let ending = tokio::select! {
         ending = relayed => ending,
         () = lease.evicted() => relay::cut(&client, &upstream.stream),
@@ -118,8 +119,8 @@ impl fmt::Display for Attempts<'_> {
 }
 
 /// Ends a connection for which there is no replica; an HTTP client is told.
-async fn turn_away(mut client: TcpStream, is_http: bool) {
-    if is_http {
+async fn turn_away(mut client: TcpStream, kind: &Kind, limits: &Limits) {
+    if speaks_http(&client, kind, limits).await {
         let answer = format!(
             "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
              Connection: close\r\n\r\n{NO_REPLICA}",
@@ -130,4 +131,15 @@ async fn turn_away(mut client: TcpStream, is_http: bool) {
     // Unread bytes would turn the close into a reset, and that would overtake the answer.
     let _ = client.shutdown().await;
     relay::discard(&client, FAREWELL).await;
+}
+
+/// Whether a client that gets no replica can be told in HTTP. With `--key source` its first line has not been read yet.
+async fn speaks_http(client: &TcpStream, kind: &Kind, limits: &Limits) -> bool {
+    match limits.key {
+        KeyKind::Id => matches!(kind, Kind::Http(_)),
+        KeyKind::Source => {
+            let head = timeout(FAREWELL, head::read(client, limits)).await;
+            matches!(head, Ok(Ok(Some(Head { kind: Kind::Http(_), .. }))))
+        }
+    }
 }

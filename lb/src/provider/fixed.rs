@@ -3,12 +3,17 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use proto::control::Hostname;
 use tokio::net::lookup_host;
+use tokio::time::timeout;
 
 use crate::control::fleet::{Event, ReplicaId};
 use crate::control::{Mailbox, Message};
+
+/// How long a look-up may take.
+const LOOK_UP: Duration = Duration::from_secs(5);
 
 /// The addresses, by name, each `HOST:PORT`.
 #[derive(Debug)]
@@ -35,5 +40,6 @@ impl Fixed {
 }
 
 async fn look_up(address: &str) -> io::Result<SocketAddr> {
-    lookup_host(address).await?.next().ok_or_else(|| io::Error::other("it has no address"))
+    let found = timeout(LOOK_UP, lookup_host(address)).await?;
+    found?.next().ok_or_else(|| io::Error::other("it has no address"))
 }

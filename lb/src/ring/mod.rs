@@ -76,12 +76,6 @@ pub enum Mapping {
 }
 
 impl Mapping {
-    /// The mapping of no members: it has no candidates.
-    #[must_use]
-    pub fn empty() -> Self {
-        Mapping::Ring(Ring::build(0, &[]))
-    }
-
     /// Builds the mapping of `members`; their order decides nothing but the ordinals.
     ///
     /// # Errors

@@ -2,9 +2,9 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,6 +37,8 @@ pub(crate) struct Lb {
     pub(crate) data: SocketAddr,
     pub(crate) control: SocketAddr,
     log: Arc<Log>,
+    /// Keeps the log's pipe open, also when it is not read any more.
+    _reader: thread::JoinHandle<BufReader<ChildStderr>>,
 }
 
 /// The lines of a log so far.
@@ -67,22 +69,38 @@ impl Lb {
     }
 
     /// Launches a command that is (or in the end becomes) `lb`, and waits until it listens.
-    pub(crate) fn launch_as(mut command: Command) -> Lb {
+    pub(crate) fn launch_as(command: Command) -> Lb {
+        Lb::launch_read_until(command, |_| false)
+    }
+
+    /// The same, but nobody reads the log after the line that says where it listens.
+    pub(crate) fn launch_unread(command: Command) -> Lb {
+        Lb::launch_read_until(command, |line| line.contains("listening data="))
+    }
+
+    fn launch_read_until(mut command: Command, is_last: impl Fn(&str) -> bool + Send + 'static) -> Lb {
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let (log, stderr) = (Arc::new(Log::default()), child.stderr.take().unwrap());
         let sink = Arc::clone(&log);
-        thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        let reader = thread::spawn(move || {
+            let mut stderr = BufReader::new(stderr);
+            for line in stderr.by_ref().lines().map_while(Result::ok) {
+                let is_last = is_last(&line);
                 sink.lines.lock().unwrap().push(line);
                 sink.more.notify_all();
+                if is_last {
+                    break;
+                }
             }
+            stderr
         });
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut lb = Lb { child, data: unknown, control: unknown, log };
+        let mut lb = Lb { child, data: unknown, control: unknown, log, _reader: reader };
         let line = lb.wait_for_log("listening data=");
-        lb.data = field(&line, "data=").parse().unwrap();
-        lb.control = field(&line, "control=").parse().unwrap();
+        // In a JSON log it is the end of a string.
+        let address = |name| field(&line, name).split('"').next().unwrap().parse().unwrap();
+        (lb.data, lb.control) = (address("data="), address("control="));
         lb
     }
 
@@ -99,11 +117,25 @@ impl Lb {
     /// Waits for a line of the log that holds `part`, from the start of the log on.
     #[track_caller]
     pub(crate) fn wait_for_log(&self, part: &str) -> String {
+        self.wait_for_line(part, |line| line.contains(part))
+    }
+
+    /// The line that the finished session of this client left in a log at `debug`.
+    #[track_caller]
+    pub(crate) fn session_of(&self, client: SocketAddr) -> String {
+        let client = client.to_string();
+        self.wait_for_line(&client, |line| field(line, "peer=") == client)
+    }
+
+    #[track_caller]
+    fn wait_for_line(&self, what: &str, is_it: impl Fn(&str) -> bool) -> String {
+        let find = |lines: &[String]| lines.iter().find(|line| is_it(line)).cloned();
         let lines = self.log.lines.lock().unwrap();
-        let is_missing = |lines: &mut Vec<String>| !lines.iter().any(|line| line.contains(part));
-        let (lines, timed_out) = self.log.more.wait_timeout_while(lines, PATIENCE, is_missing).unwrap();
-        assert!(!timed_out.timed_out(), "no line of the log holds {part:?}:\n{}", lines.join("\n"));
-        lines.iter().find(|line| line.contains(part)).unwrap().clone()
+        let is_missing = |lines: &mut Vec<String>| find(lines).is_none();
+        let (lines, _) = self.log.more.wait_timeout_while(lines, PATIENCE, is_missing).unwrap();
+        let found = find(&lines);
+        drop(lines); // Who fails here still wants to print the log.
+        found.unwrap_or_else(|| panic!("no line of the log holds {what:?}"))
     }
 
     /// Sends a signal to the process: `signal("TERM")`.
@@ -136,6 +168,16 @@ impl Lb {
     pub(crate) fn route(&self, id: &str) -> String {
         let answer = String::from_utf8(self.exchange(format!("{id}\n").as_bytes())).unwrap();
         answer.split(' ').next().unwrap_or_default().to_owned()
+    }
+
+    /// All that comes back for an HTTP request, up to the end or the break of the connection.
+    pub(crate) fn get(&self, target: &str) -> String {
+        let mut stream = self.connect();
+        write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        // A connection that breaks shows in what is missing.
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8(answer).unwrap()
     }
 
     /// The answer of the control port to one JSON line.
@@ -174,6 +216,12 @@ impl Lb {
         self.done(&json!({"cmd": "backends"}))["backends"].as_array().unwrap().clone()
     }
 
+    /// Every spare, as `backends` shows it.
+    pub(crate) fn spares(&self) -> Vec<Value> {
+        let backends = self.done(&json!({"cmd": "backends"}));
+        backends.get("spares").map_or_else(Vec::new, |spares| spares.as_array().unwrap().clone())
+    }
+
     /// The slot with this index.
     pub(crate) fn slot(&self, index: u64) -> Value {
         let found = self.backends().into_iter().find(|slot| slot["index"] == index);
@@ -184,7 +232,7 @@ impl Lb {
     #[track_caller]
     pub(crate) fn wait_for_state(&self, index: u64, state: &str) -> Value {
         eventually(&format!("slot {index} in state {state}"), || {
-            Some(self.slot(index)).filter(|slot| slot["state"] == state)
+            self.backends().into_iter().find(|slot| slot["index"] == index && slot["state"] == state)
         })
     }
 
@@ -216,6 +264,20 @@ impl Lb {
     pub(crate) fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
+
+    /// How much memory `lb` has in use, in bytes.
+    pub(crate) fn resident(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+    }
+
+    /// The names of the slots in the order in which `id` tries them, by `explain`.
+    pub(crate) fn order(&self, id: &str) -> Vec<String> {
+        let explanation = self.done(&json!({"cmd": "explain", "id": id}));
+        let candidates = explanation["candidates"].as_array().unwrap();
+        candidates.iter().map(|candidate| candidate["name"].as_str().unwrap().to_owned()).collect()
+    }
 }
 
 impl Drop for Lb {
@@ -229,8 +291,14 @@ impl Drop for Lb {
 }
 
 /// The rest of a word in a line.
-fn field<'a>(line: &'a str, name: &str) -> &'a str {
+pub(crate) fn field<'a>(line: &'a str, name: &str) -> &'a str {
     line.split_whitespace().find_map(|word| word.strip_prefix(name)).unwrap_or_default()
+}
+
+/// The text of a JSON string.
+#[track_caller]
+pub(crate) fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("{value} is no string"))
 }
 
 /// Sends a signal to a process: `signal(pid, "KILL")`.
@@ -243,6 +311,29 @@ pub(crate) fn signal(pid: u32, name: &str) {
 pub(crate) fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))
+}
+
+/// The live processes of the group that `leader` leads, or led.
+pub(crate) fn group_of(leader: u32) -> Vec<u32> {
+    let group = |pid: u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit(") ").next()?.split(' ').nth(2)?.parse::<u32>().ok()
+    };
+    processes().filter(|&pid| group(pid) == Some(leader) && is_alive(pid)).collect()
+}
+
+/// The live processes that have `variable` ("NAME=VALUE") in the environment that they were started with.
+pub(crate) fn processes_with(variable: &str) -> Vec<u32> {
+    let has_it = |pid: &u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|&byte| byte == 0).any(|found| found == variable.as_bytes())
+    };
+    processes().filter(has_it).collect()
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    let names = std::fs::read_dir("/proc").unwrap().map_while(Result::ok).map(|entry| entry.file_name());
+    names.filter_map(|name| name.to_str()?.parse().ok())
 }
 
 /// A stream that does not wait for ever.
@@ -258,6 +349,37 @@ pub(crate) fn reset(stream: TcpStream) {
     drop(stream);
 }
 
+/// A command that does something before it becomes a demo replica.
+pub(crate) fn demo_after(before: &str) -> String {
+    format!("{before} exec {} replica --parent $PPID", env!("CARGO_BIN_EXE_lb"))
+}
+
+/// A file that a command can wait for.
+pub(crate) struct Gate(tempfile::TempDir);
+
+impl Gate {
+    pub(crate) fn new() -> Gate {
+        Gate(tempfile::TempDir::new().unwrap())
+    }
+
+    pub(crate) fn file(&self) -> std::path::PathBuf {
+        self.0.path().join("open")
+    }
+
+    pub(crate) fn open(&self) {
+        std::fs::write(self.file(), "").unwrap();
+    }
+
+    pub(crate) fn close(&self) {
+        std::fs::remove_file(self.file()).unwrap();
+    }
+
+    /// A command that begins to listen when the gate is open.
+    pub(crate) fn command(&self) -> String {
+        demo_after(&format!("until test -e {}; do sleep 0.02; done;", self.file().display()))
+    }
+}
+
 /// A replica in this process: passes its probes as long as it is told to, and does with every other connection what the
 /// test says.
 pub(crate) struct Replica {
@@ -266,17 +388,37 @@ pub(crate) struct Replica {
     pub(crate) healthy: Arc<AtomicBool>,
     /// Connections that were no probes.
     pub(crate) sessions: Arc<AtomicUsize>,
+    listener: TcpListener,
+    hangs: Arc<AtomicBool>,
+    has_stopped: Arc<Barrier>,
 }
 
 impl Replica {
     /// `serve` gets every connection that is no probe, with what was read from it to find that out (perhaps nothing).
     pub(crate) fn start(serve: impl Fn(TcpStream, Vec<u8>) + Send + Sync + 'static) -> Replica {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Replica::start_at("127.0.0.1:0", serve)
+    }
+
+    /// The same on a given address.
+    pub(crate) fn start_at(
+        address: &str,
+        serve: impl Fn(TcpStream, Vec<u8>) + Send + Sync + 'static,
+    ) -> Replica {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let (healthy, sessions) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
         let (is_healthy, count, serve) = (Arc::clone(&healthy), Arc::clone(&sessions), Arc::new(serve));
+        let (acceptor, hangs) = (listener.try_clone().unwrap(), Arc::new(AtomicBool::new(false)));
+        let has_stopped = Arc::new(Barrier::new(2));
+        let (is_hanging, stopped) = (Arc::clone(&hangs), Arc::clone(&has_stopped));
         thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
+            for stream in acceptor.incoming().map_while(Result::ok) {
+                if is_hanging.load(Ordering::Relaxed) {
+                    stopped.wait();
+                    loop {
+                        thread::park();
+                    }
+                }
                 let (is_healthy, count, serve) =
                     (Arc::clone(&is_healthy), Arc::clone(&count), Arc::clone(&serve));
                 thread::spawn(move || {
@@ -296,7 +438,23 @@ impl Replica {
                 });
             }
         });
-        Replica { address, healthy, sessions }
+        Replica { address, healthy, sessions, listener, hangs, has_stopped }
+    }
+
+    /// From now on it refuses connections.
+    pub(crate) fn leave(&self) {
+        socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both).unwrap();
+    }
+
+    /// From now on it is a black hole: it accepts nothing, and the kernel, with no more room to queue for it, drops
+    /// whatever comes.
+    pub(crate) fn hang(&self) {
+        self.hangs.store(true, Ordering::Relaxed);
+        let _last_to_be_accepted = TcpStream::connect(self.address).unwrap();
+        self.has_stopped.wait();
+        socket2::SockRef::from(&self.listener).listen(0).unwrap();
+        let is_queued = |_| TcpStream::connect_timeout(&self.address, Duration::from_millis(300)).is_ok();
+        assert!(!(0..10).all(is_queued), "there is always room for one more");
     }
 
     /// A replica that sends back what it gets.
@@ -313,6 +471,38 @@ impl Replica {
         Replica::start(move |mut stream, _| {
             let _ = stream.write_all(name.as_bytes());
         })
+    }
+}
+
+/// A running `lb` in front of one replica that is served by the test itself.
+pub(crate) struct Wire {
+    pub(crate) lb: Lb,
+    pub(crate) listener: TcpListener,
+}
+
+impl Wire {
+    /// Starts `lb` with these flags too. Its replica passes one probe, and the next is an hour away.
+    pub(crate) fn start(flags: &[&str]) -> Wire {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        socket2::SockRef::from(&listener).set_read_timeout(Some(PATIENCE)).unwrap();
+        let backend = format!("a={}", listener.local_addr().unwrap());
+        let fleet =
+            ["--provider", "fixed", "--backend", &backend, "--health", "tcp", "--health-interval", "1h"];
+        let wire = Wire { lb: Lb::start(&[&fleet, flags].concat()), listener };
+        drop(wire.accept());
+        wire
+    }
+
+    /// The next connection that `lb` makes.
+    #[track_caller]
+    pub(crate) fn accept(&self) -> TcpStream {
+        patient(self.listener.accept().unwrap().0)
+    }
+
+    /// Both ends of a new connection through `lb`, the client's and the replica's; for an `lb` that reads no first line.
+    #[track_caller]
+    pub(crate) fn pair(&self) -> (TcpStream, TcpStream) {
+        (self.lb.connect(), self.accept())
     }
 }
 

@@ -1,6 +1,21 @@
 //! Black-box tests: a real `lb` on loopback, everything through its ports, its log and its exit code.
 
-#![allow(dead_code, clippy::allow_attributes, reason = "the harness is written for the tests to come as well")]
+#![cfg(test)]
 
+mod client;
+mod commands;
+mod control;
+mod control_wire;
+mod explain;
+mod failover;
+mod first_line;
+mod flags;
 mod harness;
+mod healing;
+mod life;
+mod planes;
+mod refusals;
+mod relay;
+mod shortage;
 mod start;
+mod starting;

@@ -13,21 +13,23 @@
 //!
 //! The replicas of one `add` enter the ring together, when all of them are ready, or not at all.
 
+mod commands;
 mod ledger;
 mod names;
 mod place;
+mod replicas;
 #[cfg(test)]
 mod sweep;
 
 use std::collections::HashSet;
 use std::time::Duration;
 
-use proto::control::{Change, Failure, FailureKind, Hostname, State};
+use proto::control::{Change, Failure, Hostname, State};
 
 pub(crate) use names::Names;
-use place::{Life, Place, Replica};
+use place::{Place, Replica};
 
-use crate::ring::{Algorithm, Mapping, Member};
+use crate::ring::{Algorithm, Member};
 
 /// The most slots that a fleet can have, whatever its mapping.
 pub(crate) const MOST_SLOTS: usize = 1000;
@@ -135,30 +137,13 @@ impl SlotId {
     }
 }
 
-/// Replicas of one `add` on their way in.
+/// The replicas of one `add` on their way in: slots that are not on the ring yet.
 #[derive(Debug)]
 struct Arrival {
     command: CommandId,
-    newcomers: Vec<Newcomer>,
-}
-
-#[derive(Debug)]
-struct Newcomer {
-    slot: SlotId,
-    replica: Replica,
-    since: Time,
-    deadline: Option<Time>,
-    ready: bool,
-    reason: Option<String>,
-}
-
-/// A replica on its way out.
-#[derive(Debug)]
-struct Leaver {
-    slot: SlotId,
-    replica: Replica,
-    since: Time,
-    restarts: u64,
+    places: Vec<Place>,
+    /// By when all of them have to be ready.
+    deadline: Time,
 }
 
 /// All slots with their states. See the module's documentation.
@@ -172,7 +157,8 @@ pub(crate) struct Fleet {
     /// Slots by index, then spares.
     places: Vec<Place>,
     arriving: Vec<Arrival>,
-    leaving: Vec<Leaver>,
+    /// Slots that are not on the ring any more; their replicas drain.
+    leaving: Vec<Place>,
     effects: Vec<Effect>,
     publish: bool,
     over: bool,
@@ -237,8 +223,7 @@ impl Fleet {
 
     /// When the next `Tick` is due.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        let newcomers = self.arriving.iter().flat_map(|arrival| &arrival.newcomers);
-        let arriving = newcomers.filter_map(|newcomer| newcomer.deadline);
+        let arriving = self.arriving.iter().map(|arrival| arrival.deadline);
         self.places.iter().filter_map(|place| place.life.deadline()).chain(arriving).min()
     }
 
@@ -254,8 +239,9 @@ impl Fleet {
 
     /// The slots that are not on the ring yet, or no longer.
     pub(crate) fn in_passing(&self) -> impl Iterator<Item = View> {
-        let arriving = self.arriving.iter().flat_map(|arrival| &arrival.newcomers).map(Newcomer::view);
-        arriving.chain(self.leaving.iter().map(Leaver::view))
+        // Those that are ready before the others wait for them.
+        let arriving = self.newcomers().map(|place| View { state: State::Starting, ..place.view() });
+        arriving.chain(self.leaving.iter().map(Place::view))
     }
 
     fn take_effects(&mut self) -> Vec<Effect> {
@@ -267,346 +253,25 @@ impl Fleet {
     }
 }
 
-/// Commands.
-impl Fleet {
-    fn add(&mut self, command: CommandId, change: &Change) {
-        match self.plan_add(change) {
-            Ok(names) => self.begin_add(command, names),
-            Err(refusal) => self.answer(command, Err(refusal)),
-        }
-    }
-
-    /// The names of the new slots, or why there can be none.
-    fn plan_add(&mut self, change: &Change) -> Result<Vec<Hostname>, Failure> {
-        self.refuse_if_over()?;
-        let n = change.n as usize;
-        if change.hostnames.len() > n {
-            return Err(bad("Length of hostname list is more than newly added instances"));
-        }
-        self.refuse_if_full(n)?;
-        let mut taken = self.taken_names();
-        for name in &change.hostnames {
-            self.names.permit(name)?;
-            if !taken.insert(name.clone()) {
-                return Err(bad(format!("hostname {name} is in use or repeated; each must be new")));
-            }
-        }
-        let mut names = change.hostnames.clone();
-        while names.len() < n {
-            let name = self.names.next(&taken, &mut self.rng).ok_or_else(|| self.names.exhausted())?;
-            taken.insert(name.clone());
-            names.push(name);
-        }
-        Ok(names)
-    }
-
-    fn begin_add(&mut self, command: CommandId, names: Vec<Hostname>) {
-        let mut newcomers = Vec::with_capacity(names.len());
-        for (index, name) in self.free_indices(names.len()).into_iter().zip(names) {
-            let replica = self.start(name.clone());
-            let slot = SlotId { index, name };
-            newcomers.push(Newcomer {
-                slot,
-                replica,
-                since: self.now,
-                deadline: None,
-                ready: false,
-                reason: None,
-            });
-        }
-        self.effects.extend(newcomers.iter().map(|newcomer| Effect::Changed(newcomer.view())));
-        self.arriving.push(Arrival { command, newcomers });
-    }
-
-    /// Takes all newcomers of a command into the ring, in one step.
-    fn complete_add(&mut self, arrival: Arrival) {
-        for newcomer in arrival.newcomers {
-            let mut place = Place::new(Some(newcomer.slot), newcomer.replica, newcomer.since);
-            place.rise(self.now);
-            self.effects.push(Effect::Changed(place.view()));
-            self.places.push(place);
-        }
-        self.places.sort_by_key(|place| place.slot.as_ref().map_or(u32::MAX, |slot| slot.index));
-        self.publish = true;
-        self.answer(arrival.command, Ok(()));
-    }
-
-    /// Stops whatever of a command did start.
-    fn abandon_add(&mut self, arrival: &Arrival, lost: ReplicaId, reason: &str) {
-        for newcomer in &arrival.newcomers {
-            if newcomer.replica.id != lost {
-                self.effects.push(Effect::Stop(newcomer.replica.id, Stopping::Gently));
-            }
-        }
-        self.answer(arrival.command, Err(FailureKind::StartFailed.because(reason)));
-    }
-
-    fn remove(&mut self, command: CommandId, change: &Change) {
-        match self.plan_remove(change) {
-            Ok(names) => {
-                for name in names {
-                    self.take_out(&name);
-                }
-                self.publish = true;
-                self.answer(command, Ok(()));
-            }
-            Err(refusal) => self.answer(command, Err(refusal)),
-        }
-    }
-
-    /// The names of the slots that go, or why none can.
-    fn plan_remove(&mut self, change: &Change) -> Result<Vec<Hostname>, Failure> {
-        self.refuse_if_over()?;
-        let n = change.n as usize;
-        if change.hostnames.len() > n {
-            return Err(bad("Length of hostname list is more than removable instances"));
-        }
-        let mut others: Vec<Hostname> = self.slot_ids().map(|slot| slot.name.clone()).collect();
-        if n > others.len() {
-            return Err(bad(format!("`n` is {n}, but the fleet has {} replicas", others.len())));
-        }
-        let mut going = Vec::with_capacity(n);
-        for name in &change.hostnames {
-            let slot = self.slot_called(name).ok_or_else(|| {
-                bad(format!("hostname {name} is unknown; `rep` lists the hostnames that can be removed"))
-            })?;
-            let position = others.iter().position(|other| *other == slot);
-            let position =
-                position.ok_or_else(|| bad(format!("hostname {name} is repeated; name each once")))?;
-            going.push(others.swap_remove(position));
-        }
-        self.rng.shuffle(&mut others);
-        going.extend(others.into_iter().take(n - going.len()));
-        Ok(going)
-    }
-
-    /// Takes a slot off the ring; its replica is stopped when its sessions have ended.
-    fn take_out(&mut self, name: &Hostname) {
-        let found =
-            self.places.iter().position(|place| place.slot.as_ref().is_some_and(|slot| slot.name == *name));
-        let Some(place) = found.map(|at| self.places.remove(at)) else { return };
-        let (slot, served, restarts) = (place.slot, place.life.has_served(), place.restarts);
-        let (Some(slot), Some(replica)) = (slot, place.life.into_replica()) else { return };
-        let id = replica.id;
-        let leaver = Leaver { slot, replica, since: self.now, restarts };
-        self.effects.push(Effect::Changed(leaver.view()));
-        if served {
-            self.leaving.push(leaver);
-            self.effects.push(Effect::Drain(id));
-        } else {
-            self.effects.push(Effect::Stop(id, Stopping::Gently));
-        }
-    }
-
-    fn answer(&mut self, command: CommandId, result: Result<(), Failure>) {
-        self.effects.push(Effect::Answer(command, result));
-    }
-
-    fn refuse_if_over(&self) -> Result<(), Failure> {
-        if self.over { Err(FailureKind::Unavailable.because("lb is shutting down")) } else { Ok(()) }
-    }
-
-    fn shutdown(&mut self) {
-        self.over = true;
-        for arrival in std::mem::take(&mut self.arriving) {
-            self.abandon_add(&arrival, ReplicaId(0), "lb is shutting down");
-        }
-        let leaving = std::mem::take(&mut self.leaving).into_iter().map(|leaver| leaver.replica);
-        let running =
-            std::mem::take(&mut self.places).into_iter().filter_map(|place| place.life.into_replica());
-        self.effects.extend(leaving.chain(running).map(|replica| Effect::Stop(replica.id, Stopping::Gently)));
-        self.publish = true;
-    }
-}
-
-/// What happens to replicas.
-impl Fleet {
-    fn started(&mut self, id: ReplicaId) {
-        let (deadline, restartable) = (self.now + self.policy.start_timeout, self.policy.restartable);
-        if let Some(newcomer) = self.newcomer(id) {
-            newcomer.deadline = Some(deadline);
-        } else if let Some(place) = self.place_of(id) {
-            // To stop waiting for a fixed address would help nobody: it cannot be started anew.
-            place.life.allow_until(restartable.then_some(deadline));
-        }
-    }
-
-    fn passed(&mut self, id: ReplicaId) {
-        if let Some(newcomer) = self.newcomer(id) {
-            newcomer.ready = true;
-            let done = |arrival: &mut Arrival| arrival.newcomers.iter().all(|newcomer| newcomer.ready);
-            let complete: Vec<Arrival> = self.arriving.extract_if(.., done).collect();
-            complete.into_iter().for_each(|arrival| self.complete_add(arrival));
-        } else if let Some(at) = self.position_of(id) {
-            self.rise(at);
-        }
-    }
-
-    fn failed(&mut self, id: ReplicaId, reason: &str) {
-        let (now, restartable) = (self.now, self.policy.restartable);
-        if let Some(newcomer) = self.newcomer(id) {
-            newcomer.ready = false;
-            newcomer.reason = Some(reason.to_owned());
-        } else if let Some(place) = self.place_of(id) {
-            let changed = place.fall(now, reason, restartable).then(|| place.view());
-            self.note(changed);
-        }
-    }
-
-    fn unresponsive(&mut self, id: ReplicaId) {
-        let Some(at) = self.position_of(id) else { return };
-        if self.policy.restartable && self.places[at].life.state() == State::Down {
-            self.effects.push(Effect::Stop(id, Stopping::AtOnce));
-            let probe = self.places[at].reason.take().unwrap_or_default();
-            self.replace(at, &format!("unresponsive: {probe}"));
-        }
-    }
-
-    fn lost(&mut self, id: ReplicaId, reason: &str) {
-        let holds =
-            |arrival: &mut Arrival| arrival.newcomers.iter().any(|newcomer| newcomer.replica.id == id);
-        let arrival = self.arriving.extract_if(.., holds).next();
-        if let Some(arrival) = arrival {
-            self.abandon_add(&arrival, id, reason);
-        } else if let Some(at) = self.position_of(id) {
-            self.replace(at, reason);
-        } else {
-            self.leaving.retain(|leaver| leaver.replica.id != id);
-        }
-    }
-
-    fn drained(&mut self, id: ReplicaId) {
-        if self.leaving.extract_if(.., |leaver| leaver.replica.id == id).next().is_some() {
-            self.effects.push(Effect::Stop(id, Stopping::Gently));
-        }
-    }
-
-    fn tick(&mut self) {
-        while let Some(id) = self.overdue() {
-            self.effects.push(Effect::Stop(id, Stopping::AtOnce));
-            let probe = self.last_failure(id).map_or_else(String::new, |reason| format!(": {reason}"));
-            let limit = self.policy.start_timeout;
-            self.lost(id, &format!("not ready within {limit:?}{probe}"));
-        }
-        while let Some(at) = self.places.iter().position(|place| place.life.is_due(self.now)) {
-            self.respawn(at);
-        }
-    }
-
-    /// A replica that should have been ready by now.
-    fn overdue(&self) -> Option<ReplicaId> {
-        let newcomers = self.arriving.iter().flat_map(|arrival| &arrival.newcomers);
-        let mut late = newcomers
-            .filter(|newcomer| !newcomer.ready && newcomer.deadline.is_some_and(|at| at <= self.now));
-        let place = || self.places.iter().find_map(|place| place.life.late(self.now));
-        late.next().map(|newcomer| newcomer.replica.id).or_else(place)
-    }
-
-    fn rise(&mut self, at: usize) {
-        if !self.places[at].rise(self.now) {
-            return;
-        }
-        let view = self.places[at].view();
-        let is_spare = view.slot.is_none();
-        self.note(Some(view));
-        if is_spare
-            && let Some(vacant) =
-                self.places.iter().position(|place| place.slot.is_some() && place.life.is_vacant())
-        {
-            self.move_in(vacant, at);
-        }
-    }
-
-    /// A slot (or spare) has lost its replica: a ready spare moves in, or a new one is started, now or later.
-    fn replace(&mut self, at: usize, reason: &str) {
-        self.places[at].reason = Some(reason.to_owned());
-        let ready_spare =
-            self.places.iter().position(|place| place.slot.is_none() && place.life.state() == State::Up);
-        if let (Some(_), Some(spare)) = (&self.places[at].slot, ready_spare) {
-            return self.move_in(at, spare);
-        }
-        match self.places[at].next_try(self.now, &mut self.rng) {
-            None => self.respawn(at),
-            Some(later) => {
-                self.places[at].become_(later, self.now);
-                self.note(Some(self.places[at].view()));
-            }
-        }
-    }
-
-    fn move_in(&mut self, slot: usize, spare: usize) {
-        let (now, life) = (self.now, self.places[spare].vacate());
-        self.places[slot].restarts += 1;
-        self.places[slot].become_(life, now);
-        self.note(Some(self.places[slot].view()));
-        self.respawn(spare);
-    }
-
-    fn respawn(&mut self, at: usize) {
-        let kept = (self.policy.same_name && self.places[at].slot.is_some())
-            .then(|| self.places[at].life.hostname().clone());
-        let Some(name) = kept.or_else(|| self.fresh_name()) else { return };
-        let replica = self.start(name);
-        self.places[at].restarts += 1;
-        self.places[at].become_(Life::Starting { replica, deadline: None }, self.now);
-        self.note(Some(self.places[at].view()));
-    }
-
-    fn start(&mut self, hostname: Hostname) -> Replica {
-        self.last_replica += 1;
-        let id = ReplicaId(self.last_replica);
-        self.effects.push(Effect::Start(id, hostname.clone()));
-        Replica { id, hostname }
-    }
-
-    /// A visible change.
-    fn note(&mut self, changed: Option<View>) {
-        if let Some(view) = changed {
-            self.publish |= view.slot.is_some();
-            self.effects.push(Effect::Changed(view));
-        }
-    }
-}
-
 /// Looking things up.
 impl Fleet {
     fn slot_ids(&self) -> impl Iterator<Item = &SlotId> {
         self.places.iter().filter_map(|place| place.slot.as_ref())
     }
 
-    fn arriving_ids(&self) -> impl Iterator<Item = &SlotId> {
-        self.arriving.iter().flat_map(|arrival| &arrival.newcomers).map(|newcomer| &newcomer.slot)
+    fn newcomers(&self) -> impl Iterator<Item = &Place> {
+        self.arriving.iter().flat_map(|arrival| &arrival.places)
     }
 
-    /// Refuses `n` more slots if there is no room for them, in the fleet or in the mapping.
-    fn refuse_if_full(&self, n: usize) -> Result<(), Failure> {
-        let mut members: Vec<Member> =
-            self.slot_ids().chain(self.arriving_ids()).map(SlotId::member).collect();
-        let now = members.len();
-        let most = self.policy.algorithm.capacity().unwrap_or(MOST_SLOTS).min(MOST_SLOTS);
-        if n > most - now.min(most) {
-            return Err(bad(format!("`n` is {n}, but the fleet has {now} slots and can have {most}")));
-        }
-        if self.policy.algorithm.capacity().is_some() {
-            let newcomers = self.free_indices(n).into_iter();
-            members.extend(newcomers.map(|index| Member { index, name: String::new() }));
-            Mapping::build(&self.policy.algorithm, &members).map_err(|full| bad(full.to_string()))?;
-        }
-        Ok(())
-    }
-
-    /// The name of the slot that is called `name`, or whose replica is.
-    fn slot_called(&self, name: &Hostname) -> Option<Hostname> {
-        let named = |place: &&Place| {
-            place.slot.as_ref().is_some_and(|slot| slot.name == *name || place.life.hostname() == name)
-        };
-        self.places.iter().find(named)?.slot.as_ref().map(|slot| slot.name.clone())
+    /// The slots that are on the ring or will be.
+    fn members(&self) -> impl Iterator<Item = &SlotId> {
+        self.slot_ids().chain(self.newcomers().filter_map(|place| place.slot.as_ref()))
     }
 
     /// Every slot name and hostname of the fleet. A leaving replica is not part of it any more.
     fn taken_names(&self) -> HashSet<Hostname> {
-        let hostnames = self.places.iter().map(|place| place.life.hostname());
-        self.slot_ids().chain(self.arriving_ids()).map(|slot| &slot.name).chain(hostnames).cloned().collect()
+        let hostnames = self.places.iter().chain(self.newcomers()).map(|place| place.life.hostname());
+        self.members().map(|slot| &slot.name).chain(hostnames).cloned().collect()
     }
 
     fn fresh_name(&mut self) -> Option<Hostname> {
@@ -614,60 +279,21 @@ impl Fleet {
         self.names.next(&taken, &mut self.rng)
     }
 
-    fn free_indices(&self, n: usize) -> Vec<u32> {
-        let taken: HashSet<u32> = self.slot_ids().chain(self.arriving_ids()).map(|slot| slot.index).collect();
-        (1..).filter(|index| !taken.contains(index)).take(n).collect()
-    }
-
     fn position_of(&self, id: ReplicaId) -> Option<usize> {
-        self.places.iter().position(|place| place.life.replica().is_some_and(|replica| replica.id == id))
-    }
-
-    fn place_of(&mut self, id: ReplicaId) -> Option<&mut Place> {
-        let at = self.position_of(id)?;
-        self.places.get_mut(at)
-    }
-
-    /// What its last failed probe said.
-    fn last_failure(&mut self, id: ReplicaId) -> Option<String> {
-        let newcomer = self.newcomer(id).and_then(|newcomer| newcomer.reason.take());
-        newcomer.or_else(|| self.place_of(id)?.reason.take())
-    }
-
-    fn newcomer(&mut self, id: ReplicaId) -> Option<&mut Newcomer> {
-        let mut newcomers = self.arriving.iter_mut().flat_map(|arrival| &mut arrival.newcomers);
-        newcomers.find(|newcomer| newcomer.replica.id == id)
+        self.places.iter().position(|place| place.holds(id))
     }
 }
 
-impl Newcomer {
-    fn view(&self) -> View {
-        View {
-            slot: Some(self.slot.clone()),
-            hostname: self.replica.hostname.clone(),
-            replica: Some(self.replica.id),
-            state: State::Starting,
-            reason: self.reason.clone(),
-            since: self.since,
-            restarts: 0,
-        }
+/// What both commands and events do.
+impl Fleet {
+    fn start(&mut self, hostname: Hostname) -> Replica {
+        self.last_replica += 1;
+        let id = ReplicaId(self.last_replica);
+        self.effects.push(Effect::Start(id, hostname.clone()));
+        Replica { id, hostname }
     }
-}
 
-impl Leaver {
-    fn view(&self) -> View {
-        View {
-            slot: Some(self.slot.clone()),
-            hostname: self.replica.hostname.clone(),
-            replica: Some(self.replica.id),
-            state: State::Draining,
-            reason: None,
-            since: self.since,
-            restarts: self.restarts,
-        }
+    fn answer(&mut self, command: CommandId, result: Result<(), Failure>) {
+        self.effects.push(Effect::Answer(command, result));
     }
-}
-
-fn bad(message: impl Into<String>) -> Failure {
-    FailureKind::BadRequest.because(message)
 }

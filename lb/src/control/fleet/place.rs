@@ -21,6 +21,8 @@ pub(super) enum Life {
     Up(Replica),
     /// A replica that runs and fails its probes.
     Down(Replica),
+    /// A replica that gets no new sessions and is stopped when the old ones have ended.
+    Draining(Replica),
     /// Nothing, until the back-off is over.
     Waiting { last: Hostname, until: Time },
     /// Nothing, because too many failed here; one try when the time comes.
@@ -30,14 +32,20 @@ pub(super) enum Life {
 impl Life {
     pub(super) fn replica(&self) -> Option<&Replica> {
         match self {
-            Life::Starting { replica, .. } | Life::Up(replica) | Life::Down(replica) => Some(replica),
+            Life::Starting { replica, .. }
+            | Life::Up(replica)
+            | Life::Down(replica)
+            | Life::Draining(replica) => Some(replica),
             Life::Waiting { .. } | Life::Quarantined { .. } => None,
         }
     }
 
     pub(super) fn into_replica(self) -> Option<Replica> {
         match self {
-            Life::Starting { replica, .. } | Life::Up(replica) | Life::Down(replica) => Some(replica),
+            Life::Starting { replica, .. }
+            | Life::Up(replica)
+            | Life::Down(replica)
+            | Life::Draining(replica) => Some(replica),
             Life::Waiting { .. } | Life::Quarantined { .. } => None,
         }
     }
@@ -45,7 +53,10 @@ impl Life {
     /// The hostname of the replica that is here, or was here last.
     pub(super) fn hostname(&self) -> &Hostname {
         match self {
-            Life::Starting { replica, .. } | Life::Up(replica) | Life::Down(replica) => &replica.hostname,
+            Life::Starting { replica, .. }
+            | Life::Up(replica)
+            | Life::Down(replica)
+            | Life::Draining(replica) => &replica.hostname,
             Life::Waiting { last, .. } | Life::Quarantined { last, .. } => last,
         }
     }
@@ -55,6 +66,7 @@ impl Life {
             Life::Starting { .. } => State::Starting,
             Life::Up(_) => State::Up,
             Life::Down(_) | Life::Waiting { .. } => State::Down,
+            Life::Draining(_) => State::Draining,
             Life::Quarantined { .. } => State::Quarantined,
         }
     }
@@ -79,7 +91,7 @@ impl Life {
         match self {
             Life::Starting { deadline, .. } => *deadline,
             Life::Waiting { until, .. } | Life::Quarantined { until, .. } => Some(*until),
-            Life::Up(_) | Life::Down(_) => None,
+            Life::Up(_) | Life::Down(_) | Life::Draining(_) => None,
         }
     }
 
@@ -127,7 +139,7 @@ impl Place {
         }
     }
 
-    pub(super) fn become_(&mut self, life: Life, now: Time) {
+    pub(super) fn enter(&mut self, life: Life, now: Time) {
         self.life = life;
         self.since = now;
     }
@@ -136,7 +148,7 @@ impl Place {
     pub(super) fn rise(&mut self, now: Time) -> bool {
         let (Life::Starting { replica, .. } | Life::Down(replica)) = &self.life else { return false };
         let up = Life::Up(replica.clone());
-        self.become_(up, now);
+        self.enter(up, now);
         self.reason = None;
         self.ledger.rose();
         true
@@ -153,7 +165,7 @@ impl Place {
         if matches!(self.life, Life::Starting { .. } | Life::Up(_) | Life::Down(_)) {
             self.reason = Some(reason.to_owned());
         }
-        down.map(|life| self.become_(life, now)).is_some()
+        down.map(|life| self.enter(life, now)).is_some()
     }
 
     /// What to do now that the replica here is lost: `None` to start the next one at once, else the state to wait in.
@@ -164,6 +176,34 @@ impl Place {
             Next::After(delay) => Some(Life::Waiting { last, until: now + delay }),
             Next::Quarantine(delay) => Some(Life::Quarantined { last, until: now + delay }),
         }
+    }
+
+    /// Whether this replica runs here.
+    pub(super) fn holds(&self, id: ReplicaId) -> bool {
+        self.life.replica().is_some_and(|replica| replica.id == id)
+    }
+
+    /// What to say when it has not got ready within `limit`, with what its last failed probe said.
+    pub(super) fn overdue(&self, limit: Time) -> String {
+        let probe = self.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
+        format!("{} is not ready within {limit:?}{probe}", self.life.hostname())
+    }
+
+    /// Its replica gets no new sessions from now on; which one that is, if one runs.
+    pub(super) fn begin_drain(&mut self, now: Time) -> Option<ReplicaId> {
+        let replica = self.life.replica()?.clone();
+        let id = replica.id;
+        self.reason = None;
+        self.enter(Life::Draining(replica), now);
+        Some(id)
+    }
+
+    /// A ready spare moves in. Why the last replica had to go says nothing about this one.
+    pub(super) fn take_over(&mut self, life: Life, now: Time) {
+        self.restarts += 1;
+        self.reason = None;
+        self.ledger.rose();
+        self.enter(life, now);
     }
 
     /// Takes the replica out, to move it elsewhere; the place has to be filled again at once.

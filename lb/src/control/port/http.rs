@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue, ORIGIN};
+use hyper::header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -21,14 +21,11 @@ use tokio::time::timeout;
 
 use super::{COMMAND_MAX, Desk, SENDER};
 
-/// How much of a body that is too long is read and thrown away, so that its sender gets to see the answer.
-const OVERLONG_MAX: usize = 1024 * 1024;
-
 /// Serves requests until the connection ends.
 ///
 /// # Errors
 /// The connection breaks.
-pub(super) async fn converse(stream: TcpStream, desk: &Arc<Desk>) -> anyhow::Result<()> {
+pub(super) async fn converse(stream: &mut TcpStream, desk: &Arc<Desk>) -> anyhow::Result<()> {
     let service = service_fn(|request| Box::pin(answer(request, desk)));
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -36,18 +33,16 @@ pub(super) async fn converse(stream: TcpStream, desk: &Arc<Desk>) -> anyhow::Res
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     let ended = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
-    let mut parts = connection.into_parts();
-    let stream = parts.io.inner_mut();
+    let parts = connection.into_parts();
     match ended {
         // A head that was begun and not finished. Hyper says nothing to that; somebody who is idle hears nothing either.
         Err(error) if error.is_timeout() && !parts.read_buf.is_empty() => {
             let failure = FailureKind::TooSlow.because(format!("a request takes at most {SENDER:?} to send"));
-            stream.write_all(&raw_response(&Answer::Failure(failure))).await?;
+            Ok(parts.io.into_inner().write_all(&raw_response(&Answer::Failure(failure))).await?)
         }
-        Err(error) if error.is_timeout() => {}
-        ended => ended?,
+        Err(error) if error.is_timeout() => Ok(()),
+        ended => Ok(ended?),
     }
-    Ok(stream.shutdown().await?)
 }
 
 async fn answer(request: Request<Incoming>, desk: &Desk) -> Result<Response<Full<Bytes>>, Infallible> {
@@ -112,8 +107,8 @@ async fn command(head: &Parts, body: Incoming) -> Result<Command, Failure> {
         (&Method::GET, "/backends") => Ok(Command::Backends {}),
         (&Method::GET, "/healthz") => Ok(Command::Health {}),
         (&Method::GET, "/explain") => Ok(Command::Explain { id: id(head)? }),
-        (&Method::POST, "/add") => Ok(Command::Add(change(head, body).await?)),
-        (&Method::DELETE | &Method::POST, "/rm") => Ok(Command::Remove(change(head, body).await?)),
+        (&Method::POST, "/add") => Ok(Command::Add(change(body).await?)),
+        (&Method::DELETE | &Method::POST, "/rm") => Ok(Command::Remove(change(body).await?)),
         _ => Err(match allowed(path) {
             Some(methods) => FailureKind::MethodNotAllowed.because(format!("{path} takes {methods}")),
             None => FailureKind::NotFound
@@ -131,33 +126,28 @@ fn id(head: &Parts) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(id).into_owned())
 }
 
-async fn change(head: &Parts, body: Incoming) -> Result<Change, Failure> {
-    let announced = body.size_hint().lower();
-    let body = if announced > COMMAND_MAX as u64 && head.headers.contains_key(EXPECT) {
-        None // It waits for a word before it sends anything.
-    } else {
-        let late = |_| FailureKind::TooSlow.because(format!("a body takes at most {SENDER:?} to send"));
-        timeout(SENDER, collect(body)).await.map_err(late)??
-    };
-    let too_large = || FailureKind::TooLarge.because(format!("a body has at most {COMMAND_MAX} bytes"));
-    Ok(Change::parse(&body.ok_or_else(too_large)?)?)
+async fn change(body: Incoming) -> Result<Change, Failure> {
+    let late = |_| FailureKind::TooSlow.because(format!("a body takes at most {SENDER:?} to send"));
+    let body = timeout(SENDER, collect(body)).await.map_err(late)??;
+    Ok(Change::parse(&body)?)
 }
 
-/// The whole body; `None` if it is too long.
-async fn collect(mut body: Incoming) -> Result<Option<Vec<u8>>, Failure> {
-    let (mut collected, mut length) = (Vec::new(), 0);
+/// The whole body. One that announces itself as too long is not even begun: its sender may wait for a word.
+async fn collect(mut body: Incoming) -> Result<Vec<u8>, Failure> {
+    let too_large = || FailureKind::TooLarge.because(format!("a body has at most {COMMAND_MAX} bytes"));
+    let broken = |error| FailureKind::BadRequest.because(format!("the body breaks off: {error}"));
+    if body.size_hint().lower() > COMMAND_MAX as u64 {
+        return Err(too_large());
+    }
+    let mut collected = Vec::new();
     while let Some(frame) = body.frame().await {
-        let broken = |error| FailureKind::BadRequest.because(format!("the body breaks off: {error}"));
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
-        length += data.len();
-        if length > OVERLONG_MAX {
-            break;
-        }
-        if length <= COMMAND_MAX {
-            collected.extend_from_slice(&data);
+        collected.extend_from_slice(&data);
+        if collected.len() > COMMAND_MAX {
+            return Err(too_large());
         }
     }
-    Ok((length <= COMMAND_MAX).then_some(collected))
+    Ok(collected)
 }
 
 fn response(answer: &Answer) -> Response<Full<Bytes>> {

@@ -15,14 +15,20 @@ use super::{COMMAND_MAX, Desk, IDLE, SENDER};
 ///
 /// # Errors
 /// The connection breaks, or the client is too slow.
-pub(super) async fn converse(stream: TcpStream, desk: &Arc<Desk>) -> anyhow::Result<()> {
+pub(super) async fn converse(stream: &mut TcpStream, desk: &Arc<Desk>) -> anyhow::Result<()> {
     let codec = AnyDelimiterCodec::new_with_max_length(b"\n".to_vec(), b"\n".to_vec(), COMMAND_MAX);
     let mut lines = Framed::new(stream, codec);
     loop {
-        let answer = match next(&mut lines).await {
+        let answer = match next(&mut lines, desk).await {
             Next::Line(line) if line.trim_ascii().is_empty() => continue,
             Next::Line(line) => answer(&line, desk).await,
-            Next::Refused(failure) => Answer::Failure(failure),
+            Next::TooLong => {
+                // After an error, this one would end.
+                lines = Framed::from_parts(lines.into_parts());
+                Answer::Failure(
+                    FailureKind::TooLarge.because(format!("a command has at most {COMMAND_MAX} bytes")),
+                )
+            }
             Next::End => return Ok(()),
             Next::TooSlow => {
                 let failure =
@@ -34,28 +40,36 @@ pub(super) async fn converse(stream: TcpStream, desk: &Arc<Desk>) -> anyhow::Res
     }
 }
 
-type Lines = Framed<TcpStream, AnyDelimiterCodec>;
+type Lines<'a> = Framed<&'a mut TcpStream, AnyDelimiterCodec>;
 
 enum Next {
     Line(bytes::Bytes),
-    Refused(Failure),
+    TooLong,
     TooSlow,
     End,
 }
 
 /// The next line. Between two lines a client may be idle for long; once it has begun one, it has to go on.
-async fn next(lines: &mut Lines) -> Next {
+async fn next(lines: &mut Lines<'_>, desk: &Desk) -> Next {
     let idle = lines.read_buffer().is_empty();
-    if idle && !matches!(timeout(IDLE, lines.get_ref().readable()).await, Ok(Ok(()))) {
+    if idle && !begins(lines.get_ref(), desk).await {
         return Next::End;
     }
     match timeout(SENDER, lines.next()).await {
         Err(_) => Next::TooSlow,
         Ok(Some(Ok(line))) => Next::Line(line),
-        Ok(Some(Err(AnyDelimiterCodecError::MaxChunkLengthExceeded))) => {
-            Next::Refused(FailureKind::TooLarge.because(format!("a command has at most {COMMAND_MAX} bytes")))
-        }
+        Ok(Some(Err(AnyDelimiterCodecError::MaxChunkLengthExceeded))) => Next::TooLong,
         Ok(Some(Err(AnyDelimiterCodecError::Io(_))) | None) => Next::End,
+    }
+}
+
+/// Waits for the first byte of the next line. False where there will be none, or others need the room.
+async fn begins(stream: &TcpStream, desk: &Desk) -> bool {
+    let mut first = [0];
+    tokio::select! {
+        biased;
+        byte = timeout(IDLE, stream.peek(&mut first)) => matches!(byte, Ok(Ok(1))),
+        () = desk.crowded.notified() => false,
     }
 }
 
@@ -70,7 +84,7 @@ async fn answer(line: &[u8], desk: &Desk) -> Answer {
     }
 }
 
-async fn send(lines: &mut Lines, answer: &Answer) -> anyhow::Result<()> {
+async fn send(lines: &mut Lines<'_>, answer: &Answer) -> anyhow::Result<()> {
     let sent = timeout(SENDER, lines.send(answer.to_json())).await;
     Ok(sent.context("the client does not read its answer")??)
 }

@@ -8,16 +8,20 @@ mod http;
 mod lines;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use proto::control::{Answer, Command, Failure, FailureKind};
+use socket2::SockRef;
+use tokio::io::{AsyncWriteExt as _, copy, sink};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::{Mailbox, Message};
+use crate::net::Complaints;
 
 /// Connections at once; more wait to be accepted.
 const CONNECTIONS: usize = 256;
@@ -25,11 +29,13 @@ const CONNECTIONS: usize = 256;
 const COMMAND_MAX: usize = 64 * 1024;
 /// How long a sender may take for one command, from its first byte on.
 const SENDER: Duration = Duration::from_secs(10);
-/// How long a connection may be silent between two commands.
+/// How long a connection may be silent between two commands, as long as there is room for others.
 const IDLE: Duration = Duration::from_secs(300);
 /// How long a command may take. The contract says a minute; the answer has to arrive, too.
 const EXECUTION: Duration = Duration::from_secs(58);
-/// The pause after an accept that failed.
+/// How long an answer may wait to be read.
+const UNREAD: Duration = Duration::from_secs(30);
+/// The pause after an accept that failed, and between two looks for room.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where commands are handed in.
@@ -37,12 +43,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct Desk {
     mailbox: Mailbox,
     token: Option<String>,
+    /// Says that the port is full, so that whoever is idle makes room.
+    crowded: Notify,
 }
 
 impl Desk {
     /// Who does not have the `token`, if there is one, is refused.
     pub(crate) fn new(mailbox: Mailbox, token: Option<String>) -> Self {
-        Desk { mailbox, token }
+        Desk { mailbox, token, crowded: Notify::new() }
     }
 
     fn admit(&self, given: Option<&str>) -> Result<(), Failure> {
@@ -80,9 +88,9 @@ fn are_equal(a: &[u8], b: &[u8]) -> bool {
 
 /// Serves commands until it is dropped.
 pub(crate) async fn run(listener: TcpListener, desk: Arc<Desk>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let (room, complaints) = (Arc::new(Semaphore::new(CONNECTIONS)), Complaints::default());
     loop {
-        let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
+        let permit = permit(&room, &desk).await;
         match listener.accept().await {
             Ok((stream, peer)) => {
                 let desk = Arc::clone(&desk);
@@ -92,26 +100,45 @@ pub(crate) async fn run(listener: TcpListener, desk: Arc<Desk>) {
                 });
             }
             Err(error) => {
-                warn!("control port: {error}");
+                complaints.complain("control port", &error);
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-async fn converse(stream: TcpStream, peer: SocketAddr, desk: &Arc<Desk>) {
-    let ended = match timeout(SENDER, stream.peek(&mut [0; 1])).await {
+/// Waits for room for one more connection, and has idle ones make it.
+async fn permit(room: &Arc<Semaphore>, desk: &Desk) -> Option<OwnedSemaphorePermit> {
+    let mut acquired = pin!(Arc::clone(room).acquire_owned());
+    loop {
+        tokio::select! {
+            biased;
+            permit = &mut acquired => return permit.ok(),
+            () = sleep(ACCEPT_PAUSE) => desk.crowded.notify_waiters(),
+        }
+    }
+}
+
+async fn converse(mut stream: TcpStream, peer: SocketAddr, desk: &Arc<Desk>) {
+    // Who does not read its answers is given up by the kernel (tcp(7)).
+    let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD));
+    let mut first = [0];
+    let ended = match timeout(SENDER, stream.peek(&mut first)).await {
         Ok(Ok(0)) => Ok(()),
-        Ok(Ok(_)) if first_byte(&stream).await == Some(b'{') => lines::converse(stream, desk).await,
-        Ok(Ok(_)) | Err(_) => http::converse(stream, desk).await,
+        Ok(Ok(_)) if first == *b"{" => lines::converse(&mut stream, desk).await,
+        Ok(Ok(_)) | Err(_) => http::converse(&mut stream, desk).await,
         Ok(Err(error)) => Err(error.into()),
     };
     if let Err(error) = ended {
         debug!(%peer, "control connection: {error:#}");
     }
+    hang_up(stream).await;
 }
 
-async fn first_byte(stream: &TcpStream) -> Option<u8> {
-    let mut first = [0];
-    stream.peek(&mut first).await.is_ok().then_some(first[0])
+/// Closes a connection. Bytes that nobody has read would turn the close into a reset, and that would overtake the
+/// answer: they are read and thrown away.
+async fn hang_up(mut stream: TcpStream) {
+    // It fails only on a connection that is gone already.
+    let _ = stream.shutdown().await;
+    let _ = timeout(SENDER, copy(&mut stream, &mut sink())).await;
 }

@@ -7,15 +7,17 @@
 pub(crate) mod child;
 mod ports;
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use proto::control::Hostname;
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
+use tokio::task::consume_budget;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use tracing::info;
@@ -27,7 +29,7 @@ use crate::control::{Mailbox, Message};
 /// How long a child may take to end after SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 /// The longest piece of a child's output in one line of the log, in bytes.
-const LOG_LINE: usize = 4096;
+const LOG_LINE: u64 = 4096;
 
 /// Starts child processes.
 #[derive(Debug)]
@@ -54,19 +56,20 @@ impl Process {
         self.children.spawn(async move {
             let end = match spawned {
                 Err(error) => format!("cannot be started: {error}"),
-                Ok((child, address)) => {
+                Ok((family, address)) => {
                     // To send fails only if the program is ending.
                     let _ = mailbox.send(Message::Started(id, address)).await;
-                    let status = keep(child, stop, &hostname).await;
+                    let status = keep(family, stop, &hostname).await;
                     status.map_or_else(|error| error.to_string(), |status| format!("ended with {status}"))
                 }
             };
+            info!(%hostname, "process {end}");
             let _ = mailbox.send(Message::Event(Event::Lost(id, end))).await;
         });
     }
 
     /// The child, and where it was told to listen.
-    fn spawn(&mut self, hostname: &Hostname) -> std::io::Result<(Child, SocketAddr)> {
+    fn spawn(&mut self, hostname: &Hostname) -> io::Result<(Family, SocketAddr)> {
         let port = self.ports.next_free()?;
         let mut command = Command::new(child::PROGRAM);
         command.arg0("lb-replica").args(child::arguments(self.command.as_deref(), port));
@@ -75,8 +78,8 @@ impl Process {
             .env("SERVER_ID", hostname.as_str())
             .env_remove("LB_CONTROL_TOKEN");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let child = command.process_group(0).kill_on_drop(true).spawn()?;
-        Ok((child, (Ipv4Addr::LOCALHOST, port).into()))
+        let family = Family::of(command.process_group(0).spawn()?);
+        Ok((family, (Ipv4Addr::LOCALHOST, port).into()))
     }
 
     /// Waits until no child is left.
@@ -86,56 +89,70 @@ impl Process {
     }
 }
 
-/// Stays with a child until it has ended, by itself or because it was told to.
-async fn keep(
-    mut child: Child,
-    stop: oneshot::Receiver<Stopping>,
-    hostname: &Hostname,
-) -> std::io::Result<ExitStatus> {
-    let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-    if let Some(stdout) = child.stdout.take() {
-        tokio::spawn(log_output(stdout, hostname.clone(), "stdout"));
-    }
-    if let Some(stderr) = child.stderr.take() {
-        tokio::spawn(log_output(stderr, hostname.clone(), "stderr"));
-    }
-    let status = tokio::select! {
-        status = child.wait() => status,
-        how = stop => end(&mut child, group, how.unwrap_or(Stopping::AtOnce)).await,
-    };
-    // What the child has started and left behind.
-    signal(group, Signal::KILL);
-    status
+/// A child and all that it has started; killed at the latest when this is dropped.
+struct Family {
+    child: Child,
+    /// The process group that the child leads.
+    group: Option<Pid>,
 }
 
-async fn end(child: &mut Child, group: Option<Pid>, how: Stopping) -> std::io::Result<ExitStatus> {
-    if how == Stopping::Gently {
-        signal(group, Signal::TERM);
-        if let Ok(status) = timeout(GRACE, child.wait()).await {
-            return status;
+impl Family {
+    fn of(child: Child) -> Self {
+        let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        Family { child, group }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = self.group {
+            // There may be nobody left.
+            let _ = kill_process_group(group, signal);
         }
     }
-    signal(group, Signal::KILL);
-    child.wait().await
+
+    async fn end(&mut self, how: Stopping) -> io::Result<ExitStatus> {
+        if how == Stopping::Gently {
+            self.signal(Signal::TERM);
+            if let Ok(status) = timeout(GRACE, self.child.wait()).await {
+                return status;
+            }
+        }
+        self.signal(Signal::KILL);
+        self.child.wait().await
+    }
 }
 
-fn signal(group: Option<Pid>, signal: Signal) {
-    if let Some(group) = group {
-        // There may be nobody left.
-        let _ = kill_process_group(group, signal);
+impl Drop for Family {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+    }
+}
+
+/// Stays with a child until it has ended, by itself or because it was told to.
+async fn keep(
+    mut family: Family,
+    stop: oneshot::Receiver<Stopping>,
+    hostname: &Hostname,
+) -> io::Result<ExitStatus> {
+    if let Some(stdout) = family.child.stdout.take() {
+        tokio::spawn(log_output(stdout, hostname.clone(), "stdout"));
+    }
+    if let Some(stderr) = family.child.stderr.take() {
+        tokio::spawn(log_output(stderr, hostname.clone(), "stderr"));
+    }
+    tokio::select! {
+        status = family.child.wait() => status,
+        how = stop => family.end(how.unwrap_or(Stopping::AtOnce)).await,
     }
 }
 
 /// Logs what a child prints, line by line; of a long line, piece by piece.
 async fn log_output(output: impl AsyncRead + Unpin, hostname: Hostname, stream: &'static str) {
-    let mut output = BufReader::with_capacity(LOG_LINE, output);
-    while let Ok(waiting) = output.fill_buf().await {
-        if waiting.is_empty() {
-            return;
-        }
-        let line = waiting.split_inclusive(|&byte| byte == b'\n').next().unwrap_or(waiting);
-        let length = line.len();
-        info!(%hostname, stream, "{}", String::from_utf8_lossy(line).trim_end());
-        output.consume(length);
+    let mut output = BufReader::new(output);
+    let mut line = Vec::new();
+    while let Ok(1..) = (&mut output).take(LOG_LINE).read_until(b'\n', &mut line).await {
+        info!(%hostname, stream, "{}", String::from_utf8_lossy(&line).trim_end());
+        line.clear();
+        // Who prints without end must not keep the controller and the probes from their turn.
+        consume_budget().await;
     }
 }

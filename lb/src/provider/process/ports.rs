@@ -1,6 +1,6 @@
 //! Free ports for child processes.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 
@@ -27,12 +27,15 @@ impl Ports {
         for _ in self.range.clone() {
             let port = self.next;
             self.next = if port + 1 == self.range.end { self.range.start } else { port + 1 };
-            if TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
-                return Ok(port);
+            match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)) {
+                Ok(_) => return Ok(port),
+                Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+                // No other port would help against that.
+                Err(error) => return Err(error),
             }
         }
         let message = format!("no port from {} to {} is free", self.range.start, self.range.end - 1);
-        Err(io::Error::new(io::ErrorKind::AddrInUse, message))
+        Err(io::Error::new(ErrorKind::AddrInUse, message))
     }
 }
 

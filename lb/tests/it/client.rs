@@ -1,0 +1,136 @@
+//! `lb rep | add | rm | backends | explain`: what they print, and where, and with which exit code.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use serde_json::json;
+
+use crate::control::{by_line, listing};
+use crate::harness::Lb;
+
+/// Stdout, stderr and exit code of `lb ARGUMENTS`.
+fn lb(arguments: &[&str], environment: &[(&str, &str)]) -> (String, String, Option<i32>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lb"));
+    let output = command.args(arguments).env_clear().envs(environment.iter().copied()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (text(output.stdout), text(output.stderr), output.status.code())
+}
+
+#[test]
+fn json_is_the_answer_as_it_came() {
+    let running = Lb::start(&["--replicas", "1"]);
+    let control = running.control.to_string();
+    for (arguments, command) in [
+        (&["rep"][..], json!({"cmd": "rep"})),
+        (&["backends"], json!({"cmd": "backends"})),
+        (&["explain", "a b&c"], json!({"cmd": "explain", "id": "a b&c"})),
+    ] {
+        let (stdout, stderr, code) = lb(&[arguments, &["--control", &control, "--json"]].concat(), &[]);
+        assert_eq!((stderr.as_str(), code), ("", Some(0)));
+        assert_eq!(stdout, by_line(&running, &command) + "\n");
+    }
+    for (arguments, hostnames) in [
+        (["add", "2", "S5", "S4", "--json"], &["server1", "S5", "S4"][..]),
+        (["rm", "--json", "2", "S5", "S4"], &["server1"]),
+    ] {
+        assert_eq!(lb(&arguments, &[("LB_CONTROL", &control)]).0, listing(hostnames) + "\n");
+    }
+}
+
+#[test]
+fn people_get_words() {
+    let running = Lb::start(&["--replicas", "2"]);
+    let control = [("LB_CONTROL", running.control.to_string())];
+    let control = control.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let said = |arguments: &[&str]| lb(arguments, &control).0;
+    let explanation = running.done(&json!({"cmd": "explain", "id": "132574"}));
+    let order = ["0", "1"]
+        .map(|at| explanation.pointer(&format!("/candidates/{at}/name")).unwrap().as_str().unwrap());
+    let number = explanation["hash"].as_u64().unwrap();
+    assert_eq!(
+        said(&["explain", "132574"]),
+        format!(
+            "id 132574 is key \"132574\": mapping ring, hash {number}, position {number}\n  \
+             1. {}   slot {}, up\n  2. {}   slot {}, up\nit goes to {}\n",
+            order[0], order[0], order[1], order[1], order[0]
+        )
+    );
+    let table = said(&["backends"]);
+    let rows: Vec<Vec<&str>> = table.lines().map(|row| row.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["index", "name", "hostname", "address", "state", "restarts", "connections"]);
+    for (index, row) in (1..).zip(&rows[1..]) {
+        let slot = running.slot(index);
+        let name = format!("server{index}");
+        let address = slot["address"].as_str().unwrap();
+        let expected = [&index.to_string(), &name, &name, address, "up", "0", "0", "open,", "0", "in", "all"];
+        assert_eq!(*row, expected);
+    }
+    assert_eq!(rows.len(), 3);
+    assert_eq!(said(&["rm", "2"]), "0 replicas\n");
+    assert!(said(&["explain", "1"]).ends_with("it goes to nobody: no replica is available\n"));
+}
+
+#[test]
+fn a_failure_goes_to_stderr_and_exits_with_1() {
+    let running = Lb::start(&["--replicas", "1", "--control-token", "secret"]);
+    let control = running.control.to_string();
+    let right = [("LB_CONTROL", control.as_str()), ("LB_CONTROL_TOKEN", "secret")];
+    let refused = |arguments: &[&str], environment: &[(&str, &str)]| {
+        let (stdout, stderr, code) = lb(arguments, environment);
+        assert_eq!((stdout.as_str(), code), ("", Some(1)), "{arguments:?}");
+        stderr
+    };
+    for json in [&[][..], &["--json"]] {
+        let add = [&["add", "1", "a", "b"], json].concat();
+        assert_eq!(
+            refused(&add, &right),
+            "<Error> Length of hostname list is more than newly added instances\n"
+        );
+        assert!(refused(&[&["rep"], json].concat(), &right[..1]).contains("the token is missing"));
+    }
+    assert!(refused(&["add", "0"], &right).starts_with("<Error> invalid value 0, expected `n`"));
+    assert!(refused(&["add", "1", "../x"], &right).starts_with("<Error> hostname \"../x\""));
+    assert!(refused(&["explain", ""], &right).starts_with("<Error> `id` is empty"));
+    assert!(refused(&["rep", "--control-token", "wrong"], &right).contains("the token is wrong"));
+    assert_eq!(lb(&["rep", "--control-token", "secret"], &right[..1]).2, Some(0));
+}
+
+#[test]
+fn somebody_else_on_that_port_is_no_lb() {
+    for (answer, message) in [
+        ("", "closed the connection without an answer"),
+        ("HTTP/1.1 400 Bad Request\r\n\r\n", "the answer is not JSON"),
+        ("{\"status\":\"fine\"}\n", "{\"status\":\"fine\"}"),
+    ] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let other = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut first = [0; 14];
+            stream.read_exact(&mut first).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        });
+        let (stdout, stderr, code) = lb(&["rep", "--control", &address], &[]);
+        other.join().unwrap();
+        assert_eq!((stdout.as_str(), code), ("", Some(1)), "{answer}");
+        assert!(stderr.contains(message), "{answer}: {stderr}");
+    }
+    let (_, stderr, code) = lb(&["rep", "--control", "127.0.0.1:1"], &[]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.starts_with("no lb answers on 127.0.0.1:1 (--control); is it running?"), "{stderr}");
+}
+
+#[test]
+fn a_reader_that_has_gone_is_a_failure_and_no_panic() {
+    let running = Lb::start(&["--replicas", "1"]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lb"));
+    command.args(["rep", "--control", &running.control.to_string()]).stdout(writer).stderr(Stdio::piped());
+    let output = command.output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.starts_with("cannot write the answer: Broken pipe"), "{stderr}");
+}

@@ -1,0 +1,172 @@
+//! `explain`: key, hash, position, candidates and pick, and that the data port agrees.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
+
+use serde_json::{Value, json};
+
+use crate::control::{LANGUAGES, by_line, http, listing, refused};
+use crate::harness::{Lb, Replica, eventually, fixed, flags, signal};
+
+fn explain(lb: &Lb, id: &str) -> Value {
+    lb.done(&json!({"cmd": "explain", "id": id}))
+}
+
+/// This field of every candidate, in their order.
+fn column(explanation: &Value, field: &str) -> Vec<String> {
+    let candidates = explanation["candidates"].as_array().unwrap();
+    candidates.iter().map(|candidate| candidate[field].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn an_explanation_says_everything_in_both_languages() {
+    let lb = Lb::start(&[]);
+    for ask in LANGUAGES {
+        let answer: Value =
+            serde_json::from_str(&ask(&lb, &json!({"cmd": "explain", "id": "132574"}))).unwrap();
+        let explanation = &answer["message"];
+        assert_eq!(answer["status"], "successful");
+        let said = ["id", "key", "mapping"].map(|field| explanation[field].as_str().unwrap());
+        assert_eq!(said, ["132574", "132574", "ring"]);
+        assert!(explanation["hash"].is_u64());
+        assert_eq!(explanation["position"], explanation["hash"], "a ring is as large as its hash");
+        for candidate in explanation["candidates"].as_array().unwrap() {
+            let index = candidate["index"].as_u64().unwrap();
+            let expected = json!({"index": index, "name": format!("server{index}"),
+                "hostname": format!("server{index}"), "state": "up", "skipped": null});
+            assert_eq!(*candidate, expected);
+        }
+        assert_eq!(column(explanation, "name").into_iter().collect::<BTreeSet<_>>().len(), 3, "each once");
+    }
+}
+
+#[test]
+fn an_id_is_taken_from_the_query_as_it_stands() {
+    let lb = Lb::start(&["--replicas", "1"]);
+    for (target, expected) in [
+        ("/explain?id=a%20b", "a%20b"),
+        ("/explain?x=1&id=2&id=3", "2"),
+        ("/explain?id=%C3%A4+b", "%C3%A4+b"),
+        ("http://lb/explain?id=7", "7"),
+    ] {
+        let answer: Value = serde_json::from_str(&http(&lb, &format!("GET {target}"), "").body).unwrap();
+        assert_eq!(answer["message"]["id"], expected, "{target}");
+    }
+    for target in ["/explain", "/explain?", "/explain?id", "/explain?id=", "/explain?ids=1"] {
+        let response = http(&lb, &format!("GET {target}"), "");
+        assert_eq!(response.status, 400, "{target}");
+        assert!(refused(&response.body).contains("`id` is missing or empty"), "{response:?}");
+    }
+}
+
+#[test]
+fn the_pick_is_where_the_data_port_goes() {
+    for mapping in ["ring", "slots"] {
+        let lb = Lb::start(&["--mapping", mapping]);
+        let picks: BTreeSet<String> = (0..50)
+            .map(|number| {
+                let id = if number % 2 == 0 { (number * 7919).to_string() } else { format!("user-{number}") };
+                let explanation = explain(&lb, &id);
+                let pick = explanation["pick"].as_str().unwrap().to_owned();
+                assert_eq!(column(&explanation, "hostname")[0], pick);
+                assert_eq!(lb.route(&id), pick, "{mapping}: {id}");
+                pick
+            })
+            .collect();
+        assert_eq!(picks.len(), 3, "{mapping}");
+    }
+}
+
+#[test]
+fn the_classic_mapping_has_its_check_values_again_after_a_fourth_server_came_and_went() {
+    let lb = Lb::start(&["--mapping", "slots"]);
+    let check = |fourth: bool| {
+        for (id, position, server) in
+            [("132574", 81, "server3"), ("100000", 337, "server1"), ("999999", 16, "server1")]
+        {
+            let explanation = explain(&lb, id);
+            assert_eq!(explanation["mapping"], "slots");
+            assert_eq!(explanation["position"], position, "{id}");
+            let candidates: BTreeSet<String> = column(&explanation, "hostname").into_iter().collect();
+            assert_eq!(candidates.len(), if fourth { 4 } else { 3 }, "each once");
+            if !fourth {
+                assert_eq!(explanation["pick"], server, "{id}");
+            }
+        }
+    };
+    let all = || -> Vec<Value> { (0..100).map(|id| explain(&lb, &id.to_string())).collect() };
+    check(false);
+    let before = all();
+    by_line(&lb, &json!({"cmd": "add", "n": 1, "hostnames": ["server4"]}));
+    check(true);
+    for (old, new) in before.iter().zip(all()) {
+        assert!(new["pick"] == old["pick"] || new["pick"] == "server4", "{new}");
+    }
+    by_line(&lb, &json!({"cmd": "rm", "n": 1, "hostnames": ["server4"]}));
+    check(false);
+    assert_eq!(all(), before);
+}
+
+#[test]
+fn a_server_that_does_not_fit_is_refused_and_changes_nothing() {
+    let lb = Lb::start(&["--mapping", "slots", "--slots", "36", "--virtual", "9"]);
+    assert_eq!(
+        by_line(&lb, &json!({"cmd": "add", "n": 1, "hostnames": ["server4"]})),
+        listing(&["server1", "server2", "server3", "server4"])
+    );
+    let (before, map) = (lb.backends(), explain(&lb, "132574"));
+    for ask in LANGUAGES {
+        let answer = ask(&lb, &json!({"cmd": "add", "n": 1}));
+        assert!(refused(&answer).contains("the fleet has 4 slots and can have 4"), "{answer}");
+    }
+    assert_eq!(http(&lb, "POST /add", r#"{"n":1}"#).status, 400);
+    assert_eq!(lb.backends(), before);
+    assert_eq!(explain(&lb, "132574"), map);
+}
+
+#[test]
+fn a_candidate_that_fails_its_probes_is_passed_over_with_the_reason() {
+    let replicas = ["a", "b", "c"].map(Replica::named);
+    let addresses = replicas.each_ref().map(|replica| replica.address);
+    let lb = Lb::start(&[&flags(&fixed(&addresses))[..], &["--health-interval", "50ms"]].concat());
+    let order = column(&explain(&lb, "1"), "name");
+    let sick = |name: &str, is: bool| {
+        let at = ["a", "b", "c"].iter().position(|replica| *replica == name).unwrap();
+        replicas[at].healthy.store(!is, Ordering::Relaxed);
+        lb.wait_for_state(at as u64 + 1, if is { "down" } else { "up" });
+    };
+    for ill in 0..3 {
+        sick(&order[ill], true);
+        let explanation = explain(&lb, "1");
+        assert_eq!(column(&explanation, "name"), order, "the order is the mapping's");
+        let pick = if ill < 2 { &order[ill + 1] } else { &order[0] };
+        assert_eq!(explanation["pick"], **pick, "{explanation}");
+        assert_eq!(String::from_utf8(lb.exchange(b"1\n")).unwrap(), **pick);
+        let skipped = column(&explanation, "skipped");
+        for (at, reason) in skipped.iter().enumerate() {
+            let expected = if at <= ill && order[at] != **pick { "fails its probes" } else { "" };
+            assert!(reason.contains(expected) && reason.is_empty() == expected.is_empty(), "{explanation}");
+            assert!(reason.is_empty() || reason.contains("500"), "the reason of the probe: {reason}");
+        }
+    }
+    sick(&order[1], false);
+    assert_eq!(explain(&lb, "1")["pick"], *order[1]);
+}
+
+#[test]
+fn a_stopped_replica_is_passed_over_with_the_reason() {
+    let probes = ["--health-interval", "50ms", "--health-timeout", "300ms", "--replace-after", "10m"];
+    let lb = Lb::start(&[&["--replicas", "2"], &probes[..]].concat());
+    let order = column(&explain(&lb, "1"), "name");
+    signal(lb.process_of(&order[0]), "STOP");
+    let explanation = eventually("the other one", || {
+        Some(explain(&lb, "1")).filter(|explanation| explanation["pick"] == *order[1])
+    });
+    let first = &explanation["candidates"][0];
+    assert_eq!((&first["name"], &first["state"]), (&json!(order[0]), &json!("down")));
+    let skipped = first["skipped"].as_str().unwrap();
+    assert!(skipped.contains("no answer within 300ms"), "{skipped}");
+    assert_eq!(lb.route("1"), order[1]);
+    signal(lb.process_of(&order[0]), "CONT");
+    eventually("it back", || (explain(&lb, "1")["pick"] == *order[0]).then_some(()));
+}

@@ -1,0 +1,207 @@
+//! Replicas that cannot be reached, and clients that do not stay.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use crate::harness::{Lb, Replica, eventually, field, fixed, flags, id_for, reset};
+
+const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+/// After the first probe nobody asks a replica how it is: it stays in rotation whatever becomes of it.
+const UNWATCHED: [&str; 2] = ["--health-interval", "1h"];
+
+/// An `lb` in front of `replicas`, which are called a, b, c ...
+fn front(replicas: &[Replica], more: &[&str]) -> Lb {
+    let addresses: Vec<_> = replicas.iter().map(|replica| replica.address).collect();
+    Lb::start(&[&flags(&fixed(&addresses)), more, &["--log", "debug"]].concat())
+}
+
+/// Replicas that answer with their names.
+fn named(n: usize) -> Vec<Replica> {
+    NAMES[..n].iter().map(|name| Replica::named(name)).collect()
+}
+
+/// Some ids that have little in common.
+fn ids(n: u32) -> impl Iterator<Item = String> {
+    (0..n).map(|number| (100_000 + 7_919 * number).to_string())
+}
+
+/// What a client with this id gets, and which attempts failed before, with the reason of the last one.
+#[track_caller]
+fn visit(lb: &Lb, id: &str) -> (String, Vec<String>, String) {
+    let mut client = lb.connect();
+    writeln!(client, "{id}").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    let peer = client.local_addr().unwrap();
+    drop(client);
+    let line = lb.session_of(peer);
+    assert_eq!(field(&line, "id="), id);
+    let (_, attempts) = line.split_once("attempts=").unwrap();
+    let attempts = attempts.split_once(" up=").map_or(attempts, |(attempts, _)| attempts);
+    let attempts = attempts.split("; ").filter_map(|attempt| attempt.split_once(": "));
+    let reason = attempts.clone().last().map_or("", |(_, reason)| reason);
+    (answer, attempts.map(|(name, _)| name.to_owned()).collect(), reason.to_owned())
+}
+
+#[test]
+fn each_attempt_goes_to_the_next_distinct_replica_and_there_are_only_so_many() {
+    let replicas = named(5);
+    let few = front(&replicas, &[&UNWATCHED[..], &["--connect-attempts", "2"]].concat());
+    let usual = front(&replicas, &UNWATCHED);
+    let many = front(&replicas, &[&UNWATCHED[..], &["--connect-attempts", "9"]].concat());
+    for gone in [0, 1, 3, 4] {
+        replicas[gone].leave();
+    }
+    for id in ids(15) {
+        for (lb, most) in [(&few, 2), (&usual, 3), (&many, 9)] {
+            let order = lb.order(&id);
+            let reached = order.iter().position(|name| name == "c").unwrap();
+            let answer = if reached < most { "c" } else { "" };
+            let failed = order[..reached.min(most)].to_vec();
+            let (got, attempts, reason) = visit(lb, &id);
+            assert_eq!((got.as_str(), attempts), (answer, failed), "{id}, {most} attempts");
+            assert!(reached == 0 || reason.contains("refused"), "{reason}");
+        }
+    }
+}
+
+#[test]
+fn a_black_hole_is_passed_over_when_the_connect_has_taken_long_enough() {
+    let replicas = named(3);
+    let lb = front(&replicas, &[&UNWATCHED[..], &["--connect-timeout", "200ms"]].concat());
+    replicas[0].hang();
+    let id = id_for(&lb, "a");
+    let (answer, attempts, reason) = visit(&lb, &id);
+    assert_eq!((answer.as_str(), attempts), (lb.order(&id)[1].as_str(), vec!["a".to_owned()]));
+    assert!(reason.contains("no answer"), "{reason}");
+}
+
+#[test]
+fn when_the_only_replica_cannot_be_reached_an_http_client_gets_503() {
+    let replicas = named(1);
+    let lb = front(&replicas, &UNWATCHED);
+    replicas[0].leave();
+    let answer = String::from_utf8(lb.exchange(b"GET /home?id=5 HTTP/1.1\r\n\r\n")).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    let message = r#"{"message":"<Error> no server replica is available","status":"failure"}"#;
+    assert_eq!(answer.split_once("\r\n\r\n").unwrap().1, message);
+    assert_eq!(visit(&lb, "5").0, "");
+}
+
+#[test]
+fn a_replica_that_fails_its_probes_but_runs_is_the_last_candidate() {
+    let replicas = named(3);
+    // A probe that hangs says nothing for an hour, so a black hole stays in rotation.
+    let watch = ["--health-interval", "50ms", "--health-timeout", "1h", "--replace-after", "1h"];
+    let lb = front(&replicas, &[&watch[..], &["--connect-timeout", "200ms"]].concat());
+    let id = id_for(&lb, "a");
+    let order = lb.order(&id);
+    let (second, third) = (order[1].clone(), order[2].clone());
+    let replica = |name: &str| &replicas[NAMES.iter().position(|known| *known == name).unwrap()];
+
+    replicas[0].healthy.store(false, Ordering::Relaxed);
+    lb.wait_for_state(1, "down");
+    assert_eq!(visit(&lb, &id), (second.clone(), vec![], String::new()), "a healthy one comes first");
+    replica(&second).hang();
+    let (answer, attempts, _) = visit(&lb, &id);
+    assert_eq!((&answer, &attempts), (&third, &vec![second.clone()]), "every healthy one comes first");
+    replica(&third).hang();
+    let (answer, attempts, _) = visit(&lb, &id);
+    assert_eq!((answer.as_str(), attempts), ("a", vec![second, third]), "better than none");
+    replicas[0].healthy.store(true, Ordering::Relaxed);
+    lb.wait_for_state(1, "up");
+    assert_eq!(visit(&lb, &id).0, "a", "its keys are home again");
+}
+
+#[test]
+fn replicas_that_all_fail_their_probes_still_get_their_own_keys() {
+    let replicas = named(3);
+    let lb = front(&replicas, &["--health-interval", "50ms", "--replace-after", "1h"]);
+    replicas.iter().for_each(|replica| replica.healthy.store(false, Ordering::Relaxed));
+    (1..=3).for_each(|index| drop(lb.wait_for_state(index, "down")));
+    for id in ids(9) {
+        assert_eq!(visit(&lb, &id).0, lb.order(&id)[0]);
+    }
+}
+
+#[test]
+fn after_the_first_byte_was_forwarded_there_is_no_second_replica() {
+    /// How the replica leaves, and what the client reads then.
+    type Leave = (fn(TcpStream), Result<usize, ErrorKind>);
+    let leaves: [Leave; 2] = [(reset, Err(ErrorKind::ConnectionReset)), (drop, Ok(0))];
+    for (leave, expected) in leaves {
+        let replicas =
+            [Replica::start(move |stream, _| leave(stream)), Replica::named("b"), Replica::named("c")];
+        let lb = front(&replicas, &UNWATCHED);
+        let id = id_for(&lb, "a");
+        for _ in 0..20 {
+            let mut client = lb.connect();
+            writeln!(client, "{id}").unwrap();
+            assert_eq!(client.read(&mut [0]).map_err(|error| error.kind()), expected);
+        }
+        let sessions = replicas.map(|replica| replica.sessions.load(Ordering::Relaxed));
+        assert_eq!(sessions, [20, 0, 0]);
+    }
+}
+
+/// Waits until nothing is left of any connection, and checks that `lb` itself thinks so too: a shutdown has nobody to
+/// wait for.
+#[track_caller]
+fn nothing_is_left(mut lb: Lb, files: usize) {
+    eventually("no open connection to a replica", || {
+        lb.backends().iter().all(|slot| slot["connections"]["open"] == 0).then_some(())
+    });
+    eventually("as many open files as before", || (lb.open_files() <= files).then_some(()));
+    lb.signal("TERM");
+    assert!(lb.wait().success());
+}
+
+#[test]
+fn two_thousand_clients_that_do_not_stay_leave_nothing_behind() {
+    let replicas = [Replica::echo(), Replica::echo(), Replica::echo()];
+    let lb = front(&replicas, &["--drain-timeout", "1h"]);
+    lb.route("132574");
+    let files = lb.open_files();
+    let leaves: [fn(TcpStream); 6] = [
+        drop,
+        reset,
+        |mut client| client.write_all(b"GET /home?i").unwrap(),
+        |mut client| {
+            client.write_all(b"13257").unwrap();
+            reset(client);
+        },
+        |mut client| client.write_all(b"132574\nand then nothing").unwrap(),
+        |mut client| {
+            client.write_all(b"132574\nand then a reset").unwrap();
+            reset(client);
+        },
+    ];
+    thread::scope(|scope| {
+        for begin in 0..4 {
+            let (lb, leaves) = (&lb, leaves.into_iter().cycle().skip(begin).take(500));
+            scope.spawn(move || leaves.for_each(|leave| leave(lb.connect())));
+        }
+    });
+    assert_eq!(lb.exchange(b"132574\n"), b"132574\n", "everybody else is still served");
+    nothing_is_left(lb, files);
+}
+
+#[test]
+fn clients_that_leave_while_their_replica_is_being_connected_leave_nothing_behind() {
+    let replicas = [Replica::echo()];
+    let lb =
+        front(&replicas, &[&UNWATCHED[..], &["--drain-timeout", "1h", "--connect-timeout", "2s"]].concat());
+    lb.route("132574");
+    let files = lb.open_files();
+    replicas[0].hang();
+    let leaves: [fn(TcpStream); 3] = [drop, reset, |client| client.shutdown(Shutdown::Both).unwrap()];
+    let clients: Vec<TcpStream> = (0..60).map(|_| lb.connect()).collect();
+    for mut client in &clients {
+        client.write_all(b"132574\n").unwrap();
+    }
+    eventually("connects under way", || (lb.slot(1)["connections"]["open"].as_u64() > Some(0)).then_some(()));
+    clients.into_iter().zip(leaves.into_iter().cycle()).for_each(|(client, leave)| leave(client));
+    nothing_is_left(lb, files);
+}

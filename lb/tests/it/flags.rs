@@ -1,0 +1,261 @@
+//! Flags and environment: what is refused before anything is bound, with which words and exit codes.
+
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+
+use crate::harness::{Lb, Replica, eventually};
+
+/// `lb` with these arguments and variables, and no others.
+fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lb"));
+    command.env_clear().args(arguments).envs(environment.iter().copied());
+    command
+}
+
+/// A process that does not outlive its test.
+struct Guard(Child);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Exit code, stdout and stderr of a command that ends by itself.
+#[track_caller]
+fn end(mut command: Command) -> (Option<i32>, String, String) {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut guard = Guard(command.spawn().unwrap());
+    let status = eventually("the end of lb", || guard.0.try_wait().unwrap());
+    let (mut stdout, mut stderr) = (String::new(), String::new());
+    guard.0.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    guard.0.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    (status.code(), stdout, stderr)
+}
+
+/// A port that is taken: whoever tries to bind it exits with 1, and not with 2.
+fn taken() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+/// Whether a message has a line that begins with this flag and contains `part`.
+fn says(message: &str, flag: &str, part: &str) -> bool {
+    message.lines().any(|line| line.starts_with(&format!("--{flag}: ")) && line.contains(part))
+}
+
+#[test]
+fn every_variable_is_read_and_all_wrong_values_are_reported_at_once_before_anything_is_bound() {
+    let (_listener, address) = taken();
+    let flags = [
+        ("CONTROL", "an address and a port, such as 127.0.0.1:5000"),
+        ("REPLICAS", "a whole number from 0 to 1000"),
+        ("PROVIDER", "process or fixed"),
+        ("MAPPING", "ring or slots"),
+        ("POINTS", "a whole number from 1 to 10000"),
+        ("SLOTS", "a whole number from 1 to 65536"),
+        ("VIRTUAL", "a whole number from 1 to 10000"),
+        ("PROBING", "linear or quadratic"),
+        ("KEY", "id or source"),
+        ("ID_PARAM", "the name of a query parameter"),
+        ("FIRST_LINE_TIMEOUT", "a duration of at least 1ms, such as 250ms, 5s or 1m"),
+        ("FIRST_LINE_MAX", "a size from 16B to 64KiB, such as 8KiB"),
+        ("CONNECT_TIMEOUT", "a duration of at least 1ms"),
+        ("CONNECT_ATTEMPTS", "a whole number from 1 to 256"),
+        ("HEALTH", "http:/PATH or tcp"),
+        ("HEALTH_INTERVAL", "a duration of at least 1ms"),
+        ("HEALTH_TIMEOUT", "a duration of at least 1ms"),
+        ("FALL", "a whole number from 1 to 1000"),
+        ("RISE", "a whole number from 1 to 1000"),
+        ("REPLACE_AFTER", "a duration of at least 1ms"),
+        ("START_TIMEOUT", "a duration of at least 1ms"),
+        ("RESPAWN_NAME", "random or same"),
+        ("SPARES", "a whole number from 0 to 100"),
+        ("DRAIN_TIMEOUT", "a duration, such as 0s"),
+        ("WORKERS", "a whole number from 1 to 256"),
+        ("SPLICE", "auto or never"),
+        ("LOG", "a level (error, warn, info, debug, trace, off)"),
+        ("LOG_FORMAT", "text or json"),
+    ];
+    let mut command = command(&[], &[("LB_LISTEN", &address.to_string())]);
+    command.envs(flags.map(|(variable, _)| (format!("LB_{variable}"), "a=?")));
+    let (code, stdout, message) = end(command);
+    assert_eq!((code, stdout.as_str()), (Some(2), ""), "{message}");
+    for (variable, takes) in flags {
+        let flag = variable.to_lowercase().replace('_', "-");
+        assert!(
+            says(&message, &flag, &format!("`a=?` is not allowed; it takes {takes}")),
+            "{flag}: {message}"
+        );
+    }
+    assert_eq!(message.lines().count(), 1 + flags.len(), "{message}");
+}
+
+#[test]
+fn a_configuration_that_contradicts_itself_is_refused_with_2_before_anything_is_bound() {
+    let (_listener, address) = taken();
+    let address = address.to_string();
+    let fixed = ["--provider", "fixed", "--backend", "a=127.0.0.1:1"];
+    let cases: [(&[&str], &str, &str); 14] = [
+        (&["--control", "0.0.0.0:0"], "control", "--control-token TOKEN as well (or --control-insecure"),
+        (&["--control", "[::]:0"], "control", "can be reached from other machines"),
+        (&["--control-token", ""], "control-token", "empty"),
+        (&["--backend", "a=127.0.0.1:1"], "backend", "it goes with --provider fixed only"),
+        (&["--provider", "fixed"], "backend", "takes at least one --backend NAME=HOST:PORT"),
+        (&[&fixed[..], &["--backend", "a=127.0.0.1:2"]].concat(), "backend", "the name a is given twice"),
+        (&[&fixed[..], &["--backend", "b=127.0.0.1"]].concat(), "backend", "NAME=HOST:PORT"),
+        (
+            &[&fixed[..], &["--backend", "../b=127.0.0.1:1"]].concat(),
+            "backend",
+            "[A-Za-z0-9][A-Za-z0-9_.-]{0,62}",
+        ),
+        (&[&fixed[..], &["--spares", "1"]].concat(), "spares", "leave it at 0"),
+        (&[&fixed[..], &["--replicas", "2"]].concat(), "replicas", "2 is more than the 1 of --backend"),
+        (&[&fixed[..], &["--command", "x"]].concat(), "command", "it goes with --provider process only"),
+        (&["--command", " "], "command", "empty"),
+        (
+            &["--mapping", "slots", "--replicas", "57"],
+            "replicas",
+            "57 servers of 9 virtual servers each do not fit",
+        ),
+        (&["--replicas", "-1"], "replicas", "`-1` is not allowed; it takes a whole number from 0 to 1000"),
+    ];
+    for (flags, flag, part) in cases {
+        for serve in [&["serve"][..], &[]] {
+            let (code, stdout, message) =
+                end(command(&[serve, &["--listen", &address], flags].concat(), &[]));
+            assert_eq!((code, stdout.as_str()), (Some(2), ""), "{flags:?}: {message}");
+            assert!(says(&message, flag, part), "{flags:?}: {message}");
+            assert_eq!(message.lines().count(), 2, "{flags:?}: {message}");
+        }
+    }
+}
+
+#[test]
+fn what_the_command_line_does_not_know_is_refused_with_2() {
+    let cases: [&[&str]; 12] = [
+        &["--nonsense"],
+        &["nonsense"],
+        &["--listen"],
+        &["serve", "rep"],
+        &["--replicas", "1", "--replicas", "2"],
+        &["--replicas", "1", "rep"],
+        &["add"],
+        &["add", "many"],
+        &["rm", "-1"],
+        &["explain"],
+        &["rep", "--control", "nowhere"],
+        &["rep", "--listen", "127.0.0.1:0"],
+    ];
+    for arguments in cases {
+        let (code, stdout, message) = end(command(arguments, &[]));
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{arguments:?}: {message}");
+        assert!(message.starts_with("error: "), "{arguments:?}: {message}");
+    }
+    let (code, _, message) = end(command(&[], &[("LB_CONTROL_INSECURE", "perhaps")]));
+    assert!(code == Some(2) && message.contains("--control-insecure"), "{message}");
+}
+
+#[test]
+fn help_and_version_go_to_stdout_and_exit_with_0() {
+    for (arguments, parts) in [
+        (&["--version"][..], &["lb 0.1.0"][..]),
+        (&["--help"], &["serve", "explain", "--health-interval", "LB_HEALTH_INTERVAL", "500ms"]),
+        (&["help"], &["Usage: lb"]),
+        (&["serve", "--help"], &["--first-line-max", "LB_FIRST_LINE_MAX", "8KiB"]),
+        (&["add", "--help"], &["LB_CONTROL", "--json"]),
+    ] {
+        let (code, stdout, stderr) = end(command(arguments, &[]));
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{arguments:?}");
+        assert!(parts.iter().all(|part| stdout.contains(part)), "{arguments:?}: {stdout}");
+        assert!(!stdout.contains("PORT="), "nothing of the hidden subcommand");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_its_flag_and_exits_with_1() {
+    let (_listener, address) = taken();
+    let address = address.to_string();
+    for (flag, other) in [("--listen", "--control"), ("--control", "--listen")] {
+        let (code, stdout, message) = end(command(&[flag, &address, other, "127.0.0.1:0"], &[]));
+        assert_eq!((code, stdout.as_str()), (Some(1), ""), "{message}");
+        let expected = format!("error: cannot listen on {address} ({flag}): Address already in use");
+        assert!(message.starts_with(&expected), "{message}");
+    }
+}
+
+#[test]
+fn a_second_lb_on_one_data_port_is_refused() {
+    let first = Lb::start(&["--replicas", "1", "--workers", "2"]);
+    let data = first.data.to_string();
+    let (code, _, message) = end(command(&["--listen", &data, "--control", "127.0.0.1:0"], &[]));
+    assert_eq!(code, Some(1), "{message}");
+    assert!(message.starts_with(&format!("error: cannot listen on {data} (--listen)")), "{message}");
+    assert_eq!(first.route("1"), "server1");
+}
+
+#[test]
+fn a_guarded_control_port_may_be_bound_beyond_loopback() {
+    let ports = [("LB_LISTEN", "127.0.0.1:0"), ("LB_REPLICAS", "1")];
+    let beyond = ["--control", "0.0.0.0:0"];
+    for (flags, variable) in [
+        (&["--control-token", "secret"][..], None),
+        (&["--control-insecure"], None),
+        (&[], Some(("LB_CONTROL_TOKEN", "secret"))),
+        (&[], Some(("LB_CONTROL_INSECURE", "true"))),
+        (&[], Some(("LB_CONTROL_INSECURE", "1"))),
+    ] {
+        let mut command = command(&[&beyond[..], flags].concat(), &ports);
+        command.envs(variable);
+        let lb = Lb::launch_as(command);
+        assert!(lb.control.ip().is_unspecified());
+        let is_guarded = flags.len() == 2 || variable.is_some_and(|(_, value)| value == "secret");
+        let answer = lb.ask(&serde_json::json!({"cmd": "rep"}));
+        assert_eq!(answer["status"] == "failure", is_guarded, "{flags:?} {variable:?}: {answer}");
+    }
+    for no in ["false", "0"] {
+        let command = command(&beyond, &[ports[0], ("LB_CONTROL_INSECURE", no)]);
+        assert_eq!(end(command).0, Some(2), "{no}");
+    }
+}
+
+#[test]
+fn the_environment_configures_lb_and_a_flag_is_stronger() {
+    let replicas = ["a", "b"].map(Replica::named);
+    let backends = format!("a={},b={}", replicas[0].address, replicas[1].address);
+    let variables = [
+        ("LB_LISTEN", "127.0.0.1:0"),
+        ("LB_CONTROL", "127.0.0.1:0"),
+        ("LB_PROVIDER", "fixed"),
+        ("LB_BACKEND", backends.as_str()),
+        ("LB_MAPPING", "ring"),
+        ("LB_HEALTH_INTERVAL", "40ms"),
+        ("LB_LOG", "off"),
+        ("LB_LOG_FORMAT", "json"),
+    ];
+    let lb = Lb::launch_as(command(&["--log", "info", "--log-format", "text"], &variables));
+    lb.wait_for_log("ready data=");
+    assert_eq!(lb.hostnames(), ["a", "b"]);
+    replicas[0].healthy.store(false, std::sync::atomic::Ordering::Relaxed);
+    lb.wait_for_state(1, "down");
+}
+
+#[test]
+fn the_environment_names_the_command_and_it_never_sees_the_token() {
+    let script = "test -z \"$LB_CONTROL_TOKEN\" && echo \"{port} $PORT of $SERVER_ID\" >&2; exec sleep 1000";
+    let variables = [
+        ("LB_COMMAND", script),
+        ("LB_CONTROL_TOKEN", "secret"),
+        ("LB_REPLICAS", "1"),
+        ("LB_LISTEN", "127.0.0.1:0"),
+        ("LB_CONTROL", "127.0.0.1:0"),
+        ("PATH", "/usr/bin:/bin"),
+    ];
+    let lb = Lb::launch_as(command(&[], &variables));
+    let line = lb.wait_for_log(" of server1");
+    let ports: Vec<&str> = line.split_whitespace().filter(|word| word.parse::<u16>().is_ok()).collect();
+    assert!(ports.len() == 2 && ports[0] == ports[1], "{line}");
+}

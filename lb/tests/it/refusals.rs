@@ -1,0 +1,271 @@
+//! The control port: what is refused, with which status and which words, and that it changes nothing.
+
+use serde_json::{Value, json};
+
+use crate::control::{
+    Conversation, LANGUAGES, as_http, by_http, by_line, http, listing, one_of_each, refused, request,
+};
+use crate::harness::Lb;
+
+/// Every slot without its counters: what no refused command may change.
+fn fleet(lb: &Lb) -> (Vec<Value>, Vec<u32>) {
+    (lb.backends(), lb.children())
+}
+
+#[test]
+fn more_hostnames_than_n_have_their_exact_messages() {
+    let lb = Lb::start(&["--replicas", "2"]);
+    let before = fleet(&lb);
+    for (cmd, message) in [
+        ("add", "<Error> Length of hostname list is more than newly added instances"),
+        ("rm", "<Error> Length of hostname list is more than removable instances"),
+    ] {
+        for hostnames in [["a", "b"], ["server1", "server2"], ["a", "a"]] {
+            let command = json!({"cmd": cmd, "n": 1, "hostnames": hostnames});
+            let expected = format!(r#"{{"message":"{message}","status":"failure"}}"#);
+            for ask in LANGUAGES {
+                assert_eq!(ask(&lb, &command), expected, "{command}");
+            }
+            let (line, body) = as_http(&command);
+            assert_eq!(http(&lb, &line, &body).status, 400, "{command}");
+        }
+    }
+    assert_eq!(fleet(&lb), before);
+}
+
+/// What is wrong with the fields of an `add`, and what the answer has to say.
+const BAD_FIELDS: &[(&str, &str)] = &[
+    (r#""hostnames":["a"]"#, "missing field `n`"),
+    (r#""n":null"#, "invalid value null, expected `n` as a whole number of at least 1"),
+    (r#""n":0"#, "invalid value 0, expected `n` as a whole number of at least 1"),
+    (r#""n":-1"#, "invalid value -1, expected `n` as a whole number of at least 1"),
+    (r#""n":1.5"#, "invalid value 1.5, expected `n` as a whole number of at least 1"),
+    (r#""n":"3""#, r#"invalid value "3", expected `n` as a whole number of at least 1"#),
+    (r#""n":true"#, "invalid value true, expected `n` as a whole number of at least 1"),
+    (r#""n":[1]"#, "invalid value [1], expected `n` as a whole number of at least 1"),
+    (r#""n":1e9"#, "expected `n` as a whole number of at least 1"),
+    (r#""n":18446744073709551616"#, "expected `n` as a whole number of at least 1"),
+    (r#""n":1e999"#, "number out of range"),
+    (r#""n":1000000000"#, "`n` is 1000000000, but the fleet has 2"),
+    (r#""n":4294967297"#, "but the fleet has 2"),
+    (r#""n":1,"n":1"#, "duplicate field `n`"),
+    (r#""n":1,"hostnames":[],"hostnames":[]"#, "duplicate field `hostnames`"),
+    (r#""n":1,"names":[]"#, "unknown field `names`, expected `n` or `hostnames`"),
+    (r#""n":1,"hostnames":"S5""#, "expected `hostnames` as a list of names in quotes"),
+    (r#""n":1,"hostnames":null"#, "expected `hostnames` as a list of names in quotes"),
+    (r#""n":1,"hostnames":{"a":1}"#, "expected `hostnames` as a list of names in quotes"),
+    (r#""n":1,"hostnames":[5]"#, "expected `hostnames` as a list of names in quotes"),
+    (
+        r#""n":1,"hostnames":["../x"]"#,
+        r#"hostname "../x" is not of the form [A-Za-z0-9][A-Za-z0-9_.-]{0,62}"#,
+    ),
+    (r#""n":1,"hostnames":[""]"#, r#"hostname "" is not of the form [A-Za-z0-9][A-Za-z0-9_.-]{0,62}"#),
+    (r#""n":1,"hostnames":["-a"]"#, "is not of the form"),
+    (r#""n":1,"hostnames":["a b"]"#, "is not of the form"),
+    (r#""n":1,"hostnames":["s\u00e4"]"#, "is not of the form"),
+    (r#""n":1,"hostnames":["a\n"]"#, "is not of the form"),
+    (
+        r#""n":1,"hostnames":["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"]"#,
+        "is not of the form [A-Za-z0-9][A-Za-z0-9_.-]{0,62}",
+    ),
+    (r#""n":1,"#, "malformed JSON"),
+    (r#""n":1}"#, "malformed JSON"),
+];
+
+#[test]
+fn a_bad_field_is_named_in_both_languages_with_what_is_allowed_and_changes_nothing() {
+    let lb = Lb::start(&["--replicas", "2"]);
+    let before = fleet(&lb);
+    for (cmd, line) in [("add", "POST /add"), ("rm", "DELETE /rm"), ("rm", "POST /rm")] {
+        for (fields, message) in BAD_FIELDS {
+            let json = format!(r#"{{"cmd":"{cmd}",{fields}}}"#);
+            let answer = refused(&Conversation::with(&lb).say(format!("{json}\n")).line());
+            assert!(answer.contains(message), "{json}: {answer}");
+            let response = http(&lb, line, &format!("{{{fields}}}"));
+            assert_eq!(response.status, 400, "{line} {fields}");
+            assert!(refused(&response.body).contains(message), "{line} {fields}: {response:?}");
+        }
+    }
+    assert_eq!(fleet(&lb), before);
+}
+
+#[test]
+fn names_that_are_in_use_repeated_or_unknown_are_refused_whole() {
+    let lb = Lb::start(&["--replicas", "2"]);
+    let before = fleet(&lb);
+    for (command, message) in [
+        (json!({"cmd": "add", "n": 2, "hostnames": ["a", "server1"]}), "hostname server1 is in use"),
+        (json!({"cmd": "add", "n": 3, "hostnames": ["a", "b", "a"]}), "hostname a is in use or repeated"),
+        (json!({"cmd": "rm", "n": 2, "hostnames": ["server1", "nobody"]}), "hostname nobody is unknown"),
+        (json!({"cmd": "rm", "n": 2, "hostnames": ["server1", "server1"]}), "hostname server1 is repeated"),
+        (json!({"cmd": "rm", "n": 3}), "`n` is 3, but the fleet has 2 replicas"),
+        (json!({"cmd": "rm", "n": 3, "hostnames": ["server1"]}), "`n` is 3, but the fleet has 2 replicas"),
+    ] {
+        for ask in LANGUAGES {
+            let answer = refused(&ask(&lb, &command));
+            assert!(answer.contains(message), "{command}: {answer}");
+        }
+        let (line, body) = as_http(&command);
+        assert_eq!(http(&lb, &line, &body).status, 400, "{command}");
+    }
+    assert_eq!(fleet(&lb), before);
+    let long = "a".repeat(63);
+    assert_eq!(
+        by_line(&lb, &json!({"cmd": "add", "n": 2, "hostnames": [long, "0_.-"]})),
+        listing(&["server1", "server2", &long, "0_.-"])
+    );
+}
+
+#[test]
+fn what_is_no_command_is_told_what_a_command_is() {
+    let lb = Lb::start(&["--replicas", "1"]);
+    for (line, message) in [
+        ("{", "malformed JSON, expected one object: EOF"),
+        ("{}", "missing field `cmd`"),
+        (r#"{"cmd":"fly"}"#, "unknown variant `fly`, expected one of `rep`, `replicas`, `add`"),
+        (r#"{"cmd":"REP"}"#, "unknown variant `REP`"),
+        (r#"{"cmd":null}"#, "invalid value null, expected `cmd` as text"),
+        (r#"{"cmd":["rep"]}"#, "expected `cmd` as text"),
+        (r#"{"cmd":"rep","cmd":"rep"}"#, "duplicate field `cmd`"),
+        (r#"{"cmd":"rep","n":1}"#, "unknown field `n`"),
+        (r#"{"cmd":"health","x":1}"#, "unknown field `x`"),
+        (r#"{"cmd":"explain"}"#, "missing field `id`"),
+        (r#"{"cmd":"explain","id":132574}"#, "invalid value 132574, expected `id` as text"),
+        (r#"{"cmd":"explain","id":""}"#, "`id` is empty"),
+        (r#"{"cmd":"rep"}{"cmd":"rep"}"#, "malformed JSON, expected one object: trailing characters"),
+        (r#"{"cmd":"rep"} x"#, "malformed JSON"),
+        ("{'cmd':'rep'}", "malformed JSON"),
+    ] {
+        let answer = refused(&Conversation::with(&lb).say(format!("{line}\n")).line());
+        assert!(answer.contains(message), "{line}: {answer}");
+    }
+    let answer = Conversation::with(&lb).say(b"{\"cmd\":\"\xff\xfe\"}\n").line();
+    assert!(answer.contains("malformed JSON"), "{answer}");
+    let deep = format!("{{\"cmd\":{}{}}}\n", "[".repeat(9000), "]".repeat(9000));
+    let answer = Conversation::with(&lb).say(deep).line();
+    assert!(answer.contains("malformed JSON"), "{answer}");
+    for body in ["", "[1]", r#"[1,["a"]]"#, "1", "null", "n=1", "{"] {
+        let response = http(&lb, "POST /add", body);
+        assert_eq!(response.status, 400, "{body}");
+        assert!(refused(&response.body).contains("object"), "{body}: {response:?}");
+    }
+    assert_eq!(lb.hostnames(), ["server1"]);
+}
+
+#[test]
+fn a_wrong_path_is_404_and_a_wrong_method_405_with_the_right_ones() {
+    let lb = Lb::start(&["--replicas", "1"]);
+    for path in ["/", "/reps", "/rep/", "/Rep", "/add/1", "/rm.json", "//rep"] {
+        for method in ["GET", "POST", "DELETE", "PUT"] {
+            let response = http(&lb, &format!("{method} {path}"), "");
+            assert_eq!(response.status, 404, "{method} {path}");
+            assert!(refused(&response.body).contains("there are /rep /add /rm"), "{response:?}");
+        }
+    }
+    for (path, allowed) in [
+        ("/rep", "GET"),
+        ("/backends", "GET"),
+        ("/explain?id=1", "GET"),
+        ("/healthz", "GET"),
+        ("/add", "POST"),
+        ("/rm", "DELETE, POST"),
+    ] {
+        for method in ["GET", "POST", "DELETE", "PUT", "PATCH", "OPTIONS", "BREW"] {
+            if !allowed.split(", ").any(|one| one == method) {
+                let response = http(&lb, &format!("{method} {path}"), r#"{"n":1}"#);
+                assert_eq!(response.status, 405, "{method} {path}");
+                assert_eq!(response.header("allow"), Some(allowed), "{method} {path}");
+                assert!(refused(&response.body).contains(allowed), "{response:?}");
+            }
+        }
+    }
+    assert_eq!(lb.hostnames(), ["server1"]);
+}
+
+#[test]
+fn a_token_is_asked_for_before_the_command_is_looked_at() {
+    let lb = Lb::start(&["--replicas", "1", "--control-token", "secret"]);
+    let children = lb.children();
+    let mut commands = one_of_each().to_vec();
+    commands.extend([json!({"cmd": "add", "n": 1}), json!({"cmd": "rm", "n": 1}), json!({"cmd": "fly"})]);
+    for command in &commands {
+        for token in [None, Some(""), Some("secre"), Some("secret2"), Some("SECRET")] {
+            let reason = if token.is_none() { "the token is missing" } else { "the token is wrong" };
+            let mut line = command.clone();
+            token.into_iter().for_each(|token| line["token"] = token.into());
+            let answer = refused(&by_line(&lb, &line));
+            assert!(answer.contains(reason), "{line}: {answer}");
+            let header = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
+            let (line, body) = as_http(command);
+            let text = request(&line, &header.unwrap_or_default(), &body);
+            let response = Conversation::with(&lb).say(&text).response();
+            assert_eq!(response.status, 401, "{text}");
+            assert!(token == Some("") || refused(&response.body).contains(reason), "{text}: {response:?}");
+        }
+    }
+    for header in ["Basic secret", "secret", "Bearer", "Bearer: secret"] {
+        let text = request("GET /rep", &format!("Authorization: {header}\r\n"), "");
+        assert_eq!(Conversation::with(&lb).say(text).response().status, 401, "{header}");
+    }
+    assert!(by_line(&lb, &json!({"cmd": "rep", "token": 5})).contains("the token is missing"));
+    assert_eq!(lb.children(), children);
+    assert_eq!(by_line(&lb, &json!({"cmd": "rep", "token": "secret"})), listing(&["server1"]));
+    for scheme in ["Bearer", "bearer"] {
+        let header = format!("Authorization: {scheme} secret\r\n");
+        let text = request("POST /add", &header, r#"{"n":1,"hostnames":["server1"]}"#);
+        let response = Conversation::with(&lb).say(text).response();
+        assert!(refused(&response.body).contains("in use"), "it got to the command: {response:?}");
+    }
+    let add = json!({"cmd": "add", "n": 1, "hostnames": ["S5"], "token": "secret"});
+    assert_eq!(by_line(&lb, &add), listing(&["server1", "S5"]));
+}
+
+#[test]
+fn a_token_that_nobody_asked_for_does_no_harm() {
+    let lb = Lb::start(&["--replicas", "1"]);
+    assert_eq!(by_line(&lb, &json!({"cmd": "rep", "token": "secret"})), listing(&["server1"]));
+    let text = request("GET /rep", "Authorization: Bearer secret\r\n", "");
+    assert_eq!(Conversation::with(&lb).say(text).response().status, 200);
+}
+
+#[test]
+fn only_pages_of_a_loopback_origin_may_command() {
+    let lb = Lb::start(&["--replicas", "1"]);
+    let ask = |origin: &str, line: &str, body: &str| {
+        Conversation::with(&lb).say(request(line, &format!("Origin: {origin}\r\n"), body)).response()
+    };
+    for origin in [
+        "http://evil.example",
+        "https://evil.example:5001",
+        "null",
+        "",
+        "*",
+        "localhost",
+        "http://localhost.evil.example",
+        "http://127.0.0.1.evil.example",
+        "http://evil.example/127.0.0.1",
+        "http://192.168.0.1",
+        "http://0.0.0.0",
+    ] {
+        for command in one_of_each() {
+            let (line, body) = as_http(&command);
+            let response = ask(origin, &line, &body);
+            assert_eq!(response.status, 403, "{origin} {line}");
+            assert!(refused(&response.body).contains("loopback origin"), "{response:?}");
+        }
+        assert_eq!(ask(origin, "POST /add", r#"{"n":1}"#).status, 403, "{origin}");
+    }
+    assert_eq!(lb.hostnames(), ["server1"]);
+    for origin in [
+        "http://localhost:3000",
+        "http://127.0.0.1",
+        "http://[::1]:8080",
+        "https://localhost",
+        "http://127.1.2.3:1",
+    ] {
+        assert_eq!(ask(origin, "GET /rep", "").status, 200, "{origin}");
+    }
+    let response = ask("http://localhost:3000", "POST /add", r#"{"n":1,"hostnames":["S5"]}"#);
+    assert_eq!(response.body, listing(&["server1", "S5"]));
+    assert_eq!(by_http(&lb, &json!({"cmd": "rm", "n": 1, "hostnames": ["S5"]})), listing(&["server1"]));
+}

@@ -1,0 +1,108 @@
+//! Replicas that start late, badly or never, and what they print.
+
+use std::fs::read_to_string;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::harness::{Gate, Lb, demo_after, eventually, text};
+
+#[test]
+fn a_command_that_exits_at_once_is_tried_with_pauses_and_then_quarantined() {
+    let folder = TempDir::new().unwrap();
+    let starts = folder.path().join("starts");
+    let command = format!("echo $SERVER_ID >> {}; exit 7", starts.display());
+    let lb = Lb::launch(&["--replicas", "1", "--command", &command]);
+    let slot = lb.wait_for_state(1, "quarantined");
+    assert!(text(&slot["reason"]).contains("exit status: 7"), "{slot}");
+    assert_eq!(read_to_string(&starts).unwrap().lines().count(), 6, "no storm");
+    assert!(lb.get("/home").starts_with("HTTP/1.1 503 "));
+    assert_eq!(lb.hostnames().len(), 1);
+    let refusal = lb.refused(&json!({"cmd": "add", "n": 1}));
+    assert!(refusal.contains("exit status: 7"), "{refusal}");
+    assert_eq!(lb.done(&json!({"cmd": "rm", "n": 1}))["N"], 0);
+}
+
+#[test]
+fn a_command_that_never_listens_is_stopped_and_quarantined() {
+    let fleet = ["--replicas", "1", "--command", "exec sleep 1000", "--start-timeout", "500ms"];
+    let lb = Lb::launch(&fleet);
+    let slot = lb.wait_for_state(1, "quarantined");
+    assert!(text(&slot["reason"]).contains("not ready within 500ms"), "{slot}");
+    assert_eq!(slot["restarts"], 5);
+    eventually("its end", || lb.children().is_empty().then_some(()));
+}
+
+#[test]
+fn a_command_that_fails_at_first_is_in_rotation_when_it_works() {
+    let gate = Gate::new();
+    let works = demo_after(&format!("test -e {} || exit 1;", gate.file().display()));
+    let lb = Lb::launch(&["--replicas", "1", "--command", &works]);
+    eventually("the second try", || (lb.slot(1)["restarts"] == 2).then_some(()));
+    gate.open();
+    let slot = lb.wait_for_state(1, "up");
+    assert_eq!(lb.route("132574"), text(&slot["hostname"]));
+}
+
+#[test]
+fn a_replica_gets_nothing_before_it_listens_and_all_as_soon_as_it_does() {
+    let gate = Gate::new();
+    // With an interval as long as this, only a replica that starts can be asked more than once.
+    let lb =
+        Lb::launch(&["--health-interval", "10m", "--start-timeout", "10m", "--command", &gate.command()]);
+    assert!(lb.get("/home").starts_with("HTTP/1.1 503 "));
+    eventually("a failed probe", || lb.slot(1).get("reason").cloned());
+    assert!(lb.backends().iter().all(|slot| slot["state"] == "starting"));
+    gate.open();
+    lb.wait_until_all_up();
+    assert!(lb.get("/home").starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn a_replica_that_listens_gets_nothing_before_it_passes_its_probes() {
+    let lb = Lb::launch(&["--replicas", "1", "--health", "http:/nothing-here"]);
+    eventually("a probe that it answers", || lb.slot(1)["reason"].as_str()?.contains("400").then_some(()));
+    assert!(lb.get("/home").starts_with("HTTP/1.1 503 "));
+}
+
+#[test]
+fn a_slot_that_waits_for_its_next_try_can_be_removed() {
+    let command = demo_after("test $SERVER_ID != server2 || exit 7;");
+    let lb = Lb::launch(&["--respawn-name", "same", "--command", &command]);
+    eventually("a pause", || Some(lb.slot(2)).filter(|slot| slot["state"] == "down"));
+    let left = lb.done(&json!({"cmd": "rm", "n": 1, "hostnames": ["server2"]}));
+    assert_eq!(left["replicas"], json!(["server1", "server3"]));
+    assert_eq!(lb.done(&json!({"cmd": "add", "n": 1, "hostnames": ["new"]}))["N"], 3);
+    assert_eq!(lb.slot(2)["name"], "new");
+    assert!(!lb.order("132574").contains(&"server2".to_owned()));
+    lb.wait_until_all_up();
+}
+
+#[test]
+fn what_replicas_print_is_in_the_log_line_by_line_under_their_name() {
+    let prints = r"printf 'one\ntwo '; sleep 0.1; printf 'halves\n'; printf 'bad \377\376 bytes\n' >&2;
+        head -c 1048576 /dev/zero | tr '\0' X >&2; printf '\nlast words' >&2; exit 3";
+    let lb = Lb::launch(&["--replicas", "1", "--command", prints]);
+    for (printed, stream) in [
+        ("one", "stdout"),
+        ("two halves", "stdout"),
+        ("bad \u{fffd}\u{fffd} bytes", "stderr"),
+        ("last words", "stderr"),
+    ] {
+        lb.wait_for_log(&format!(": {printed} hostname=server1 stream=\"{stream}\""));
+    }
+    let pieces = lb.log().into_iter().filter(|line| line.ends_with(" hostname=server1 stream=\"stderr\""));
+    let printed: usize = pieces.map(|piece| piece.matches('X').count()).sum();
+    assert_eq!(printed, 1024 * 1024);
+}
+
+#[test]
+fn a_replica_that_prints_without_end_holds_up_nobody() {
+    let flood = demo_after("yes '' >&2 & yes '' &");
+    let lb = Lb::launch_unread(Lb::command(&["--replicas", "2", "--command", &flood]));
+    lb.wait_until_all_up();
+    for id in 0..200 {
+        assert_ne!(lb.route(&id.to_string()), "");
+        assert_eq!(lb.hostnames(), ["server1", "server2"], "nobody is replaced");
+    }
+}
