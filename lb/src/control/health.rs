@@ -94,6 +94,7 @@ pub(super) async fn watch(id: ReplicaId, replica: Arc<Replica>, policy: HealthPo
         last_sign: Instant::now(),
         received: 0,
         has_passed: false,
+        reason: String::new(),
         is_reported: false,
         replica,
         policy,
@@ -119,6 +120,8 @@ struct Watch {
     received: u64,
     /// Whether it was ever believed to be well.
     has_passed: bool,
+    /// Why it fails, as far as the controller knows.
+    reason: String,
     /// Whether the controller knows that it has been silent for too long.
     is_reported: bool,
 }
@@ -142,14 +145,16 @@ impl Watch {
             Err(error) if is_local(&error) => return None,
             Err(error) => format!("probe: {error}"),
         };
-        match self.dampener.observe(false) {
-            Some(_) => Some(Event::Failed(id, reason)),
-            None if self.is_unresponsive() => {
-                self.is_reported = true;
-                Some(Event::Unresponsive(id))
-            }
-            None => None,
+        let is_news = self.dampener.observe(false).is_some();
+        if !is_news && self.is_unresponsive() && !self.is_reported {
+            self.is_reported = true;
+            return Some(Event::Unresponsive(id));
         }
+        let is_another = self.dampener.believed == Some(false) && self.reason != reason;
+        (is_news || is_another).then(|| {
+            self.reason.clone_from(&reason);
+            Event::Failed(id, reason)
+        })
     }
 
     fn is_unresponsive(&self) -> bool {

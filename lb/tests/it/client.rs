@@ -7,8 +7,7 @@ use std::thread;
 
 use serde_json::json;
 
-use crate::control::{by_line, listing};
-use crate::harness::Lb;
+use crate::control::{by_line, calm, listing};
 
 /// Stdout, stderr and exit code of `lb ARGUMENTS`.
 fn lb(arguments: &[&str], environment: &[(&str, &str)]) -> (String, String, Option<i32>) {
@@ -20,7 +19,7 @@ fn lb(arguments: &[&str], environment: &[(&str, &str)]) -> (String, String, Opti
 
 #[test]
 fn json_is_the_answer_as_it_came() {
-    let running = Lb::start(&["--replicas", "1"]);
+    let running = calm(&["--replicas", "1"]);
     let control = running.control.to_string();
     for (arguments, command) in [
         (&["rep"][..], json!({"cmd": "rep"})),
@@ -41,7 +40,7 @@ fn json_is_the_answer_as_it_came() {
 
 #[test]
 fn people_get_words() {
-    let running = Lb::start(&["--replicas", "2"]);
+    let running = calm(&["--replicas", "2"]);
     let control = [("LB_CONTROL", running.control.to_string())];
     let control = control.each_ref().map(|(name, value)| (*name, value.as_str()));
     let said = |arguments: &[&str]| lb(arguments, &control).0;
@@ -74,7 +73,7 @@ fn people_get_words() {
 
 #[test]
 fn a_failure_goes_to_stderr_and_exits_with_1() {
-    let running = Lb::start(&["--replicas", "1", "--control-token", "secret"]);
+    let running = calm(&["--replicas", "1", "--control-token", "secret"]);
     let control = running.control.to_string();
     let right = [("LB_CONTROL", control.as_str()), ("LB_CONTROL_TOKEN", "secret")];
     let refused = |arguments: &[&str], environment: &[(&str, &str)]| {
@@ -124,7 +123,7 @@ fn somebody_else_on_that_port_is_no_lb() {
 
 #[test]
 fn a_reader_that_has_gone_is_a_failure_and_no_panic() {
-    let running = Lb::start(&["--replicas", "1"]);
+    let running = calm(&["--replicas", "1"]);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let mut command = Command::new(env!("CARGO_BIN_EXE_lb"));

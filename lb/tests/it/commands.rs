@@ -7,12 +7,14 @@ use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
 
-use crate::control::{Conversation, LANGUAGES, as_http, by_line, http, listed, listing, refused, request};
+use crate::control::{
+    Conversation, LANGUAGES, as_http, by_line, calm, http, listed, listing, refused, request,
+};
 use crate::harness::{Lb, Replica, eventually, fixed, flags, id_for, signal};
 
 #[test]
 fn rep_lists_the_hostnames() {
-    let lb = Lb::start(&[]);
+    let lb = calm(&[]);
     let expected =
         r#"{"message":{"N":3,"replicas":["server1","server2","server3"]},"status":"successful"}"#.to_owned();
     assert_eq!(by_line(&lb, &json!({"cmd": "rep"})), expected);
@@ -25,7 +27,7 @@ fn rep_lists_the_hostnames() {
 #[test]
 fn add_starts_the_named_ones_in_that_order_and_then_random_names() {
     for ask in LANGUAGES {
-        let lb = Lb::start(&["--replicas", "1"]);
+        let lb = calm(&["--replicas", "1"]);
         let hostnames = listed(&ask(&lb, &json!({"cmd": "add", "n": 4, "hostnames": ["S5", "S4"]})));
         assert_eq!(hostnames[..3], ["server1", "S5", "S4"]);
         assert_eq!(hostnames.iter().collect::<BTreeSet<_>>().len(), 5, "{hostnames:?}");
@@ -42,7 +44,7 @@ fn add_starts_the_named_ones_in_that_order_and_then_random_names() {
 #[test]
 fn rm_takes_the_named_ones_and_then_random_others() {
     for (verb, post) in [("rm", "DELETE /rm"), ("remove", "POST /rm")] {
-        let lb = Lb::start(&["--replicas", "6"]);
+        let lb = calm(&["--replicas", "6"]);
         let left = listed(&by_line(&lb, &json!({"cmd": verb, "n": 3, "hostnames": ["server4", "server2"]})));
         assert_eq!(left.len(), 3);
         assert!(left.iter().all(|name| name != "server4" && name != "server2"), "{left:?}");
@@ -57,7 +59,7 @@ fn rm_takes_the_named_ones_and_then_random_others() {
 #[test]
 fn who_else_goes_is_left_to_chance() {
     let replicas = ["a", "b", "c", "d"].map(Replica::named);
-    let lb = Lb::start(&flags(&fixed(&replicas.each_ref().map(|replica| replica.address))));
+    let lb = calm(&flags(&fixed(&replicas.each_ref().map(|replica| replica.address))));
     let gone: BTreeSet<String> = (0..30)
         .map(|_| {
             let left = listed(&by_line(&lb, &json!({"cmd": "rm", "n": 1})));
@@ -71,7 +73,7 @@ fn who_else_goes_is_left_to_chance() {
 
 #[test]
 fn a_new_replica_takes_the_lowest_free_index_and_its_place_in_the_list() {
-    let lb = Lb::start(&["--replicas", "4"]);
+    let lb = calm(&["--replicas", "4"]);
     let rm = json!({"cmd": "rm", "n": 2, "hostnames": ["server3", "server1"]});
     assert_eq!(by_line(&lb, &rm), listing(&["server2", "server4"]));
     let add = json!({"cmd": "add", "n": 3, "hostnames": ["a", "b", "c"]});
@@ -80,7 +82,7 @@ fn a_new_replica_takes_the_lowest_free_index_and_its_place_in_the_list() {
 
 #[test]
 fn a_fleet_may_be_emptied_and_filled_again() {
-    let lb = Lb::start(&["--replicas", "2"]);
+    let lb = calm(&["--replicas", "2"]);
     assert_eq!(
         by_line(&lb, &json!({"cmd": "health"})),
         r#"{"message":{"up":2,"N":2},"status":"successful"}"#
@@ -100,7 +102,7 @@ fn a_fleet_may_be_emptied_and_filled_again() {
 
 #[test]
 fn backends_shows_every_slot_with_all_there_is_to_say() {
-    let lb = Lb::start(&["--replicas", "2"]);
+    let lb = calm(&["--replicas", "2"]);
     let (mut session, name) = session(&lb, "1");
     let message = lb.done(&json!({"cmd": "backends"}));
     let over_http: Value = serde_json::from_str(&http(&lb, "GET /backends", "").body).unwrap();
@@ -135,7 +137,7 @@ fn backends_shows_every_slot_with_all_there_is_to_say() {
 
 #[test]
 fn add_answers_when_the_new_replica_is_in_rotation_and_rm_when_it_gets_nothing_new() {
-    let lb = Lb::start(&["--replicas", "1"]);
+    let lb = calm(&["--replicas", "1"]);
     for name in ["S5", "S6", "S7"] {
         by_line(&lb, &json!({"cmd": "add", "n": 1, "hostnames": [name]}));
         let id = id_for(&lb, name);
@@ -162,7 +164,7 @@ fn next_line(stream: &mut BufReader<TcpStream>) -> String {
 
 #[test]
 fn connections_outlive_the_commands_around_them_and_a_drain_waits_for_them() {
-    let lb = Lb::start(&["--replicas", "3"]);
+    let lb = calm(&["--replicas", "3"]);
     let mut sessions: Vec<_> = (0..12).map(|id| session(&lb, &id.to_string())).collect();
     lb.done(&json!({"cmd": "add", "n": 2, "hostnames": ["S5", "S4"]}));
     let gone = sessions[0].1.clone();
@@ -183,7 +185,7 @@ fn connections_outlive_the_commands_around_them_and_a_drain_waits_for_them() {
 
 #[test]
 fn after_a_respawn_both_the_name_of_the_slot_and_the_hostname_are_taken_and_can_be_removed() {
-    let lb = Lb::start(&["--replicas", "2"]);
+    let lb = calm(&["--replicas", "2"]);
     let respawned = |index: u64| {
         signal(lb.process_of(&format!("server{index}")), "KILL");
         let slot = eventually("a replacement", || {
@@ -209,7 +211,7 @@ fn after_a_respawn_both_the_name_of_the_slot_and_the_hostname_are_taken_and_can_
 fn fixed_backends_go_and_come_back_and_there_are_no_others() {
     let replicas = ["a", "b", "c"].map(Replica::named);
     let addresses = replicas.each_ref().map(|replica| replica.address);
-    let few = ["--replicas", "2", "--start-timeout", "2s", "--health-interval", "50ms"];
+    let few = ["--replicas", "2", "--start-timeout", "3s", "--health-timeout", "30s"];
     let lb = Lb::start(&[&flags(&fixed(&addresses))[..], &few].concat());
     let change = |cmd: &str, n: u32, hostnames: &[&str]| {
         by_line(&lb, &json!({"cmd": cmd, "n": n, "hostnames": hostnames}))
@@ -228,7 +230,7 @@ fn fixed_backends_go_and_come_back_and_there_are_no_others() {
     assert_eq!(lb.exchange(b"1\n"), b"c");
     replicas[0].healthy.store(false, Ordering::Relaxed);
     let answer = refused(&change("add", 1, &["a"]));
-    assert!(answer.contains("probe: status 500"), "{answer}");
+    assert!(answer.contains("a is not ready within 3s"), "{answer}");
     assert_eq!(lb.hostnames(), ["c"]);
     assert_eq!(change("add", 1, &["b"]), listing(&["b", "c"]), "the lowest index");
     replicas[0].healthy.store(true, Ordering::Relaxed);
@@ -244,30 +246,38 @@ fn by_name() -> String {
     )
 }
 
+/// The answer to an `add` whose replicas cannot all be started, and which leaves everything as it was.
+#[track_caller]
+fn assert_add_fails(lb: &Lb, n: u32, hostnames: &[&str], reason: &str) {
+    let (before, children) = (lb.backends(), lb.children());
+    let response = http(lb, "POST /add", &json!({"n": n, "hostnames": hostnames}).to_string());
+    assert_eq!(response.status, 502, "{response:?}");
+    let message = refused(&response.body);
+    assert!(message.contains(reason), "{message}");
+    assert_eq!(lb.backends(), before, "{hostnames:?}");
+    eventually("the processes from before", || (lb.children() == children).then_some(()));
+}
+
 #[test]
 fn of_an_add_that_fails_everything_is_stopped_again() {
-    let lb = Lb::start(&["--replicas", "1", "--start-timeout", "3s", "--command", &by_name()]);
-    let (before, children) = (lb.backends(), lb.children());
-    let cases =
-        [("GOOD1", "BAD", "ended with exit status: 3"), ("GOOD2", "LATE", "probe: Connection refused")];
-    for (good, bad, reason) in cases {
-        let response = http(&lb, "POST /add", &json!({"n": 3, "hostnames": [good, bad]}).to_string());
-        assert_eq!(response.status, 502, "{response:?}");
-        let message = refused(&response.body);
-        assert!(message.contains(reason), "{message}");
-        assert_eq!(lb.backends(), before, "{bad}");
-        eventually("the processes from before", || (lb.children() == children).then_some(()));
+    let lb = calm(&["--replicas", "1", "--command", &by_name()]);
+    for _ in 0..3 {
+        assert_add_fails(&lb, 3, &["GOOD", "BAD"], "ended with exit status: 3");
     }
-    lb.wait_for_log("hostname=GOOD2 stream=");
-    assert_eq!(
-        by_line(&lb, &json!({"cmd": "add", "n": 1, "hostnames": ["GOOD1"]})),
-        listing(&["server1", "GOOD1"])
-    );
+    let add = json!({"cmd": "add", "n": 1, "hostnames": ["GOOD"]});
+    assert_eq!(by_line(&lb, &add), listing(&["server1", "GOOD"]), "the lowest index, and no name is lost");
+}
+
+#[test]
+fn an_add_that_is_never_ready_fails_with_all_of_it() {
+    let lb = Lb::start(&["--replicas", "0", "--start-timeout", "2s", "--command", &by_name()]);
+    assert_add_fails(&lb, 2, &["GOOD", "LATE"], "LATE is not ready within 2s");
+    assert_eq!(http(&lb, "GET /rep", "").body, listing(&[]));
 }
 
 #[test]
 fn a_hundred_commands_at_once_are_each_done_or_refused_and_never_half_done() {
-    let lb = Lb::start(&["--start-timeout", "50s"]);
+    let lb = calm(&[]);
     let commands: Vec<Value> = (0..100)
         .map(|number| match number % 10 {
             0 | 1 => json!({"cmd": "add", "n": 1}),
@@ -318,7 +328,7 @@ fn assert_one_truth(lb: &Lb, expected: i64) {
 
 #[test]
 fn of_many_commands_that_want_one_name_exactly_one_gets_it() {
-    let lb = Lb::start(&["--replicas", "1"]);
+    let lb = calm(&["--replicas", "1"]);
     let mut connections: Vec<_> = (0..10).map(|_| Conversation::with(&lb)).collect();
     for connection in &mut connections {
         connection.say("{\"cmd\":\"add\",\"n\":2,\"hostnames\":[\"S5\"]}\n");

@@ -7,6 +7,12 @@ use serde_json::{Value, json};
 
 use crate::harness::{Lb, patient};
 
+/// `lb` with replicas that are in rotation for good: a machine that stands still for a while fails no probe of theirs.
+pub(crate) fn calm(flags: &[&str]) -> Lb {
+    let patience = ["--health-interval", "1m", "--health-timeout", "30s", "--start-timeout", "50s"];
+    Lb::start(&[&patience, flags].concat())
+}
+
 /// An answer over HTTP.
 #[derive(Debug)]
 pub(crate) struct Response {

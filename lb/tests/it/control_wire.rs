@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::control::{Conversation, by_line, http, listing, refused, request};
+use crate::control::{Conversation, by_line, calm, http, listing, refused, request};
 use crate::harness::{Lb, PATIENCE, eventually, patient, reset};
 
 /// The longest command.
@@ -17,7 +17,7 @@ const GET_REP: &str = "GET /rep HTTP/1.1\r\nHost: lb\r\n\r\n";
 
 #[test]
 fn lines_are_answered_in_order_until_the_end_of_the_stream() {
-    let lb = Lb::start(&["--replicas", "1"]);
+    let lb = calm(&["--replicas", "1"]);
     let (one, two) = (listing(&["server1"]), listing(&["server1", "a"]));
     let mut connection = Conversation::with(&lb);
     for _ in 0..3 {
@@ -44,7 +44,7 @@ fn lines_are_answered_in_order_until_the_end_of_the_stream() {
 
 #[test]
 fn a_line_that_comes_in_pieces_is_one_command() {
-    let lb = Lb::start(&["--replicas", "1"]);
+    let lb = calm(&["--replicas", "1"]);
     let mut connection = Conversation::with(&lb);
     connection.stream().set_nodelay(true).unwrap();
     for byte in REP.bytes() {
@@ -55,7 +55,7 @@ fn a_line_that_comes_in_pieces_is_one_command() {
 
 #[test]
 fn a_line_that_is_too_long_is_refused_and_the_next_one_answered() {
-    let lb = Lb::start(&["--replicas", "1"]);
+    let lb = calm(&["--replicas", "1"]);
     let padded = |length: usize| format!("{}{}\n", REP.trim_end(), " ".repeat(length - REP.len() + 1));
     let most = format!("<Error> a command has at most {MOST} bytes");
     assert_eq!(by_line(&lb, &json!({"cmd": "rep"})), listing(&["server1"]));
@@ -78,7 +78,7 @@ fn a_line_that_is_too_long_is_refused_and_the_next_one_answered() {
 
 #[test]
 fn http_connections_are_kept_alive_and_requests_may_be_pipelined() {
-    let lb = Lb::start(&["--replicas", "1"]);
+    let lb = calm(&["--replicas", "1"]);
     let mut connection = Conversation::with(&lb);
     assert_eq!(connection.say(GET_REP).response().body, listing(&["server1"]));
     assert_eq!(connection.say(request("GET /nowhere", "", "some body")).response().status, 404);
@@ -94,7 +94,7 @@ fn http_connections_are_kept_alive_and_requests_may_be_pipelined() {
 
 #[test]
 fn plain_clients_are_served_too() {
-    let lb = Lb::start(&["--replicas", "1"]);
+    let lb = calm(&["--replicas", "1"]);
     for text in [
         "GET /rep HTTP/1.0\r\n\r\n",
         "GET /rep HTTP/1.1\r\nHost: lb\r\nConnection: close\r\n\r\n",
@@ -120,7 +120,7 @@ fn plain_clients_are_served_too() {
 
 #[test]
 fn what_is_no_http_is_a_bad_request() {
-    let lb = Lb::start(&["--replicas", "1"]);
+    let lb = calm(&["--replicas", "1"]);
     for text in [
         "rep\n",
         "GET /rep\r\n\r\n",
@@ -139,7 +139,7 @@ fn what_is_no_http_is_a_bad_request() {
 
 #[test]
 fn a_body_that_is_too_long_is_413_and_its_sender_can_read_that() {
-    let lb = Lb::start(&["--replicas", "1"]);
+    let lb = calm(&["--replicas", "1"]);
     let most = format!("<Error> a body has at most {MOST} bytes");
     let body = |length: usize| format!("{}{}", r#"{"n":0}"#, " ".repeat(length - 7));
     assert_eq!(http(&lb, "POST /add", &body(MOST)).status, 400, "it is read, and n is 0");
@@ -195,7 +195,7 @@ fn trickle(lb: &Lb, begin: &str, byte: u8) -> String {
 
 #[test]
 fn a_slow_sender_is_told_so_after_ten_seconds_and_an_idle_one_is_not() {
-    let lb = Lb::start(&["--replicas", "1"]);
+    let lb = calm(&["--replicas", "1"]);
     let mut idle = Conversation::with(&lb);
     // As much as is read at once.
     idle.say(format!("{}{}\n", REP.trim_end(), " ".repeat(8191 - 13)));
@@ -222,7 +222,7 @@ fn a_slow_sender_is_told_so_after_ten_seconds_and_an_idle_one_is_not() {
 
 #[test]
 fn those_who_leave_or_say_nothing_hold_up_nobody() {
-    let lb = Lb::start(&["--replicas", "1"]);
+    let lb = calm(&["--replicas", "1"]);
     let files = lb.open_files();
     let silent: Vec<_> = (0..20).map(|_| Conversation::with(&lb)).collect();
     for begin in
@@ -237,4 +237,18 @@ fn those_who_leave_or_say_nothing_hold_up_nobody() {
     assert_eq!(lb.hostnames(), ["server1"]);
     drop(silent);
     eventually("all their files closed", || (lb.open_files() <= files).then_some(()));
+}
+
+#[test]
+fn the_idle_make_room_for_those_who_have_something_to_say() {
+    let lb = calm(&["--replicas", "1"]);
+    let all: Vec<_> = (0..300)
+        .map(|_| {
+            let mut connection = Conversation::with(&lb);
+            assert_eq!(connection.say(REP).line(), listing(&["server1"]));
+            connection
+        })
+        .collect();
+    assert_eq!(lb.hostnames(), ["server1"]);
+    drop(all);
 }

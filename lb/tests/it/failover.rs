@@ -1,11 +1,13 @@
 //! Replicas that cannot be reached, and clients that do not stay.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::Ordering;
 use std::thread;
 
-use crate::harness::{Lb, Replica, eventually, field, fixed, flags, id_for, reset};
+use socket2::SockRef;
+
+use crate::harness::{Lb, PATIENCE, Replica, eventually, field, fixed, flags, id_for, reset};
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 /// After the first probe nobody asks a replica how it is: it stays in rotation whatever becomes of it.
@@ -76,6 +78,32 @@ fn a_black_hole_is_passed_over_when_the_connect_has_taken_long_enough() {
     let (answer, attempts, reason) = visit(&lb, &id);
     assert_eq!((answer.as_str(), attempts), (lb.order(&id)[1].as_str(), vec!["a".to_owned()]));
     assert!(reason.contains("no answer"), "{reason}");
+}
+
+#[test]
+fn a_replica_that_resets_before_a_byte_was_forwarded_is_passed_over() {
+    let (a, b) = (TcpListener::bind("127.0.0.1:0").unwrap(), Replica::named("b"));
+    SockRef::from(&a).set_read_timeout(Some(PATIENCE)).unwrap();
+    let fleet = fixed(&[a.local_addr().unwrap(), b.address]);
+    let more = ["--health", "tcp", "--health-interval", "1h", "--connect-timeout", "1h", "--log", "debug"];
+    let lb = Lb::start(&[&flags(&fleet)[..], &more].concat());
+    drop(a.accept().unwrap());
+
+    // The queue is full, so a connect stays under way until there is room.
+    SockRef::from(&a).listen(0).unwrap();
+    let queued = TcpStream::connect(a.local_addr().unwrap()).unwrap();
+    thread::scope(|scope| {
+        let visitor = scope.spawn(|| visit(&lb, &id_for(&lb, "a")));
+        eventually("a connect under way", || (lb.slot(1)["connections"]["open"] == 1).then_some(()));
+        // Its kernel sees the reset before it has seen anything of the connection.
+        lb.signal("STOP");
+        assert_eq!(a.accept().unwrap().1, queued.local_addr().unwrap());
+        reset(a.accept().unwrap().0);
+        lb.signal("CONT");
+        let (answer, attempts, reason) = visitor.join().unwrap();
+        assert_eq!((answer.as_str(), attempts), ("b", vec!["a".to_owned()]));
+        assert!(reason.contains("reset"), "{reason}");
+    });
 }
 
 #[test]

@@ -103,6 +103,7 @@ fn every_kind_of_first_line_has_its_key_and_is_forwarded_unchanged() {
         (b"GET /home?id=132574 HTTP/1.1\r\nHost: x\r\n\r\n", Id("132574")),
         (b"GET /home?id=132574 HTTP/1.0\n\n", Id("132574")),
         (b"POST /echo?a=1&id=7&id=8 HTTP/1.1\r\nContent-Length: 5\r\n\r\n\0\xff\r\n\n", Id("7")),
+        (b"GET /?id=5 HTTP/1.1\r\n\r\nGET /?id=6 HTTP/1.1\r\n\r\n", Id("5")),
         (b"GET http://host/x?id=abc HTTP/1.1\r\n", Id("abc")),
         (b"GET /?id=a%20b+%C3 HTTP/1.1\r\n", Id("a%20b+%C3")),
         (b"GET /home HTTP/1.1\r\nX: ?id=5\r\n\r\n", Random),
@@ -217,7 +218,6 @@ fn the_deadline_of_a_line_is_absolute_however_steadily_it_grows() {
         client.write_all(b"x").unwrap();
         sent.push(b'x');
     }
-    assert!(sent.len() > 1, "the deadline came before the second byte");
     let mut client = patient(client);
     client.write_all(b" y\n").unwrap();
     sent.extend(b" y\n");

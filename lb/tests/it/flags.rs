@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 
+use crate::control::calm;
 use crate::harness::{Lb, Replica, eventually};
 
 /// `lb` with these arguments and variables, and no others.
@@ -189,7 +190,7 @@ fn a_port_that_is_taken_is_named_with_its_flag_and_exits_with_1() {
 
 #[test]
 fn a_second_lb_on_one_data_port_is_refused() {
-    let first = Lb::start(&["--replicas", "1", "--workers", "2"]);
+    let first = calm(&["--replicas", "1", "--workers", "2"]);
     let data = first.data.to_string();
     let (code, _, message) = end(command(&["--listen", &data, "--control", "127.0.0.1:0"], &[]));
     assert_eq!(code, Some(1), "{message}");

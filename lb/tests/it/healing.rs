@@ -13,7 +13,7 @@ use crate::harness::{
     Gate, Lb, PATIENCE, Replica, demo_after, eventually, group_of, is_alive, patient, signal, text,
 };
 
-/// Clients that ask without a pause.
+/// Clients that ask again and again.
 struct Load {
     over: Arc<AtomicBool>,
     served: Arc<AtomicUsize>,
@@ -45,6 +45,8 @@ impl Load {
                     } else {
                         failed.push(Call { id: id.clone(), begun });
                     }
+                    // The kernel remembers every connection for minutes, and not too many of them.
+                    thread::park_timeout(Duration::from_millis(2));
                 }
                 failed
             })

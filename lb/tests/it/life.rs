@@ -297,13 +297,15 @@ fn with_log_off_it_says_nothing() {
 
 #[test]
 fn a_log_that_nobody_reads_holds_up_nobody() {
-    let mut lb = Lb::launch_unread(Lb::command(&["--log", "debug"]));
+    // More lines than may wait, before anybody is served.
+    let prints = demo_after("yes | head -n 20000 >&2;");
+    let mut lb = Lb::launch_unread(Lb::command(&["--log", "debug", "--command", &prints]));
     lb.wait_until_all_up();
     thread::scope(|scope| {
         for client in 0..4 {
             let lb = &lb;
             scope.spawn(move || {
-                for id in 0..4_000 {
+                for id in 0..200 {
                     assert_ne!(lb.route(&format!("{client}-{id}")), "");
                 }
             });

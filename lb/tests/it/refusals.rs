@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::control::{
-    Conversation, LANGUAGES, as_http, by_http, by_line, http, listing, one_of_each, refused, request,
+    Conversation, LANGUAGES, as_http, by_http, by_line, calm, http, listing, one_of_each, refused, request,
 };
 use crate::harness::Lb;
 
@@ -14,7 +14,7 @@ fn fleet(lb: &Lb) -> (Vec<Value>, Vec<u32>) {
 
 #[test]
 fn more_hostnames_than_n_have_their_exact_messages() {
-    let lb = Lb::start(&["--replicas", "2"]);
+    let lb = calm(&["--replicas", "2"]);
     let before = fleet(&lb);
     for (cmd, message) in [
         ("add", "<Error> Length of hostname list is more than newly added instances"),
@@ -74,7 +74,7 @@ const BAD_FIELDS: &[(&str, &str)] = &[
 
 #[test]
 fn a_bad_field_is_named_in_both_languages_with_what_is_allowed_and_changes_nothing() {
-    let lb = Lb::start(&["--replicas", "2"]);
+    let lb = calm(&["--replicas", "2"]);
     let before = fleet(&lb);
     for (cmd, line) in [("add", "POST /add"), ("rm", "DELETE /rm"), ("rm", "POST /rm")] {
         for (fields, message) in BAD_FIELDS {
@@ -91,7 +91,7 @@ fn a_bad_field_is_named_in_both_languages_with_what_is_allowed_and_changes_nothi
 
 #[test]
 fn names_that_are_in_use_repeated_or_unknown_are_refused_whole() {
-    let lb = Lb::start(&["--replicas", "2"]);
+    let lb = calm(&["--replicas", "2"]);
     let before = fleet(&lb);
     for (command, message) in [
         (json!({"cmd": "add", "n": 2, "hostnames": ["a", "server1"]}), "hostname server1 is in use"),
@@ -118,7 +118,7 @@ fn names_that_are_in_use_repeated_or_unknown_are_refused_whole() {
 
 #[test]
 fn what_is_no_command_is_told_what_a_command_is() {
-    let lb = Lb::start(&["--replicas", "1"]);
+    let lb = calm(&["--replicas", "1"]);
     for (line, message) in [
         ("{", "malformed JSON, expected one object: EOF"),
         ("{}", "missing field `cmd`"),
@@ -154,7 +154,7 @@ fn what_is_no_command_is_told_what_a_command_is() {
 
 #[test]
 fn a_wrong_path_is_404_and_a_wrong_method_405_with_the_right_ones() {
-    let lb = Lb::start(&["--replicas", "1"]);
+    let lb = calm(&["--replicas", "1"]);
     for path in ["/", "/reps", "/rep/", "/Rep", "/add/1", "/rm.json", "//rep"] {
         for method in ["GET", "POST", "DELETE", "PUT"] {
             let response = http(&lb, &format!("{method} {path}"), "");
@@ -184,7 +184,7 @@ fn a_wrong_path_is_404_and_a_wrong_method_405_with_the_right_ones() {
 
 #[test]
 fn a_token_is_asked_for_before_the_command_is_looked_at() {
-    let lb = Lb::start(&["--replicas", "1", "--control-token", "secret"]);
+    let lb = calm(&["--replicas", "1", "--control-token", "secret"]);
     let children = lb.children();
     let mut commands = one_of_each().to_vec();
     commands.extend([json!({"cmd": "add", "n": 1}), json!({"cmd": "rm", "n": 1}), json!({"cmd": "fly"})]);
@@ -222,7 +222,7 @@ fn a_token_is_asked_for_before_the_command_is_looked_at() {
 
 #[test]
 fn a_token_that_nobody_asked_for_does_no_harm() {
-    let lb = Lb::start(&["--replicas", "1"]);
+    let lb = calm(&["--replicas", "1"]);
     assert_eq!(by_line(&lb, &json!({"cmd": "rep", "token": "secret"})), listing(&["server1"]));
     let text = request("GET /rep", "Authorization: Bearer secret\r\n", "");
     assert_eq!(Conversation::with(&lb).say(text).response().status, 200);
@@ -230,7 +230,7 @@ fn a_token_that_nobody_asked_for_does_no_harm() {
 
 #[test]
 fn only_pages_of_a_loopback_origin_may_command() {
-    let lb = Lb::start(&["--replicas", "1"]);
+    let lb = calm(&["--replicas", "1"]);
     let ask = |origin: &str, line: &str, body: &str| {
         Conversation::with(&lb).say(request(line, &format!("Origin: {origin}\r\n"), body)).response()
     };

@@ -20,6 +20,8 @@ mod place;
 mod replicas;
 #[cfg(test)]
 mod sweep;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashSet;
 use std::time::Duration;

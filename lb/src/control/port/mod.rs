@@ -132,13 +132,17 @@ async fn converse(mut stream: TcpStream, peer: SocketAddr, desk: &Arc<Desk>) {
     if let Err(error) = ended {
         debug!(%peer, "control connection: {error:#}");
     }
-    hang_up(stream).await;
+    hang_up(stream, desk).await;
 }
 
 /// Closes a connection. Bytes that nobody has read would turn the close into a reset, and that would overtake the
-/// answer: they are read and thrown away.
-async fn hang_up(mut stream: TcpStream) {
+/// answer: they are read and thrown away, as long as there is room for others.
+async fn hang_up(mut stream: TcpStream, desk: &Desk) {
     // It fails only on a connection that is gone already.
     let _ = stream.shutdown().await;
-    let _ = timeout(SENDER, copy(&mut stream, &mut sink())).await;
+    let mut nowhere = sink();
+    tokio::select! {
+        _ = timeout(SENDER, copy(&mut stream, &mut nowhere)) => {}
+        () = desk.crowded.notified() => {}
+    }
 }

@@ -1,0 +1,240 @@
+//! What a fleet does, a sentence each.
+
+use std::time::Duration;
+
+use proto::control::{Change, Hostname, State};
+
+use super::{CommandId, Effect, Event, Fleet, Names, Policy, ReplicaId, Stopping, Time, View};
+use crate::ring::{Algorithm, Probing, SlotsShape};
+
+/// Room for twelve slots.
+const SMALL: Algorithm = Algorithm::Slots(SlotsShape { slots: 48, virtuals: 4, probing: Probing::Linear });
+
+pub(super) fn host(name: &str) -> Hostname {
+    Hostname::try_from(name.to_owned()).unwrap()
+}
+
+pub(super) fn policy(same_name: bool) -> Policy {
+    Policy { algorithm: SMALL, start_timeout: Duration::from_secs(10), same_name, restartable: true }
+}
+
+fn change(n: u32, hostnames: &[&str]) -> Change {
+    Change { n, hostnames: hostnames.iter().map(|name| host(name)).collect() }
+}
+
+/// A fleet of `n` slots that are all up, with its replicas 1..=n.
+fn fleet_up(n: u64, spares: usize, policy: Policy) -> Fleet {
+    let slots = (1..=n).map(|index| host(&format!("server{index}"))).collect();
+    let (mut fleet, _) = Fleet::new(policy, Names::Random, slots, spares, 1);
+    for id in 1..=n + spares as u64 {
+        fleet.apply(Time::ZERO, Event::Started(ReplicaId(id)));
+        fleet.apply(Time::ZERO, Event::Passed(ReplicaId(id)));
+    }
+    fleet
+}
+
+fn slot(fleet: &Fleet, index: u32) -> View {
+    fleet.slots().find(|view| view.slot.as_ref().is_some_and(|slot| slot.index == index)).unwrap()
+}
+
+#[test]
+fn a_replacement_inherits_the_slot_and_has_a_name_of_its_own() {
+    let mut fleet = fleet_up(3, 0, policy(false));
+    let effects = fleet.apply(Time::ZERO, Event::Lost(ReplicaId(2), "killed".into()));
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Start(ReplicaId(4), name) if name.as_str() != "server2"))
+    );
+    let view = slot(&fleet, 2);
+    assert_eq!((view.slot.unwrap().name, view.state, view.restarts), (host("server2"), State::Starting, 1));
+    assert_eq!(view.reason.as_deref(), Some("killed"));
+}
+
+#[test]
+fn a_replacement_keeps_the_hostname_if_told_so() {
+    let mut fleet = fleet_up(3, 0, policy(true));
+    fleet.apply(Time::ZERO, Event::Lost(ReplicaId(2), "killed".into()));
+    assert_eq!(slot(&fleet, 2).hostname, host("server2"));
+}
+
+#[test]
+fn a_ready_spare_moves_in_at_once_and_another_is_started() {
+    let mut fleet = fleet_up(2, 1, policy(false));
+    let effects = fleet.apply(Time::ZERO, Event::Lost(ReplicaId(1), "killed".into()));
+    assert_eq!((slot(&fleet, 1).state, slot(&fleet, 1).replica), (State::Up, Some(ReplicaId(3))));
+    assert_eq!(effects.first(), Some(&Effect::Publish));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Start(ReplicaId(4), _))));
+}
+
+#[test]
+fn a_replica_that_fails_its_probes_comes_back_when_they_pass() {
+    let mut fleet = fleet_up(1, 0, policy(false));
+    fleet.apply(Time::ZERO, Event::Failed(ReplicaId(1), "timed out".into()));
+    assert_eq!(slot(&fleet, 1).state, State::Down);
+    fleet.apply(Time::ZERO, Event::Passed(ReplicaId(1)));
+    assert_eq!((slot(&fleet, 1).state, slot(&fleet, 1).replica), (State::Up, Some(ReplicaId(1))));
+}
+
+#[test]
+fn an_unresponsive_replica_is_stopped_at_once_and_replaced() {
+    let mut fleet = fleet_up(1, 0, policy(false));
+    assert_eq!(fleet.apply(Time::ZERO, Event::Unresponsive(ReplicaId(1))), [], "it is not even down");
+    fleet.apply(Time::ZERO, Event::Failed(ReplicaId(1), "timed out".into()));
+    let effects = fleet.apply(Time::ZERO, Event::Unresponsive(ReplicaId(1)));
+    assert!(effects.contains(&Effect::Stop(ReplicaId(1), Stopping::AtOnce)));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Start(ReplicaId(2), _))));
+}
+
+#[test]
+fn a_fixed_address_is_never_stopped_and_waits_for_its_probes_as_a_last_candidate() {
+    let rules = Policy { restartable: false, same_name: true, ..policy(true) };
+    let (mut fleet, _) = Fleet::new(rules, Names::Fixed(vec![host("a")]), vec![host("a")], 0, 1);
+    fleet.apply(Time::ZERO, Event::Started(ReplicaId(1)));
+    assert_eq!(fleet.next_deadline(), None);
+    fleet.apply(Time::ZERO, Event::Failed(ReplicaId(1), "refused".into()));
+    assert_eq!(slot(&fleet, 1).state, State::Down);
+    assert_eq!(fleet.apply(Time::ZERO, Event::Unresponsive(ReplicaId(1))), []);
+}
+
+#[test]
+fn a_replica_that_is_never_ready_backs_off_into_quarantine_and_says_why() {
+    let (mut fleet, mut effects) = Fleet::new(policy(false), Names::Random, vec![host("server1")], 0, 1);
+    let (mut now, mut starts) = (Time::ZERO, 0);
+    while slot(&fleet, 1).state != State::Quarantined {
+        let started = effects.iter().find_map(|effect| match effect {
+            Effect::Start(id, _) => Some(*id),
+            _ => None,
+        });
+        if let Some(id) = started {
+            starts += 1;
+            fleet.apply(now, Event::Started(id));
+            fleet.apply(now, Event::Failed(id, "connection refused".into()));
+        }
+        now = fleet.next_deadline().expect("something is due");
+        effects = fleet.apply(now, Event::Tick);
+    }
+    assert_eq!(starts, 6, "one start and five more tries");
+    let reason = slot(&fleet, 1).reason.unwrap();
+    assert!(reason.ends_with(" is not ready within 10s: connection refused"), "{reason}");
+    now = fleet.next_deadline().unwrap();
+    fleet.apply(now, Event::Tick);
+    assert_eq!(slot(&fleet, 1).state, State::Starting, "a quarantined slot is tried again");
+}
+
+#[test]
+fn an_add_enters_the_ring_in_one_step_when_all_of_it_is_ready() {
+    let mut fleet = fleet_up(1, 0, policy(false));
+    fleet.apply(Time::ZERO, Event::Add(CommandId(1), change(2, &["S5", "S4"])));
+    assert_eq!(fleet.apply(Time::ZERO, Event::Passed(ReplicaId(2))), []);
+    assert_eq!(fleet.slots().count(), 1);
+    let effects = fleet.apply(Time::ZERO, Event::Passed(ReplicaId(3)));
+    assert_eq!(effects.first(), Some(&Effect::Publish));
+    assert_eq!(effects.last(), Some(&Effect::Answer(CommandId(1), Ok(()))));
+    assert_eq!(
+        fleet.slots().map(|view| view.hostname).collect::<Vec<_>>(),
+        ["server1", "S5", "S4"].map(host)
+    );
+}
+
+#[test]
+fn an_add_of_which_one_cannot_start_is_undone() {
+    let mut fleet = fleet_up(1, 0, policy(false));
+    fleet.apply(Time::ZERO, Event::Add(CommandId(1), change(2, &[])));
+    fleet.apply(Time::ZERO, Event::Passed(ReplicaId(2)));
+    let effects = fleet.apply(Time::ZERO, Event::Lost(ReplicaId(3), "port taken".into()));
+    assert_eq!(effects[0], Effect::Stop(ReplicaId(2), Stopping::Gently));
+    let Effect::Answer(_, Err(failure)) = &effects[1] else { panic!("no failure") };
+    assert_eq!(failure.to_string(), "<Error> port taken");
+    assert_eq!(fleet.slots().count(), 1);
+}
+
+#[test]
+fn removed_replicas_leave_the_ring_before_the_answer_and_are_stopped_after_their_sessions() {
+    let mut fleet = fleet_up(3, 0, policy(false));
+    let effects = fleet.apply(Time::ZERO, Event::Remove(CommandId(1), change(1, &["server2"])));
+    assert_eq!(effects.first(), Some(&Effect::Publish));
+    assert_eq!(effects.last(), Some(&Effect::Answer(CommandId(1), Ok(()))));
+    assert!(effects.contains(&Effect::Drain(ReplicaId(2))));
+    assert_eq!(
+        fleet.apply(Time::ZERO, Event::Drained(ReplicaId(2))),
+        [Effect::Stop(ReplicaId(2), Stopping::Gently)]
+    );
+}
+
+#[test]
+fn the_lowest_free_index_and_a_removed_name_can_be_used_again() {
+    let mut fleet = fleet_up(3, 0, policy(false));
+    fleet.apply(Time::ZERO, Event::Remove(CommandId(1), change(1, &["server2"])));
+    fleet.apply(Time::ZERO, Event::Add(CommandId(2), change(1, &["server2"])));
+    fleet.apply(Time::ZERO, Event::Passed(ReplicaId(4)));
+    assert_eq!(slot(&fleet, 2).hostname, host("server2"));
+}
+
+#[test]
+fn wrong_commands_are_refused_with_the_reason() {
+    let mut fleet = fleet_up(3, 0, policy(false));
+    let cases = [
+        (
+            Event::Add(CommandId(1), change(1, &["a", "b"])),
+            "Length of hostname list is more than newly added instances",
+        ),
+        (Event::Add(CommandId(1), change(10, &[])), "the fleet has 3 slots and can have 12"),
+        (Event::Add(CommandId(1), change(1, &["server1"])), "server1 is in use"),
+        (Event::Add(CommandId(1), change(2, &["a", "a"])), "a is in use or repeated"),
+        (
+            Event::Remove(CommandId(1), change(1, &["a", "b"])),
+            "Length of hostname list is more than removable instances",
+        ),
+        (Event::Remove(CommandId(1), change(4, &[])), "the fleet has 3 replicas"),
+        (Event::Remove(CommandId(1), change(1, &["nobody"])), "nobody is unknown"),
+        (Event::Remove(CommandId(1), change(2, &["server1", "server1"])), "server1 is repeated"),
+    ];
+    for (event, expected) in cases {
+        let effects = fleet.apply(Time::ZERO, event);
+        let [Effect::Answer(_, Err(failure))] = &effects[..] else { panic!("{effects:?}") };
+        assert!(failure.to_string().contains(expected), "{failure}");
+    }
+}
+
+#[test]
+fn an_add_is_undone_when_it_has_taken_too_long_whatever_the_start_timeout() {
+    let rules = Policy { start_timeout: Duration::from_secs(600), ..policy(false) };
+    let mut fleet = fleet_up(1, 0, rules);
+    fleet.apply(Time::ZERO, Event::Add(CommandId(1), change(2, &[])));
+    fleet.apply(Time::ZERO, Event::Passed(ReplicaId(2)));
+    let due = fleet.next_deadline().expect("an add has a deadline");
+    assert!(due < Duration::from_secs(58), "{due:?}");
+    let effects = fleet.apply(due, Event::Tick);
+    assert!(effects.contains(&Effect::Stop(ReplicaId(2), Stopping::Gently)));
+    assert!(effects.contains(&Effect::Stop(ReplicaId(3), Stopping::Gently)));
+    let Some(Effect::Answer(_, Err(failure))) = effects.last() else { panic!("{effects:?}") };
+    assert!(failure.to_string().contains("is not ready within"), "{failure}");
+    assert_eq!((fleet.slots().count(), fleet.in_passing().count()), (1, 0));
+}
+
+#[test]
+fn spares_do_not_keep_a_storm_going() {
+    let mut fleet = fleet_up(1, 1, policy(false));
+    let mut losses = 0;
+    while let Some(replica) = slot(&fleet, 1).replica {
+        losses += 1;
+        assert!(losses < 100, "the storm goes on");
+        fleet.apply(Time::ZERO, Event::Lost(replica, "crashed".into()));
+        let spares: Vec<View> = fleet.spares().collect();
+        for id in spares.iter().chain(&fleet.slots().collect::<Vec<_>>()).filter_map(|view| view.replica) {
+            fleet.apply(Time::ZERO, Event::Passed(id));
+        }
+    }
+    assert_eq!(slot(&fleet, 1).state, State::Quarantined);
+}
+
+#[test]
+fn a_spare_that_moves_in_makes_a_clean_slate() {
+    let (mut fleet, _) = Fleet::new(policy(false), Names::Random, vec![host("server1")], 1, 1);
+    fleet.apply(Time::ZERO, Event::Lost(ReplicaId(1), "cannot start".into()));
+    assert_eq!(slot(&fleet, 1).reason.as_deref(), Some("cannot start"));
+    fleet.apply(Time::ZERO, Event::Passed(ReplicaId(2)));
+    let view = slot(&fleet, 1);
+    assert_eq!((view.state, view.replica, view.reason), (State::Up, Some(ReplicaId(2)), None));
+}
