@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use tracing::warn;
 
+/// A peer that says nothing for this long is asked by the kernel whether it is still there.
+pub(crate) const KEEPALIVE: Duration = Duration::from_secs(60);
 /// The least time between two log lines about the same shortage.
 const QUIET: Duration = Duration::from_secs(1);
 

@@ -8,7 +8,7 @@ use clap::{Args, Parser};
 use proto::control::Hostname;
 use tracing_subscriber::filter::Targets;
 
-use super::value::{self, Checked};
+use super::value::{self, Checked, LogFormat, MappingName, ProviderName, RespawnName};
 use crate::control::Probe;
 use crate::data::KeyKind;
 use crate::provider::process::child;
@@ -202,34 +202,4 @@ pub struct Serve {
     /// How to log: text or json
     #[arg(long, env = "LB_LOG_FORMAT", value_name = "text|json", default_value = "text", value_parser = ValueParser::new(value::log_format))]
     pub(super) log_format: Checked<LogFormat>,
-}
-
-/// `--log-format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For programs: one JSON object a line.
-    Json,
-}
-
-/// `--provider`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum ProviderName {
-    Process,
-    Fixed,
-}
-
-/// `--mapping`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum MappingName {
-    Ring,
-    Slots,
-}
-
-/// `--respawn-name`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum RespawnName {
-    Random,
-    Same,
 }

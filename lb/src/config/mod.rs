@@ -13,14 +13,14 @@ use std::time::Duration;
 use proto::control::Hostname;
 use tracing_subscriber::filter::Targets;
 
-pub use args::{Cli, Client, ClientCommand, LogFormat, Serve, Subcommand};
-pub use value::Checked;
+pub use args::{Cli, Client, ClientCommand, Serve, Subcommand};
+pub use value::{Checked, LogFormat};
 
 use crate::control::fleet::MOST_SLOTS;
 use crate::control::{HealthPolicy, Probe};
 use crate::data::{KeyKind, Limits};
 use crate::ring::{Algorithm, Mapping, Member, SlotsShape};
-use args::{MappingName, ProviderName, RespawnName};
+use value::{MappingName, ProviderName, RespawnName};
 
 /// Everything `lb serve` has to know.
 #[derive(Clone, Debug)]

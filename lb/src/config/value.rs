@@ -9,7 +9,6 @@ use proto::control::Hostname;
 
 use tracing_subscriber::filter::Targets;
 
-use super::args::{LogFormat, MappingName, ProviderName, RespawnName};
 use crate::control::Probe;
 use crate::data::KeyKind;
 use crate::ring::Probing;
@@ -17,6 +16,36 @@ use crate::ring::Probing;
 /// The value of a flag, or what is wrong with it: the argument parser stops at the first error, and we want them all.
 #[derive(Clone, Debug)]
 pub struct Checked<T>(pub(super) Result<T, String>);
+
+/// `--log-format`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one JSON object a line.
+    Json,
+}
+
+/// `--provider`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ProviderName {
+    Process,
+    Fixed,
+}
+
+/// `--mapping`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum MappingName {
+    Ring,
+    Slots,
+}
+
+/// `--respawn-name`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum RespawnName {
+    Random,
+    Same,
+}
 
 /// A value parser that never fails: what it says goes into the [`Checked`] value.
 type Parsed<T> = Result<Checked<T>, Infallible>;

@@ -13,8 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Limits;
-use super::listener::KEEPALIVE;
-use crate::net::is_local;
+use crate::net::{KEEPALIVE, is_local};
 use crate::snapshot::{Lease, Replica, Snapshot};
 
 /// A connected replica that has got the head, or the beginning of it.

@@ -19,13 +19,12 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::error;
 
 use super::{Plane, session};
+use crate::net::KEEPALIVE;
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 /// How long to wait out a shortage before the next look.
 const PAUSE: Duration = Duration::from_millis(20);
-/// A peer that says nothing for this long is asked by the kernel whether it is still there.
-pub(super) const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// Binds one listening socket for each worker, all on one address (`SO_REUSEPORT`, socket(7)); the kernel spreads the
 /// connections over them.
