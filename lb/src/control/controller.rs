@@ -18,12 +18,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info};
 
-use super::fleet::{CommandId, Effect, Event, Fleet, ReplicaId, SlotId, Time, View};
+use super::fleet::{CommandId, Effect, Event, Fleet, SlotId, Time, View};
 use super::health::{self, HealthPolicy};
 use super::{Mailbox, Message, explain};
-use crate::provider::{Keeper, Provider};
+use crate::provider::{Keeper, Provider, ReplicaId, Report, Reports};
 use crate::ring::{Algorithm, Mapping, Member};
 use crate::snapshot::{Cell, EVICTION, Replica, Slot, Snapshot};
+
+/// Reports of the provider that may wait.
+const REPORTS: usize = 1024;
 
 /// What a controller needs to know and to have.
 pub(crate) struct Setup {
@@ -56,6 +59,7 @@ pub(crate) struct Controller {
     waiting: HashMap<CommandId, oneshot::Sender<Answer>>,
     last_command: u64,
     mailbox: Mailbox,
+    reports: Reports,
     clock: Clock,
 }
 
@@ -67,6 +71,7 @@ impl Controller {
         ready: oneshot::Sender<usize>,
         (mailbox, mut inbox): (Mailbox, mpsc::Receiver<Message>),
     ) {
+        let (reports, mut reported) = mpsc::channel(REPORTS);
         let mut controller = Controller {
             fleet,
             setup,
@@ -76,34 +81,37 @@ impl Controller {
             waiting: HashMap::new(),
             last_command: 0,
             mailbox,
+            reports,
             clock: Clock { instant: Instant::now(), wall: SystemTime::now() },
         };
         controller.perform(effects);
         loop {
             let deadline = controller.fleet.next_deadline().map(|at| controller.clock.instant + at);
-            let message = tokio::select! {
-                message = inbox.recv() => message,
-                () = until(deadline) => Some(Message::Event(Event::Tick)),
-            };
-            match message {
-                None | Some(Message::Shutdown) => break,
-                Some(Message::Request(command, reply)) => controller.serve(command, reply),
-                Some(Message::Started(id, address)) => controller.started(id, address),
-                Some(Message::Event(event)) => controller.happened(event),
+            tokio::select! {
+                message = inbox.recv() => match message {
+                    None | Some(Message::Shutdown) => break,
+                    Some(Message::Request(command, reply)) => controller.serve(command, reply),
+                    Some(Message::Event(event)) => controller.apply(event),
+                },
+                Some(report) = reported.recv() => controller.see(report),
+                () = until(deadline) => controller.apply(Event::Tick),
             }
         }
         controller.ready = None;
         // Nobody listens any more: whoever reports must not wait for it.
-        drop(inbox);
+        drop((inbox, reported));
         controller.apply(Event::Shutdown);
         controller.setup.provider.stopped().await;
     }
 
-    fn happened(&mut self, event: Event) {
-        if let Event::Lost(id, _) = &event {
-            self.running.remove(id);
+    fn see(&mut self, report: Report) {
+        match report {
+            Report::Started(id, address) => self.started(id, address),
+            Report::Lost(id, reason) => {
+                self.running.remove(&id);
+                self.apply(Event::Lost(id, reason));
+            }
         }
-        self.apply(event);
     }
 
     fn apply(&mut self, event: Event) {
@@ -117,7 +125,7 @@ impl Controller {
                 Effect::Publish => self.publish(),
                 Effect::Changed(view) => log(&view),
                 Effect::Start(id, hostname) => {
-                    let keeper = self.setup.provider.start(id, hostname, self.mailbox.clone());
+                    let keeper = self.setup.provider.start(id, hostname, self.reports.clone());
                     self.running.insert(id, Running { keeper, replica: None, probes: None });
                 }
                 Effect::Drain(id) => self.drain(id),

@@ -20,9 +20,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::fleet::{Event, ReplicaId};
+use super::fleet::Event;
 use super::{Mailbox, Message};
 use crate::net::is_local;
+use crate::provider::ReplicaId;
 use crate::snapshot::Replica;
 
 /// The shortest pause between two probes: what comes "at once" must not become a loop that never waits.

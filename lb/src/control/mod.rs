@@ -1,6 +1,6 @@
 //! The control plane: one owner of the fleet, and those who report to it.
 //!
-//! The control port, the health checks, the drains and the provider send [`Message`]s; the [`controller`] alone applies
+//! The control port, the health checks and the drains send [`Message`]s, the provider its reports; the [`controller`] alone applies
 //! them to the [`fleet`], performs the effects and publishes snapshots. It runs on a runtime of its own, so that a busy
 //! data port never starves a heartbeat.
 
@@ -10,23 +10,19 @@ pub(crate) mod fleet;
 mod health;
 pub(crate) mod port;
 
-use std::net::SocketAddr;
-
 use proto::control::{Answer, Command};
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use controller::{Controller, Setup};
 pub use health::{HealthPolicy, Probe};
 
-use fleet::{Event, ReplicaId};
+use fleet::Event;
 
 /// What the controller is told.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// Somebody asks something of it.
     Request(Command, oneshot::Sender<Answer>),
-    /// The provider has started a replica; it listens, or soon will, at this address.
-    Started(ReplicaId, SocketAddr),
     /// Something has happened to a replica.
     Event(Event),
     /// The program ends: stop every replica.

@@ -9,8 +9,7 @@ use proto::control::Hostname;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-use crate::control::fleet::{Event, ReplicaId};
-use crate::control::{Mailbox, Message};
+use super::{ReplicaId, Report, Reports};
 
 /// How long a look-up may take.
 const LOOK_UP: Duration = Duration::from_secs(5);
@@ -26,15 +25,15 @@ impl Fixed {
         Fixed { addresses: addresses.into_iter().collect() }
     }
 
-    pub(super) fn start(&self, id: ReplicaId, hostname: &Hostname, mailbox: Mailbox) {
+    pub(super) fn start(&self, id: ReplicaId, hostname: &Hostname, reports: Reports) {
         let address = self.addresses.get(hostname).cloned().unwrap_or_default();
         tokio::spawn(async move {
-            let message = match look_up(&address).await {
-                Ok(found) => Message::Started(id, found),
-                Err(error) => Message::Event(Event::Lost(id, format!("cannot look up {address}: {error}"))),
+            let report = match look_up(&address).await {
+                Ok(found) => Report::Started(id, found),
+                Err(error) => Report::Lost(id, format!("cannot look up {address}: {error}")),
             };
             // It fails only if the program is ending.
-            let _ = mailbox.send(message).await;
+            let _ = reports.send(report).await;
         });
     }
 }

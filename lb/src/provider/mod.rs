@@ -6,11 +6,35 @@
 pub(crate) mod fixed;
 pub(crate) mod process;
 
-use proto::control::Hostname;
-use tokio::sync::oneshot;
+use std::net::SocketAddr;
 
-use crate::control::Mailbox;
-use crate::control::fleet::{ReplicaId, Stopping};
+use proto::control::Hostname;
+use tokio::sync::{mpsc, oneshot};
+
+/// One running server; never given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ReplicaId(pub(crate) u64);
+
+/// How a replica is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stopping {
+    /// It is asked to end, and made to after a while.
+    Gently,
+    /// It does not listen any more.
+    AtOnce,
+}
+
+/// What a provider sees.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// The replica has been started; it listens, or soon will, at this address.
+    Started(ReplicaId, SocketAddr),
+    /// It could not be started, or has ended; with the reason.
+    Lost(ReplicaId, String),
+}
+
+/// Where providers report; bounded, so that whoever reports too much waits.
+pub(crate) type Reports = mpsc::Sender<Report>;
 
 /// One of the known providers.
 #[derive(Debug)]
@@ -22,13 +46,13 @@ pub(crate) enum Provider {
 }
 
 impl Provider {
-    /// Starts a replica; `Started` or `Lost` is reported to the mailbox, and `Lost` again when it has ended.
-    pub(crate) fn start(&mut self, id: ReplicaId, hostname: Hostname, mailbox: Mailbox) -> Keeper {
+    /// Starts a replica. `Started` or `Lost` is reported, and after `Started` in the end `Lost`.
+    pub(crate) fn start(&mut self, id: ReplicaId, hostname: Hostname, reports: Reports) -> Keeper {
         let (stop, stopped) = oneshot::channel();
         let keeper = Keeper { hostname: hostname.clone(), stop };
         match self {
-            Provider::Process(process) => process.start(id, hostname, mailbox, stopped),
-            Provider::Fixed(fixed) => fixed.start(id, &hostname, mailbox),
+            Provider::Process(process) => process.start(id, hostname, reports, stopped),
+            Provider::Fixed(fixed) => fixed.start(id, &hostname, reports),
         }
         keeper
     }

@@ -343,7 +343,7 @@ fn replicas_that_die_during_an_add_are_healed_or_fail_it() {
 
 #[test]
 fn what_a_replica_has_started_goes_with_it() {
-    let lb = Lb::start(&["--command", &demo_after("sleep 1000 &")]);
+    let mut lb = Lb::start(&["--command", &demo_after("sleep 1000 &")]);
     let [killed, removed] = [1, 2].map(|index| lb.slot(index));
     for (slot, goes) in [(killed, "KILL"), (removed, "rm")] {
         let process = lb.process_of(text(&slot["hostname"]));
@@ -355,4 +355,8 @@ fn what_a_replica_has_started_goes_with_it() {
         }
         eventually("the end of both", || group_of(process).is_empty().then_some(()));
     }
+    let left = lb.children();
+    lb.signal("TERM");
+    lb.wait();
+    eventually("the end of all", || left.iter().all(|&process| group_of(process).is_empty()).then_some(()));
 }

@@ -34,6 +34,15 @@ fn the_two_planes_do_not_import_each_other() {
 }
 
 #[test]
+fn a_provider_knows_nobody_who_decides() {
+    let none: Vec<String> = Vec::new();
+    assert_eq!(
+        mentions("provider", &["crate::control", "crate::data", "crate::snapshot", "crate::config"]),
+        none
+    );
+}
+
+#[test]
 fn the_mappings_and_the_fleet_are_pure() {
     let none: Vec<String> = Vec::new();
     let world =

@@ -31,6 +31,7 @@ use proto::control::{Change, Failure, Hostname, State};
 pub(crate) use names::Names;
 use place::{Place, Replica};
 
+use crate::provider::{ReplicaId, Stopping};
 use crate::ring::{Algorithm, Member};
 
 /// The most slots that a fleet can have, whatever its mapping.
@@ -38,10 +39,6 @@ pub(crate) const MOST_SLOTS: usize = 1000;
 
 /// Time since the start of the program.
 pub(crate) type Time = Duration;
-
-/// One running server; never given twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ReplicaId(pub(crate) u64);
 
 /// A command that waits for its answer; chosen by whoever sends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,15 +97,6 @@ pub(crate) enum Effect {
     Stop(ReplicaId, Stopping),
     /// Answer a command.
     Answer(CommandId, Result<(), Failure>),
-}
-
-/// How a replica is stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stopping {
-    /// It is asked to end, and made to after a while.
-    Gently,
-    /// It does not listen any more.
-    AtOnce,
 }
 
 /// A slot or spare as others see it.

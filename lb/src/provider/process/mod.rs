@@ -23,8 +23,7 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use self::ports::Ports;
-use crate::control::fleet::{Event, ReplicaId, Stopping};
-use crate::control::{Mailbox, Message};
+use super::{ReplicaId, Report, Reports, Stopping};
 
 /// How long a child may take to end after SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -49,7 +48,7 @@ impl Process {
         &mut self,
         id: ReplicaId,
         hostname: Hostname,
-        mailbox: Mailbox,
+        reports: Reports,
         stop: oneshot::Receiver<Stopping>,
     ) {
         let spawned = self.spawn(&hostname);
@@ -58,13 +57,13 @@ impl Process {
                 Err(error) => format!("cannot be started: {error}"),
                 Ok((family, address)) => {
                     // To send fails only if the program is ending.
-                    let _ = mailbox.send(Message::Started(id, address)).await;
+                    let _ = reports.send(Report::Started(id, address)).await;
                     let status = keep(family, stop, &hostname).await;
                     status.map_or_else(|error| error.to_string(), |status| format!("ended with {status}"))
                 }
             };
             info!(%hostname, "process {end}");
-            let _ = mailbox.send(Message::Event(Event::Lost(id, end))).await;
+            let _ = reports.send(Report::Lost(id, end)).await;
         });
     }
 
