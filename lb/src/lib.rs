@@ -36,7 +36,7 @@ use data::{FileBudget, Plane, listener};
 use provider::Provider;
 use provider::fixed::Fixed;
 use provider::process::Process;
-pub use provider::process::child::run as become_replica;
+pub use provider::process::child::{guard, run as become_replica};
 use snapshot::{Cell, EVICTION, Snapshot};
 
 /// Messages to the controller that may wait.
@@ -77,7 +77,8 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
     let (ready, all_up) = oneshot::channel();
     let drain_timeout = config.drain_timeout;
     let desk = Arc::new(Desk::new(mailbox.clone(), config.control_token.clone()));
-    let _port = AbortOnDropHandle::new(tokio::spawn(port::run(control, desk)));
+    let _port =
+        AbortOnDropHandle::new(tokio::spawn(port::run(control, desk, plane.files.control_connections())));
     let evict = cut.child_token();
     let (fleet, setup) = plan(config, cell, evict.clone());
     let mut controller = tokio::spawn(Controller::run(fleet, setup, ready, (mailbox.clone(), inbox)));

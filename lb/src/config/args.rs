@@ -39,6 +39,9 @@ pub enum Subcommand {
     /// Become a replica (used by `lb` itself)
     #[command(hide = true)]
     Replica(child::Arguments),
+    /// End with lb (used by `lb` itself)
+    #[command(hide = true)]
+    Guard,
 }
 
 /// Commands to a running `lb`.

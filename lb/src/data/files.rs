@@ -6,12 +6,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::net::Complaints;
 
-/// Open files of the process itself: standard streams, runtimes, listeners, and a few for control connections.
-const PROCESS: usize = 20;
+/// Open files of the process itself: standard streams, signals, the runtime and the listener of the control plane.
+const PROCESS: usize = 14;
 /// Open files of one worker: its listener, its runtime, and the connection for which there is no room yet.
 const PER_WORKER: usize = 6;
-/// Open files of one replica, in a slot or in reserve: its process, its output, its probe.
-const PER_REPLICA: usize = 4;
+/// Open files of one replica, in a slot or in reserve: its process, its input and output, its probe.
+const PER_REPLICA: usize = 5;
 /// Open files of one session: the client's connection and the replica's.
 const PER_SESSION: usize = 2;
 
@@ -35,8 +35,14 @@ impl FileBudget {
     }
 
     fn new(limit: usize, workers: usize, spares: usize) -> Self {
-        let reserved = PROCESS + PER_WORKER * workers + PER_REPLICA * spares;
+        let reserved = PROCESS + PER_WORKER * workers + PER_REPLICA * spares + control_connections(limit);
         FileBudget { limit, reserved, complaints: Complaints::default() }
+    }
+
+    /// How many connections the control port may have at once.
+    #[must_use]
+    pub fn control_connections(&self) -> usize {
+        control_connections(self.limit)
     }
 
     /// How many sessions there may be at once beside `slots` slots; never none.
@@ -52,15 +58,19 @@ impl FileBudget {
     }
 }
 
+fn control_connections(limit: usize) -> usize {
+    (limit / 16).clamp(4, 256)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn sessions_leave_files_for_everything_else() {
-        assert_eq!(FileBudget::new(64, 2, 0).sessions(3), 10);
-        assert_eq!(FileBudget::new(64, 2, 1).sessions(3), 8);
-        assert_eq!(FileBudget::new(20_000, 2, 0).sessions(3), 9_978);
+        assert_eq!(FileBudget::new(64, 2, 0).sessions(3), 9);
+        assert_eq!(FileBudget::new(64, 2, 1).sessions(3), 7);
+        assert_eq!(FileBudget::new(20_000, 2, 0).sessions(3), 9_851);
     }
 
     #[test]

@@ -142,7 +142,13 @@ fn a_replica_that_ignores_sigterm_is_killed_in_the_end() {
 
 #[test]
 fn no_child_outlives_it_even_if_it_is_killed() {
-    let commands = [None, Some(demo_after("")), Some("exec sleep 1000".to_owned())];
+    let commands = [
+        None,
+        Some(demo_after("")),
+        Some(demo_after("sleep 1000 &")),
+        Some("sleep 1000; echo over".to_owned()),
+        Some("exec sleep 1000".to_owned()),
+    ];
     for (round, command) in commands.iter().cycle().take(21).enumerate() {
         let flags = command.iter().flat_map(|command| ["--command", command]).collect::<Vec<_>>();
         let mut lb = Lb::launch_as(marked(&flags));

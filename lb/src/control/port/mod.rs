@@ -23,8 +23,6 @@ use tracing::debug;
 use super::{Mailbox, Message};
 use crate::net::Complaints;
 
-/// Connections at once; more wait to be accepted.
-const CONNECTIONS: usize = 256;
 /// The longest command, in bytes.
 const COMMAND_MAX: usize = 64 * 1024;
 /// How long a sender may take for one command, from its first byte on.
@@ -86,9 +84,9 @@ fn are_equal(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
 }
 
-/// Serves commands until it is dropped.
-pub(crate) async fn run(listener: TcpListener, desk: Arc<Desk>) {
-    let (room, complaints) = (Arc::new(Semaphore::new(CONNECTIONS)), Complaints::default());
+/// Serves commands until it is dropped, on at most so many `connections` at once; more wait to be accepted.
+pub(crate) async fn run(listener: TcpListener, desk: Arc<Desk>, connections: usize) {
+    let (room, complaints) = (Arc::new(Semaphore::new(connections)), Complaints::default());
     loop {
         let permit = permit(&room, &desk).await;
         match listener.accept().await {

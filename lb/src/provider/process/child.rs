@@ -2,12 +2,15 @@
 //!
 //! It asks the kernel to be killed when its parent dies (`PR_SET_PDEATHSIG`, prctl(2)), which outlives the exec, and
 //! only then becomes the replica. If `lb` was gone already, it does not even begin.
+//!
+//! That reaches the child alone. A command may start others, so it gets a guard into its process group: a process that
+//! waits for the end of a pipe whose other end only `lb` holds, and kills the group then.
 
 use std::io;
 use std::os::unix::process::{CommandExt as _, parent_id};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::{Signal, kill_current_process_group, set_parent_process_death_signal};
 
 /// This very program, even if its file has been replaced since it was started.
 pub(super) const PROGRAM: &str = "/proc/self/exe";
@@ -43,10 +46,19 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if parent_id() != arguments.parent {
         return Ok(());
     }
-    match &arguments.exec {
-        Some(command) => Err(Command::new("sh").arg("-c").arg(command).exec().into()),
-        None => serve(arguments),
-    }
+    let Some(command) = &arguments.exec else { return serve(arguments) };
+    // The pipe is the standard input here, and of the guard; the command has none.
+    Command::new(PROGRAM).arg0("lb-guard").arg("guard").spawn()?;
+    Err(Command::new("sh").arg("-c").arg(command).stdin(Stdio::null()).exec().into())
+}
+
+/// The life of a guard: waits for the end of `lb`, and ends its process group, itself included.
+///
+/// # Errors
+/// The pipe cannot be read, or the group not be signalled.
+pub fn guard() -> anyhow::Result<()> {
+    io::copy(&mut io::stdin(), &mut io::sink())?;
+    Ok(kill_current_process_group(Signal::KILL).map_err(io::Error::from)?)
 }
 
 fn serve(arguments: &Arguments) -> anyhow::Result<()> {

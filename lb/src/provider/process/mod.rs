@@ -15,7 +15,7 @@ use std::time::Duration;
 use proto::control::Hostname;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::oneshot;
 use tokio::task::consume_budget;
 use tokio::time::timeout;
@@ -76,7 +76,9 @@ impl Process {
             .env("PORT", port.to_string())
             .env("SERVER_ID", hostname.as_str())
             .env_remove("LB_CONTROL_TOKEN");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // What a command starts ends with this pipe; the demo server starts nothing.
+        command.stdin(if self.command.is_some() { Stdio::piped() } else { Stdio::null() });
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let family = Family::of(command.process_group(0).spawn()?);
         Ok((family, (Ipv4Addr::LOCALHOST, port).into()))
     }
@@ -93,12 +95,15 @@ struct Family {
     child: Child,
     /// The process group that the child leads.
     group: Option<Pid>,
+    /// Ends with `lb`, and so tells the guard of the group.
+    _lifeline: Option<ChildStdin>,
 }
 
 impl Family {
-    fn of(child: Child) -> Self {
+    fn of(mut child: Child) -> Self {
+        let lifeline = child.stdin.take();
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        Family { child, group }
+        Family { child, group, _lifeline: lifeline }
     }
 
     fn signal(&self, signal: Signal) {
