@@ -85,11 +85,7 @@ async fn run(listener: TcpListener, plane: Arc<Plane>, stop: CancellationToken) 
         loop {
             let (client, peer) = accept(&listener, &plane).await;
             let room = room(&plane).await;
-            let session = session::run(client, peer, Arc::clone(&plane));
-            tokio::spawn(async move {
-                session.await;
-                drop(room);
-            });
+            tokio::spawn(session::run(client, peer, Arc::clone(&plane), room));
         }
     };
     stop.run_until_cancelled(accept_all).await;
@@ -106,7 +102,7 @@ fn accept_the_rest(listener: &StdListener, plane: &Arc<Plane>) {
         if client.set_nonblocking(true).is_ok()
             && let Ok(client) = TcpStream::from_std(client)
         {
-            plane.sessions.spawn(session::run(client, peer, Arc::clone(plane)));
+            tokio::spawn(session::run(client, peer, Arc::clone(plane), plane.sessions.token()));
         }
     }
 }

@@ -34,7 +34,7 @@ const HALF_CLOSED_IDLE: Duration = Duration::from_secs(600);
 /// How long a reset may be held back for a slow reader of the bytes before it.
 const LINGER: Duration = Duration::from_secs(300);
 /// How long a reset may be held back behind a FIN.
-const LINGER_BEHIND_FIN: Duration = Duration::from_secs(1);
+const LINGER_BEHIND_FIN: Duration = Duration::from_secs(5);
 
 thread_local! {
     static SCRATCH_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
@@ -105,12 +105,15 @@ pub(super) async fn run(
         end = poll_fn(|cx| up.poll(cx)) => (true, end),
         end = poll_fn(|cx| down.poll(cx)) => (false, end),
     };
+    // Boxed, because what comes now is long to write down, and open connections should be small.
     match up_ended_first {
         (true, end) => {
-            ending(conclude(end, &mut up, &mut down).await, Ending::ClientReset, Ending::ReplicaReset)
+            let end = Box::pin(conclude(end, &mut up, &mut down)).await;
+            ending(end, Ending::ClientReset, Ending::ReplicaReset)
         }
         (false, end) => {
-            ending(conclude(end, &mut down, &mut up).await, Ending::ReplicaReset, Ending::ClientReset)
+            let end = Box::pin(conclude(end, &mut down, &mut up)).await;
+            ending(end, Ending::ReplicaReset, Ending::ClientReset)
         }
     }
 }

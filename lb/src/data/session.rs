@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::debug;
 
 use super::connect::{Attempt, first_reachable};
@@ -21,8 +22,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// The answer to an HTTP client when no replica can be had.
 const NO_REPLICA: &str = r#"{"message":"<Error> no server replica is available","status":"failure"}"#;
 
-/// Serves one client, from accept to the last byte.
-pub(super) async fn run(client: TcpStream, peer: SocketAddr, plane: Arc<Plane>) {
+/// Serves one client, from accept to the last byte. It counts as a session for as long as it has the token.
+pub(super) async fn run(client: TcpStream, peer: SocketAddr, plane: Arc<Plane>, _counted: TaskTrackerToken) {
     let begun = Instant::now();
     let head = match plane.limits.key {
         KeyKind::Source => Ok(Some(Head::default())),
@@ -141,5 +142,21 @@ async fn speaks_http(client: &TcpStream, kind: &Kind, limits: &Limits) -> bool {
             let head = timeout(FAREWELL, head::read(client, limits)).await;
             matches!(head, Ok(Ok(Some(Head { kind: Kind::Http(_), .. }))))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, D, F: Future>(_: fn(A, B, C, D) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_open_session_is_small() {
+        let size = size_of_future(run);
+        println!("a session is {size} bytes");
+        assert!(size <= 1152, "{size} bytes; box what is rare");
     }
 }

@@ -189,17 +189,42 @@ fn both_sides_may_half_close_at_once() {
 fn a_reset_arrives_as_a_reset_after_every_byte_before_it() {
     let wire = wire();
     for (what, turn) in BOTH_WAYS {
-        for len in [0, 1, 200 * KIB, 2 * MIB + 1] {
+        for (len, half_closed) in [(0, false), (1, true), (200 * KIB, false), (2 * MIB + 1, true)] {
             let (from, to) = turn(wire.pair());
             // A replica that resets before its connect is over is one that cannot be reached.
             send(&to, 1);
             receive(&from, 1);
+            if half_closed {
+                to.shutdown(Shutdown::Write).unwrap();
+                assert_eq!(end(&from), FIN);
+            }
             thread::scope(|scope| {
                 scope.spawn(|| receive(&to, len));
                 send(&from, len);
             });
             reset(from);
             assert_eq!(end(&to), RESET, "{what}, {len} bytes");
+        }
+    }
+}
+
+#[test]
+fn a_reset_that_is_noticed_by_sending_arrives_after_every_byte_before_it_too() {
+    let wire = wire();
+    for (what, turn) in BOTH_WAYS {
+        // Which way `lb` looks first is a matter of luck.
+        for _ in 0..10 {
+            let (from, to) = turn(wire.pair());
+            send(&to, 1);
+            receive(&from, 1);
+            wire.lb.signal("STOP");
+            send(&from, 30 * KIB);
+            send(&to, 1);
+            wait_until_taken(&from);
+            reset(from);
+            wire.lb.signal("CONT");
+            receive(&to, 30 * KIB);
+            assert_eq!(end(&to), RESET, "{what}");
         }
     }
 }
