@@ -84,10 +84,10 @@ impl Fleet {
     }
 
     /// Stops whatever of a command did start; what is `lost` has ended by itself.
-    pub(super) fn abandon_add(&mut self, arrival: Arrival, lost: Option<ReplicaId>, reason: &str) {
-        let started = arrival.places.into_iter().filter_map(|place| place.life.into_replica());
-        let running = started.filter(|replica| Some(replica.id) != lost);
-        self.effects.extend(running.map(|replica| Effect::Stop(replica.id, Stopping::Gently)));
+    pub(super) fn abandon_add(&mut self, arrival: &Arrival, lost: Option<ReplicaId>, reason: &str) {
+        let started = arrival.places.iter().filter_map(Place::replica_id);
+        let running = started.filter(|&id| Some(id) != lost);
+        self.effects.extend(running.map(|id| Effect::Stop(id, Stopping::Gently)));
         self.answer(arrival.command, Err(FailureKind::StartFailed.because(reason)));
     }
 
@@ -159,11 +159,11 @@ impl Fleet {
     pub(super) fn shutdown(&mut self) {
         self.over = true;
         for arrival in std::mem::take(&mut self.arriving) {
-            self.abandon_add(arrival, None, "lb is shutting down");
+            self.abandon_add(&arrival, None, "lb is shutting down");
         }
         let places = std::mem::take(&mut self.leaving).into_iter().chain(std::mem::take(&mut self.places));
-        let running = places.filter_map(|place| place.life.into_replica());
-        self.effects.extend(running.map(|replica| Effect::Stop(replica.id, Stopping::Gently)));
+        let running = places.filter_map(|place| place.replica_id());
+        self.effects.extend(running.map(|id| Effect::Stop(id, Stopping::Gently)));
         self.publish = true;
     }
 }

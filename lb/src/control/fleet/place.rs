@@ -40,16 +40,6 @@ impl Life {
         }
     }
 
-    pub(super) fn into_replica(self) -> Option<Replica> {
-        match self {
-            Life::Starting { replica, .. }
-            | Life::Up(replica)
-            | Life::Down(replica)
-            | Life::Draining(replica) => Some(replica),
-            Life::Waiting { .. } | Life::Quarantined { .. } => None,
-        }
-    }
-
     /// The hostname of the replica that is here, or was here last.
     pub(super) fn hostname(&self) -> &Hostname {
         match self {
@@ -131,7 +121,7 @@ impl Place {
         View {
             slot: self.slot.clone(),
             hostname: self.life.hostname().clone(),
-            replica: self.life.replica().map(|replica| replica.id),
+            replica: self.replica_id(),
             state: self.life.state(),
             reason: self.reason.clone(),
             since: self.since,
@@ -178,9 +168,14 @@ impl Place {
         }
     }
 
+    /// The replica that runs here, if one does.
+    pub(super) fn replica_id(&self) -> Option<ReplicaId> {
+        self.life.replica().map(|replica| replica.id)
+    }
+
     /// Whether this replica runs here.
     pub(super) fn holds(&self, id: ReplicaId) -> bool {
-        self.life.replica().is_some_and(|replica| replica.id == id)
+        self.replica_id() == Some(id)
     }
 
     /// What to say when it has not got ready within `limit`, with what its last failed probe said.

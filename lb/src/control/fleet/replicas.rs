@@ -54,7 +54,7 @@ impl Fleet {
         let holds = |arrival: &mut Arrival| arrival.places.iter().any(|place| place.holds(id));
         let arrival = self.arriving.extract_if(.., holds).next();
         if let Some(arrival) = arrival {
-            self.abandon_add(arrival, Some(id), reason);
+            self.abandon_add(&arrival, Some(id), reason);
         } else if let Some(at) = self.position_of(id) {
             self.replace(at, reason);
         } else {
@@ -74,7 +74,7 @@ impl Fleet {
         for arrival in late {
             let late = arrival.places.iter().find(|place| place.life.state() != State::Up);
             let reason = late.map_or_else(String::new, |place| place.overdue(limit));
-            self.abandon_add(arrival, None, &reason);
+            self.abandon_add(&arrival, None, &reason);
         }
         for at in 0..self.places.len() {
             if let Some(id) = self.places[at].life.late(now) {

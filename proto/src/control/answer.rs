@@ -1,0 +1,265 @@
+//! What is answered: messages, failures, and their status over HTTP.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::Malformed;
+
+/// The answer to a command.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// It is done.
+    Successful(Message),
+    /// Nothing has changed.
+    Failure(Failure),
+}
+
+impl Answer {
+    /// The status of this answer over HTTP.
+    #[must_use]
+    pub fn http_status(&self) -> u16 {
+        match self {
+            Answer::Successful(_) => 200,
+            Answer::Failure(failure) => failure.kind.http_status(),
+        }
+    }
+
+    /// The answer as one line of JSON, without its line feed.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let (message, status) = match self {
+            Answer::Successful(message) => (serde_json::to_string(message), "successful"),
+            Answer::Failure(failure) => (serde_json::to_string(&failure.to_string()), "failure"),
+        };
+        format!(r#"{{"message":{},"status":"{status}"}}"#, message.unwrap_or_default())
+    }
+}
+
+/// What a successful answer says.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Message {
+    /// To `rep`, `add` and `rm`.
+    Replicas(Replicas),
+    /// To `backends`.
+    Backends(Backends),
+    /// To `explain`.
+    Explanation(Explanation),
+    /// To `health`.
+    Health(Health),
+}
+
+/// The replicas, in the order of their slots.
+#[derive(Clone, Debug, Serialize)]
+pub struct Replicas {
+    /// How many there are.
+    #[serde(rename = "N")]
+    pub n: usize,
+    /// Their hostnames.
+    pub replicas: Vec<String>,
+}
+
+/// Every slot, those on their way in and out included.
+#[derive(Clone, Debug, Serialize)]
+pub struct Backends {
+    /// How many slots the fleet has.
+    #[serde(rename = "N")]
+    pub n: usize,
+    /// The slots, by index.
+    pub backends: Vec<Backend>,
+    /// Replicas outside the ring, ready to take over a slot.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub spares: Vec<Backend>,
+}
+
+/// One slot and the replica in it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Backend {
+    /// The slot's index; a spare has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<u32>,
+    /// The slot's name, which the ring hashes; a spare has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The hostname of the replica that runs there, or ran there last.
+    pub hostname: String,
+    /// Where the replica listens, as soon as that is known.
+    pub address: Option<String>,
+    /// The state of the slot.
+    pub state: State,
+    /// Why it is in that state, where there is something to say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Since when it has been in that state: RFC 3339, UTC.
+    pub since: String,
+    /// How many replicas this slot has had after its first.
+    pub restarts: u64,
+    /// The connections of the replica that runs there.
+    pub connections: Connections,
+}
+
+/// Connections of one replica.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Connections {
+    /// Open now.
+    pub open: usize,
+    /// Made since the replica started.
+    pub total: u64,
+}
+
+/// The state of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// A replica is being started, or has not passed its first checks.
+    Starting,
+    /// In rotation.
+    Up,
+    /// Out of rotation: its replica fails its probes, or has gone and the next one waits for its turn.
+    Down,
+    /// Gets no new connections; stopped when the old ones have ended.
+    Draining,
+    /// Too many replicas failed here; tried again now and then.
+    Quarantined,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            State::Starting => "starting",
+            State::Up => "up",
+            State::Down => "down",
+            State::Draining => "draining",
+            State::Quarantined => "quarantined",
+        })
+    }
+}
+
+/// Why a request id goes where it goes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// The request id, as asked.
+    pub id: String,
+    /// What is hashed.
+    pub key: String,
+    /// The mapping's name.
+    pub mapping: &'static str,
+    /// The key's hash, before it is brought onto the ring.
+    pub hash: u64,
+    /// The key's place on the ring.
+    pub position: u64,
+    /// All slots, in the order in which they are tried for this key.
+    pub candidates: Vec<Candidate>,
+    /// The hostname of the replica that gets the connection; `None` where no replica can be had.
+    pub pick: Option<String>,
+}
+
+/// A slot in the order of an [`Explanation`].
+#[derive(Clone, Debug, Serialize)]
+pub struct Candidate {
+    /// The slot's index.
+    pub index: u32,
+    /// The slot's name.
+    pub name: String,
+    /// The hostname of the replica that runs there, or ran there last.
+    pub hostname: String,
+    /// The slot's state.
+    pub state: State,
+    /// Why it is passed over, if it is.
+    pub skipped: Option<String>,
+}
+
+/// How many replicas are in rotation.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Health {
+    /// In rotation.
+    pub up: usize,
+    /// In the fleet.
+    #[serde(rename = "N")]
+    pub n: usize,
+}
+
+/// Why a command was refused or has failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("<Error> {message}")]
+pub struct Failure {
+    /// Whose fault it was.
+    pub kind: FailureKind,
+    message: String,
+}
+
+/// Whose fault a failure was, and so its HTTP status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The command is wrong.
+    BadRequest,
+    /// The token is missing or wrong.
+    Unauthorized,
+    /// A web page asked.
+    Forbidden,
+    /// There is no such path.
+    NotFound,
+    /// The path takes other methods.
+    MethodNotAllowed,
+    /// The sender was too slow.
+    TooSlow,
+    /// The command is too long.
+    TooLarge,
+    /// A replica could not be started.
+    StartFailed,
+    /// There is nothing to serve with, or no time.
+    Unavailable,
+}
+
+impl FailureKind {
+    fn http_status(self) -> u16 {
+        match self {
+            FailureKind::BadRequest => 400,
+            FailureKind::Unauthorized => 401,
+            FailureKind::Forbidden => 403,
+            FailureKind::NotFound => 404,
+            FailureKind::MethodNotAllowed => 405,
+            FailureKind::TooSlow => 408,
+            FailureKind::TooLarge => 413,
+            FailureKind::StartFailed => 502,
+            FailureKind::Unavailable => 503,
+        }
+    }
+
+    /// A failure of this kind; `message` says what was wrong and what is allowed.
+    #[must_use]
+    pub fn because(self, message: impl Into<String>) -> Failure {
+        Failure { kind: self, message: message.into() }
+    }
+}
+
+impl From<Malformed> for Failure {
+    fn from(malformed: Malformed) -> Self {
+        FailureKind::BadRequest.because(malformed.to_string())
+    }
+}
+
+impl From<Result<Message, Failure>> for Answer {
+    fn from(result: Result<Message, Failure>) -> Self {
+        result.map_or_else(Answer::Failure, Answer::Successful)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_have_the_message_first() {
+        let replicas = Replicas { n: 2, replicas: vec!["server1".into(), "server2".into()] };
+        let done = Answer::from(Ok(Message::Replicas(replicas)));
+        assert_eq!(
+            done.to_json(),
+            r#"{"message":{"N":2,"replicas":["server1","server2"]},"status":"successful"}"#
+        );
+        let refused = Answer::from(Err(FailureKind::BadRequest.because("no \"x\"")));
+        assert_eq!(refused.to_json(), r#"{"message":"<Error> no \"x\"","status":"failure"}"#);
+        assert_eq!((done.http_status(), refused.http_status()), (200, 400));
+    }
+}
