@@ -44,6 +44,8 @@ fn the_commands_of_the_readme_do_what_it_says() {
         assert_eq!((stderr.as_str(), code), ("", Some(0)), "lb {arguments:?}");
         stdout
     };
+    let readme = include_str!("../../../README.md");
+    assert!(readme.contains(&ok(&["explain", "132574"])), "the README shows what is printed");
     assert_eq!(ok(&["rep"]), "3 replicas\n  server1\n  server2\n  server3\n");
     assert_eq!(ok(&["add", "2", "S5", "S4"]), "5 replicas\n  server1\n  server2\n  server3\n  S5\n  S4\n");
     assert!(ok(&["rm", "1"]).starts_with("4 replicas\n"));
