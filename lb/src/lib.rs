@@ -37,10 +37,13 @@ use provider::Provider;
 use provider::fixed::Fixed;
 use provider::process::Process;
 pub use provider::process::child::{guard, run as become_replica};
-use snapshot::{Cell, EVICTION, Snapshot};
+use snapshot::{Cell, Snapshot};
 
 /// Messages to the controller that may wait.
 const MAILBOX: usize = 1024;
+
+/// How long it may take to reset the sessions at the end.
+const CUT: Duration = Duration::from_millis(200);
 
 /// Serves until `stop` is cancelled; then drains, stops what it started, and returns. When `cut` is cancelled it resets
 /// every session and returns at once; its children end with the process.
@@ -130,6 +133,6 @@ async fn drain(workers: &TaskTracker, limit: Duration, evict: &CancellationToken
     if !workers.is_empty() {
         warn!("connections that are still open are reset");
         evict.cancel();
-        let _ = timeout(EVICTION, workers.wait()).await;
+        let _ = timeout(CUT, workers.wait()).await;
     }
 }

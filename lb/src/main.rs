@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         Some(Subcommand::Serve(flags)) => return serve(*flags),
         Some(Subcommand::Client(command)) => lb::client::run(command).and_then(|answer| print(&answer)),
         Some(Subcommand::Replica(arguments)) => lb::become_replica(&arguments),
-        Some(Subcommand::Guard) => lb::guard(),
+        Some(Subcommand::Guard { group }) => lb::guard(group),
     };
     done.map_or_else(|error| complain(&format!("{error:#}"), FAILED), |()| ExitCode::SUCCESS)
 }

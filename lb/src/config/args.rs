@@ -39,9 +39,13 @@ pub enum Subcommand {
     /// Become a replica (used by `lb` itself)
     #[command(hide = true)]
     Replica(child::Arguments),
-    /// End with lb (used by `lb` itself)
+    /// End a process group with lb (used by `lb` itself)
     #[command(hide = true)]
-    Guard,
+    Guard {
+        /// The process group
+        #[arg(value_parser = clap::value_parser!(i32).range(2..))]
+        group: i32,
+    },
 }
 
 /// Commands to a running `lb`.

@@ -3,7 +3,7 @@
 //! To accept cannot fail: an aborted handshake is skipped, and a shortage of files or memory is waited out. Nothing here
 //! waits for a peer.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::thread::Builder;
@@ -98,7 +98,14 @@ async fn run(listener: TcpListener, plane: Arc<Plane>, stop: CancellationToken) 
 
 /// To close a listener would reset the connections that the kernel has already accepted for it.
 fn accept_the_rest(listener: &StdListener, plane: &Arc<Plane>) {
-    while let Ok((client, peer)) = listener.accept() {
+    for _ in 0..BACKLOG {
+        let (client, peer) = match listener.accept() {
+            Ok(connection) => connection,
+            Err(error) if error.kind() != ErrorKind::WouldBlock && concerns_one_connection(&error) => {
+                continue;
+            }
+            Err(_) => return,
+        };
         if client.set_nonblocking(true).is_ok()
             && let Ok(client) = TcpStream::from_std(client)
         {

@@ -14,11 +14,11 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::{self, poll_fn};
 use std::io::{self, ErrorKind};
-use std::os::fd::AsFd as _;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use socket2::SockRef;
 use tokio::io::Interest;
@@ -337,14 +337,19 @@ async fn reset_after(rest: impl Future, stream: &TcpStream) {
 /// Waits until the bytes that were written have arrived, but for the last few kilobytes, which are only sent by then.
 ///
 /// With `TCP_NOTSENT_LOWAT` at 1 and the smallest send buffer, a socket is writable only when nothing is left to be sent
-/// and little to be acknowledged (tcp(7)). A second registration of it asks anew, where the first has known for long
-/// that it was writable.
+/// and little to be acknowledged (tcp(7)). The runtime knows from before that it is writable, so that is forgotten first;
+/// and to ask the kernel in vain is to be told when it changes (epoll(7), edge-triggered).
 async fn all_sent(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_notsent_lowat(1)?;
     socket.set_send_buffer_size(1)?;
-    let same = TcpStream::from_std(stream.as_fd().try_clone_to_owned()?.into())?;
-    same.writable().await
+    loop {
+        let _ = stream.try_io(Interest::WRITABLE, || Err::<(), _>(ErrorKind::WouldBlock.into()));
+        if poll(&mut [PollFd::new(stream, PollFlags::OUT)], Some(&Timespec::default()))? > 0 {
+            return Ok(());
+        }
+        stream.writable().await?;
+    }
 }
 
 /// Resets a connection on which a FIN has been sent. Whether that has arrived cannot be asked, so it gets some time.

@@ -347,7 +347,7 @@ fn what_a_replica_has_started_goes_with_it() {
     let [killed, removed] = [1, 2].map(|index| lb.slot(index));
     for (slot, goes) in [(killed, "KILL"), (removed, "rm")] {
         let process = lb.process_of(text(&slot["hostname"]));
-        assert_eq!(group_of(process).len(), 3, "the replica, its child and their guard");
+        assert_eq!(group_of(process).len(), 2, "the replica and its child");
         if goes == "KILL" {
             signal(process, "KILL");
         } else {

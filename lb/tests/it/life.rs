@@ -141,6 +141,17 @@ fn a_replica_that_ignores_sigterm_is_killed_in_the_end() {
 }
 
 #[test]
+fn what_a_replica_has_started_has_time_to_end_too() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let over = folder.path().join("over");
+    let tidy = format!("trap 'sleep 0.3; touch {}; exit' TERM; while :; do sleep 0.02; done", over.display());
+    let mut lb = Lb::start(&["--replicas", "1", "--command", &demo_after(&format!("({tidy}) &"))]);
+    lb.signal("TERM");
+    assert_eq!(lb.wait().code(), Some(0));
+    assert!(over.exists(), "it was killed before it could tidy up");
+}
+
+#[test]
 fn no_child_outlives_it_even_if_it_is_killed() {
     let commands = [
         None,

@@ -73,14 +73,25 @@ fn wire() -> Wire {
     Wire::start(&["--key", "source", "--log", "debug"])
 }
 
-/// A connection whose ends have room for few bytes that nobody reads: most of them stay with `lb`.
+/// Both ends of a connection that `lb` knows to stand: a replica that resets earlier is one that cannot be reached.
+fn pair(wire: &Wire) -> (TcpStream, TcpStream) {
+    settled(wire.pair())
+}
+
+/// The same whose ends have room for few bytes that nobody reads: most of them stay with `lb`.
 fn narrow_pair(wire: &Wire) -> (TcpStream, TcpStream) {
     const ROOM: usize = 4 * KIB;
     SockRef::from(&wire.listener).set_recv_buffer_size(ROOM).unwrap();
     let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     client.set_recv_buffer_size(ROOM).unwrap();
     client.connect(&wire.lb.data.into()).unwrap();
-    (patient(client.into()), wire.accept())
+    settled((patient(client.into()), wire.accept()))
+}
+
+fn settled((client, replica): (TcpStream, TcpStream)) -> (TcpStream, TcpStream) {
+    send(&client, 1);
+    receive(&replica, 1);
+    (client, replica)
 }
 
 /// A pair of ends, the client's and the replica's, or the other way round.
@@ -155,7 +166,7 @@ fn single_bytes_arrive_one_by_one() {
 fn after_a_half_close_the_other_direction_goes_on() {
     let wire = wire();
     for (what, turn) in BOTH_WAYS {
-        let (first, other) = turn(wire.pair());
+        let (first, other) = turn(pair(&wire));
         send(&first, 3 * KIB);
         first.shutdown(Shutdown::Write).unwrap();
         receive(&other, 3 * KIB);
@@ -190,10 +201,7 @@ fn a_reset_arrives_as_a_reset_after_every_byte_before_it() {
     let wire = wire();
     for (what, turn) in BOTH_WAYS {
         for (len, half_closed) in [(0, false), (1, true), (200 * KIB, false), (2 * MIB + 1, true)] {
-            let (from, to) = turn(wire.pair());
-            // A replica that resets before its connect is over is one that cannot be reached.
-            send(&to, 1);
-            receive(&from, 1);
+            let (from, to) = turn(pair(&wire));
             if half_closed {
                 to.shutdown(Shutdown::Write).unwrap();
                 assert_eq!(end(&from), FIN);
@@ -214,9 +222,7 @@ fn a_reset_that_is_noticed_by_sending_arrives_after_every_byte_before_it_too() {
     for (what, turn) in BOTH_WAYS {
         // Which way `lb` looks first is a matter of luck.
         for _ in 0..10 {
-            let (from, to) = turn(wire.pair());
-            send(&to, 1);
-            receive(&from, 1);
+            let (from, to) = turn(pair(&wire));
             wire.lb.signal("STOP");
             send(&from, 30 * KIB);
             send(&to, 1);
@@ -247,19 +253,20 @@ fn a_reset_does_not_overtake_bytes_that_a_slow_reader_has_not_read_yet() {
 #[test]
 fn a_reset_arrives_behind_a_half_close_too() {
     let wire = wire();
-    for (what, turn) in BOTH_WAYS {
-        let (from, to) = turn(wire.pair());
+    let resets = BOTH_WAYS.map(|(what, turn)| {
+        let (from, to) = turn(pair(&wire));
         send(&from, 3 * KIB);
         from.shutdown(Shutdown::Write).unwrap();
         receive(&to, 3 * KIB);
         assert_eq!(end(&to), FIN, "{what}");
         reset(from);
+        (what, to)
+    });
+    for (what, to) in resets {
         // Nothing more can be read, so it shows as an error only.
         let error = eventually("the reset", || to.take_error().unwrap());
-        assert!(
-            [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset].contains(&error.kind()),
-            "{what}: {error}"
-        );
+        let expected = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
+        assert!(expected.contains(&error.kind()), "{what}: {error}");
     }
 }
 
@@ -273,7 +280,7 @@ fn an_early_answer_arrives_whole_although_the_rest_of_the_request_is_not_wanted(
     let wire = wire();
     for (what, turn) in BOTH_WAYS {
         for (leave, answer) in leaves {
-            let (server, client) = turn(wire.pair());
+            let (server, client) = turn(pair(&wire));
             thread::scope(|scope| {
                 scope.spawn(|| {
                     receive(&server, MIB);

@@ -3,14 +3,14 @@
 //! It asks the kernel to be killed when its parent dies (`PR_SET_PDEATHSIG`, prctl(2)), which outlives the exec, and
 //! only then becomes the replica. If `lb` was gone already, it does not even begin.
 //!
-//! That reaches the child alone. A command may start others, so it gets a guard into its process group: a process that
+//! That reaches the child alone. A command may start others, so its process group gets a guard: a process apart from it that
 //! waits for the end of a pipe whose other end only `lb` holds, and kills the group then.
 
 use std::io;
 use std::os::unix::process::{CommandExt as _, parent_id};
 use std::process::{Command, Stdio};
 
-use rustix::process::{Signal, kill_current_process_group, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
 
 /// This very program, even if its file has been replaced since it was started.
 pub(super) const PROGRAM: &str = "/proc/self/exe";
@@ -48,17 +48,22 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let Some(command) = &arguments.exec else { return serve(arguments) };
     // The pipe is the standard input here, and of the guard; the command has none.
-    Command::new(PROGRAM).arg0("lb-guard").arg("guard").spawn()?;
+    let group = std::process::id().to_string();
+    Command::new(PROGRAM).arg0("lb-guard").args(["guard", &group]).process_group(0).spawn()?;
     Err(Command::new("sh").arg("-c").arg(command).stdin(Stdio::null()).exec().into())
 }
 
-/// The life of a guard: waits for the end of `lb`, and ends its process group, itself included.
+/// The life of a guard: waits for the end of `lb`, or of its care for the process group, and ends what is left of that.
 ///
 /// # Errors
-/// The pipe cannot be read, or the group not be signalled.
-pub fn guard() -> anyhow::Result<()> {
+/// The pipe cannot be read.
+pub fn guard(group: i32) -> anyhow::Result<()> {
     io::copy(&mut io::stdin(), &mut io::sink())?;
-    Ok(kill_current_process_group(Signal::KILL).map_err(io::Error::from)?)
+    if let Some(group) = Pid::from_raw(group) {
+        // There may be nobody left.
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    Ok(())
 }
 
 fn serve(arguments: &Arguments) -> anyhow::Result<()> {

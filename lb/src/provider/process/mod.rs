@@ -13,12 +13,12 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use proto::control::Hostname;
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::oneshot;
 use tokio::task::consume_budget;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::info;
 
@@ -27,6 +27,8 @@ use super::{ReplicaId, Report, Reports, Stopping};
 
 /// How long a child may take to end after SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
+/// How often a process group is looked at for whether anybody is left. (Nobody is told of the end of a grandchild.)
+const GROUP_LOOK: Duration = Duration::from_millis(20);
 /// The longest piece of a child's output in one line of the log, in bytes.
 const LOG_LINE: u64 = 4096;
 
@@ -116,12 +118,21 @@ impl Family {
     async fn end(&mut self, how: Stopping) -> io::Result<ExitStatus> {
         if how == Stopping::Gently {
             self.signal(Signal::TERM);
-            if let Ok(status) = timeout(GRACE, self.child.wait()).await {
+            if let Ok(status) = timeout(GRACE, self.ended()).await {
                 return status;
             }
         }
         self.signal(Signal::KILL);
         self.child.wait().await
+    }
+
+    /// Waits for the end of the child, and of all that it has started: the child may be no more than a shell.
+    async fn ended(&mut self) -> io::Result<ExitStatus> {
+        let status = self.child.wait().await;
+        while self.group.is_some_and(|group| test_kill_process_group(group).is_ok()) {
+            sleep(GROUP_LOOK).await;
+        }
+        status
     }
 }
 
