@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -131,6 +131,7 @@ pub struct Replica {
     connected: AtomicU64,
     received: AtomicU64,
     suspected: Notify,
+    is_suspect: AtomicBool,
 }
 
 impl Replica {
@@ -145,6 +146,7 @@ impl Replica {
             connected: AtomicU64::new(0),
             received: AtomicU64::new(0),
             suspected: Notify::new(),
+            is_suspect: AtomicBool::new(false),
         }
     }
 
@@ -166,9 +168,22 @@ impl Replica {
         self.received.load(Relaxed)
     }
 
-    /// Says that a session had trouble with it, so that it is probed now and not at the next interval.
+    /// Says that a session had trouble with it, so that it is probed now and not at the next interval, and that the
+    /// next session looks twice.
     pub fn suspect(&self) {
+        self.is_suspect.store(true, Relaxed);
         self.suspected.notify_one();
+    }
+
+    /// Whether the last session had trouble with it.
+    #[must_use]
+    pub fn is_suspect(&self) -> bool {
+        self.is_suspect.load(Relaxed)
+    }
+
+    /// Says that a session had no trouble with it after all.
+    pub fn trust(&self) {
+        self.is_suspect.store(false, Relaxed);
     }
 
     /// Waits until a session has had trouble with it.

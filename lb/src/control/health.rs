@@ -22,15 +22,12 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::fleet::Event;
 use super::{Mailbox, Message};
-use crate::net::is_local;
+use crate::net::{SECOND_THOUGHT, is_local, look_twice};
 use crate::provider::ReplicaId;
 use crate::snapshot::Replica;
 
 /// The shortest pause between two probes: what comes "at once" must not become a loop that never waits.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
-/// How long a TCP probe waits to see whether the connection is dropped again.
-const SECOND_THOUGHT: Duration = Duration::from_millis(50);
-
 /// How replicas are probed, and what follows.
 #[derive(Clone, Debug)]
 pub struct HealthPolicy {
@@ -217,13 +214,8 @@ async fn ask_http(address: SocketAddr, path: &str) -> io::Result<()> {
     if status.as_u16() < 400 { Ok(()) } else { Err(io::Error::other(format!("status {status}"))) }
 }
 
-async fn ask_tcp(address: SocketAddr, second_thought: Duration) -> io::Result<()> {
-    let stream = TcpStream::connect(address).await?;
-    match timeout(second_thought, stream.peek(&mut [0])).await {
-        Ok(Ok(0)) => Err(io::Error::new(ErrorKind::ConnectionAborted, "the connection is closed at once")),
-        Ok(Err(error)) => Err(error),
-        Ok(Ok(_)) | Err(_) => Ok(()),
-    }
+async fn ask_tcp(address: SocketAddr, moment: Duration) -> io::Result<()> {
+    look_twice(&TcpStream::connect(address).await?, moment).await
 }
 
 #[cfg(test)]

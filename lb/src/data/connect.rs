@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Limits;
-use crate::net::{KEEPALIVE, is_local};
+use crate::net::{KEEPALIVE, SECOND_THOUGHT, is_local, look_twice};
 use crate::snapshot::{Lease, Replica, Snapshot};
 
 /// A connected replica that has got the head, or the beginning of it.
@@ -70,6 +70,11 @@ async fn attempt(replica: &Arc<Replica>, head: &[u8], limits: &Limits) -> io::Re
     if !replica.address.ip().is_loopback() {
         // A machine that vanishes says nothing; one that is this machine cannot.
         SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    }
+    if replica.is_suspect() {
+        // Nothing is forwarded yet, so there is still another replica for this connection. (Boxed, because it is rare.)
+        Box::pin(look_twice(&stream, SECOND_THOUGHT)).await?;
+        replica.trust();
     }
     // One write: as soon as any of it is forwarded, there is no other replica for this connection.
     let forwarded = if head.is_empty() { 0 } else { stream.write(head).await? };

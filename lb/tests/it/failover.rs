@@ -107,6 +107,28 @@ fn a_replica_that_resets_before_a_byte_was_forwarded_is_passed_over() {
 }
 
 #[test]
+fn a_replica_that_accepts_and_resets_costs_one_client_its_connection_and_others_only_time() {
+    let (a, b) = (TcpListener::bind("127.0.0.1:0").unwrap(), Replica::named("b"));
+    let fleet = fixed(&[a.local_addr().unwrap(), b.address]);
+    // However often it fails its probes, it stays in rotation.
+    let lb =
+        Lb::start(&[&flags(&fleet)[..], &["--health", "tcp", "--fall", "1000", "--log", "debug"]].concat());
+    let id = id_for(&lb, "a");
+    thread::spawn(move || a.incoming().map_while(Result::ok).for_each(reset));
+    let ask = || {
+        let mut client = lb.connect();
+        writeln!(client, "{id}").unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).map(|_| answer).map_err(|error| error.kind())
+    };
+    // The first may have been sent before the reset came back.
+    assert!([Ok("b".to_owned()), Err(ErrorKind::ConnectionReset)].contains(&ask()));
+    for _ in 0..20 {
+        assert_eq!(ask(), Ok("b".to_owned()));
+    }
+}
+
+#[test]
 fn when_the_only_replica_cannot_be_reached_an_http_client_gets_503() {
     let replicas = named(1);
     let lb = front(&replicas, &UNWATCHED);
