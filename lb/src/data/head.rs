@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::Limits;
-use super::relay::read_some;
+use super::socket::read_some;
 
 /// What a client has sent before its replica was chosen.
 #[derive(Debug, Default, PartialEq, Eq)]

@@ -10,6 +10,7 @@ mod head;
 pub mod listener;
 mod relay;
 mod session;
+mod socket;
 
 use std::sync::Arc;
 use std::time::Duration;

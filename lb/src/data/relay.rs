@@ -10,35 +10,27 @@
 //!
 //! It never looks at the bytes, and sets no limit to how long a connection that is open both ways may be silent.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::future::{self, poll_fn};
-use std::io::{self, ErrorKind};
+use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
-use socket2::SockRef;
+use rustix::net::{Shutdown, shutdown};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
+use super::socket::{SCRATCH, all_sent, discard, read_some, reset, write_some};
 use crate::snapshot::Lease;
 
-/// The most that is read at once, and so the most that can wait for a slow reader, in bytes.
-const SCRATCH: usize = 32 * 1024;
 /// How long a half-closed connection may be silent: its other end may be long gone without a word.
 const HALF_CLOSED_IDLE: Duration = Duration::from_secs(600);
 /// How long a reset may be held back for a slow reader of the bytes before it.
 const LINGER: Duration = Duration::from_secs(300);
 /// How long a reset may be held back behind a FIN.
 const LINGER_BEHIND_FIN: Duration = Duration::from_secs(5);
-
-thread_local! {
-    static SCRATCH_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
-}
 
 /// Bytes copied so far.
 #[derive(Debug, Default)]
@@ -260,59 +252,6 @@ impl<'a> Flow<'a> {
     }
 }
 
-/// Reads at most `most` bytes (and at most [`SCRATCH`]) if there are any, and gives them to `take`. `Some(0)` is the end
-/// of the stream, `None` that there is nothing to read now.
-pub(super) fn read_some(
-    stream: &TcpStream,
-    most: usize,
-    take: impl FnOnce(&[u8]),
-) -> io::Result<Option<usize>> {
-    SCRATCH_BUFFER.with_borrow_mut(|scratch| {
-        let room = &mut scratch[..most.min(SCRATCH)];
-        let read = once(stream, Interest::READABLE, room.len(), || {
-            Ok(recv(stream, &mut *room, RecvFlags::empty())?.0)
-        })?;
-        if let Some(bytes) = read {
-            take(&room[..bytes]);
-        }
-        Ok(read)
-    })
-}
-
-/// Writes as much of `bytes` as there is room for now.
-fn write_some(stream: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
-    let written =
-        once(stream, Interest::WRITABLE, bytes.len(), || Ok(send(stream, bytes, SendFlags::NOSIGNAL)?))?;
-    Ok(written.unwrap_or(0))
-}
-
-/// One system call that moves up to `most` bytes, if the stream is ready for it.
-///
-/// Fewer bytes than that, but some, mean that the next call would only say EAGAIN: the readiness is taken back without
-/// asking (epoll(7), question 9).
-fn once(
-    stream: &TcpStream,
-    interest: Interest,
-    most: usize,
-    call: impl FnOnce() -> io::Result<usize>,
-) -> io::Result<Option<usize>> {
-    let mut moved = None;
-    let outcome = stream.try_io(interest, || {
-        let bytes = *moved.insert(call()?);
-        if 0 < bytes && bytes < most { Err(ErrorKind::WouldBlock.into()) } else { Ok(()) }
-    });
-    match outcome {
-        Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
-        _ => Ok(moved),
-    }
-}
-
-/// Has the connection reset when it is dropped.
-fn reset(stream: &TcpStream) {
-    // It fails only on a socket that is gone already.
-    let _ = stream.set_zero_linger();
-}
-
 /// Resets a connection, but not before the `rest` is written to it and the kernel has sent every byte: a reset throws
 /// away what is still waiting in the send buffer.
 ///
@@ -334,40 +273,10 @@ async fn reset_after(rest: impl Future, stream: &TcpStream) {
     reset(stream);
 }
 
-/// Waits until the bytes that were written have arrived, but for the last few kilobytes, which are only sent by then.
-///
-/// With `TCP_NOTSENT_LOWAT` at 1 and the smallest send buffer, a socket is writable only when nothing is left to be sent
-/// and little to be acknowledged (tcp(7)). The runtime knows from before that it is writable, so that is forgotten first;
-/// and to ask the kernel in vain is to be told when it changes (epoll(7), edge-triggered).
-async fn all_sent(stream: &TcpStream) -> io::Result<()> {
-    let socket = SockRef::from(stream);
-    socket.set_tcp_notsent_lowat(1)?;
-    socket.set_send_buffer_size(1)?;
-    loop {
-        let _ = stream.try_io(Interest::WRITABLE, || Err::<(), _>(ErrorKind::WouldBlock.into()));
-        if poll(&mut [PollFd::new(stream, PollFlags::OUT)], Some(&Timespec::default()))? > 0 {
-            return Ok(());
-        }
-        stream.writable().await?;
-    }
-}
-
 /// Resets a connection on which a FIN has been sent. Whether that has arrived cannot be asked, so it gets some time.
 async fn reset_after_fin(stream: &TcpStream) {
     discard(stream, LINGER_BEHIND_FIN).await;
     reset(stream);
-}
-
-/// Reads and forgets what comes, until the end of the stream, an error, or `limit`.
-pub(super) async fn discard(stream: &TcpStream, limit: Duration) {
-    let until_the_end = async {
-        while stream.readable().await.is_ok() {
-            if matches!(read_some(stream, SCRATCH, |_| ()), Ok(Some(0)) | Err(_)) {
-                break;
-            }
-        }
-    };
-    let _ = timeout(limit, until_the_end).await;
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use tracing::debug;
 use super::connect::{Attempt, first_reachable};
 use super::head::{self, Head, Kind};
 use super::relay::{self, Ending, Traffic};
-use super::{KeyKind, Limits, Plane};
+use super::{KeyKind, Limits, Plane, socket};
 
 /// How long a client that was turned away may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -131,7 +131,7 @@ async fn turn_away(mut client: TcpStream, kind: &Kind, limits: &Limits) {
     }
     // Unread bytes would turn the close into a reset, and that would overtake the answer.
     let _ = client.shutdown().await;
-    relay::discard(&client, FAREWELL).await;
+    socket::discard(&client, FAREWELL).await;
 }
 
 /// Whether a client that gets no replica can be told in HTTP. With `--key source` its first line has not been read yet.

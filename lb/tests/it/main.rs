@@ -16,6 +16,7 @@ mod life;
 mod planes;
 mod refusals;
 mod relay;
+mod replica;
 mod shortage;
 mod start;
 mod starting;
