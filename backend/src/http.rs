@@ -98,10 +98,19 @@ fn route(method: &Method, path: &str, id: &str) -> Response<Payload> {
         (Endpoint::Home, "GET" | "HEAD") => {
             json(StatusCode::OK, &format!("Hello from Server: {id}"), "successful")
         }
-        (Endpoint::Heartbeat, "GET" | "HEAD") => Response::new(Payload::Whole(Full::default())),
+        (Endpoint::Heartbeat, "GET" | "HEAD") => heartbeat(id),
         (Endpoint::Bytes(count), "GET" | "HEAD") => binary(Payload::Chunks { left: count }),
         (endpoint, _) => method_not_allowed(endpoint.allowed(), method, path),
     }
+}
+
+/// An empty answer that says whose it is, so that who probes an address knows whether it is still the right one.
+fn heartbeat(id: &str) -> Response<Payload> {
+    let mut response = Response::new(Payload::Whole(Full::default()));
+    if let Ok(id) = HeaderValue::from_str(id) {
+        response.headers_mut().insert("server-id", id);
+    }
+    response
 }
 
 enum Endpoint {

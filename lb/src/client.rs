@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 
-use crate::config::{Client, ClientCommand};
+use crate::config::{Client, ClientCommand, token};
 
 /// How long an answer may take: a command is answered within a minute.
 const PATIENCE: Duration = Duration::from_secs(65);
@@ -44,8 +44,9 @@ fn request(command: ClientCommand) -> (Value, Client) {
 }
 
 fn ask(client: &Client, mut command: Value) -> anyhow::Result<String> {
-    if let Some(token) = &client.control_token {
-        command["token"] = token.as_str().into();
+    let token = token(client.control_token.clone(), client.control_token_file.as_deref());
+    if let Some(token) = token.map_err(anyhow::Error::msg)? {
+        command["token"] = token.into();
     }
     let address = &client.control;
     let mut stream = TcpStream::connect(address)

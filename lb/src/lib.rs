@@ -29,14 +29,16 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{info, warn};
 
 use config::{Config, Source};
-use control::fleet::{Effect, Fleet, Names, Policy};
+use control::fleet::{Effect, Fleet, Lineup, Names, Policy};
 use control::port::{self, Desk};
 use control::{Controller, Message, Setup};
 use data::{FileBudget, Plane, listener};
 use provider::Provider;
+use provider::docker::Docker;
 use provider::fixed::Fixed;
 use provider::process::Process;
 pub use provider::process::child::{guard, run as become_replica};
+use ring::Mapping;
 use snapshot::{Cell, Snapshot};
 
 /// Messages to the controller that may wait.
@@ -52,7 +54,7 @@ const CUT: Duration = Duration::from_millis(200);
 /// *thread* that started it.
 ///
 /// # Errors
-/// A port cannot be bound, or a worker cannot be started; nothing runs then.
+/// A port cannot be bound, a worker cannot be started, or there is no engine for containers; nothing runs then.
 pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken) -> anyhow::Result<()> {
     let listeners = listener::bind(config.listen, config.workers)
         .with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
@@ -61,7 +63,6 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
         .with_context(|| format!("cannot listen on {} (--control)", config.control))?;
     let data = listeners.first().context("there is no worker")?.local_addr()?;
     let addresses = (data, control.local_addr()?);
-
     info!("listening data={} control={}", addresses.0, addresses.1);
 
     let cell = Arc::new(Cell::from_pointee(Snapshot::empty(&config.algorithm)?));
@@ -71,6 +72,9 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
         files: FileBudget::of_this_process(config.workers, config.spares),
         sessions: TaskTracker::new(),
     });
+    let (evict, drain_timeout, token) =
+        (cut.child_token(), config.drain_timeout, config.control_token.clone());
+    let (fleet, setup) = plan(config, cell, evict.clone()).await?;
     let workers = TaskTracker::new();
     for (number, listener) in (1..).zip(listeners) {
         listener::spawn(number, listener, Arc::clone(&plane), stop.clone(), workers.token())?;
@@ -78,12 +82,9 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
 
     let (mailbox, inbox) = mpsc::channel(MAILBOX);
     let (ready, all_up) = oneshot::channel();
-    let drain_timeout = config.drain_timeout;
-    let desk = Arc::new(Desk::new(mailbox.clone(), config.control_token.clone()));
+    let desk = Arc::new(Desk::new(mailbox.clone(), token));
     let _port =
         AbortOnDropHandle::new(tokio::spawn(port::run(control, desk, plane.files.control_connections())));
-    let evict = cut.child_token();
-    let (fleet, setup) = plan(config, cell, evict.clone());
     let mut controller = tokio::spawn(Controller::run(fleet, setup, ready, (mailbox.clone(), inbox)));
     tokio::spawn(async move {
         if let Ok(replicas) = all_up.await {
@@ -106,23 +107,38 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
 }
 
 /// The fleet to begin with, and what its controller works with.
-fn plan(config: Config, cell: Arc<Cell>, evict: CancellationToken) -> ((Fleet, Vec<Effect>), Setup) {
+async fn plan(
+    config: Config,
+    cell: Arc<Cell>,
+    evict: CancellationToken,
+) -> anyhow::Result<((Fleet, Vec<Effect>), Setup)> {
     let policy = Policy {
         algorithm: config.algorithm,
         start_timeout: config.start_timeout,
         same_name: config.same_name,
-        restartable: matches!(config.source, Source::Process { .. }),
+        restartable: !matches!(config.source, Source::Fixed(_)),
+        keep: matches!(&config.source, Source::Docker(settings) if settings.keep),
     };
-    let (provider, names) = match config.source {
-        Source::Process { command } => (Provider::Process(Process::new(command)), Names::Random),
+    let (provider, names, lineup) = match config.source {
+        Source::Process { command } => {
+            let lineup = Lineup::new(config.names, config.spares);
+            (Provider::Process(Process::new(command)), Names::Random, lineup)
+        }
+        Source::Docker(settings) => {
+            let (docker, found) = Docker::open(settings, &config.names, config.spares).await?;
+            (Provider::Docker(docker), Names::Random, Lineup::of(found.seats, found.spares, config.spares))
+        }
         Source::Fixed(backends) => {
             let names = backends.iter().map(|(name, _)| name.clone()).collect();
-            (Provider::Fixed(Fixed::new(backends)), Names::Fixed(names))
+            let lineup = Lineup::new(config.names, config.spares);
+            (Provider::Fixed(Fixed::new(backends)), Names::Fixed(names), lineup)
         }
     };
-    let fleet = Fleet::new(policy, names, config.names, config.spares, fastrand::u64(..));
+    let members: Vec<_> = lineup.seats.iter().map(|seat| seat.slot.member()).collect();
+    Mapping::build(&config.algorithm, &members).context("the slots that were found do not fit")?;
+    let fleet = Fleet::new(policy, names, lineup, fastrand::u64(..));
     let (algorithm, health, drain_timeout) = (config.algorithm, config.health, config.drain_timeout);
-    (fleet, Setup { algorithm, health, drain_timeout, provider, cell, evict })
+    Ok((fleet, Setup { algorithm, health, drain_timeout, provider, cell, evict }))
 }
 
 /// Waits for the workers to end with their last session; resets what is left when it has been long enough, or when

@@ -11,6 +11,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use proto::control::{Connections, State};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -195,6 +196,18 @@ impl Replica {
     pub async fn drained(&self) {
         self.sessions.close();
         self.sessions.wait().await;
+    }
+
+    /// Ends the sessions that are still there as soon as nothing comes from it any more: what its sockets here have received
+    /// is passed on first.
+    pub async fn evict_when_silent(&self, silence: Duration) {
+        let mut received = self.received();
+        while timeout(silence, self.drained()).await.is_err() {
+            let before = std::mem::replace(&mut received, self.received());
+            if before == received {
+                return self.evict();
+            }
+        }
     }
 
     /// Ends the sessions that are still there.

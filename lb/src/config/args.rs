@@ -1,6 +1,7 @@
 //! The command line: flags, their environment variables, defaults and help.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, ValueParser};
@@ -102,6 +103,9 @@ pub struct Client {
     /// Token of the control port
     #[arg(long, env = "LB_CONTROL_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub control_token: Option<String>,
+    /// File that holds the token of the control port
+    #[arg(long, env = "LB_CONTROL_TOKEN_FILE", value_name = "FILE")]
+    pub control_token_file: Option<PathBuf>,
     /// Print the answer as it comes
     #[arg(long)]
     pub json: bool,
@@ -119,13 +123,16 @@ pub struct Serve {
     /// Token for control commands; needed where the control port is bound beyond loopback
     #[arg(long, env = "LB_CONTROL_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub(super) control_token: Option<String>,
+    /// File that holds the token for control commands, such as a mounted secret
+    #[arg(long, env = "LB_CONTROL_TOKEN_FILE", value_name = "FILE")]
+    pub(super) control_token_file: Option<PathBuf>,
     /// Bind the control port beyond loopback without a token
     #[arg(long, env = "LB_CONTROL_INSECURE", value_parser = BoolishValueParser::new())]
     pub(super) control_insecure: bool,
     /// Replicas at start [default: 3, or every --backend]
     #[arg(long, env = "LB_REPLICAS", value_name = "N", allow_hyphen_values = true, value_parser = ValueParser::new(value::replicas))]
     pub(super) replicas: Option<Checked<usize>>,
-    /// Where replicas come from: process or fixed
+    /// Where replicas come from: process, docker or fixed
     #[arg(long, env = "LB_PROVIDER", value_name = "NAME", default_value = "process", value_parser = ValueParser::new(value::provider))]
     pub(super) provider: Checked<ProviderName>,
     /// process: what to run (by `sh -c`) instead of the demo server; {port} is replaced, PORT and SERVER_ID are set
@@ -134,6 +141,27 @@ pub struct Serve {
     /// fixed: an address to balance over; repeatable
     #[arg(long, env = "LB_BACKEND", value_name = "NAME=HOST:PORT", value_delimiter = ',', value_parser = ValueParser::new(value::backend))]
     pub(super) backend: Vec<Checked<(Hostname, String)>>,
+    /// docker: the image of the replicas; it is never pulled
+    #[arg(long, env = "LB_IMAGE", value_name = "IMAGE", default_value = "lb-backend", value_parser = ValueParser::new(value::image))]
+    pub(super) image: Checked<String>,
+    /// docker: the network of the replicas, made if it is not there
+    #[arg(long, env = "LB_NETWORK", value_name = "NETWORK", default_value = "lb", value_parser = ValueParser::new(value::network))]
+    pub(super) network: Checked<String>,
+    /// docker: the name of this fleet; containers that carry it in a label belong to this lb, and no others
+    #[arg(long, env = "LB_FLEET", value_name = "NAME", default_value = "lb", value_parser = ValueParser::new(value::fleet))]
+    pub(super) fleet: Checked<Hostname>,
+    /// docker: the port on which a replica listens inside its container
+    #[arg(long, env = "LB_BACKEND_PORT", value_name = "PORT", default_value = "5000", allow_hyphen_values = true, value_parser = ValueParser::new(value::port))]
+    pub(super) backend_port: Checked<u16>,
+    /// docker: memory that a container may use [default: no limit]
+    #[arg(long, env = "LB_MEMORY", value_name = "SIZE", allow_hyphen_values = true, value_parser = ValueParser::new(value::memory))]
+    pub(super) memory: Option<Checked<i64>>,
+    /// docker: processes and threads that a container may have [default: no limit]
+    #[arg(long, env = "LB_PIDS", value_name = "N", allow_hyphen_values = true, value_parser = ValueParser::new(value::pids))]
+    pub(super) pids: Option<Checked<i64>>,
+    /// docker: leave the containers running at the end, for the next lb of this fleet to adopt
+    #[arg(long, env = "LB_KEEP", value_parser = BoolishValueParser::new())]
+    pub(super) keep: bool,
     /// How keys find slots: ring or slots
     #[arg(long, env = "LB_MAPPING", value_name = "NAME", default_value = "ring", value_parser = ValueParser::new(value::mapping))]
     pub(super) mapping: Checked<MappingName>,

@@ -7,12 +7,15 @@ mod args;
 mod value;
 
 use std::collections::HashSet;
+use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use proto::control::Hostname;
 use tracing_subscriber::filter::Targets;
 
+pub use crate::provider::docker::Settings as DockerSettings;
 pub use args::{Cli, Client, ClientCommand, Serve, Subcommand};
 pub use value::{Checked, LogFormat};
 
@@ -65,6 +68,8 @@ pub enum Source {
         /// For `sh -c`.
         command: Option<String>,
     },
+    /// Containers.
+    Docker(DockerSettings),
     /// Addresses that others look after.
     Fixed(Vec<(Hostname, String)>),
 }
@@ -102,6 +107,11 @@ impl Config {
 
     fn read(serve: Serve, problems: &mut Problems) -> Self {
         let control = control_port(&serve, problems);
+        let control_token = token(serve.control_token.clone(), serve.control_token_file.as_deref())
+            .unwrap_or_else(|problem| {
+                problems.add(problem);
+                None
+            });
         let (source, names) = source(&serve, problems);
         let algorithm = algorithm(&serve, problems);
         let spares = problems.take("spares", serve.spares, 0);
@@ -117,7 +127,7 @@ impl Config {
         Config {
             listen: problems.take("listen", serve.listen, control),
             control,
-            control_token: serve.control_token,
+            control_token,
             workers: serve.workers.map_or_else(cores, |workers| problems.take("workers", workers, 1)),
             // A fixed address has only the one name.
             same_name: same_name || matches!(source, Source::Fixed(_)),
@@ -155,10 +165,8 @@ impl Config {
 
 fn control_port(serve: &Serve, problems: &mut Problems) -> SocketAddr {
     let control = problems.take("control", serve.control.clone(), ([127, 0, 0, 1], 0).into());
-    if serve.control_token.as_deref().is_some_and(str::is_empty) {
-        problems.add("--control-token: it is empty; it takes any other text");
-    }
-    let guarded = serve.control_token.is_some() || serve.control_insecure;
+    let guarded =
+        serve.control_token.is_some() || serve.control_token_file.is_some() || serve.control_insecure;
     if !control.ip().to_canonical().is_loopback() && !guarded {
         problems.add(format!(
             "--control: {control} can be reached from other machines, so it takes --control-token TOKEN as well \
@@ -168,28 +176,80 @@ fn control_port(serve: &Serve, problems: &mut Problems) -> SocketAddr {
     control
 }
 
+/// The token of the control port, from wherever it is given.
+pub(crate) fn token(given: Option<String>, file: Option<&Path>) -> Result<Option<String>, String> {
+    let (flag, token) = match (given, file) {
+        (Some(_), Some(_)) => {
+            return Err("--control-token-file: there is a --control-token already; give one of them".into());
+        }
+        (Some(token), None) => ("--control-token".to_owned(), token),
+        (None, Some(file)) => {
+            let flag = format!("--control-token-file: {}", file.display());
+            let text = fs::read_to_string(file).map_err(|error| format!("{flag} cannot be read: {error}"))?;
+            // Editors and `echo` end a file with a line feed; a token has none.
+            (flag, text.trim_end_matches(['\r', '\n']).to_owned())
+        }
+        (None, None) => return Ok(None),
+    };
+    if token.is_empty() {
+        Err(format!("{flag}: it is empty; it takes any other text"))
+    } else {
+        Ok(Some(token))
+    }
+}
+
 /// Where replicas come from, and the names of the first slots.
 fn source(serve: &Serve, problems: &mut Problems) -> (Source, Vec<Hostname>) {
     let provider = problems.take("provider", serve.provider.clone(), ProviderName::Process);
     let replicas = serve.replicas.clone().map(|replicas| problems.take("replicas", replicas, 0));
+    let docker = docker(serve, problems);
+    refuse_what_belongs_elsewhere(serve, &provider, problems);
+    let names = (1..=replicas.unwrap_or(3)).map(|index| Hostname::try_from(format!("server{index}")));
     match provider {
         ProviderName::Process => {
-            if !serve.backend.is_empty() {
-                problems.add("--backend: it goes with --provider fixed only");
-            }
             if serve.command.as_deref().is_some_and(|command| command.trim().is_empty()) {
                 problems.add("--command: it is empty; it takes a command for `sh -c`");
             }
-            let names = (1..=replicas.unwrap_or(3)).map(|index| Hostname::try_from(format!("server{index}")));
             (Source::Process { command: serve.command.clone() }, names.flatten().collect())
         }
-        ProviderName::Fixed => {
-            if serve.command.is_some() {
-                problems.add("--command: it goes with --provider process only");
-            }
-            fixed(serve, replicas, problems)
+        ProviderName::Docker => (Source::Docker(docker), names.flatten().collect()),
+        ProviderName::Fixed => fixed(serve, replicas, problems),
+    }
+}
+
+/// Flags that have no default are given on purpose; with the wrong provider they would be without effect.
+fn refuse_what_belongs_elsewhere(serve: &Serve, provider: &ProviderName, problems: &mut Problems) {
+    let flags = [
+        ("command", serve.command.is_some(), ProviderName::Process),
+        ("memory", serve.memory.as_ref().is_some_and(Checked::is_fine), ProviderName::Docker),
+        ("pids", serve.pids.as_ref().is_some_and(Checked::is_fine), ProviderName::Docker),
+        ("keep", serve.keep, ProviderName::Docker),
+        ("backend", !serve.backend.is_empty(), ProviderName::Fixed),
+    ];
+    for (flag, is_given, home) in flags {
+        if is_given && home != *provider {
+            problems.add(format!("--{flag}: it goes with --provider {home} only"));
         }
     }
+}
+
+fn docker(serve: &Serve, problems: &mut Problems) -> DockerSettings {
+    DockerSettings {
+        host: engine(),
+        image: problems.take("image", serve.image.clone(), String::new()),
+        network: problems.take("network", serve.network.clone(), String::new()),
+        fleet: problems.take("fleet", serve.fleet.clone().map(|fleet| fleet.to_string()), String::new()),
+        port: problems.take("backend-port", serve.backend_port.clone(), 0),
+        memory: serve.memory.clone().map(|memory| problems.take("memory", memory, 0)),
+        pids: serve.pids.clone().map(|pids| problems.take("pids", pids, 0)),
+        keep: serve.keep,
+    }
+}
+
+/// Where the engine is, by the variable that every Docker client goes by.
+#[expect(clippy::disallowed_methods, reason = "this is config.rs, the only reader of the environment")]
+fn engine() -> Option<String> {
+    std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty())
 }
 
 fn fixed(serve: &Serve, replicas: Option<usize>, problems: &mut Problems) -> (Source, Vec<Hostname>) {

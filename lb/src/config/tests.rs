@@ -129,6 +129,37 @@ fn durations_and_sizes_have_units() {
     }
 }
 
+/// Each of these values, given to its flag, is refused with what the flag takes.
+fn check_takes(cases: &[(&str, &[&str], &str)]) {
+    for (flag, values, takes) in cases {
+        for value in *values {
+            let problems = problems(&[&format!("--{flag}"), value]);
+            let expected = format!("--{flag}: `{value}` is not allowed; {takes}");
+            assert!(problems.len() == 1 && problems[0].starts_with(&expected), "{problems:?}");
+        }
+    }
+}
+
+#[test]
+fn a_name_that_leads_elsewhere_in_the_engine_is_refused() {
+    check_takes(&[
+        (
+            "image",
+            &["", "../x", "a//b", "a/../b", "/a", "a/", "a?b", "a b", "é"],
+            "it takes the name of an image",
+        ),
+        (
+            "network",
+            &["host", "none", "", "../x", "a/b"],
+            "it takes the name of a network in which containers have",
+        ),
+        ("fleet", &["", "../x", "a,b", "a=b"], "it takes a name of the form [A-Za-z0-9][A-Za-z0-9_.-]{0,62}"),
+        ("backend-port", &["0", "65536", "-1", "http"], "it takes a whole number from 1 to 65535"),
+        ("memory", &["5MiB", "much", "-1", ""], "it takes a size from 6MiB, such as 128MiB"),
+        ("pids", &["0", "-1", "many"], "it takes a whole number from 1 to 1000000"),
+    ]);
+}
+
 #[test]
 fn a_wrong_value_is_told_its_flag_and_what_it_takes() {
     const DURATION: &str = "it takes a duration of at least 1ms, such as 250ms, 5s or 1m";
@@ -147,7 +178,7 @@ fn a_wrong_value_is_told_its_flag_and_what_it_takes() {
             &["", "-1", "1.5", "three", "1001", "99999999999999999999"],
             "it takes a whole number from 0 to 1000",
         ),
-        ("provider", &["docker2", "Process", ""], "it takes process or fixed"),
+        ("provider", &["docker2", "Process", ""], "it takes process, docker or fixed"),
         ("mapping", &["modulo", "RING"], "it takes ring or slots"),
         ("points", &["0", "-5", "10001"], "it takes a whole number from 1 to 10000"),
         ("slots", &["0", "65537"], "it takes a whole number from 1 to 65536"),
@@ -171,13 +202,7 @@ fn a_wrong_value_is_told_its_flag_and_what_it_takes() {
         ("drain-timeout", &["-1s", "5", "forever", "366d"], "it takes a duration, such as 0s"),
         ("workers", &["0", "257", "auto"], "it takes a whole number from 1 to 256"),
     ];
-    for (flag, values, takes) in cases {
-        for value in values {
-            let problems = problems(&[&format!("--{flag}"), value]);
-            let expected = format!("--{flag}: `{value}` is not allowed; {takes}");
-            assert!(problems.len() == 1 && problems[0].starts_with(&expected), "{problems:?}");
-        }
-    }
+    check_takes(&cases);
     for (flag, value) in [("splice", "yes"), ("log", ""), ("log", "loud=very"), ("log-format", "xml")] {
         let problems = problems(&[&format!("--{flag}"), value]);
         assert!(
@@ -215,7 +240,7 @@ fn fixed_backends_are_the_first_slots_in_their_order() {
 #[test]
 fn what_does_not_go_together_is_refused() {
     let fixed = ["--provider", "fixed", "--backend", "a=h:1"];
-    let cases: [(&[&str], &[&str], &str); 12] = [
+    let cases: [(&[&str], &[&str], &str); 17] = [
         (&[], &["--control", "0.0.0.0:5001"], "--control: 0.0.0.0:5001 can be reached from other machines"),
         (&[], &["--control", "192.168.1.1:5001"], "--control: "),
         (&[], &["--control", "[::]:5001"], "--control: "),
@@ -226,6 +251,11 @@ fn what_does_not_go_together_is_refused() {
         (&fixed, &["--backend", "a=h:2"], "--backend: the name a is given twice"),
         (&fixed, &["--spares", "1"], "--spares: fixed addresses cannot be started"),
         (&fixed, &["--command", "x"], "--command: it goes with --provider process only"),
+        (&fixed, &["--memory", "64MiB"], "--memory: it goes with --provider docker only"),
+        (&[], &["--pids", "50"], "--pids: it goes with --provider docker only"),
+        (&[], &["--keep"], "--keep: it goes with --provider docker only"),
+        (&["--provider", "docker"], &["--command", "x"], "--command: it goes with --provider process only"),
+        (&["--provider", "docker"], &["--backend", "a=h:1"], "--backend: it goes with --provider fixed only"),
         (&fixed, &["--replicas", "2"], "--replicas: 2 is more than the 1 of --backend"),
         (&[], &["--command", " "], "--command: it is empty"),
     ];
@@ -238,6 +268,28 @@ fn what_does_not_go_together_is_refused() {
     }
     good(&["--control", "0.0.0.0:0", "--control-token", "secret"]);
     good(&["--control", "0.0.0.0:0", "--control-insecure"]);
+}
+
+#[test]
+fn a_token_may_stand_in_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let path = file.to_str().unwrap();
+    let given = ["--control", "0.0.0.0:0", "--control-token-file", path];
+    for (text, token) in [("secret", "secret"), ("secret\n", "secret"), ("two words\r\n", "two words")] {
+        std::fs::write(&file, text).unwrap();
+        assert_eq!(good(&given).control_token.as_deref(), Some(token));
+    }
+    std::fs::write(&file, "\n").unwrap();
+    assert_eq!(
+        problems(&given),
+        [format!("--control-token-file: {path}: it is empty; it takes any other text")]
+    );
+    let both = problems(&[&given[..], &["--control-token", "secret"]].concat());
+    assert_eq!(both, ["--control-token-file: there is a --control-token already; give one of them"]);
+    std::fs::remove_file(&file).unwrap();
+    let missing = problems(&given);
+    assert!(missing[0].starts_with(&format!("--control-token-file: {path} cannot be read: ")), "{missing:?}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! What the values of flags look like, and what is said of those that do not.
 
 use std::convert::Infallible;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
 
@@ -17,6 +17,16 @@ use crate::ring::Probing;
 #[derive(Clone, Debug)]
 pub struct Checked<T>(pub(super) Result<T, String>);
 
+impl<T> Checked<T> {
+    pub(super) fn is_fine(&self) -> bool {
+        self.0.is_ok()
+    }
+
+    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Checked<U> {
+        Checked(self.0.map(change))
+    }
+}
+
 /// `--log-format`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -30,7 +40,18 @@ pub enum LogFormat {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ProviderName {
     Process,
+    Docker,
     Fixed,
+}
+
+impl Display for ProviderName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ProviderName::Process => "process",
+            ProviderName::Docker => "docker",
+            ProviderName::Fixed => "fixed",
+        })
+    }
 }
 
 /// `--mapping`.
@@ -115,6 +136,55 @@ pub(super) fn virtuals(given: &str) -> Parsed<u32> {
     within(given, (1, 10_000))
 }
 
+/// What a container may use; the engine refuses less than this.
+const LEAST_MEMORY: u64 = 6 << 20;
+
+pub(super) fn memory(given: &str) -> Parsed<i64> {
+    let size: Option<bytesize::ByteSize> = given.parse().ok();
+    let size = size.filter(|size| size.as_u64() >= LEAST_MEMORY);
+    checked(
+        size.and_then(|size| i64::try_from(size.as_u64()).ok()),
+        given,
+        "a size from 6MiB, such as 128MiB",
+    )
+}
+
+pub(super) fn pids(given: &str) -> Parsed<i64> {
+    within(given, (1, 1_000_000))
+}
+
+pub(super) fn port(given: &str) -> Parsed<u16> {
+    within(given, (1, u16::MAX))
+}
+
+/// The name of an image, with or without registry, tag and digest. What it means is for the engine to say; here it has
+/// to be something that cannot lead anywhere else when it stands in a path.
+pub(super) fn image(given: &str) -> Parsed<String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:@".contains(&byte);
+    let is_sound = |part: &str| part.starts_with(|first: char| first.is_ascii_alphanumeric());
+    let value = (given.len() <= 255 && given.bytes().all(is_plain) && given.split('/').all(is_sound))
+        .then(|| given.to_owned());
+    checked(value, given, "the name of an image, such as lb-backend or nginx:1.27")
+}
+
+pub(super) fn network(given: &str) -> Parsed<String> {
+    let has_addresses = |name: &Hostname| !["host", "none"].contains(&name.as_str());
+    let value = Hostname::try_from(given.to_owned()).ok().filter(has_addresses);
+    let takes = format_args!(
+        "the name of a network in which containers have addresses of their own (not host, not none), of the form {}",
+        Hostname::PATTERN
+    );
+    checked(value.map(|name| name.to_string()), given, takes)
+}
+
+pub(super) fn fleet(given: &str) -> Parsed<Hostname> {
+    checked(
+        Hostname::try_from(given.to_owned()).ok(),
+        given,
+        format_args!("a name of the form {}", Hostname::PATTERN),
+    )
+}
+
 pub(super) fn parameter(given: &str) -> Parsed<String> {
     let is_plain = |byte: u8| byte.is_ascii_graphic() && !b"?&=#".contains(&byte);
     let value = (!given.is_empty() && given.bytes().all(is_plain)).then(|| given.to_owned());
@@ -134,7 +204,8 @@ pub(super) fn probing(given: &str) -> Parsed<Probing> {
 }
 
 pub(super) fn provider(given: &str) -> Parsed<ProviderName> {
-    one_of(given, &[("process", ProviderName::Process), ("fixed", ProviderName::Fixed)])
+    use ProviderName::{Docker, Fixed, Process};
+    one_of(given, &[("process", Process), ("docker", Docker), ("fixed", Fixed)])
 }
 
 pub(super) fn respawn_name(given: &str) -> Parsed<RespawnName> {
@@ -161,7 +232,11 @@ pub(super) fn log_filter(given: &str) -> Parsed<Targets> {
 fn one_of<T: Clone>(given: &str, choices: &[(&str, T)]) -> Parsed<T> {
     let value = choices.iter().find(|(name, _)| *name == given).map(|(_, value)| value.clone());
     let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-    checked(value, given, names.join(" or "))
+    let takes = match names.split_last() {
+        Some((last, others)) if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+        _ => names.concat(),
+    };
+    checked(value, given, takes)
 }
 
 pub(super) fn probe(given: &str) -> Parsed<Probe> {

@@ -27,6 +27,8 @@ use crate::snapshot::{Cell, EVICTION, Replica, Slot, Snapshot};
 
 /// Reports of the provider that may wait.
 const REPORTS: usize = 1024;
+/// How long nothing may come from a replica that is gone before its sessions are ended.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// What a controller needs to know and to have.
 pub(crate) struct Setup {
@@ -108,8 +110,12 @@ impl Controller {
         match report {
             Report::Started(id, address) => self.started(id, address),
             Report::Lost(id, reason) => {
-                self.running.remove(&id);
+                self.bury(id);
                 self.apply(Event::Lost(id, reason));
+            }
+            Report::Hindered(id, reason) => {
+                self.running.remove(&id);
+                self.apply(Event::Hindered(id, reason));
             }
         }
     }
@@ -124,8 +130,8 @@ impl Controller {
             match effect {
                 Effect::Publish => self.publish(),
                 Effect::Changed(view) => log(&view),
-                Effect::Start(id, hostname) => {
-                    let keeper = self.setup.provider.start(id, hostname, self.reports.clone());
+                Effect::Start(id, assignment) => {
+                    let keeper = self.setup.provider.start(id, assignment, self.reports.clone());
                     self.running.insert(id, Running { keeper, replica: None, probes: None });
                 }
                 Effect::Drain(id) => self.drain(id),
@@ -136,7 +142,7 @@ impl Controller {
                 }
                 Effect::Answer(command, result) => {
                     let answer = result.map(|()| self.replicas());
-                    reply(self.waiting.remove(&command), answer);
+                    self.answer(command, answer);
                 }
             }
         }
@@ -169,6 +175,7 @@ impl Controller {
             }
         };
         self.members = members;
+        self.setup.provider.remember(|| slots.iter().filter_map(View::seat).collect());
         let slots = slots.into_iter().filter_map(|view| self.slot(view)).collect();
         self.setup.cell.store(Arc::new(Snapshot::new(mapping, slots)));
     }
@@ -194,10 +201,27 @@ impl Controller {
             address,
             self.setup.evict.child_token(),
         ));
-        let watch = health::watch(id, Arc::clone(&replica), self.setup.health.clone(), self.mailbox.clone());
+        let identity = self.setup.provider.names_replicas();
+        let watch = health::watch(
+            id,
+            Arc::clone(&replica),
+            identity,
+            self.setup.health.clone(),
+            self.mailbox.clone(),
+        );
         running.replica = Some(replica);
         running.probes = Some(AbortOnDropHandle::new(tokio::spawn(watch)));
         self.apply(Event::Started(id));
+    }
+
+    /// Gives up a replica that is gone.
+    fn bury(&mut self, id: ReplicaId) {
+        let gone = self.running.remove(&id).and_then(|running| running.replica);
+        if let Some(replica) = gone
+            && self.setup.provider.takes_the_network_along()
+        {
+            tokio::spawn(async move { replica.evict_when_silent(SILENCE).await });
+        }
     }
 
     fn drain(&mut self, id: ReplicaId) {
@@ -243,6 +267,19 @@ impl Controller {
         let command = CommandId(self.last_command);
         self.waiting.insert(command, sender);
         self.apply(event(command));
+    }
+
+    /// Answers a command that has changed the slots (or not): as soon as it is certain that the change outlives this program.
+    fn answer(&mut self, command: CommandId, answer: Result<Reply, Failure>) {
+        let sender = self.waiting.remove(&command);
+        if answer.is_err() {
+            return reply(sender, answer);
+        }
+        let written = self.setup.provider.written();
+        tokio::spawn(async move {
+            written.await;
+            reply(sender, answer);
+        });
     }
 
     fn replicas(&self) -> Reply {

@@ -28,6 +28,10 @@ use crate::snapshot::Replica;
 
 /// The shortest pause between two probes: what comes "at once" must not become a loop that never waits.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+/// The header in which a replica may say who it is: the hostname it was started under, its `SERVER_ID`. An address can pass
+/// to another server, which may well answer probes.
+const SERVER_ID: &str = "server-id";
+
 /// How replicas are probed, and what follows.
 #[derive(Clone, Debug)]
 pub struct HealthPolicy {
@@ -84,8 +88,14 @@ impl Dampener {
     }
 }
 
-/// Probes a replica until this future is dropped.
-pub(super) async fn watch(id: ReplicaId, replica: Arc<Replica>, policy: HealthPolicy, mailbox: Mailbox) {
+/// Probes a replica until this future is dropped. If it knows its `identity`, one that gives another is another.
+pub(super) async fn watch(
+    id: ReplicaId,
+    replica: Arc<Replica>,
+    identity: bool,
+    policy: HealthPolicy,
+    mailbox: Mailbox,
+) {
     let mut watch = Watch {
         dampener: Dampener::new(policy.fall, policy.rise),
         begun: Instant::now(),
@@ -94,6 +104,7 @@ pub(super) async fn watch(id: ReplicaId, replica: Arc<Replica>, policy: HealthPo
         has_passed: false,
         reason: String::new(),
         is_reported: false,
+        identity: identity.then(|| replica.hostname.clone()),
         replica,
         policy,
     };
@@ -110,6 +121,8 @@ pub(super) async fn watch(id: ReplicaId, replica: Arc<Replica>, policy: HealthPo
 /// What is known of one replica.
 struct Watch {
     replica: Arc<Replica>,
+    /// Who it has to be, if it says who it is.
+    identity: Option<String>,
     policy: HealthPolicy,
     dampener: Dampener,
     begun: Instant,
@@ -127,7 +140,7 @@ struct Watch {
 impl Watch {
     /// One probe, and what it says.
     async fn observe(&mut self, id: ReplicaId) -> Option<Event> {
-        let outcome = probe(&self.policy, self.replica.address).await;
+        let outcome = probe(&self.policy, self.replica.address, self.identity.as_deref()).await;
         let received = self.replica.received();
         let was_heard = std::mem::replace(&mut self.received, received) != received;
         if outcome.is_ok() || was_heard {
@@ -189,10 +202,10 @@ impl Watch {
     }
 }
 
-async fn probe(policy: &HealthPolicy, address: SocketAddr) -> io::Result<()> {
+async fn probe(policy: &HealthPolicy, address: SocketAddr, identity: Option<&str>) -> io::Result<()> {
     let ask = async {
         match &policy.probe {
-            Probe::Http(path) => ask_http(address, path).await,
+            Probe::Http(path) => ask_http(address, path, identity).await,
             Probe::Tcp => ask_tcp(address, SECOND_THOUGHT.min(policy.timeout / 2)).await,
         }
     };
@@ -200,7 +213,7 @@ async fn probe(policy: &HealthPolicy, address: SocketAddr) -> io::Result<()> {
     timeout(policy.timeout, ask).await.map_err(|_| late())?
 }
 
-async fn ask_http(address: SocketAddr, path: &str) -> io::Result<()> {
+async fn ask_http(address: SocketAddr, path: &str, identity: Option<&str>) -> io::Result<()> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     let request = hyper::Request::get(path).header(HOST, address.to_string()).header(CONNECTION, "close");
@@ -210,8 +223,17 @@ async fn ask_http(address: SocketAddr, path: &str) -> io::Result<()> {
         // The connection ends before the answer only with an error.
         Err(error) = connection => Err(error),
     };
-    let status = answer.map_err(io::Error::other)?.status();
-    if status.as_u16() < 400 { Ok(()) } else { Err(io::Error::other(format!("status {status}"))) }
+    let answer = answer.map_err(io::Error::other)?;
+    let status = answer.status();
+    if status.as_u16() >= 400 {
+        return Err(io::Error::other(format!("status {status}")));
+    }
+    match (identity, answer.headers().get(SERVER_ID)) {
+        (Some(identity), Some(given)) if given != identity => {
+            Err(io::Error::other(format!("somebody else answers there: {given:?}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn ask_tcp(address: SocketAddr, moment: Duration) -> io::Result<()> {

@@ -3,6 +3,7 @@
 //! A provider starts and stops what it is told to, and reports what it sees: that a replica was started, and that one
 //! is gone. It never decides that one has to be replaced.
 
+pub(crate) mod docker;
 pub(crate) mod fixed;
 pub(crate) mod process;
 
@@ -11,9 +12,40 @@ use std::net::SocketAddr;
 use proto::control::Hostname;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::ring::Member;
+
 /// One running server; never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ReplicaId(pub(crate) u64);
+
+/// A slot's stable identity: what the ring hashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SlotId {
+    pub(crate) index: u32,
+    pub(crate) name: Hostname,
+}
+
+impl SlotId {
+    /// The slot as a mapping sees it.
+    pub(crate) fn member(&self) -> Member {
+        Member { index: self.index, name: self.name.to_string() }
+    }
+}
+
+/// What a new replica is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Assignment {
+    pub(crate) hostname: Hostname,
+    /// The slot it is started for; a spare has none.
+    pub(crate) slot: Option<SlotId>,
+}
+
+/// A slot and the hostname of the replica in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seat {
+    pub(crate) slot: SlotId,
+    pub(crate) hostname: Hostname,
+}
 
 /// How a replica is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +54,8 @@ pub(crate) enum Stopping {
     Gently,
     /// It does not listen any more.
     AtOnce,
+    /// It is not: it goes on without us, where it can.
+    Release,
 }
 
 /// What a provider sees.
@@ -31,6 +65,8 @@ pub(crate) enum Report {
     Started(ReplicaId, SocketAddr),
     /// It could not be started, or has ended; with the reason.
     Lost(ReplicaId, String),
+    /// It could not even be tried to start it, for reasons that are not its own.
+    Hindered(ReplicaId, String),
 }
 
 /// Where providers report; bounded, so that whoever reports too much waits.
@@ -41,26 +77,58 @@ pub(crate) type Reports = mpsc::Sender<Report>;
 pub(crate) enum Provider {
     /// Child processes.
     Process(process::Process),
+    /// Containers.
+    Docker(docker::Docker),
     /// Addresses that others look after.
     Fixed(fixed::Fixed),
 }
 
 impl Provider {
-    /// Starts a replica. `Started` or `Lost` is reported, and after `Started` in the end `Lost`.
-    pub(crate) fn start(&mut self, id: ReplicaId, hostname: Hostname, reports: Reports) -> Keeper {
+    /// Starts a replica. `Started`, `Lost` or `Hindered` is reported, and after `Started` in the end `Lost`.
+    pub(crate) fn start(&mut self, id: ReplicaId, assignment: Assignment, reports: Reports) -> Keeper {
         let (stop, stopped) = oneshot::channel();
-        let keeper = Keeper { hostname: hostname.clone(), stop };
+        let keeper = Keeper { hostname: assignment.hostname.clone(), stop };
         match self {
-            Provider::Process(process) => process.start(id, hostname, reports, stopped),
-            Provider::Fixed(fixed) => fixed.start(id, &hostname, reports),
+            Provider::Process(process) => process.start(id, assignment.hostname, reports, stopped),
+            Provider::Docker(docker) => docker.start(id, assignment, reports, stopped),
+            Provider::Fixed(fixed) => fixed.start(id, &assignment.hostname, reports),
         }
         keeper
     }
 
-    /// Waits until every replica that was told to stop has ended.
-    pub(crate) async fn stopped(&self) {
+    /// Whether the replicas know the hostname that they run under.
+    pub(crate) fn names_replicas(&self) -> bool {
+        !matches!(self, Provider::Fixed(_))
+    }
+
+    /// Whether the network of a replica goes with it, so that its connections may never hear of its end.
+    pub(crate) fn takes_the_network_along(&self) -> bool {
+        matches!(self, Provider::Docker(_))
+    }
+
+    /// Writes down who sits where, for the next start; only where replicas outlive this program.
+    pub(crate) fn remember(&self, seats: impl FnOnce() -> Vec<Seat>) {
+        if let Provider::Docker(docker) = self {
+            docker.remember(seats());
+        }
+    }
+
+    /// Completes when all that was to be remembered is written, or it has taken too long.
+    pub(crate) fn written(&self) -> impl Future<Output = ()> + Send + use<> {
+        let written = if let Provider::Docker(docker) = self { Some(docker.written()) } else { None };
+        async {
+            if let Some(written) = written {
+                written.await;
+            }
+        }
+    }
+
+    /// Waits until every replica that was told to stop has ended, and puts everything away. What is `remembered` from
+    /// now on does not count.
+    pub(crate) async fn stopped(self) {
         match self {
             Provider::Process(process) => process.stopped().await,
+            Provider::Docker(docker) => docker.stopped().await,
             Provider::Fixed(_) => {}
         }
     }

@@ -54,7 +54,13 @@ fn every_variable_is_read_and_all_wrong_values_are_reported_at_once_before_anyth
     let flags = [
         ("CONTROL", "an address and a port, such as 127.0.0.1:5000"),
         ("REPLICAS", "a whole number from 0 to 1000"),
-        ("PROVIDER", "process or fixed"),
+        ("PROVIDER", "process, docker or fixed"),
+        ("IMAGE", "the name of an image, such as lb-backend or nginx:1.27"),
+        ("NETWORK", "the name of a network in which containers have addresses of their own"),
+        ("FLEET", "a name of the form"),
+        ("BACKEND_PORT", "a whole number from 1 to 65535"),
+        ("MEMORY", "a size from 6MiB, such as 128MiB"),
+        ("PIDS", "a whole number from 1 to 1000000"),
         ("MAPPING", "ring or slots"),
         ("POINTS", "a whole number from 1 to 10000"),
         ("SLOTS", "a whole number from 1 to 65536"),
@@ -172,7 +178,7 @@ fn help_and_version_go_to_stdout_and_exit_with_0() {
         let (code, stdout, stderr) = end(command(arguments, &[]));
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{arguments:?}");
         assert!(parts.iter().all(|part| stdout.contains(part)), "{arguments:?}: {stdout}");
-        assert!(!stdout.contains("PORT="), "nothing of the hidden subcommand");
+        assert!(!stdout.contains("[env: PORT="), "nothing of the hidden subcommand");
     }
 }
 

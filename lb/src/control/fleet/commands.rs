@@ -66,7 +66,7 @@ impl Fleet {
     fn begin_add(&mut self, command: CommandId, slots: Vec<SlotId>) {
         let mut places = Vec::with_capacity(slots.len());
         for slot in slots {
-            let replica = self.start(slot.name.clone());
+            let replica = self.start(Some(slot.clone()), slot.name.clone());
             places.push(Place::new(Some(slot), replica, self.now));
         }
         self.effects.extend(places.iter().map(|place| Effect::Changed(place.view())));
@@ -161,11 +161,17 @@ impl Fleet {
         for arrival in std::mem::take(&mut self.arriving) {
             self.abandon_add(&arrival, None, "lb is shutting down");
         }
-        let places = std::mem::take(&mut self.leaving).into_iter().chain(std::mem::take(&mut self.places));
-        let running = places.filter_map(|place| place.replica_id());
-        self.effects.extend(running.map(|id| Effect::Stop(id, Stopping::Gently)));
+        let leaving = std::mem::take(&mut self.leaving);
+        self.effects.extend(stops(&leaving, Stopping::Gently));
+        let how = if self.policy.keep { Stopping::Release } else { Stopping::Gently };
+        let places = std::mem::take(&mut self.places);
+        self.effects.extend(stops(&places, how));
         self.publish = true;
     }
+}
+
+fn stops(places: &[Place], how: Stopping) -> impl Iterator<Item = Effect> {
+    places.iter().filter_map(Place::replica_id).map(move |id| Effect::Stop(id, how))
 }
 
 fn bad(message: impl Into<String>) -> Failure {

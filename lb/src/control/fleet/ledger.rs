@@ -1,8 +1,10 @@
 //! How often the replicas of one place have failed, and what that means for the next one.
 //!
-//! Two kinds of loss are told apart. A replica that had been in rotation is replaced at once: that is what the fleet
+//! Three kinds of loss are told apart. A replica that had been in rotation is replaced at once: that is what the fleet
 //! is for, and only a great many in a minute make a storm. One that never became ready will most likely fail again:
-//! it is tried with growing pauses, a few times, and then now and then.
+//! it is tried with growing pauses, a few times, and then now and then. And a start that the provider could not even try
+//! (the engine is away, there is no file left) says nothing about the replica: it is tried again, with pauses that stay
+//! short, until it can be.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,6 +15,8 @@ use super::Time;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause, and the pause between the tries of a quarantined place.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The longest pause between starts that could not be tried.
+const LONGEST_HINDRANCE: Duration = Duration::from_secs(2);
 /// Failed starts in a row that may be tried again before the place is quarantined.
 const FAILED_STARTS: u32 = 5;
 /// Replicas that may be lost from rotation within [`WINDOW`] before the place is quarantined.
@@ -23,7 +27,27 @@ const WINDOW: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     failed_starts: u32,
+    /// Starts in a row that could not be tried.
+    hindered: u32,
     losses: VecDeque<Time>,
+}
+
+/// Whose fault it is that a replica is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    Replica,
+    Provider,
+}
+
+/// How a replica was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// It had served.
+    FromRotation,
+    /// It never became ready.
+    FailedStart,
+    /// It could not even be tried to start it.
+    NoStart,
 }
 
 /// When to try again.
@@ -38,11 +62,22 @@ impl Ledger {
     /// The replica got into rotation.
     pub(super) fn rose(&mut self) {
         self.failed_starts = 0;
+        self.hindered = 0;
     }
 
-    /// The replica is gone; `had_served` says whether it had been in rotation.
-    pub(super) fn lost(&mut self, had_served: bool, now: Time, rng: &mut fastrand::Rng) -> Next {
-        if had_served { self.lost_from_rotation(now, rng) } else { self.failed_to_start(rng) }
+    /// The replica is gone.
+    pub(super) fn lost(&mut self, loss: Loss, now: Time, rng: &mut fastrand::Rng) -> Next {
+        match loss {
+            Loss::FromRotation => self.lost_from_rotation(now, rng),
+            Loss::FailedStart => self.failed_to_start(rng),
+            Loss::NoStart => self.could_not_start(rng),
+        }
+    }
+
+    fn could_not_start(&mut self, rng: &mut fastrand::Rng) -> Next {
+        let pause = FIRST_PAUSE * 2u32.saturating_pow(self.hindered.min(8));
+        self.hindered = self.hindered.saturating_add(1);
+        Next::After(jittered(pause.min(LONGEST_HINDRANCE), rng))
     }
 
     fn lost_from_rotation(&mut self, now: Time, rng: &mut fastrand::Rng) -> Next {
@@ -84,7 +119,7 @@ mod tests {
     fn a_replica_lost_from_rotation_is_replaced_at_once() {
         let (mut ledger, mut rng) = (Ledger::default(), rng());
         for second in 0..20 {
-            assert_eq!(ledger.lost(true, Duration::from_secs(second), &mut rng), Next::AtOnce);
+            assert_eq!(ledger.lost(Loss::FromRotation, Duration::from_secs(second), &mut rng), Next::AtOnce);
         }
     }
 
@@ -92,22 +127,36 @@ mod tests {
     fn a_storm_of_losses_is_quarantined_until_it_calms_down() {
         let (mut ledger, mut rng) = (Ledger::default(), rng());
         for _ in 0..LOSSES {
-            assert_eq!(ledger.lost(true, Time::ZERO, &mut rng), Next::AtOnce);
+            assert_eq!(ledger.lost(Loss::FromRotation, Time::ZERO, &mut rng), Next::AtOnce);
         }
-        assert!(matches!(ledger.lost(true, Time::ZERO, &mut rng), Next::Quarantine(_)));
-        assert_eq!(ledger.lost(true, WINDOW, &mut rng), Next::AtOnce);
+        assert!(matches!(ledger.lost(Loss::FromRotation, Time::ZERO, &mut rng), Next::Quarantine(_)));
+        assert_eq!(ledger.lost(Loss::FromRotation, WINDOW, &mut rng), Next::AtOnce);
     }
 
     #[test]
     fn failed_starts_are_tried_again_with_doubling_pauses_and_then_quarantined() {
         let (mut ledger, mut rng) = (Ledger::default(), rng());
         for expected in [200, 400, 800, 1600, 3200] {
-            let Next::After(pause) = ledger.lost(false, Time::ZERO, &mut rng) else { panic!("no pause") };
+            let Next::After(pause) = ledger.lost(Loss::FailedStart, Time::ZERO, &mut rng) else {
+                panic!("no pause")
+            };
             let expected = Duration::from_millis(expected);
             assert!(pause >= expected.mul_f64(0.9) && pause <= expected.mul_f64(1.1), "{pause:?}");
         }
         for _ in 0..3 {
-            assert!(matches!(ledger.lost(false, Time::ZERO, &mut rng), Next::Quarantine(_)));
+            assert!(matches!(ledger.lost(Loss::FailedStart, Time::ZERO, &mut rng), Next::Quarantine(_)));
+        }
+    }
+
+    #[test]
+    fn a_start_that_could_not_be_tried_is_tried_again_for_ever_with_short_pauses() {
+        let (mut ledger, mut rng) = (Ledger::default(), rng());
+        for expected in [200, 400, 800, 1600].into_iter().chain(std::iter::repeat_n(2000, 50)) {
+            let Next::After(pause) = ledger.lost(Loss::NoStart, Time::ZERO, &mut rng) else {
+                panic!("no pause")
+            };
+            let expected = Duration::from_millis(expected);
+            assert!(pause >= expected.mul_f64(0.9) && pause <= expected.mul_f64(1.1), "{pause:?}");
         }
     }
 
@@ -115,11 +164,11 @@ mod tests {
     fn one_replica_in_rotation_makes_a_clean_slate() {
         let (mut ledger, mut rng) = (Ledger::default(), rng());
         for _ in 0..4 {
-            ledger.lost(false, Time::ZERO, &mut rng);
+            ledger.lost(Loss::FailedStart, Time::ZERO, &mut rng);
         }
         ledger.rose();
         assert!(
-            matches!(ledger.lost(false, Time::ZERO, &mut rng), Next::After(pause) if pause < FIRST_PAUSE * 2)
+            matches!(ledger.lost(Loss::FailedStart, Time::ZERO, &mut rng), Next::After(pause) if pause < FIRST_PAUSE * 2)
         );
     }
 }

@@ -28,11 +28,13 @@ use std::time::Duration;
 
 use proto::control::{Change, Failure, Hostname, State};
 
+use ledger::Fault;
 pub(crate) use names::Names;
 use place::{Place, Replica};
 
-use crate::provider::{ReplicaId, Stopping};
-use crate::ring::{Algorithm, Member};
+pub(crate) use crate::provider::SlotId;
+use crate::provider::{Assignment, ReplicaId, Seat, Stopping};
+use crate::ring::Algorithm;
 
 /// The most slots that a fleet can have, whatever its mapping.
 pub(crate) const MOST_SLOTS: usize = 1000;
@@ -55,6 +57,35 @@ pub(crate) struct Policy {
     pub(crate) same_name: bool,
     /// Whether replicas can be started again at all; fixed addresses cannot.
     pub(crate) restartable: bool,
+    /// Whether replicas go on when the program ends.
+    pub(crate) keep: bool,
+}
+
+/// Who a fleet begins with.
+#[derive(Clone, Debug)]
+pub(crate) struct Lineup {
+    /// The slots, by index, each with the hostname of its first replica.
+    pub(crate) seats: Vec<Seat>,
+    /// The hostnames of the spares that have one already.
+    known_spares: Vec<Hostname>,
+    /// How many more spares there are to be.
+    more_spares: usize,
+}
+
+impl Lineup {
+    /// A new fleet: indices 1, 2, 3, ..., and replicas called like their slots.
+    pub(crate) fn new(names: Vec<Hostname>, spares: usize) -> Self {
+        let seats = (1..)
+            .zip(names)
+            .map(|(index, name)| Seat { slot: SlotId { index, name: name.clone() }, hostname: name });
+        Lineup::of(seats.collect(), Vec::new(), spares)
+    }
+
+    /// A fleet with these `seats`, by index, and so many `spares`, of which some are known.
+    pub(crate) fn of(seats: Vec<Seat>, known_spares: Vec<Hostname>, spares: usize) -> Self {
+        let more_spares = spares.saturating_sub(known_spares.len());
+        Lineup { seats, known_spares, more_spares }
+    }
 }
 
 /// What can happen to a fleet.
@@ -68,6 +99,8 @@ pub(crate) enum Event {
     Started(ReplicaId),
     /// The provider could not start it, or it has exited.
     Lost(ReplicaId, String),
+    /// The provider could not even try to start it, which is not the fault of the replica.
+    Hindered(ReplicaId, String),
     /// Its probes pass.
     Passed(ReplicaId),
     /// Its probes fail.
@@ -89,8 +122,8 @@ pub(crate) enum Effect {
     Publish,
     /// A slot (or spare) has changed its state.
     Changed(View),
-    /// Start a replica; answered by `Started` or `Lost`.
-    Start(ReplicaId, Hostname),
+    /// Start a replica; answered by `Started`, `Lost` or `Hindered`.
+    Start(ReplicaId, Assignment),
     /// Wait for its sessions to end, and evict them in the end; answered by `Drained`.
     Drain(ReplicaId),
     /// Stop it.
@@ -113,17 +146,10 @@ pub(crate) struct View {
     pub(crate) restarts: u64,
 }
 
-/// A slot's stable identity: what the ring hashes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SlotId {
-    pub(crate) index: u32,
-    pub(crate) name: Hostname,
-}
-
-impl SlotId {
-    /// The slot as a mapping sees it.
-    pub(crate) fn member(&self) -> Member {
-        Member { index: self.index, name: self.name.to_string() }
+impl View {
+    /// Who sits here, if it is a slot.
+    pub(crate) fn seat(&self) -> Option<Seat> {
+        Some(Seat { slot: self.slot.clone()?, hostname: self.hostname.clone() })
     }
 }
 
@@ -155,14 +181,8 @@ pub(crate) struct Fleet {
 }
 
 impl Fleet {
-    /// A fleet with the given slots (indices 1, 2, 3, ...) and number of spares, and the effects that start it.
-    pub(crate) fn new(
-        policy: Policy,
-        names: Names,
-        slots: Vec<Hostname>,
-        spares: usize,
-        seed: u64,
-    ) -> (Self, Vec<Effect>) {
+    /// A fleet of these, and the effects that start it.
+    pub(crate) fn new(policy: Policy, names: Names, lineup: Lineup, seed: u64) -> (Self, Vec<Effect>) {
         let rng = fastrand::Rng::with_seed(seed);
         let mut fleet = Fleet {
             policy,
@@ -177,14 +197,15 @@ impl Fleet {
             publish: true,
             over: false,
         };
-        for (index, name) in (1..).zip(slots) {
-            let replica = fleet.start(name.clone());
-            fleet.places.push(Place::new(Some(SlotId { index, name }), replica, Time::ZERO));
+        for Seat { slot, hostname } in lineup.seats {
+            fleet.open_place(Some(slot), hostname);
         }
-        for _ in 0..spares {
+        for hostname in lineup.known_spares {
+            fleet.open_place(None, hostname);
+        }
+        for _ in 0..lineup.more_spares {
             if let Some(name) = fleet.fresh_name() {
-                let replica = fleet.start(name);
-                fleet.places.push(Place::new(None, replica, Time::ZERO));
+                fleet.open_place(None, name);
             }
         }
         let effects = fleet.take_effects();
@@ -200,7 +221,8 @@ impl Fleet {
             Event::Add(command, change) => self.add(command, &change),
             Event::Remove(command, change) => self.remove(command, &change),
             Event::Started(id) => self.started(id),
-            Event::Lost(id, reason) => self.lost(id, &reason),
+            Event::Lost(id, reason) => self.lost(id, &reason, Fault::Replica),
+            Event::Hindered(id, reason) => self.lost(id, &reason, Fault::Provider),
             Event::Passed(id) => self.passed(id),
             Event::Failed(id, reason) => self.failed(id, &reason),
             Event::Unresponsive(id) => self.unresponsive(id),
@@ -276,11 +298,16 @@ impl Fleet {
 
 /// What both commands and events do.
 impl Fleet {
-    fn start(&mut self, hostname: Hostname) -> Replica {
+    fn start(&mut self, slot: Option<SlotId>, hostname: Hostname) -> Replica {
         self.last_replica += 1;
         let id = ReplicaId(self.last_replica);
-        self.effects.push(Effect::Start(id, hostname.clone()));
+        self.effects.push(Effect::Start(id, Assignment { slot, hostname: hostname.clone() }));
         Replica { id, hostname }
+    }
+
+    fn open_place(&mut self, slot: Option<SlotId>, hostname: Hostname) {
+        let replica = self.start(slot.clone(), hostname);
+        self.places.push(Place::new(slot, replica, self.now));
     }
 
     fn answer(&mut self, command: CommandId, result: Result<(), Failure>) {

@@ -2,7 +2,7 @@
 
 use proto::control::{Hostname, State};
 
-use super::ledger::{Ledger, Next};
+use super::ledger::{Fault, Ledger, Loss, Next};
 use super::{ReplicaId, SlotId, Time, View};
 
 /// A running server and the name it runs under.
@@ -159,9 +159,14 @@ impl Place {
     }
 
     /// What to do now that the replica here is lost: `None` to start the next one at once, else the state to wait in.
-    pub(super) fn next_try(&mut self, now: Time, rng: &mut fastrand::Rng) -> Option<Life> {
+    pub(super) fn next_try(&mut self, fault: Fault, now: Time, rng: &mut fastrand::Rng) -> Option<Life> {
         let last = self.life.hostname().clone();
-        match self.ledger.lost(self.life.has_served(), now, rng) {
+        let loss = match fault {
+            Fault::Replica if self.life.has_served() => Loss::FromRotation,
+            Fault::Replica => Loss::FailedStart,
+            Fault::Provider => Loss::NoStart,
+        };
+        match self.ledger.lost(loss, now, rng) {
             Next::AtOnce => None,
             Next::After(delay) => Some(Life::Waiting { last, until: now + delay }),
             Next::Quarantine(delay) => Some(Life::Quarantined { last, until: now + delay }),

@@ -2,6 +2,7 @@
 
 use proto::control::State;
 
+use super::ledger::Fault;
 use super::place::{Life, Place};
 use super::{Arrival, Effect, Fleet, ReplicaId, Stopping, View};
 
@@ -46,17 +47,17 @@ impl Fleet {
         if self.policy.restartable && self.places[at].life.state() == State::Down {
             self.effects.push(Effect::Stop(id, Stopping::AtOnce));
             let probe = self.places[at].reason.take().unwrap_or_default();
-            self.replace(at, &format!("unresponsive: {probe}"));
+            self.replace(at, &format!("unresponsive: {probe}"), Fault::Replica);
         }
     }
 
-    pub(super) fn lost(&mut self, id: ReplicaId, reason: &str) {
+    pub(super) fn lost(&mut self, id: ReplicaId, reason: &str, fault: Fault) {
         let holds = |arrival: &mut Arrival| arrival.places.iter().any(|place| place.holds(id));
         let arrival = self.arriving.extract_if(.., holds).next();
         if let Some(arrival) = arrival {
             self.abandon_add(&arrival, Some(id), reason);
         } else if let Some(at) = self.position_of(id) {
-            self.replace(at, reason);
+            self.replace(at, reason, fault);
         } else {
             self.leaving.retain(|place| !place.holds(id));
         }
@@ -80,7 +81,7 @@ impl Fleet {
             if let Some(id) = self.places[at].life.late(now) {
                 self.effects.push(Effect::Stop(id, Stopping::AtOnce));
                 let reason = self.places[at].overdue(limit);
-                self.replace(at, &reason);
+                self.replace(at, &reason, Fault::Replica);
             } else if self.places[at].life.is_due(now) {
                 self.respawn(at);
             }
@@ -88,9 +89,9 @@ impl Fleet {
     }
 
     /// A slot (or spare) has lost its replica: a ready spare moves in, or a new one is started, now or later.
-    fn replace(&mut self, at: usize, reason: &str) {
+    fn replace(&mut self, at: usize, reason: &str, fault: Fault) {
         self.places[at].reason = Some(reason.to_owned());
-        let next = self.places[at].next_try(self.now, &mut self.rng);
+        let next = self.places[at].next_try(fault, self.now, &mut self.rng);
         // Nothing tames a storm that every spare keeps going.
         let is_storm = matches!(next, Some(Life::Quarantined { .. }));
         let spare = self.ready_spare().filter(|_| self.places[at].slot.is_some() && !is_storm);
@@ -128,7 +129,7 @@ impl Fleet {
         let is_kept = self.policy.same_name && self.places[at].slot.is_some();
         let kept = is_kept.then(|| self.places[at].life.hostname().clone());
         let Some(name) = kept.or_else(|| self.fresh_name()) else { return };
-        let replica = self.start(name);
+        let replica = self.start(self.places[at].slot.clone(), name);
         self.places[at].restarts += 1;
         self.places[at].enter(Life::Starting { replica, deadline: None }, self.now);
         self.note(at);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use proto::control::{Change, Failure, Hostname, State};
 
 use super::tests::{host, policy};
-use super::{CommandId, Effect, Event, Fleet, Names, ReplicaId, Time, View};
+use super::{CommandId, Effect, Event, Fleet, Lineup, Names, ReplicaId, Time, View};
 
 /// Everything outside of the fleet.
 struct World {
@@ -37,7 +37,8 @@ impl World {
         let slots: Vec<Hostname> =
             (1..=rng.usize(0..5)).map(|index| host(&format!("server{index}"))).collect();
         let (target, spares) = (slots.len(), rng.usize(0..3));
-        let (fleet, effects) = Fleet::new(policy(rng.bool()), Names::Random, slots, spares, seed);
+        let (fleet, effects) =
+            Fleet::new(policy(rng.bool()), Names::Random, Lineup::new(slots, spares), seed);
         let mut world = World {
             fleet,
             rng,
@@ -79,7 +80,8 @@ impl World {
             36..=60 => Event::Passed(self.any_replica()?),
             61..=68 => Event::Failed(self.any_replica()?, "refused".into()),
             69..=73 => Event::Unresponsive(self.any_replica()?),
-            74..=83 => Event::Lost(self.any_replica()?, "exited".into()),
+            74..=81 => Event::Lost(self.any_replica()?, "exited".into()),
+            82..=83 => Event::Hindered(self.any_replica()?, "no engine".into()),
             84..=89 => {
                 let all: Vec<ReplicaId> = self.draining.iter().copied().collect();
                 Event::Drained(self.rng.choice(all)?)
@@ -102,7 +104,7 @@ impl World {
                 self.unanswered.insert(command.0, change.clone());
             }
             Event::Passed(id) if self.running.contains(id) => drop(self.passed.insert(*id)),
-            Event::Lost(id, _) => self.forget(*id),
+            Event::Lost(id, _) | Event::Hindered(id, _) => self.forget(*id),
             Event::Drained(id) => drop(self.draining.remove(id)),
             _ => {}
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proto::control::{Change, Hostname, State};
 
-use super::{CommandId, Effect, Event, Fleet, Names, Policy, ReplicaId, Stopping, Time, View};
+use super::{CommandId, Effect, Event, Fleet, Lineup, Names, Policy, ReplicaId, Stopping, Time, View};
 use crate::ring::{Algorithm, Probing, SlotsShape};
 
 /// Room for twelve slots.
@@ -15,7 +15,13 @@ pub(super) fn host(name: &str) -> Hostname {
 }
 
 pub(super) fn policy(same_name: bool) -> Policy {
-    Policy { algorithm: SMALL, start_timeout: Duration::from_secs(10), same_name, restartable: true }
+    Policy {
+        algorithm: SMALL,
+        start_timeout: Duration::from_secs(10),
+        same_name,
+        restartable: true,
+        keep: false,
+    }
 }
 
 fn change(n: u32, hostnames: &[&str]) -> Change {
@@ -25,7 +31,7 @@ fn change(n: u32, hostnames: &[&str]) -> Change {
 /// A fleet of `n` slots that are all up, with its replicas 1..=n.
 fn fleet_up(n: u64, spares: usize, policy: Policy) -> Fleet {
     let slots = (1..=n).map(|index| host(&format!("server{index}"))).collect();
-    let (mut fleet, _) = Fleet::new(policy, Names::Random, slots, spares, 1);
+    let (mut fleet, _) = Fleet::new(policy, Names::Random, Lineup::new(slots, spares), 1);
     for id in 1..=n + spares as u64 {
         fleet.apply(Time::ZERO, Event::Started(ReplicaId(id)));
         fleet.apply(Time::ZERO, Event::Passed(ReplicaId(id)));
@@ -41,11 +47,9 @@ fn slot(fleet: &Fleet, index: u32) -> View {
 fn a_replacement_inherits_the_slot_and_has_a_name_of_its_own() {
     let mut fleet = fleet_up(3, 0, policy(false));
     let effects = fleet.apply(Time::ZERO, Event::Lost(ReplicaId(2), "killed".into()));
-    assert!(
-        effects
-            .iter()
-            .any(|effect| matches!(effect, Effect::Start(ReplicaId(4), name) if name.as_str() != "server2"))
-    );
+    assert!(effects.iter().any(
+        |effect| matches!(effect, Effect::Start(ReplicaId(4), new) if new.hostname.as_str() != "server2")
+    ));
     let view = slot(&fleet, 2);
     assert_eq!((view.slot.unwrap().name, view.state, view.restarts), (host("server2"), State::Starting, 1));
     assert_eq!(view.reason.as_deref(), Some("killed"));
@@ -89,7 +93,7 @@ fn an_unresponsive_replica_is_stopped_at_once_and_replaced() {
 #[test]
 fn a_fixed_address_is_never_stopped_and_waits_for_its_probes_as_a_last_candidate() {
     let rules = Policy { restartable: false, same_name: true, ..policy(true) };
-    let (mut fleet, _) = Fleet::new(rules, Names::Fixed(vec![host("a")]), vec![host("a")], 0, 1);
+    let (mut fleet, _) = Fleet::new(rules, Names::Fixed(vec![host("a")]), Lineup::new(vec![host("a")], 0), 1);
     fleet.apply(Time::ZERO, Event::Started(ReplicaId(1)));
     assert_eq!(fleet.next_deadline(), None);
     fleet.apply(Time::ZERO, Event::Failed(ReplicaId(1), "refused".into()));
@@ -99,7 +103,8 @@ fn a_fixed_address_is_never_stopped_and_waits_for_its_probes_as_a_last_candidate
 
 #[test]
 fn a_replica_that_is_never_ready_backs_off_into_quarantine_and_says_why() {
-    let (mut fleet, mut effects) = Fleet::new(policy(false), Names::Random, vec![host("server1")], 0, 1);
+    let (mut fleet, mut effects) =
+        Fleet::new(policy(false), Names::Random, Lineup::new(vec![host("server1")], 0), 1);
     let (mut now, mut starts) = (Time::ZERO, 0);
     while slot(&fleet, 1).state != State::Quarantined {
         let started = effects.iter().find_map(|effect| match effect {
@@ -231,7 +236,7 @@ fn spares_do_not_keep_a_storm_going() {
 
 #[test]
 fn a_spare_that_moves_in_makes_a_clean_slate() {
-    let (mut fleet, _) = Fleet::new(policy(false), Names::Random, vec![host("server1")], 1, 1);
+    let (mut fleet, _) = Fleet::new(policy(false), Names::Random, Lineup::new(vec![host("server1")], 1), 1);
     fleet.apply(Time::ZERO, Event::Lost(ReplicaId(1), "cannot start".into()));
     assert_eq!(slot(&fleet, 1).reason.as_deref(), Some("cannot start"));
     fleet.apply(Time::ZERO, Event::Passed(ReplicaId(2)));

@@ -24,6 +24,7 @@ use tracing::info;
 
 use self::ports::Ports;
 use super::{ReplicaId, Report, Reports, Stopping};
+use crate::net::is_local;
 
 /// How long a child may take to end after SIGTERM before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -56,6 +57,12 @@ impl Process {
         let spawned = self.spawn(&hostname);
         self.children.spawn(async move {
             let end = match spawned {
+                Err(error) if is_local(&error) => {
+                    let reason = format!("cannot be started: {error}");
+                    info!(%hostname, "process {reason}");
+                    let _ = reports.send(Report::Hindered(id, reason)).await;
+                    return;
+                }
                 Err(error) => format!("cannot be started: {error}"),
                 Ok((family, address)) => {
                     // To send fails only if the program is ending.

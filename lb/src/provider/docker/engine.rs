@@ -1,0 +1,236 @@
+//! The calls to the engine, each with a deadline of its own and an error that says whose fault it is.
+//!
+//! Only what was checked gets into a path: names by the configuration and [`proto::control::Hostname`], ids here.
+
+use std::error::Error as _;
+use std::fmt::Display;
+use std::time::Duration;
+
+use bollard::errors::Error;
+use bollard::models::{
+    ContainerCreateBody, ContainerInspectResponse, ContainerSummary, EventMessage, NetworkCreateRequest,
+    Volume, VolumeCreateRequest,
+};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, InspectNetworkOptions,
+    ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveVolumeOptions, StartContainerOptions, StopContainerOptionsBuilder,
+};
+use futures_util::Stream;
+use tokio::time::timeout;
+
+/// Where the engine is if `DOCKER_HOST` says nothing.
+const LOCAL: &str = "unix:///var/run/docker.sock";
+/// How long a call may take. A command has to be answered within five seconds when the engine hangs.
+const LIMIT: Duration = Duration::from_secs(4);
+/// How much longer than its grace it may take to stop a container, or to remove one.
+const REMOVAL: Duration = Duration::from_secs(20);
+
+/// Filters of a list or a stream, as the engine takes them.
+type Filters<'a> = [(&'a str, &'a [&'a str])];
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Trouble {
+    /// The engine took it in, and would not or could not do it.
+    #[error("the engine does not {call}: {message} (status {status})")]
+    Refused { call: &'static str, status: u16, message: String },
+    /// The engine did not answer in time. It may do it all the same.
+    #[error("the engine does not {call}: no answer within {limit:?}")]
+    Late { call: &'static str, limit: Duration },
+    /// There is no engine to talk to.
+    #[error("the engine cannot be reached to {call}: {reason}")]
+    Unreachable { call: &'static str, reason: String },
+    /// What the engine says makes no sense.
+    #[error("the engine's answer to {call} makes no sense: {reason}")]
+    Garbled { call: &'static str, reason: String },
+}
+
+impl Trouble {
+    /// Whether the engine is in no state to do anything, whatever it is asked.
+    pub(super) fn is_the_engines(&self) -> bool {
+        !matches!(self, Trouble::Refused { .. })
+    }
+
+    /// Whether the engine refused with this status.
+    pub(super) fn is(&self, wanted: u16) -> bool {
+        matches!(self, Trouble::Refused { status, .. } if *status == wanted)
+    }
+
+    fn new(call: &'static str, error: &Error) -> Self {
+        match error {
+            Error::DockerResponseServerError { status_code, message } => {
+                Trouble::Refused { call, status: *status_code, message: message.trim().to_owned() }
+            }
+            Error::IOError { .. }
+            | Error::HyperResponseError { .. }
+            | Error::HyperLegacyError { .. }
+            | Error::RequestTimeoutError
+            | Error::SocketNotFoundError(_) => Trouble::Unreachable { call, reason: chain(error) },
+            _ => Trouble::Garbled { call, reason: chain(error) },
+        }
+    }
+}
+
+/// What an error says, and what the errors behind it say that is not in it already.
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+/// A container engine.
+#[derive(Clone, Debug)]
+pub(super) struct Engine(bollard::Docker);
+
+impl Engine {
+    /// Looks whether an engine answers at `host` (`DOCKER_HOST`; the local one without it), and which version it speaks.
+    pub(super) async fn connect(host: Option<&str>) -> Result<Self, Trouble> {
+        const CALL: &str = "say its version";
+        let docker = bollard::Docker::connect_with_host(host.unwrap_or(LOCAL));
+        let docker = docker.map_err(|error| Trouble::new(CALL, &error))?;
+        call(CALL, LIMIT, docker.negotiate_version()).await.map(Engine)
+    }
+
+    pub(super) async fn has_image(&self, image: &str) -> Result<bool, Trouble> {
+        found(call("look up the image", LIMIT, self.0.inspect_image(image)).await)
+    }
+
+    /// Whether there is such a network, and whether it was made by [`Engine::create_network`].
+    pub(super) async fn network(&self, name: &str) -> Result<Option<bool>, Trouble> {
+        let inspected = self.0.inspect_network(name, None::<InspectNetworkOptions>);
+        match call("look up the network", LIMIT, inspected).await {
+            Ok(network) => {
+                Ok(Some(network.labels.is_some_and(|labels| labels.contains_key(super::MADE_BY_LB))))
+            }
+            Err(trouble) if trouble.is(404) => Ok(None),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    pub(super) async fn create_network(&self, name: &str) -> Result<(), Trouble> {
+        let request = NetworkCreateRequest {
+            name: name.to_owned(),
+            driver: Some("bridge".to_owned()),
+            labels: Some([(super::MADE_BY_LB.to_owned(), "true".to_owned())].into()),
+            ..NetworkCreateRequest::default()
+        };
+        call("make the network", LIMIT, self.0.create_network(request)).await.map(drop)
+    }
+
+    pub(super) async fn remove_network(&self, name: &str) -> Result<(), Trouble> {
+        call("remove the network", LIMIT, self.0.remove_network(name)).await
+    }
+
+    /// Makes a container; its id.
+    pub(super) async fn create(&self, name: &str, body: ContainerCreateBody) -> Result<String, Trouble> {
+        const CALL: &str = "make the container";
+        let options = CreateContainerOptionsBuilder::default().name(name).build();
+        let created = call(CALL, LIMIT, self.0.create_container(Some(options), body)).await?;
+        if is_id(&created.id) {
+            Ok(created.id)
+        } else {
+            Err(garbled(CALL, format_args!("id {:?}", created.id)))
+        }
+    }
+
+    pub(super) async fn start(&self, id: &str) -> Result<(), Trouble> {
+        call("start the container", LIMIT, self.0.start_container(id, None::<StartContainerOptions>)).await
+    }
+
+    pub(super) async fn inspect(&self, id: &str) -> Result<ContainerInspectResponse, Trouble> {
+        call("show the container", LIMIT, self.0.inspect_container(id, None::<InspectContainerOptions>)).await
+    }
+
+    /// Asks a container to end, and makes it after `grace`.
+    pub(super) async fn stop(&self, id: &str, grace: Duration) -> Result<(), Trouble> {
+        let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
+        let options = StopContainerOptionsBuilder::default().t(seconds).build();
+        call("stop the container", grace + REMOVAL, self.0.stop_container(id, Some(options))).await
+    }
+
+    /// Removes a container with its anonymous volumes, dead or alive.
+    pub(super) async fn remove(&self, id: &str) -> Result<(), Trouble> {
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        call("remove the container", REMOVAL, self.0.remove_container(id, Some(options))).await
+    }
+
+    /// The containers with this label, in whatever state.
+    pub(super) async fn containers(&self, label: &str) -> Result<Vec<ContainerSummary>, Trouble> {
+        const CALL: &str = "list the containers";
+        let options =
+            ListContainersOptionsBuilder::default().all(true).filters(&filters(&[("label", &[label])]));
+        let listed = call(CALL, LIMIT, self.0.list_containers(Some(options.build()))).await?;
+        match listed.iter().find(|container| !container.id.as_deref().is_some_and(is_id)) {
+            Some(strange) => Err(garbled(CALL, format_args!("id {:?}", strange.id))),
+            None => Ok(listed),
+        }
+    }
+
+    /// The volumes with this label.
+    pub(super) async fn volumes(&self, label: &str) -> Result<Vec<Volume>, Trouble> {
+        let options = ListVolumesOptionsBuilder::default().filters(&filters(&[("label", &[label])])).build();
+        let listed = call("list the volumes", LIMIT, self.0.list_volumes(Some(options))).await?;
+        Ok(listed.volumes.unwrap_or_default())
+    }
+
+    /// Makes a volume, or gives the one that has this name already.
+    pub(super) async fn create_volume(&self, request: VolumeCreateRequest) -> Result<Volume, Trouble> {
+        call("make the volume", LIMIT, self.0.create_volume(request)).await
+    }
+
+    pub(super) async fn remove_volume(&self, name: &str) -> Result<(), Trouble> {
+        call("remove the volume", LIMIT, self.0.remove_volume(name, None::<RemoveVolumeOptions>)).await
+    }
+
+    /// What happens to containers and volumes from now on, until the stream fails or ends.
+    pub(super) fn events(&self) -> impl Stream<Item = Result<EventMessage, Trouble>> + use<> {
+        use futures_util::StreamExt as _;
+        let wanted: &Filters<'_> =
+            &[("type", &["container", "volume"]), ("event", &["oom", "die", "destroy", "create"])];
+        let options = EventsOptionsBuilder::default().filters(&filters(wanted)).build();
+        let events = self.0.events(Some(options));
+        events.map(|event| event.map_err(|error| Trouble::new("send its events", &error)))
+    }
+}
+
+async fn call<T>(
+    call: &'static str,
+    limit: Duration,
+    answer: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Trouble> {
+    match timeout(limit, answer).await {
+        Ok(answer) => answer.map_err(|error| Trouble::new(call, &error)),
+        Err(_) => Err(Trouble::Late { call, limit }),
+    }
+}
+
+/// Whether what was asked for is there.
+fn found<T>(answer: Result<T, Trouble>) -> Result<bool, Trouble> {
+    match answer {
+        Ok(_) => Ok(true),
+        Err(trouble) if trouble.is(404) => Ok(false),
+        Err(trouble) => Err(trouble),
+    }
+}
+
+fn garbled(call: &'static str, reason: impl Display) -> Trouble {
+    Trouble::Garbled { call, reason: reason.to_string() }
+}
+
+/// Ids come back in paths, so they have to be what they are said to be.
+fn is_id(id: &str) -> bool {
+    (12..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn filters(filters: &Filters<'_>) -> std::collections::HashMap<String, Vec<String>> {
+    let owned = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
+    filters.iter().map(|&(name, values)| (name.to_owned(), owned(values))).collect()
+}

@@ -1,0 +1,136 @@
+//! What happens to the containers of the fleet, told to whoever looks after one.
+//!
+//! The engine's event stream tells it within milliseconds, but can end, or go silent, without a word. So it is subscribed to
+//! anew now and then, and every few seconds all containers are listed: whatever the stream has not told shows there.
+//! A keeper goes by whichever comes first, and ends with it; that is why nothing has to be told only once.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bollard::models::{EventMessage, EventMessageTypeEnum as Type};
+use futures_util::StreamExt as _;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, interval, sleep, timeout};
+use tracing::{debug, info, warn};
+
+use super::container::{FLEET, Listed};
+use super::engine::Trouble;
+use super::record::is_entry;
+use super::site::Site;
+
+/// The time between two lists.
+const RESYNC: Duration = Duration::from_secs(3);
+/// How long one subscription is used.
+const RENEWAL: Duration = Duration::from_secs(60);
+/// The pause before a subscription that failed is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// What may be the end of a container.
+#[derive(Clone, Debug)]
+pub(super) enum Notice {
+    /// The container with this id has asked for more memory than it may have.
+    OutOfMemory(Arc<str>),
+    /// The container with this id has ended, with this exit code.
+    Died(Arc<str>, Option<i64>),
+    /// All containers of the fleet, by id, as they were some time after this.
+    Seen(Instant, Arc<HashMap<String, Listed>>),
+}
+
+/// Listens to the engine for as long as the program runs.
+pub(super) struct Ears {
+    pub(super) site: Arc<Site>,
+    /// Says that the record of the fleet has to be looked at.
+    pub(super) doubts: watch::Sender<Instant>,
+    /// Says that something may have been missed.
+    pub(super) missed: Notify,
+}
+
+impl Ears {
+    /// Passes on what the event stream says.
+    pub(super) async fn listen(&self) {
+        let mut is_silent = false;
+        loop {
+            // What happened between two subscriptions was told to nobody.
+            self.missed.notify_one();
+            match timeout(RENEWAL, self.follow(&mut is_silent)).await {
+                Err(_) => debug!("the event stream is renewed"),
+                Ok(trouble) => {
+                    if !std::mem::replace(&mut is_silent, true) {
+                        warn!("the engine tells no events: {trouble}");
+                    }
+                    sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    /// Follows one subscription to its end; why it ended.
+    async fn follow(&self, is_silent: &mut bool) -> String {
+        let mut events = pin!(self.site.engine.events());
+        loop {
+            match events.next().await {
+                Some(Ok(event)) => {
+                    *is_silent = false;
+                    self.tell(&event);
+                }
+                Some(Err(trouble)) => return trouble.to_string(),
+                None => return "the stream has ended".to_owned(),
+            }
+        }
+    }
+
+    fn tell(&self, event: &EventMessage) {
+        let Some(actor) = &event.actor else { return };
+        let (Some(id), Some(attributes)) = (actor.id.as_deref(), &actor.attributes) else { return };
+        let fleet = &self.site.settings.fleet;
+        let is_ours = event.typ == Some(Type::CONTAINER) && attributes.get(FLEET) == Some(fleet);
+        match event.action.as_deref() {
+            Some("oom") if is_ours => self.notify(Notice::OutOfMemory(id.into())),
+            Some("die") if is_ours => {
+                let code = attributes.get("exitCode").and_then(|code| code.parse().ok());
+                self.notify(Notice::Died(id.into(), code));
+            }
+            Some("create" | "destroy") if event.typ == Some(Type::VOLUME) && is_entry(id, fleet) => {
+                self.doubts.send_replace(Instant::now());
+            }
+            _ => {}
+        }
+    }
+
+    fn notify(&self, notice: Notice) {
+        // It fails only if there is no container to be looked after.
+        let _ = self.site.notices.send(notice);
+    }
+
+    /// Lists all containers every few seconds, and removes those that nobody looks after.
+    pub(super) async fn look(&self) {
+        let mut ticks = interval(RESYNC);
+        let mut is_blind = false;
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.missed.notified() => {}
+            }
+            self.doubts.send_replace(Instant::now());
+            match self.resync().await {
+                Ok(()) if std::mem::take(&mut is_blind) => info!("the engine is back"),
+                Err(trouble) if !std::mem::replace(&mut is_blind, true) => {
+                    warn!(
+                        "the engine is away; connections are served, but nothing can be replaced: {trouble}"
+                    );
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn resync(&self) -> Result<(), Trouble> {
+        let asked = Instant::now();
+        let containers = Arc::new(self.site.containers().await?);
+        self.notify(Notice::Seen(asked, Arc::clone(&containers)));
+        self.site.sweep(&containers).await;
+        Ok(())
+    }
+}

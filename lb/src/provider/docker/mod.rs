@@ -1,0 +1,237 @@
+//! Replicas as containers, through the engine's API.
+//!
+//! Every container carries the label of its fleet, and what does not is never touched. Names are checked before they
+//! get here ([`proto::control::Hostname`], the configuration), for some of them end in paths.
+//!
+//! - [`container`]: what a container of ours looks like;
+//! - [`keeper`]: the life of one of them;
+//! - [`events`]: how its end is noticed, and [`process`]: how it is noticed sooner;
+//! - [`record`]: who holds the fleet and what its slots are, so that the next `lb` can take it over as it is;
+//! - [`site`]: what they share; [`engine`]: the calls, each with a deadline.
+
+mod container;
+mod engine;
+mod events;
+mod keeper;
+mod process;
+mod record;
+mod site;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use proto::control::Hostname;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tracing::{info, warn};
+
+use container::Listed;
+use engine::Engine;
+use events::Ears;
+use record::{Fate, Pen, Record, Writer};
+use site::{Known, Site, ensure_network, list};
+
+use super::{Assignment, ReplicaId, Reports, Seat, SlotId, Stopping};
+
+/// The label of a network that an `lb` has made, and may remove when it is empty.
+const MADE_BY_LB: &str = "lb.made";
+
+/// What the containers of a fleet are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where the engine is; `None` for the local one.
+    pub host: Option<String>,
+    /// What they run.
+    pub image: String,
+    /// Where they have their addresses.
+    pub network: String,
+    /// The label that makes them ours.
+    pub fleet: String,
+    /// Where they listen.
+    pub port: u16,
+    /// Bytes of memory that each may use.
+    pub memory: Option<i64>,
+    /// Processes and threads that each may have.
+    pub pids: Option<i64>,
+    /// Whether they stay when this program ends.
+    pub keep: bool,
+}
+
+/// The fleet as it was found, or as it is to begin.
+pub(crate) struct Found {
+    /// The slots, by index, with the hostnames of their replicas.
+    pub(crate) seats: Vec<Seat>,
+    /// The hostnames of the spares.
+    pub(crate) spares: Vec<Hostname>,
+}
+
+/// Starts containers.
+pub(crate) struct Docker {
+    site: Arc<Site>,
+    /// Containers that run already, by hostname, for whoever is to be started under that name.
+    adoptable: HashMap<Hostname, (Listed, Known)>,
+    keepers: TaskTracker,
+    ears: [AbortOnDropHandle<()>; 2],
+    pen: Pen,
+    writer: JoinHandle<Record>,
+}
+
+impl std::fmt::Debug for Docker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Docker").field("settings", &self.site.settings).finish_non_exhaustive()
+    }
+}
+
+impl Docker {
+    /// Takes hold of the fleet, and finds out what there is of it. Where nothing is, it begins with slots of these
+    /// `names`. At most so many `spares` are taken over.
+    ///
+    /// # Errors
+    /// There is no engine, no image, or another `lb` holds the fleet. Nothing has been touched then.
+    pub(crate) async fn open(
+        settings: Settings,
+        names: &[Hostname],
+        spares: usize,
+    ) -> anyhow::Result<(Self, Found)> {
+        let engine = Engine::connect(settings.host.as_deref()).await.context("--provider docker")?;
+        let has_image = engine.has_image(&settings.image).await?;
+        let containers = list(&engine, &settings).await?;
+        let alive: Vec<Listed> = containers.into_iter().filter(Listed::is_alive).collect();
+        if !has_image && alive.is_empty() {
+            bail!(
+                "the engine has no image {} (--image); lb pulls none: build it, or pull it, first",
+                settings.image
+            );
+        }
+        let record = record::claim(engine.clone(), settings.fleet.clone(), beginning(&alive, names)).await?;
+        ensure_network(&engine, &settings.network).await?;
+        let seats = record.seats().to_vec();
+        let (writer, pen, held) = Writer::new(record);
+        let site = Arc::new(Site::new(engine, settings, held));
+        let (adoptable, spares) = adoptable(&site, alive, &seats, spares);
+        if !adoptable.is_empty() {
+            info!(containers = adoptable.len(), slots = seats.len(), "the fleet is taken over as it is");
+        }
+        let (doubts, doubted) = watch::channel(Instant::now());
+        let ears = Arc::new(Ears { site: Arc::clone(&site), doubts, missed: Notify::new() });
+        let listening = Arc::clone(&ears);
+        let docker = Docker {
+            site,
+            adoptable,
+            keepers: TaskTracker::new(),
+            ears: [
+                tokio::spawn(async move { listening.listen().await }),
+                tokio::spawn(async move { ears.look().await }),
+            ]
+            .map(AbortOnDropHandle::new),
+            pen,
+            writer: tokio::spawn(writer.run(doubted)),
+        };
+        Ok((docker, Found { seats, spares }))
+    }
+
+    pub(super) fn start(
+        &mut self,
+        id: ReplicaId,
+        assignment: Assignment,
+        reports: Reports,
+        stop: oneshot::Receiver<Stopping>,
+    ) {
+        let found = self.adoptable.remove(&assignment.hostname);
+        let site = Arc::clone(&self.site);
+        self.keepers.spawn(keeper::keep(site, (id, assignment), found, reports, stop));
+    }
+
+    pub(super) fn remember(&self, seats: Vec<Seat>) {
+        self.pen.write(seats);
+    }
+
+    pub(super) fn written(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.pen.written()
+    }
+
+    /// Waits until every container that was told to stop is gone, and puts record and network away.
+    pub(super) async fn stopped(self) {
+        self.keepers.close();
+        self.keepers.wait().await;
+        drop((self.pen, self.ears));
+        let Ok(record) = self.writer.await else { return };
+        if !self.site.is_held() {
+            return;
+        }
+        let is_over = !self.site.settings.keep && is_empty(&self.site).await;
+        record.conclude(if is_over { Fate::Erase } else { Fate::Release }).await;
+        if is_over {
+            remove_network(&self.site).await;
+        }
+    }
+}
+
+/// Whether nothing is left of the fleet.
+async fn is_empty(site: &Site) -> bool {
+    match site.containers().await {
+        Ok(containers) => {
+            site.sweep(&containers).await;
+            site.containers().await.is_ok_and(|containers| containers.is_empty())
+        }
+        Err(trouble) => {
+            warn!("containers may be left, for the next lb of this fleet to find: {trouble}");
+            false
+        }
+    }
+}
+
+/// Removes a network that an `lb` has made, unless somebody else uses it.
+async fn remove_network(site: &Site) {
+    let network = &site.settings.network;
+    if site.engine.network(network).await.is_ok_and(|made_by_lb| made_by_lb == Some(true)) {
+        // The engine refuses as long as there is anybody in it.
+        let _ = site.engine.remove_network(network).await;
+    }
+}
+
+/// Who sits where if no record says it: whoever was started for a slot, and new slots for the rest of the `names`.
+fn beginning(alive: &[Listed], names: &[Hostname]) -> Vec<Seat> {
+    let mut seats: Vec<Seat> = Vec::new();
+    let started =
+        alive.iter().filter_map(|container| Some((container.slot.clone()?, container.hostname.clone()?)));
+    let planned = (1..).zip(names).map(|(index, name)| (SlotId { index, name: name.clone() }, name.clone()));
+    for (number, (slot, hostname)) in started.map(|seat| (0, seat)).chain((1..).zip(planned)) {
+        let is_taken = seats.iter().any(|seat| {
+            seat.slot.index == slot.index
+                || [&seat.slot.name, &seat.hostname].iter().any(|name| [&slot.name, &hostname].contains(name))
+        });
+        if !is_taken && number <= names.len() {
+            seats.push(Seat { slot, hostname });
+        }
+    }
+    seats.sort_by_key(|seat| seat.slot.index);
+    seats
+}
+
+/// The containers that can be taken over, and the hostnames of those that become spares.
+fn adoptable(
+    site: &Arc<Site>,
+    alive: Vec<Listed>,
+    seats: &[Seat],
+    spares: usize,
+) -> (HashMap<Hostname, (Listed, Known)>, Vec<Hostname>) {
+    let (mut adoptable, mut benched) = (HashMap::new(), Vec::new());
+    for container in alive.into_iter().filter(|container| container.address.is_some()) {
+        let Some(hostname) = container.hostname.clone() else { continue };
+        let is_seated = seats.iter().any(|seat| seat.hostname == hostname);
+        let is_spare = container.slot.is_none() && benched.len() < spares;
+        if adoptable.contains_key(&hostname) || !(is_seated || is_spare) {
+            continue;
+        }
+        if !is_seated {
+            benched.push(hostname.clone());
+        }
+        let known = site.know(container.name.clone());
+        adoptable.insert(hostname, (container, known));
+    }
+    (adoptable, benched)
+}

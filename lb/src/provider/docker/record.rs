@@ -1,0 +1,370 @@
+//! The record of a fleet: who holds it, and what its slots are. It is kept in the engine, where the fleet is, so that the
+//! next `lb` finds both together.
+//!
+//! The engine has no place for notes that can be changed, so an entry is an empty *volume* with the text in its labels,
+//! and a later entry is another one with a higher number. To make a volume whose name is taken gives the one that is
+//! there: whoever gets back what it asked for has written the entry, and nobody else has.
+//!
+//! That makes it a claim as well. The holder of a fleet answers every entry that is not its own with one of its own. Who finds
+//! a holder writes the next entry in its own name, and waits a moment: if it stays the last one, the holder is dead. If
+//! two hold it in spite of that (the first was asleep), the older one goes on and the other leaves everything alone.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bollard::models::{Volume, VolumeCreateRequest};
+use proto::control::Hostname;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{error, info, warn};
+
+use super::container::{FLEET, fleet_label};
+use super::engine::{Engine, Trouble};
+use crate::provider::{Seat, SlotId};
+
+/// How long a holder has to answer somebody who wants its fleet.
+const CHALLENGE: Duration = Duration::from_secs(1);
+/// The pause between two looks for its answer.
+const LOOK: Duration = Duration::from_millis(50);
+/// The pause before an entry that could not be written is written again.
+const RETRY: Duration = Duration::from_millis(500);
+/// How long anybody waits for an entry to be written.
+const WRITTEN: Duration = Duration::from_secs(3);
+
+const NUMBER: &str = "lb.record";
+const HOLDER: &str = "lb.holder";
+const SINCE: &str = "lb.since";
+const SEATS: &str = "lb.seats";
+
+/// Who holds a fleet, and since when.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Holder {
+    /// Milliseconds since 1970.
+    since: u64,
+    /// Whatever makes it another than all others.
+    nonce: String,
+}
+
+impl Holder {
+    fn new() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        Holder {
+            since: u64::try_from(since).unwrap_or(u64::MAX),
+            nonce: format!("{:016x}", fastrand::u64(..)),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    number: u64,
+    /// Nobody, once it has been given up.
+    holder: Option<Holder>,
+    seats: Vec<Seat>,
+}
+
+impl Entry {
+    /// What a volume says; `None` if it is none of ours.
+    fn read(volume: &Volume) -> Option<Self> {
+        let label = |name| volume.labels.get(name);
+        let nonce = label(HOLDER).filter(|nonce| !nonce.is_empty()).cloned();
+        let holder = match nonce {
+            Some(nonce) => Some(Holder { since: label(SINCE)?.parse().ok()?, nonce }),
+            None => None,
+        };
+        let number = label(NUMBER)?.parse().ok()?;
+        let seats = label(SEATS)?.split(',').filter(|seat| !seat.is_empty());
+        Some(Entry { number, holder, seats: seats.map(seat).collect::<Option<_>>()? })
+    }
+
+    fn volume(&self, fleet: &str) -> VolumeCreateRequest {
+        let (nonce, since) =
+            self.holder.clone().map_or_else(Default::default, |holder| (holder.nonce, holder.since));
+        let seats: Vec<String> = self
+            .seats
+            .iter()
+            .map(|Seat { slot, hostname }| format!("{}={}={hostname}", slot.index, slot.name))
+            .collect();
+        let labels: HashMap<String, String> = [
+            (FLEET, fleet.to_owned()),
+            (NUMBER, self.number.to_string()),
+            (HOLDER, nonce),
+            (SINCE, since.to_string()),
+            (SEATS, seats.join(",")),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into();
+        VolumeCreateRequest {
+            name: Some(name(fleet, self.number)),
+            labels: Some(labels),
+            ..VolumeCreateRequest::default()
+        }
+    }
+}
+
+/// `INDEX=NAME=HOSTNAME`.
+fn seat(text: &str) -> Option<Seat> {
+    let mut parts = text.split('=');
+    let index = parts.next()?.parse().ok().filter(|&index| index > 0)?;
+    let name = Hostname::try_from(parts.next()?.to_owned()).ok()?;
+    let hostname = Hostname::try_from(parts.next()?.to_owned()).ok()?;
+    Some(Seat { slot: SlotId { index, name }, hostname })
+}
+
+fn name(fleet: &str, number: u64) -> String {
+    format!("lb.{fleet}.{number}")
+}
+
+/// Whether a volume of this name is an entry about this fleet.
+pub(super) fn is_entry(volume: &str, fleet: &str) -> bool {
+    let number = volume.strip_prefix("lb.").and_then(|rest| rest.strip_prefix(fleet)?.strip_prefix('.'));
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Why a fleet cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("fleet {0} is held by another lb that runs; stop it, or choose another --fleet")]
+    Held(String),
+    #[error(transparent)]
+    Trouble(#[from] Trouble),
+}
+
+/// Takes hold of a fleet; `beginning` is who sits where if there is no record of it.
+///
+/// # Errors
+/// Another `lb` holds it, or the engine fails.
+pub(super) async fn claim(engine: Engine, fleet: String, beginning: Vec<Seat>) -> Result<Record, Refusal> {
+    let mut record = Record { engine, fleet, holder: Holder::new(), number: 0, seats: beginning };
+    let last = record.last().await?;
+    let is_held = last.as_ref().is_some_and(|entry| entry.holder.is_some());
+    if let Some(last) = last {
+        (record.number, record.seats) = (last.number, last.seats);
+    }
+    record.write(record.seats.clone()).await?;
+    if is_held {
+        if timeout(CHALLENGE, record.answered()).await.is_ok() {
+            record.take_back().await;
+            return Err(Refusal::Held(record.fleet));
+        }
+        info!(fleet = record.fleet, "the lb that held this fleet is gone: it is taken over");
+    }
+    Ok(record)
+}
+
+/// The record of a fleet that is held by this program.
+#[derive(Debug)]
+pub(super) struct Record {
+    engine: Engine,
+    fleet: String,
+    holder: Holder,
+    /// Of the last entry that is known.
+    number: u64,
+    /// What the last own entry says.
+    seats: Vec<Seat>,
+}
+
+impl Record {
+    /// Who sits where.
+    pub(super) fn seats(&self) -> &[Seat] {
+        &self.seats
+    }
+
+    async fn entries(&self) -> Result<Vec<Entry>, Trouble> {
+        let volumes = self.engine.volumes(&fleet_label(&self.fleet)).await?;
+        Ok(volumes.iter().filter_map(Entry::read).collect())
+    }
+
+    async fn last(&self) -> Result<Option<Entry>, Trouble> {
+        Ok(self.entries().await?.into_iter().max_by_key(|entry| entry.number))
+    }
+
+    /// Completes when the last entry is somebody else's.
+    async fn answered(&self) {
+        let is_mine = |last: Entry| last.holder.as_ref() == Some(&self.holder);
+        while self.last().await.is_ok_and(|last| last.is_some_and(is_mine)) {
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Writes the next entry, and removes those before it.
+    async fn write(&mut self, seats: Vec<Seat>) -> Result<(), Refusal> {
+        self.append(Some(self.holder.clone()), seats).await
+    }
+
+    async fn append(&mut self, holder: Option<Holder>, seats: Vec<Seat>) -> Result<(), Refusal> {
+        let entry = Entry { number: self.number + 1, holder, seats };
+        let volume = self.engine.create_volume(entry.volume(&self.fleet)).await?;
+        self.number = entry.number;
+        if Entry::read(&volume).as_ref() != Some(&entry) {
+            return Err(Refusal::Held(self.fleet.clone()));
+        }
+        for old in self.entries().await?.iter().filter(|old| old.number < entry.number) {
+            // One that stays is passed over.
+            let _ = self.engine.remove_volume(&name(&self.fleet, old.number)).await;
+        }
+        self.seats = entry.seats;
+        Ok(())
+    }
+
+    /// Removes the own entry.
+    async fn take_back(&self) {
+        // It is not the last one any more, so it does no harm.
+        let _ = self.engine.remove_volume(&name(&self.fleet, self.number)).await;
+    }
+
+    /// Looks whether the last entry is still the own one, and answers it if it is not.
+    async fn defend(&mut self, seats: Vec<Seat>) -> Result<(), Refusal> {
+        let last = self.last().await?;
+        let mine = Some(&self.holder);
+        match last {
+            Some(last) if last.holder.as_ref() == mine => Ok(()),
+            Some(Entry { holder: Some(other), .. }) if other < self.holder => {
+                Err(Refusal::Held(self.fleet.clone()))
+            }
+            other => {
+                self.number = other.map_or(self.number, |entry| entry.number.max(self.number));
+                warn!(fleet = self.fleet, "the record of the fleet was taken away: it is written again");
+                self.write(seats).await
+            }
+        }
+    }
+
+    /// Removes every entry: there is nothing left that it could be about.
+    async fn erase(&self) -> Result<(), Trouble> {
+        for entry in self.entries().await? {
+            self.engine.remove_volume(&name(&self.fleet, entry.number)).await?;
+        }
+        Ok(())
+    }
+
+    /// Leaves it to the next holder.
+    async fn release(&mut self) -> Result<(), Refusal> {
+        self.append(None, self.seats.clone()).await
+    }
+}
+
+/// What becomes of a record in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Nothing is left of the fleet.
+    Erase,
+    /// The next holder finds the fleet as it is.
+    Release,
+}
+
+/// What has to be written, and a number that says which of two is later.
+type Draft = (u64, Vec<Seat>);
+
+/// The one who tells the writer.
+#[derive(Debug)]
+pub(super) struct Pen {
+    draft: watch::Sender<Draft>,
+    written: watch::Receiver<u64>,
+}
+
+impl Pen {
+    /// Has it written who sits where.
+    pub(super) fn write(&self, seats: Vec<Seat>) {
+        self.draft.send_if_modified(|(number, last)| {
+            let is_new = *last != seats;
+            if is_new {
+                (*number, *last) = (*number + 1, seats);
+            }
+            is_new
+        });
+    }
+
+    /// Completes when what was to be written is written, or it has taken too long.
+    pub(super) fn written(&self) -> impl Future<Output = ()> + Send + use<> {
+        let (wanted, mut written) = (self.draft.borrow().0, self.written.clone());
+        async move {
+            let is_written = timeout(WRITTEN, written.wait_for(|&number| number >= wanted)).await;
+            if !matches!(is_written, Ok(Ok(_))) {
+                warn!(
+                    "the record of the fleet is not written yet: if lb is killed now, the next one finds the slots as they were"
+                );
+            }
+        }
+    }
+}
+
+/// Keeps the record up to date.
+pub(super) struct Writer {
+    record: Record,
+    draft: watch::Receiver<Draft>,
+    written: watch::Sender<u64>,
+    /// Whether the fleet is still ours.
+    held: watch::Sender<bool>,
+}
+
+impl Writer {
+    /// A writer, who tells it, and where it says whether the fleet is still ours.
+    pub(super) fn new(record: Record) -> (Self, Pen, watch::Receiver<bool>) {
+        let seats = record.seats.clone();
+        let (draft, drafts) = watch::channel((0, seats));
+        let (written, seen) = watch::channel(0);
+        let (held, is_held) = watch::channel(true);
+        (Writer { record, draft: drafts, written, held }, Pen { draft, written: seen }, is_held)
+    }
+
+    /// Writes what it is told, and looks after the record whenever `doubts` changes, until nobody tells it anything any
+    /// more; the record then.
+    pub(super) async fn run(mut self, mut doubts: watch::Receiver<Instant>) -> Record {
+        loop {
+            let done = tokio::select! {
+                changed = self.draft.changed() => match changed {
+                    Ok(()) => self.write().await,
+                    Err(_) => return self.record,
+                },
+                // Whoever doubts may have gone.
+                Ok(()) = doubts.changed() => self.defend().await,
+            };
+            match done {
+                Ok(()) => {}
+                Err(Refusal::Held(_)) => {
+                    error!(
+                        fleet = self.record.fleet,
+                        "another lb holds this fleet: nothing is started or removed any more"
+                    );
+                    self.held.send_replace(false);
+                    return self.record;
+                }
+                Err(Refusal::Trouble(trouble)) => {
+                    warn!("the record of the fleet cannot be written: {trouble}");
+                    self.draft.mark_changed();
+                    sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    async fn write(&mut self) -> Result<(), Refusal> {
+        let (number, seats) = self.draft.borrow_and_update().clone();
+        match self.record.write(seats.clone()).await {
+            // The number was taken by a challenger in the meantime, who has to be answered.
+            Err(Refusal::Held(_)) => self.record.defend(seats).await?,
+            written => written?,
+        }
+        self.written.send_replace(number);
+        Ok(())
+    }
+
+    async fn defend(&mut self) -> Result<(), Refusal> {
+        let seats = self.draft.borrow().1.clone();
+        self.record.defend(seats).await
+    }
+}
+
+impl Record {
+    /// Puts the record away.
+    pub(super) async fn conclude(mut self, fate: Fate) {
+        let concluded = match fate {
+            Fate::Erase => self.erase().await.map_err(Refusal::from),
+            Fate::Release => self.release().await,
+        };
+        if let Err(refusal) = concluded {
+            warn!("the record of the fleet cannot be put away: {refusal}");
+        }
+    }
+}

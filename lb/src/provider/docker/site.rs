@@ -1,0 +1,143 @@
+//! What everybody who looks after this fleet's containers shares.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, broadcast, watch};
+use tracing::{info, warn};
+
+use super::Settings;
+use super::container::{Listed, fleet_label};
+use super::engine::{Engine, Trouble};
+use super::events::Notice;
+
+/// Containers that are made and started at the same time: the engine does not get faster by more.
+const STARTS: usize = 8;
+/// Containers that are stopped and removed at the same time.
+const STOPS: usize = 16;
+/// Notices that a keeper may leave unread before it misses some (and waits for the next list).
+const NOTICES: usize = 1024;
+
+/// The engine, and what is known of the fleet there.
+pub(super) struct Site {
+    pub(super) engine: Engine,
+    pub(super) settings: Settings,
+    pub(super) notices: broadcast::Sender<Notice>,
+    pub(super) starts: Semaphore,
+    pub(super) stops: Semaphore,
+    held: watch::Receiver<bool>,
+    /// The names of the containers that somebody here looks after, or is about to make.
+    known: Mutex<HashSet<String>>,
+}
+
+impl Site {
+    pub(super) fn new(engine: Engine, settings: Settings, held: watch::Receiver<bool>) -> Self {
+        Site {
+            engine,
+            settings,
+            notices: broadcast::channel(NOTICES).0,
+            starts: Semaphore::new(STARTS),
+            stops: Semaphore::new(STOPS),
+            held,
+            known: Mutex::default(),
+        }
+    }
+
+    /// Whether the fleet is (still) ours; if not, nothing of it may be touched.
+    pub(super) fn is_held(&self) -> bool {
+        *self.held.borrow()
+    }
+
+    /// Says that somebody looks after the container of this name, as long as the answer lives.
+    pub(super) fn know(self: &Arc<Self>, name: String) -> Known {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+        Known { site: Arc::clone(self), name }
+    }
+
+    fn is_known(&self, name: &str) -> bool {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    }
+
+    /// Makes the network if it is not there; whether it was not.
+    pub(super) async fn ensure_network(&self) -> Result<bool, Trouble> {
+        ensure_network(&self.engine, &self.settings.network).await
+    }
+
+    /// All containers of the fleet, by id.
+    pub(super) async fn containers(&self) -> Result<HashMap<String, Listed>, Trouble> {
+        let listed = list(&self.engine, &self.settings).await?;
+        Ok(listed.into_iter().map(|container| (container.id.clone(), container)).collect())
+    }
+
+    /// Removes the containers of the fleet that nobody looks after: those that an `lb` which was killed has left half
+    /// made, those that the engine made after we had given up waiting, and those it could not remove when it was told.
+    pub(super) async fn sweep(&self, containers: &HashMap<String, Listed>) {
+        let orphans =
+            containers.values().filter(|container| !self.is_known(&container.name) && !container.is_going());
+        for orphan in orphans {
+            info!(container = orphan.name, "a container of this fleet that nobody looks after is removed");
+            self.remove(&orphan.id).await;
+        }
+    }
+
+    pub(super) async fn stop(&self, id: &str, grace: Duration) {
+        if self.is_held() {
+            complain(self.engine.stop(id, grace).await);
+        }
+    }
+
+    /// Removes a container. If that fails, a sweep does it later.
+    pub(super) async fn remove(&self, id: &str) {
+        if self.is_held() {
+            complain(self.engine.remove(id).await);
+        }
+    }
+}
+
+/// Logs what went wrong, unless it is that the container is gone already, or on its way.
+fn complain(done: Result<(), Trouble>) {
+    match done {
+        Err(trouble) if !trouble.is(404) && !trouble.is(409) => warn!("{trouble}"),
+        _ => {}
+    }
+}
+
+/// Makes the network if it is not there; whether it was not.
+pub(super) async fn ensure_network(engine: &Engine, network: &str) -> Result<bool, Trouble> {
+    let is_missing = engine.network(network).await?.is_none();
+    if is_missing {
+        engine.create_network(network).await?;
+        info!(network, "network made");
+    }
+    Ok(is_missing)
+}
+
+/// All containers of the fleet.
+pub(super) async fn list(engine: &Engine, settings: &Settings) -> Result<Vec<Listed>, Trouble> {
+    let listed = engine.containers(&fleet_label(&settings.fleet)).await?;
+    Ok(listed.into_iter().filter_map(|summary| Listed::of(summary, &settings.network)).collect())
+}
+
+/// Somebody looks after the container of this name.
+pub(super) struct Known {
+    site: Arc<Site>,
+    name: String,
+}
+
+impl Known {
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// As long as this program runs.
+    pub(super) fn for_good(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Known {
+    fn drop(&mut self) {
+        self.site.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+    }
+}
