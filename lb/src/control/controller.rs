@@ -110,11 +110,11 @@ impl Controller {
         match report {
             Report::Started(id, address) => self.started(id, address),
             Report::Lost(id, reason) => {
-                self.bury(id);
+                self.give_up(id);
                 self.apply(Event::Lost(id, reason));
             }
             Report::Hindered(id, reason) => {
-                self.running.remove(&id);
+                self.give_up(id);
                 self.apply(Event::Hindered(id, reason));
             }
         }
@@ -136,8 +136,8 @@ impl Controller {
                 }
                 Effect::Drain(id) => self.drain(id),
                 Effect::Stop(id, how) => {
-                    if let Some(running) = self.running.remove(&id) {
-                        running.keeper.stop(how);
+                    if let Some(keeper) = self.give_up(id) {
+                        keeper.stop(how);
                     }
                 }
                 Effect::Answer(command, result) => {
@@ -214,14 +214,13 @@ impl Controller {
         self.apply(Event::Started(id));
     }
 
-    /// Gives up a replica that is gone.
-    fn bury(&mut self, id: ReplicaId) {
-        let gone = self.running.remove(&id).and_then(|running| running.replica);
-        if let Some(replica) = gone
-            && self.setup.provider.takes_the_network_along()
-        {
+    /// Gives up a replica that is gone, or will be.
+    fn give_up(&mut self, id: ReplicaId) -> Option<Keeper> {
+        let Running { keeper, replica, .. } = self.running.remove(&id)?;
+        if let Some(replica) = replica.filter(|_| self.setup.provider.takes_the_network_along()) {
             tokio::spawn(async move { replica.evict_when_silent(SILENCE).await });
         }
+        Some(keeper)
     }
 
     fn drain(&mut self, id: ReplicaId) {

@@ -11,7 +11,7 @@ use super::{Arrival, CommandId, Effect, Fleet, MOST_SLOTS, ReplicaId, SlotId, St
 use crate::ring::{Mapping, Member};
 
 /// The longest that an `add` waits for its replicas: it has to be answered within a minute.
-const ADD_LIMIT: Duration = Duration::from_secs(50);
+pub(super) const ADD_LIMIT: Duration = Duration::from_secs(50);
 
 impl Fleet {
     pub(super) fn add(&mut self, command: CommandId, change: &Change) {
@@ -70,8 +70,7 @@ impl Fleet {
             places.push(Place::new(Some(slot), replica, self.now));
         }
         self.effects.extend(places.iter().map(|place| Effect::Changed(place.view())));
-        let deadline = self.now + self.policy.start_timeout.min(ADD_LIMIT);
-        self.arriving.push(Arrival { command, places, deadline });
+        self.arriving.push(Arrival { command, places, deadline: self.now + ADD_LIMIT });
     }
 
     /// Takes all newcomers of a command into the ring, in one step.

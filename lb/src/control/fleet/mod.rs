@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use proto::control::{Change, Failure, Hostname, State};
 
+use commands::ADD_LIMIT;
 use ledger::Fault;
 pub(crate) use names::Names;
 use place::{Place, Replica};
@@ -158,8 +159,31 @@ impl View {
 struct Arrival {
     command: CommandId,
     places: Vec<Place>,
-    /// By when all of them have to be ready.
+    /// By when all of them have to be ready. Each has a deadline of its own as soon as it has been started.
     deadline: Time,
+}
+
+impl Arrival {
+    /// When the first of its deadlines passes.
+    fn next_deadline(&self) -> Time {
+        self.places
+            .iter()
+            .filter_map(|place| place.life.deadline())
+            .min()
+            .unwrap_or(self.deadline)
+            .min(self.deadline)
+    }
+
+    /// What to say if one of its deadlines has passed by `now`.
+    fn overdue(&self, now: Time, start_timeout: Duration) -> Option<String> {
+        let late = self.places.iter().find(|place| place.life.late(now).is_some());
+        let unready = || self.places.iter().find(|place| place.life.state() != State::Up);
+        match late {
+            Some(late) => Some(late.overdue(start_timeout)),
+            None if self.deadline <= now => unready().map(|place| place.overdue(ADD_LIMIT)),
+            None => None,
+        }
+    }
 }
 
 /// All slots with their states. See the module's documentation.
@@ -235,7 +259,7 @@ impl Fleet {
 
     /// When the next `Tick` is due.
     pub(crate) fn next_deadline(&self) -> Option<Time> {
-        let arriving = self.arriving.iter().map(|arrival| arrival.deadline);
+        let arriving = self.arriving.iter().map(Arrival::next_deadline);
         self.places.iter().filter_map(|place| place.life.deadline()).chain(arriving).min()
     }
 

@@ -8,10 +8,12 @@ use super::{Arrival, Effect, Fleet, ReplicaId, Stopping, View};
 
 impl Fleet {
     pub(super) fn started(&mut self, id: ReplicaId) {
-        // To stop waiting for a fixed address would help nobody: it cannot be started anew.
-        let deadline = self.policy.restartable.then(|| self.now + self.policy.start_timeout);
-        if let Some(at) = self.position_of(id) {
-            self.places[at].life.allow_until(deadline);
+        let deadline = self.now + self.policy.start_timeout;
+        if let Some(newcomer) = self.newcomer(id) {
+            newcomer.life.allow_until(Some(deadline));
+        } else if let Some(at) = self.position_of(id) {
+            // To stop waiting for a fixed address would help nobody: it cannot be started anew.
+            self.places[at].life.allow_until(self.policy.restartable.then_some(deadline));
         }
     }
 
@@ -71,10 +73,10 @@ impl Fleet {
 
     pub(super) fn tick(&mut self) {
         let (now, limit) = (self.now, self.policy.start_timeout);
-        let late: Vec<Arrival> = self.arriving.extract_if(.., |arrival| arrival.deadline <= now).collect();
+        let is_late = |arrival: &mut Arrival| arrival.overdue(now, limit).is_some();
+        let late: Vec<Arrival> = self.arriving.extract_if(.., is_late).collect();
         for arrival in late {
-            let late = arrival.places.iter().find(|place| place.life.state() != State::Up);
-            let reason = late.map_or_else(String::new, |place| place.overdue(limit));
+            let reason = arrival.overdue(now, limit).unwrap_or_default();
             self.abandon_add(&arrival, None, &reason);
         }
         for at in 0..self.places.len() {

@@ -20,6 +20,10 @@ const SLOT_INDEX: &str = "lb.slot.index";
 const SLOT_NAME: &str = "lb.slot.name";
 const HOSTNAME: &str = "lb.hostname";
 
+/// An image that Compose has built carries its labels. A container that inherits them would be taken for one of Compose's.
+const NOT_COMPOSES: [(&str, &str); 2] =
+    [("com.docker.compose.project", ""), ("com.docker.compose.service", "")];
+
 /// The one network in which containers cannot have aliases.
 const DEFAULT_BRIDGE: &str = "bridge";
 
@@ -60,8 +64,8 @@ pub(super) fn body(settings: &Settings, assignment: &Assignment) -> ContainerCre
 }
 
 fn labels(fleet: &str, assignment: &Assignment) -> HashMap<String, String> {
-    let mut labels: HashMap<String, String> =
-        [(FLEET, fleet), (HOSTNAME, assignment.hostname.as_str())].map(owned).into();
+    let identity = [(FLEET, fleet), (HOSTNAME, assignment.hostname.as_str())];
+    let mut labels: HashMap<String, String> = identity.into_iter().chain(NOT_COMPOSES).map(owned).collect();
     if let Some(slot) = &assignment.slot {
         labels.extend(
             [(SLOT_INDEX, slot.index.to_string().as_str()), (SLOT_NAME, slot.name.as_str())].map(owned),

@@ -17,12 +17,16 @@ use bollard::query_parameters::{
     RemoveVolumeOptions, StartContainerOptions, StopContainerOptionsBuilder,
 };
 use futures_util::Stream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Where the engine is if `DOCKER_HOST` says nothing.
 const LOCAL: &str = "unix:///var/run/docker.sock";
 /// How long a call may take. A command has to be answered within five seconds when the engine hangs.
 const LIMIT: Duration = Duration::from_secs(4);
+/// How long it may take to start a container while the engine answers.
+const START: Duration = Duration::from_secs(20);
+/// How long an engine that is busy may take to answer the simplest question.
+const SIGN: Duration = Duration::from_secs(2);
 /// How much longer than its grace it may take to stop a container, or to remove one.
 const REMOVAL: Duration = Duration::from_secs(20);
 
@@ -141,8 +145,21 @@ impl Engine {
         }
     }
 
+    /// Starts a container. That takes long on a busy machine, so it may take long as long as the engine answers at all.
     pub(super) async fn start(&self, id: &str) -> Result<(), Trouble> {
-        call("start the container", LIMIT, self.0.start_container(id, None::<StartContainerOptions>)).await
+        const CALL: &str = "start the container";
+        tokio::select! {
+            started = call(CALL, START, self.0.start_container(id, None::<StartContainerOptions>)) => started,
+            limit = self.hung() => Err(Trouble::Late { call: CALL, limit }),
+        }
+    }
+
+    /// Completes when the engine does not answer any more; with how long it was given.
+    async fn hung(&self) -> Duration {
+        while let Ok(Ok(_)) = timeout(SIGN, self.0.ping()).await {
+            sleep(SIGN / 2).await;
+        }
+        SIGN
     }
 
     pub(super) async fn inspect(&self, id: &str) -> Result<ContainerInspectResponse, Trouble> {

@@ -136,19 +136,23 @@ pub(super) enum Refusal {
 /// Another `lb` holds it, or the engine fails.
 pub(super) async fn claim(engine: Engine, fleet: String, beginning: Vec<Seat>) -> Result<Record, Refusal> {
     let mut record = Record { engine, fleet, holder: Holder::new(), number: 0, seats: beginning };
-    let last = record.last().await?;
-    let is_held = last.as_ref().is_some_and(|entry| entry.holder.is_some());
-    if let Some(last) = last {
-        (record.number, record.seats) = (last.number, last.seats);
+    let mut holder = None;
+    if let Some(last) = record.last().await? {
+        (record.number, record.seats, holder) = (last.number, last.seats, last.holder);
     }
-    record.write(record.seats.clone()).await?;
-    if is_held {
+    if let Some(holder) = &holder {
+        // Whatever the clocks say, it was there first.
+        record.holder.since = record.holder.since.max(holder.since.saturating_add(1));
+    }
+    record.append(Some(record.holder.clone()), record.seats.clone()).await?;
+    if holder.is_some() {
         if timeout(CHALLENGE, record.answered()).await.is_ok() {
             record.take_back().await;
             return Err(Refusal::Held(record.fleet));
         }
         info!(fleet = record.fleet, "the lb that held this fleet is gone: it is taken over");
     }
+    record.tidy().await;
     Ok(record)
 }
 
@@ -189,7 +193,16 @@ impl Record {
 
     /// Writes the next entry, and removes those before it.
     async fn write(&mut self, seats: Vec<Seat>) -> Result<(), Refusal> {
-        self.append(Some(self.holder.clone()), seats).await
+        self.append(Some(self.holder.clone()), seats).await?;
+        self.tidy().await;
+        Ok(())
+    }
+
+    /// Removes the entries before the last one. Those that stay are passed over.
+    async fn tidy(&self) {
+        for old in self.entries().await.unwrap_or_default().iter().filter(|old| old.number < self.number) {
+            let _ = self.engine.remove_volume(&name(&self.fleet, old.number)).await;
+        }
     }
 
     async fn append(&mut self, holder: Option<Holder>, seats: Vec<Seat>) -> Result<(), Refusal> {
@@ -198,10 +211,6 @@ impl Record {
         self.number = entry.number;
         if Entry::read(&volume).as_ref() != Some(&entry) {
             return Err(Refusal::Held(self.fleet.clone()));
-        }
-        for old in self.entries().await?.iter().filter(|old| old.number < entry.number) {
-            // One that stays is passed over.
-            let _ = self.engine.remove_volume(&name(&self.fleet, old.number)).await;
         }
         self.seats = entry.seats;
         Ok(())
@@ -240,7 +249,9 @@ impl Record {
 
     /// Leaves it to the next holder.
     async fn release(&mut self) -> Result<(), Refusal> {
-        self.append(None, self.seats.clone()).await
+        self.append(None, self.seats.clone()).await?;
+        self.tidy().await;
+        Ok(())
     }
 }
 
