@@ -14,6 +14,7 @@ mod harness;
 mod healing;
 mod life;
 mod planes;
+mod port_trap;
 mod refusals;
 mod relay;
 mod replica;

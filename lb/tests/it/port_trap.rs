@@ -1,0 +1,146 @@
+//! Who closes a connection first keeps its port for a minute; towards another machine (or container) Linux gives such a
+//! port again only if `net.ipv4.tcp_tw_reuse` is 1. The compose file sets that, and docs/CONTAINERS.md says what it is worth.
+//!
+//! Two network namespaces of our own with a cable between them, so that neither the ports nor the setting are the machine's.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsFd as _;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::harness::{Lb, eventually, patient};
+
+/// Ports for outgoing connections in the namespace of `lb`.
+const PORTS: usize = 500;
+/// By now a port that may be used again is (after a second), and no port is free by itself (after sixty).
+const REUSABLE: Duration = Duration::from_secs(5);
+
+#[test]
+fn without_reuse_there_are_as_many_connections_a_minute_as_ports() {
+    let Some(place) = Place::make("2") else { return };
+    let answered = place.inside(|lb| {
+        let begun = Instant::now();
+        let is_early = |_: &bool| begun.elapsed() < REUSABLE;
+        std::iter::repeat_with(|| is_answered(lb)).take_while(is_early).filter(|answered| *answered).count()
+    });
+    // The probe took a port as well.
+    assert!((PORTS / 2..=PORTS).contains(&answered), "{answered} with {PORTS} ports");
+}
+
+#[test]
+fn with_reuse_there_is_no_such_limit() {
+    let Some(place) = Place::make("1") else { return };
+    place.inside(|lb| {
+        let mut answered = 0;
+        eventually("four connections for each port", || {
+            answered += usize::from(is_answered(lb));
+            (answered >= 4 * PORTS).then_some(())
+        });
+    });
+}
+
+/// A client that is the first to end, so that `lb` is the first towards the replica.
+fn is_answered(lb: SocketAddr) -> bool {
+    let Ok(stream) = TcpStream::connect(lb) else { return false };
+    let (mut stream, mut answer) = (patient(stream), String::new());
+    stream.write_all(b"132574\n").is_ok()
+        && stream.shutdown(Shutdown::Write).is_ok()
+        && stream.read_to_string(&mut answer).is_ok()
+        && answer.ends_with(" 132574\n")
+}
+
+/// `lb` in one namespace, a replica of it in another.
+struct Place {
+    lb: Lb,
+    _replica: Lb,
+    here: Namespace,
+    _there: Namespace,
+}
+
+impl Place {
+    /// `None` where namespaces cannot be made.
+    fn make(reuse: &str) -> Option<Place> {
+        let (here, there) =
+            (Namespace::make(&format!("{reuse}-here"))?, Namespace::make(&format!("{reuse}-there"))?);
+        let (ours, theirs) = (here.name.as_str(), there.name.as_str());
+        ip(&["-n", ours, "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", theirs]);
+        for (namespace, address) in [(ours, "192.0.2.1/30"), (theirs, "192.0.2.2/30")] {
+            ip(&["-n", namespace, "address", "add", address, "dev", "cable"]);
+            ip(&["-n", namespace, "link", "set", "cable", "up"]);
+        }
+        here.inside(|| {
+            fs::write("/proc/sys/net/ipv4/ip_local_port_range", format!("40000 {}", 40_000 + PORTS - 1))
+                .unwrap();
+            fs::write("/proc/sys/net/ipv4/tcp_tw_reuse", reuse).unwrap();
+        });
+        // Any server will do: here it is another lb, with a replica of its own.
+        let replica =
+            there.launch(&["--listen", "192.0.2.2:5000", "--control", "127.0.0.1:0", "--replicas", "1"]);
+        let fleet = ["--provider", "fixed", "--backend", "far=192.0.2.2:5000"];
+        let calm = ["--health", "tcp", "--health-interval", "1h"];
+        let ports = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"];
+        let lb = here.launch(&[&ports[..], &fleet, &calm].concat());
+        Some(Place { lb, _replica: replica, here, _there: there })
+    }
+
+    /// Does something where `lb` is.
+    fn inside<T: Send>(&self, work: impl FnOnce(SocketAddr) -> T + Send) -> T {
+        let data = self.lb.data;
+        self.here.inside(move || work(data))
+    }
+}
+
+/// A network namespace, removed when it is dropped.
+struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    fn make(name: &str) -> Option<Namespace> {
+        let name = format!("lb-test-{}-{name}", std::process::id());
+        let made = Command::new("ip").args(["netns", "add", &name]).output();
+        if !made.as_ref().is_ok_and(|made| made.status.success()) {
+            assert!(std::env::var_os("CI").is_none(), "no network namespace can be made: {made:?}");
+            eprintln!("skipped: no network namespace can be made here (it takes root, and iproute2)");
+            return None;
+        }
+        ip(&["-n", &name, "link", "set", "lo", "up"]);
+        Some(Namespace { name })
+    }
+
+    /// Does something on a thread that is in this namespace.
+    fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
+        let namespace = File::open(format!("/run/netns/{}", self.name)).unwrap();
+        let inside = || {
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            work()
+        };
+        thread::scope(|scope| scope.spawn(inside).join().unwrap())
+    }
+
+    /// `lb serve` in this namespace, with its replicas in rotation.
+    fn launch(&self, flags: &[&str]) -> Lb {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, env!("CARGO_BIN_EXE_lb"), "serve"]).args(flags);
+        let lb = Lb::launch_as(command);
+        lb.wait_for_log("ready data=");
+        lb
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+    }
+}
+
+#[track_caller]
+fn ip(arguments: &[&str]) {
+    let done = Command::new("ip").args(arguments).output().unwrap();
+    assert!(done.status.success(), "ip {arguments:?}: {done:?}");
+}
