@@ -102,6 +102,7 @@ impl Controller {
         controller.ready = None;
         // Nobody listens any more: whoever reports must not wait for it.
         drop((inbox, reported));
+        controller.setup.provider.close_record();
         controller.apply(Event::Shutdown);
         controller.setup.provider.stopped().await;
     }

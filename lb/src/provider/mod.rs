@@ -115,7 +115,7 @@ impl Provider {
 
     /// Completes when all that was to be remembered is written, or it has taken too long.
     pub(crate) fn written(&self) -> impl Future<Output = ()> + Send + use<> {
-        let written = if let Provider::Docker(docker) = self { Some(docker.written()) } else { None };
+        let written = if let Provider::Docker(docker) = self { docker.written() } else { None };
         async {
             if let Some(written) = written {
                 written.await;
@@ -123,8 +123,14 @@ impl Provider {
         }
     }
 
-    /// Waits until every replica that was told to stop has ended, and puts everything away. What is `remembered` from
-    /// now on does not count.
+    /// What is to be remembered is what was until now: the rest is the end.
+    pub(crate) fn close_record(&mut self) {
+        if let Provider::Docker(docker) = self {
+            docker.close_record();
+        }
+    }
+
+    /// Waits until every replica that was told to stop has ended, and puts everything away.
     pub(crate) async fn stopped(self) {
         match self {
             Provider::Process(process) => process.stopped().await,

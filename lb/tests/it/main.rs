@@ -4,10 +4,12 @@
 
 mod client;
 mod commands;
+mod containers;
 mod control;
 mod control_wire;
 mod explain;
 mod failover;
+mod fake_engine;
 mod first_line;
 mod flags;
 mod harness;

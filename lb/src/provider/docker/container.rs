@@ -92,8 +92,9 @@ pub(super) struct Listed {
 }
 
 impl Listed {
-    pub(super) fn of(summary: ContainerSummary, network: &str) -> Option<Self> {
-        let labels = summary.labels.unwrap_or_default();
+    /// `None` if it is none of this fleet, whatever it was asked for.
+    pub(super) fn of(summary: ContainerSummary, settings: &Settings) -> Option<Self> {
+        let labels = summary.labels.filter(|labels| labels.get(FLEET) == Some(&settings.fleet))?;
         let networks = summary.network_settings.and_then(|settings| settings.networks);
         let name = summary.names.and_then(|names| names.into_iter().next());
         Some(Listed {
@@ -102,7 +103,7 @@ impl Listed {
             hostname: labels.get(HOSTNAME).and_then(|name| Hostname::try_from(name.clone()).ok()),
             slot: slot(&labels),
             state: summary.state.unwrap_or(State::EMPTY),
-            address: networks.and_then(|networks| address_in(&networks, network)),
+            address: networks.and_then(|networks| address_in(&networks, &settings.network)),
         })
     }
 

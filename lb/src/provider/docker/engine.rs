@@ -20,7 +20,7 @@ use futures_util::Stream;
 use tokio::time::{sleep, timeout};
 
 /// Where the engine is if `DOCKER_HOST` says nothing.
-const LOCAL: &str = "unix:///var/run/docker.sock";
+pub(super) const LOCAL: &str = "unix:///var/run/docker.sock";
 /// How long a call may take. A command has to be answered within five seconds when the engine hangs.
 const LIMIT: Duration = Duration::from_secs(4);
 /// How long it may take to start a container while the engine answers.
@@ -70,6 +70,7 @@ impl Trouble {
             | Error::HyperResponseError { .. }
             | Error::HyperLegacyError { .. }
             | Error::RequestTimeoutError
+            | Error::UnsupportedURISchemeError { .. }
             | Error::SocketNotFoundError(_) => Trouble::Unreachable { call, reason: chain(error) },
             _ => Trouble::Garbled { call, reason: chain(error) },
         }
@@ -95,11 +96,10 @@ fn chain(error: &Error) -> String {
 pub(super) struct Engine(bollard::Docker);
 
 impl Engine {
-    /// Looks whether an engine answers at `host` (`DOCKER_HOST`; the local one without it), and which version it speaks.
-    pub(super) async fn connect(host: Option<&str>) -> Result<Self, Trouble> {
+    /// Looks whether an engine answers at `host` (as in `DOCKER_HOST`), and which version it speaks.
+    pub(super) async fn connect(host: &str) -> Result<Self, Trouble> {
         const CALL: &str = "say its version";
-        let docker = bollard::Docker::connect_with_host(host.unwrap_or(LOCAL));
-        let docker = docker.map_err(|error| Trouble::new(CALL, &error))?;
+        let docker = bollard::Docker::connect_with_host(host).map_err(|error| Trouble::new(CALL, &error))?;
         call(CALL, LIMIT, docker.negotiate_version()).await.map(Engine)
     }
 

@@ -1,14 +1,15 @@
 //! The life of one container, from its making (or its adoption) to its removal.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::future::pending;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{broadcast, oneshot};
 use tokio::time::{Instant, timeout};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::container::{self, Listed};
 use super::engine::Trouble;
@@ -35,7 +36,7 @@ struct Container {
 }
 
 /// Why there is no container.
-enum Failure {
+enum Why {
     /// It cannot be had, or has ended already.
     Lost(String),
     /// The engine is in no state to do anything.
@@ -44,12 +45,24 @@ enum Failure {
     Unwanted,
 }
 
-impl From<Trouble> for Failure {
+/// There is no container, but perhaps something is left of one.
+struct Failure {
+    why: Why,
+    left: Option<(String, Known)>,
+}
+
+impl From<Why> for Failure {
+    fn from(why: Why) -> Self {
+        Failure { why, left: None }
+    }
+}
+
+impl From<Trouble> for Why {
     fn from(trouble: Trouble) -> Self {
         if trouble.is_the_engines() {
-            Failure::Hindered(trouble.to_string())
+            Why::Hindered(trouble.to_string())
         } else {
-            Failure::Lost(trouble.to_string())
+            Why::Lost(trouble.to_string())
         }
     }
 }
@@ -63,7 +76,7 @@ pub(super) async fn keep(
     mut stop: oneshot::Receiver<Stopping>,
 ) {
     // Before it runs, or its death could be missed.
-    let notices = site.notices.subscribe();
+    let mut vigil = Vigil { notices: site.notices.subscribe(), is_out_of_memory: false };
     let hostname = &assignment.hostname;
     let obtained = match found {
         Some((listed, known)) => adopt(&site, listed, known).await,
@@ -72,21 +85,31 @@ pub(super) async fn keep(
     // To send fails only if the program is ending.
     let container = match obtained {
         Ok(container) => container,
-        Err(Failure::Unwanted) => return,
-        Err(Failure::Lost(reason)) => {
-            warn!(%hostname, "no container: {reason}");
-            return drop(reports.send(Report::Lost(id, reason)).await);
-        }
-        Err(Failure::Hindered(reason)) => {
-            warn!(%hostname, "no container for now: {reason}");
-            return drop(reports.send(Report::Hindered(id, reason)).await);
+        Err(Failure { why, left }) => {
+            let _ = match why {
+                Why::Lost(reason) => {
+                    warn!(%hostname, "no container: {reason}");
+                    reports.send(Report::Lost(id, reason)).await
+                }
+                Why::Hindered(reason) => {
+                    debug!(%hostname, "no container for now: {reason}");
+                    reports.send(Report::Hindered(id, reason)).await
+                }
+                Why::Unwanted => Ok(()),
+            };
+            if let Some((id, _known)) = left {
+                site.remove(&id).await;
+            }
+            return;
         }
     };
     let _ = reports.send(Report::Started(id, container.address)).await;
     let report = async |reason| drop(reports.send(Report::Lost(id, reason)).await);
     let how = tokio::select! {
-        end = watch(&container, notices, report) => {
-            info!(%hostname, "container {end}");
+        sign = vigil.sign(&container) => {
+            report(sign.to_string()).await;
+            // Nobody asks for it to be stopped any more, so there is time to hear how it ended.
+            info!(%hostname, "container {}", vigil.verdict(&container, sign).await);
             Stopping::AtOnce
         }
         how = &mut stop => how.unwrap_or(Stopping::AtOnce),
@@ -94,22 +117,79 @@ pub(super) async fn keep(
     end(&site, container, how).await;
 }
 
-/// Waits for the end of a container, and reports it as soon as it is known; how it ended.
-async fn watch(
-    container: &Container,
+/// How the end of a container is known.
+enum Sign {
+    /// The engine has told it, and how it came.
+    Told(String),
+    /// The kernel knows that its process has ended, much sooner than the engine tells it.
+    Process,
+}
+
+impl fmt::Display for Sign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Sign::Told(end) => end,
+            Sign::Process => "has ended",
+        })
+    }
+}
+
+/// Waiting for the end of a container.
+struct Vigil {
     notices: broadcast::Receiver<Notice>,
-    report: impl AsyncFnOnce(String),
-) -> String {
-    let mut death = pin!(death(container, notices));
-    tokio::select! {
-        end = &mut death => {
-            report(end.clone()).await;
-            end
+    /// Whether it has asked for more memory than it may have.
+    is_out_of_memory: bool,
+}
+
+impl Vigil {
+    /// Waits for the first sign of its end.
+    async fn sign(&mut self, container: &Container) -> Sign {
+        tokio::select! {
+            end = self.death(container) => Sign::Told(end),
+            () = ended(container.process.as_ref()) => Sign::Process,
         }
-        // Much sooner than the engine tells it.
-        () = ended(container.process.as_ref()) => {
-            report("has ended".to_owned()).await;
-            timeout(VERDICT, death).await.unwrap_or_else(|_| "has ended".to_owned())
+    }
+
+    /// What the engine says of its end, if it does so soon.
+    async fn verdict(&mut self, container: &Container, sign: Sign) -> String {
+        match sign {
+            Sign::Told(end) => end,
+            Sign::Process => timeout(VERDICT, self.death(container))
+                .await
+                .unwrap_or_else(|_| "has ended, and the engine does not say how".to_owned()),
+        }
+    }
+
+    /// Waits until the engine tells its end; how it ended.
+    async fn death(&mut self, container: &Container) -> String {
+        loop {
+            match self.notices.recv().await {
+                Ok(Notice::OutOfMemory(id)) if *id == *container.id => self.is_out_of_memory = true,
+                Ok(Notice::Died(id, exit_code)) if *id == *container.id => {
+                    return container::ended(exit_code, self.is_out_of_memory);
+                }
+                Ok(Notice::Seen(asked, all)) if asked > container.since => {
+                    if let Some(end) = container.end_by(&all) {
+                        return end.to_owned();
+                    }
+                }
+                // What was missed shows when all containers are listed the next time.
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => pending().await,
+            }
+        }
+    }
+}
+
+impl Container {
+    /// How it has ended, if that shows in a list of all containers.
+    fn end_by(&self, all: &HashMap<String, Listed>) -> Option<&'static str> {
+        match all.get(&self.id) {
+            None => Some("was removed by somebody"),
+            Some(listed) if !listed.is_alive() => Some("has ended"),
+            // It was started again by somebody, and another container may have its old address.
+            Some(listed) if listed.address != Some(self.address.ip()) => Some("has another address"),
+            Some(_) => None,
         }
     }
 }
@@ -124,16 +204,20 @@ async fn ended(process: Option<&Process>) {
 /// Takes over a container that another `lb` has started.
 async fn adopt(site: &Site, listed: Listed, known: Known) -> Result<Container, Failure> {
     let since = Instant::now();
-    let inspected = site.engine.inspect(&listed.id).await?;
-    match container::address(&inspected, &site.settings) {
-        Some(address) => {
-            let process = Process::of(&inspected, &listed.id);
-            Ok(Container { id: listed.id, address, process, since, known })
-        }
-        None => {
-            site.remove(&listed.id).await;
-            Err(Failure::Lost(container::end(&inspected)))
-        }
+    let obtained = match site.engine.inspect(&listed.id).await {
+        Ok(inspected) => container::address(&inspected, &site.settings)
+            .map(|address| (address, Process::of(&inspected, &listed.id)))
+            .ok_or_else(|| container::end(&inspected)),
+        Err(trouble) if trouble.is(404) => Err("was removed by somebody".to_owned()),
+        // It was there when all were listed. If it is not any more, that will show.
+        Err(trouble) => listed
+            .address
+            .map(|address| (SocketAddr::new(address, site.settings.port), None))
+            .ok_or_else(|| trouble.to_string()),
+    };
+    match obtained {
+        Ok((address, process)) => Ok(Container { id: listed.id, address, process, since, known }),
+        Err(reason) => Err(Failure { why: Why::Lost(reason), left: Some((listed.id, known)) }),
     }
 }
 
@@ -145,29 +229,26 @@ async fn make(
 ) -> Result<Container, Failure> {
     let _turn = tokio::select! {
         turn = site.starts.acquire() => turn,
-        _ = stop => return Err(Failure::Unwanted),
+        _ = stop => return Err(Why::Unwanted.into()),
     };
     if !site.is_held() {
-        return Err(Failure::Hindered("another lb holds this fleet".to_owned()));
+        return Err(Why::Hindered("another lb holds this fleet".to_owned()).into());
     }
-    let (id, known) = create(site, assignment).await?;
+    let (id, known) = create(site, assignment).await.map_err(Why::from)?;
     match start(site, &id).await {
         Ok((address, process, since)) => Ok(Container { id, address, process, since, known }),
-        Err(failure) => {
-            site.remove(&id).await;
-            Err(failure)
-        }
+        Err(why) => Err(Failure { why, left: Some((id, known)) }),
     }
 }
 
 async fn create(site: &Arc<Site>, assignment: &Assignment) -> Result<(String, Known), Trouble> {
     let body = container::body(&site.settings, assignment);
     let name = format!("{}-{}", site.settings.fleet, assignment.hostname);
-    let known = site.know(name.clone());
+    let known = site.know(name.clone()).unwrap_or_else(|| site.know_variant(&name));
     match site.engine.create(known.name(), body.clone()).await {
-        // The name belongs to somebody else, or to one of ours that is on its way out.
+        // The name belongs to somebody else, or to what is left of one of ours.
         Err(trouble) if trouble.is(409) => {
-            let known = site.know(format!("{name}.{:06x}", fastrand::u32(..1 << 24)));
+            let known = site.know_variant(&name);
             Ok((site.engine.create(known.name(), body).await?, known))
         }
         created => Ok((created?, known)),
@@ -175,7 +256,7 @@ async fn create(site: &Arc<Site>, assignment: &Assignment) -> Result<(String, Kn
 }
 
 /// Starts a container; where it listens, its process, and since when.
-async fn start(site: &Site, id: &str) -> Result<(SocketAddr, Option<Process>, Instant), Failure> {
+async fn start(site: &Site, id: &str) -> Result<(SocketAddr, Option<Process>, Instant), Why> {
     match site.engine.start(id).await {
         // Somebody may have removed the network.
         Err(trouble) if trouble.is(404) && site.ensure_network().await? => site.engine.start(id).await?,
@@ -184,33 +265,8 @@ async fn start(site: &Site, id: &str) -> Result<(SocketAddr, Option<Process>, In
     let since = Instant::now();
     let inspected = site.engine.inspect(id).await?;
     let address = container::address(&inspected, &site.settings);
-    let address = address.ok_or_else(|| Failure::Lost(container::end(&inspected)))?;
+    let address = address.ok_or_else(|| Why::Lost(container::end(&inspected)))?;
     Ok((address, Process::of(&inspected, id), since))
-}
-
-/// Waits for the end of a container; how it ended.
-async fn death(container: &Container, mut notices: broadcast::Receiver<Notice>) -> String {
-    let mut is_out_of_memory = false;
-    loop {
-        match notices.recv().await {
-            Ok(Notice::OutOfMemory(id)) if *id == *container.id => is_out_of_memory = true,
-            Ok(Notice::Died(id, exit_code)) if *id == *container.id => {
-                return container::ended(exit_code, is_out_of_memory);
-            }
-            Ok(Notice::Seen(asked, all)) if asked > container.since => match all.get(&container.id) {
-                None => return "was removed by somebody".to_owned(),
-                Some(listed) if !listed.is_alive() => return "has ended".to_owned(),
-                // It was started again by somebody, and another container may have its old address.
-                Some(listed) if listed.address != Some(container.address.ip()) => {
-                    return "has another address".to_owned();
-                }
-                Some(_) => {}
-            },
-            // What was missed shows when all containers are listed the next time.
-            Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
-            Err(broadcast::error::RecvError::Closed) => pending().await,
-        }
-    }
 }
 
 async fn end(site: &Site, container: Container, how: Stopping) {

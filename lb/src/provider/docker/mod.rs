@@ -75,7 +75,8 @@ pub(crate) struct Docker {
     adoptable: HashMap<Hostname, (Listed, Known)>,
     keepers: TaskTracker,
     ears: [AbortOnDropHandle<()>; 2],
-    pen: Pen,
+    /// `None` at the end, when nothing is to be remembered any more.
+    pen: Option<Pen>,
     writer: JoinHandle<Record>,
 }
 
@@ -96,7 +97,8 @@ impl Docker {
         names: &[Hostname],
         spares: usize,
     ) -> anyhow::Result<(Self, Found)> {
-        let engine = Engine::connect(settings.host.as_deref()).await.context("--provider docker")?;
+        let host = settings.host.as_deref().unwrap_or(engine::LOCAL);
+        let engine = Engine::connect(host).await.with_context(|| format!("--provider docker: {host}"))?;
         let has_image = engine.has_image(&settings.image).await?;
         let containers = list(&engine, &settings).await?;
         let alive: Vec<Listed> = containers.into_iter().filter(Listed::is_alive).collect();
@@ -127,7 +129,7 @@ impl Docker {
                 tokio::spawn(async move { ears.look().await }),
             ]
             .map(AbortOnDropHandle::new),
-            pen,
+            pen: Some(pen),
             writer: tokio::spawn(writer.run(doubted)),
         };
         Ok((docker, Found { seats, spares }))
@@ -146,18 +148,24 @@ impl Docker {
     }
 
     pub(super) fn remember(&self, seats: Vec<Seat>) {
-        self.pen.write(seats);
+        if let Some(pen) = &self.pen {
+            pen.write(seats);
+        }
     }
 
-    pub(super) fn written(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.pen.written()
+    pub(super) fn close_record(&mut self) {
+        self.pen = None;
+    }
+
+    pub(super) fn written(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
+        self.pen.as_ref().map(Pen::written)
     }
 
     /// Waits until every container that was told to stop is gone, and puts record and network away.
     pub(super) async fn stopped(self) {
         self.keepers.close();
         self.keepers.wait().await;
-        drop((self.pen, self.ears));
+        drop(self.ears);
         let Ok(record) = self.writer.await else { return };
         if !self.site.is_held() {
             return;
@@ -175,7 +183,11 @@ async fn is_empty(site: &Site) -> bool {
     match site.containers().await {
         Ok(containers) => {
             site.sweep(&containers).await;
-            site.containers().await.is_ok_and(|containers| containers.is_empty())
+            let is_empty = site.containers().await.is_ok_and(|containers| containers.is_empty());
+            if !is_empty {
+                warn!("containers may be left, for the next lb of this fleet to find");
+            }
+            is_empty
         }
         Err(trouble) => {
             warn!("containers may be left, for the next lb of this fleet to find: {trouble}");
@@ -230,7 +242,7 @@ fn adoptable(
         if !is_seated {
             benched.push(hostname.clone());
         }
-        let known = site.know(container.name.clone());
+        let Some(known) = site.know(container.name.clone()) else { continue };
         adoptable.insert(hostname, (container, known));
     }
     (adoptable, benched)

@@ -222,19 +222,23 @@ impl Record {
         let _ = self.engine.remove_volume(&name(&self.fleet, self.number)).await;
     }
 
-    /// Looks whether the last entry is still the own one, and answers it if it is not.
+    /// Looks whether the last entry is still the own one and says who sits where, and answers it if it does not.
     async fn defend(&mut self, seats: Vec<Seat>) -> Result<(), Refusal> {
-        let last = self.last().await?;
-        let mine = Some(&self.holder);
-        match last {
-            Some(last) if last.holder.as_ref() == mine => Ok(()),
-            Some(Entry { holder: Some(other), .. }) if other < self.holder => {
-                Err(Refusal::Held(self.fleet.clone()))
+        loop {
+            match self.last().await? {
+                Some(last) if last.holder.as_ref() == Some(&self.holder) && last.seats == seats => {
+                    return Ok(());
+                }
+                Some(Entry { holder: Some(other), .. }) if other < self.holder => {
+                    return Err(Refusal::Held(self.fleet.clone()));
+                }
+                other => self.number = other.map_or(self.number, |entry| entry.number.max(self.number)),
             }
-            other => {
-                self.number = other.map_or(self.number, |entry| entry.number.max(self.number));
-                warn!(fleet = self.fleet, "the record of the fleet was taken away: it is written again");
-                self.write(seats).await
+            warn!(fleet = self.fleet, "the record of the fleet was taken away: it is written again");
+            match self.write(seats.clone()).await {
+                // Somebody else was faster with this number. Whether that one goes first shows now.
+                Err(Refusal::Held(_)) => {}
+                written => return written,
             }
         }
     }
@@ -343,6 +347,9 @@ impl Writer {
                 }
                 Err(Refusal::Trouble(trouble)) => {
                     warn!("the record of the fleet cannot be written: {trouble}");
+                    if self.draft.has_changed().is_err() {
+                        return self.record;
+                    }
                     self.draft.mark_changed();
                     sleep(RETRY).await;
                 }

@@ -49,10 +49,20 @@ impl Site {
         *self.held.borrow()
     }
 
-    /// Says that somebody looks after the container of this name, as long as the answer lives.
-    pub(super) fn know(self: &Arc<Self>, name: String) -> Known {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
-        Known { site: Arc::clone(self), name }
+    /// Says that somebody looks after the container of this name, as long as the answer lives; `None` if somebody does
+    /// already.
+    pub(super) fn know(self: &Arc<Self>, name: String) -> Option<Known> {
+        let is_new = self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+        is_new.then(|| Known { site: Arc::clone(self), name })
+    }
+
+    /// The same for a name like this one that nobody looks after.
+    pub(super) fn know_variant(self: &Arc<Self>, name: &str) -> Known {
+        loop {
+            if let Some(known) = self.know(format!("{name}.{:06x}", fastrand::u32(..1 << 24))) {
+                return known;
+            }
+        }
     }
 
     fn is_known(&self, name: &str) -> bool {
@@ -116,7 +126,7 @@ pub(super) async fn ensure_network(engine: &Engine, network: &str) -> Result<boo
 /// All containers of the fleet.
 pub(super) async fn list(engine: &Engine, settings: &Settings) -> Result<Vec<Listed>, Trouble> {
     let listed = engine.containers(&fleet_label(&settings.fleet)).await?;
-    Ok(listed.into_iter().filter_map(|summary| Listed::of(summary, &settings.network)).collect())
+    Ok(listed.into_iter().filter_map(|summary| Listed::of(summary, settings)).collect())
 }
 
 /// Somebody looks after the container of this name.

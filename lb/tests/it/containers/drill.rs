@@ -1,0 +1,68 @@
+//! Sixty kills in a row, under load: what they cost, and that nothing of them is left.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::load::Load;
+use super::{CALM, Fleet, docker, homes, ids, replaced, terminate};
+use crate::harness::{eventually, signal, text};
+
+const ROUNDS: usize = 20;
+
+/// The interfaces of a bridge on this side.
+fn interfaces(bridge: &str) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(format!("/sys/class/net/{bridge}/brif")).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+fn is_interface(name: &str) -> bool {
+    Path::new("/sys/class/net").join(name).exists()
+}
+
+/// The first process of a container.
+fn process(id: &str) -> u32 {
+    docker(&["inspect", "--format", "{{.State.Pid}}", id]).parse().unwrap()
+}
+
+#[test]
+fn sixty_kills_under_load_leave_nothing_behind() {
+    let Some(fleet) = Fleet::of("drill") else { return };
+    let lb = fleet.start(&CALM);
+    let network = docker(&["network", "inspect", "--format", "{{.Id}}", &fleet.name]);
+    let bridge = format!("br-{}", &network[..12]);
+    let (at_home, mut seen) = (homes(&lb), interfaces(&bridge));
+    assert_eq!(seen.len(), 3);
+    let load = Load::begin(&lb, ids().collect());
+    let mut taken: Vec<Duration> = (0..3 * ROUNDS)
+        .map(|kill| {
+            let slot = lb.slot(kill as u64 % 3 + 1);
+            let process = process(&fleet.id_of(text(&slot["hostname"])));
+            let begun = Instant::now();
+            signal(process, "KILL");
+            let after = replaced(&lb, &slot);
+            assert_eq!(after["restarts"].as_u64(), slot["restarts"].as_u64().map(|before| before + 1));
+            seen.extend(interfaces(&bridge));
+            begun.elapsed()
+        })
+        .collect();
+    fleet.settled(&lb);
+    load.go_on(100);
+    assert_eq!(homes(&lb), at_home);
+    let (served, failed) = load.end();
+    taken.sort();
+    let [median, p95, worst] = [50, 95, 100].map(|percent| taken[(taken.len() * percent).div_ceil(100) - 1]);
+    println!(
+        "{} kills: back in rotation after {median:.0?} (median), {p95:.0?} (p95), {worst:.0?} (worst)",
+        taken.len()
+    );
+    println!("connections: {served} served, {} failed {failed:?}", failed.len());
+    eventually("no interface but those of three containers", || {
+        (interfaces(&bridge).len() == 3).then_some(())
+    });
+    terminate(lb);
+    fleet.is_gone();
+    assert!(!is_interface(&bridge));
+    eventually("the end of every interface", || (!seen.iter().any(|name| is_interface(name))).then_some(()));
+    println!("all {} interfaces, and the network, are gone", seen.len());
+}

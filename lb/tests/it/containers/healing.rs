@@ -1,0 +1,124 @@
+//! Containers that end, hang or are taken away: each is noticed, and its slot gets another one.
+
+use std::io::Write as _;
+use std::process::Command;
+
+use super::{CALM, Fleet, OwnImage, build, docker, homes, kill, replaced, slots, try_docker};
+use crate::harness::{Lb, eventually, id_for, text};
+
+/// Does this to the container of each slot in turn, and looks whether its slot gets another one, and nothing else changes.
+#[track_caller]
+fn heals_after(fleet: &Fleet, lb: &Lb, does: &[&[&str]]) {
+    let mut before = fleet.settled(lb);
+    let at_home = homes(lb);
+    for (index, arguments) in (0..3).cycle().zip(does) {
+        let slot = lb.slot(index + 1);
+        let old = text(&slot["hostname"]);
+        // It may fail, for `lb` may remove the container while `docker` still waits for it.
+        let _ = try_docker(&[arguments, &[&*before[old]][..]].concat());
+        let after = replaced(lb, &slot);
+        assert_eq!(after["name"], slot["name"], "{arguments:?}");
+        assert_ne!(after["hostname"], slot["hostname"], "{arguments:?}");
+        let mut now = fleet.settled(lb);
+        eventually("every key home", || (homes(lb) == at_home).then_some(()));
+        before.remove(old);
+        now.remove(text(&after["hostname"]));
+        assert_eq!(before, now, "{arguments:?} leaves the others alone");
+        before = fleet.settled(lb);
+    }
+}
+
+#[test]
+fn a_container_that_ends_in_whatever_way_is_replaced_in_its_slot() {
+    let Some(fleet) = Fleet::of("ends") else { return };
+    let lb = fleet.start(&CALM);
+    heals_after(
+        &fleet,
+        &lb,
+        &[&["kill"], &["stop"], &["rm", "--force"], &["restart"], &["kill", "--signal", "TERM"]],
+    );
+    for (part, ways) in [("exit code 137", "kill"), ("exit code 0", "stop")] {
+        let line = lb.wait_for_log(&format!(": container ended with {part}"));
+        assert!(!line.contains("memory"), "{ways}: {line}");
+    }
+}
+
+#[test]
+fn a_container_that_hangs_is_replaced_in_its_slot() {
+    let Some(fleet) = Fleet::of("hangs") else { return };
+    let lb = fleet.start(&[]);
+    heals_after(&fleet, &lb, &[&["pause"], &["kill", "--signal", "STOP"]]);
+}
+
+/// A server that takes a gigabyte when it is told anything at all. It takes it in one sweep: one that comes to its limit
+/// bit by bit may stand there for minutes, its own code thrown out and read again and again.
+const GREEDY: &str = r#"
+fn main() {
+    for client in std::net::TcpListener::bind("0.0.0.0:5000").unwrap().incoming().flatten() {
+        if std::io::Read::read(&mut &client, &mut [0]).is_ok_and(|count| count > 0) {
+            std::hint::black_box(vec![1u8; 1 << 30]);
+        }
+    }
+}
+"#;
+
+#[test]
+fn a_container_that_takes_too_much_memory_is_replaced_and_the_log_says_so() {
+    let Some(fleet) = Fleet::of("memory") else { return };
+    let folder = tempfile::TempDir::new().unwrap();
+    std::fs::write(folder.path().join("greedy.rs"), GREEDY).unwrap();
+    let flags = ["-C", "opt-level=3", "-C", "target-feature=+crt-static", "greedy.rs"];
+    build(Command::new("rustc").args(flags).current_dir(folder.path()));
+    let file = "FROM scratch\nCOPY greedy /\nENTRYPOINT [\"/greedy\"]\n";
+    let own = OwnImage::build(&fleet, folder.path(), file);
+    let lb = fleet.start(&[&CALM[..], &["--image", &own.0, "--health", "tcp", "--memory", "16MiB"]].concat());
+    let (slot, mut before) = (lb.slot(2), fleet.settled(&lb));
+    lb.connect().write_all(format!("{}\n", id_for(&lb, "server2")).as_bytes()).unwrap();
+    let after = replaced(&lb, &slot);
+    assert_eq!(after["name"], slot["name"]);
+    let line = lb.wait_for_log("(it ran out of memory)");
+    assert!(line.contains("server2"), "{line}");
+    let mut now = fleet.settled(&lb);
+    assert_ne!(now.remove(text(&after["hostname"])), before.remove("server2"));
+    assert_eq!(now, before, "the others are left alone");
+}
+
+#[test]
+fn with_respawn_name_same_the_next_container_has_the_name_of_the_last() {
+    let Some(fleet) = Fleet::of("same-name") else { return };
+    let lb = fleet.start(&[&CALM[..], &["--respawn-name", "same"]].concat());
+    let (before, containers, at_home) = (slots(&lb), fleet.settled(&lb), homes(&lb));
+    for round in 0..2 {
+        let slot = lb.slot(2);
+        docker(&["kill", &fleet.id_of("server2")]);
+        replaced(&lb, &slot);
+        let now = fleet.settled(&lb);
+        assert_ne!(now["server2"], containers["server2"], "round {round}");
+    }
+    assert_eq!(slots(&lb), before);
+    assert_eq!(homes(&lb), at_home);
+}
+
+#[test]
+fn a_spare_moves_into_a_slot_and_the_next_lb_finds_it_there() {
+    let Some(fleet) = Fleet::of("spare") else { return };
+    let flags = [&CALM[..], &["--spares", "1"]].concat();
+    let lb = fleet.start(&flags);
+    let at_home = homes(&lb);
+    // From whatever place it has, the bench or a slot, the next one moves on.
+    for index in [2, 3] {
+        let spare = eventually("a spare", || lb.spares().into_iter().find(|spare| spare["state"] == "up"));
+        let slot = lb.slot(index);
+        docker(&["kill", &fleet.id_of(text(&slot["hostname"]))]);
+        let after = replaced(&lb, &slot);
+        assert_eq!(after["hostname"], spare["hostname"]);
+        assert_eq!(after["name"], slot["name"]);
+        assert_eq!(homes(&lb), at_home);
+    }
+    let (seated, containers) = (slots(&lb), fleet.settled(&lb));
+    kill(lb);
+    let lb = fleet.start(&flags);
+    assert_eq!(slots(&lb), seated);
+    assert_eq!(fleet.settled(&lb), containers, "the spare, too, is the one that was there");
+    assert_eq!(homes(&lb), at_home);
+}

@@ -1,0 +1,106 @@
+//! How a fleet of containers begins, what it looks like to the engine, and what is refused.
+
+use serde_json::{Value, json};
+
+use super::{CALM, Fleet, OwnImage, docker, ids, image, terminate};
+use crate::harness::{Lb, eventually, text};
+
+/// What the engine knows of a container.
+fn inspect(id: &str) -> Value {
+    serde_json::from_str::<Value>(&docker(&["inspect", id])).unwrap()[0].clone()
+}
+
+#[test]
+fn three_containers_carry_their_labels_and_limits_and_answer_with_affinity() {
+    let Some(fleet) = Fleet::of("begin") else { return };
+    let lb = fleet.start(&[&CALM[..], &["--memory", "64MiB", "--pids", "50"]].concat());
+    let containers = fleet.settled(&lb);
+    assert_eq!(containers.keys().collect::<Vec<_>>(), ["server1", "server2", "server3"]);
+    for (index, (hostname, id)) in (1..).zip(&containers) {
+        let container = inspect(id);
+        let (config, host) = (&container["Config"], &container["HostConfig"]);
+        for (label, value) in [
+            ("lb.fleet", &fleet.name),
+            ("lb.hostname", hostname),
+            ("lb.slot.name", hostname),
+            ("lb.slot.index", &index.to_string()),
+        ] {
+            assert_eq!(config["Labels"][label], json!(value), "{label} of {hostname}");
+        }
+        assert_eq!(container["Name"], json!(format!("/{}-{hostname}", fleet.name)));
+        assert_eq!(config["Hostname"], json!(hostname));
+        assert!(config["Env"].as_array().unwrap().contains(&json!(format!("SERVER_ID={hostname}"))));
+        assert_eq!(host["RestartPolicy"]["Name"], "no");
+        assert_eq!((&host["Memory"], &host["PidsLimit"]), (&json!(64 << 20), &json!(50)));
+        let aliases = &container["NetworkSettings"]["Networks"][&fleet.name]["Aliases"];
+        assert!(aliases.as_array().unwrap().contains(&json!(hostname)), "{aliases}");
+    }
+    for id in ids() {
+        let explained = lb.done(&json!({"cmd": "explain", "id": id}));
+        let hostname = text(&explained["pick"]);
+        for _ in 0..2 {
+            assert_eq!(lb.route(&id), hostname);
+        }
+        assert!(lb.get(&format!("/home?id={id}")).contains(&format!("Hello from Server: {hostname}\"")));
+    }
+}
+
+#[test]
+fn a_network_is_made_where_there_is_none_and_removed_in_the_end() {
+    let Some(fleet) = Fleet::of("network") else { return };
+    assert!(!fleet.has_network());
+    let lb = fleet.start(&[]);
+    assert!(fleet.has_network());
+    terminate(lb);
+    fleet.is_gone();
+}
+
+#[test]
+fn a_network_that_was_there_stays_there() {
+    let Some(fleet) = Fleet::of("old-network") else { return };
+    let id = docker(&["network", "create", &fleet.name]);
+    terminate(fleet.start(&[]));
+    let left = docker(&["network", "inspect", "--format", "{{.Id}}", &fleet.name]);
+    assert_eq!(left, id);
+    assert_eq!(fleet.containers().len() + fleet.volumes().len(), 0);
+}
+
+#[test]
+fn without_the_image_it_says_so_and_touches_nothing() {
+    let Some(fleet) = Fleet::of("no-image") else { return };
+    let last = fleet.refusal(&["--image", "lb-test-nobody-built/this:ever"]);
+    assert!(last.contains("no image lb-test-nobody-built/this:ever (--image)"), "{last}");
+    fleet.is_gone();
+}
+
+#[test]
+fn an_image_of_ones_own_may_have_another_port_and_another_health_path() {
+    let Some(fleet) = Fleet::of("own-image") else { return };
+    let folder = tempfile::TempDir::new().unwrap();
+    let entry = r#"ENTRYPOINT ["/backend", "--listen", "0.0.0.0:8080"]"#;
+    let own = OwnImage::build(&fleet, folder.path(), &format!("FROM {}\n{entry}\n", image()));
+    for health in ["http:/home", "tcp"] {
+        let flags = ["--replicas", "2", "--image", &own.0, "--backend-port", "8080", "--health", health];
+        let lb = fleet.start(&flags);
+        assert!(ids().all(|id| lb.hostnames().contains(&lb.route(&id))), "{health}");
+        assert!(lb.backends().iter().all(|slot| text(&slot["address"]).ends_with(":8080")));
+        terminate(lb);
+        fleet.is_gone();
+    }
+}
+
+#[test]
+fn a_container_that_never_gets_well_is_tried_again_and_lb_says_why() {
+    let Some(fleet) = Fleet::of("unwell") else { return };
+    let mut flags = fleet.flags(&["--replicas", "1", "--health", "http:/nowhere"]);
+    let limit = flags.iter().position(|flag| *flag == "--start-timeout").unwrap() + 1;
+    flags[limit] = "1s";
+    let lb = Lb::launch(&flags);
+    let slot = eventually("a reason", || {
+        let slot = lb.slot(1);
+        (slot["restarts"] != 0 && slot.get("reason").is_some()).then_some(slot)
+    });
+    assert!(text(&slot["reason"]).contains("status 400"), "{slot}");
+    terminate(lb);
+    fleet.is_gone();
+}

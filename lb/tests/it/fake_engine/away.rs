@@ -1,0 +1,82 @@
+//! An engine that is gone for a while, or as good as gone.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::engine::{Call, Engine, Fault};
+use super::{IMAGE, PROMPT, refused_add, replaced, running, start, wait_for_containers};
+use crate::harness::{Lb, PATIENCE};
+
+/// Clients that ask one after the other until the flag is raised; how many were served, and what the others got.
+fn ask_until(over: &AtomicBool, lb: &Lb, hostnames: &[&str]) -> (usize, Vec<String>) {
+    let (mut served, mut strange, end) = (0, Vec::new(), Instant::now() + 10 * PATIENCE);
+    while !over.load(Ordering::Relaxed) && Instant::now() < end {
+        match lb.route(&served.to_string()) {
+            answer if hostnames.contains(&answer.as_str()) => served += 1,
+            answer => strange.push(answer),
+        }
+        thread::park_timeout(Duration::from_millis(2));
+    }
+    (served, strange)
+}
+
+#[test]
+fn an_engine_that_goes_away_is_missed_by_nobody_but_those_who_want_containers() {
+    let engine = Engine::start(IMAGE);
+    let lb = start(&engine, &["--replicas", "4"]);
+    let hostnames = ["server1", "server2", "server3", "server4"];
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let clients = scope.spawn(|| ask_until(&over, &lb, &hostnames));
+        engine.go_away();
+        lb.wait_for_log("the engine is away");
+        assert_eq!(lb.backends().len(), 4);
+        let message = refused_add(&lb, "more");
+        assert!(message.contains("cannot be reached to make the container"), "{message}");
+        let begun = Instant::now();
+        lb.done(&json!({"cmd": "rm", "n": 1, "hostnames": ["server4"]}));
+        assert!(begun.elapsed() < PROMPT, "{:?}", begun.elapsed());
+        assert_eq!(lb.hostnames(), hostnames[..3]);
+        over.store(true, Ordering::Relaxed);
+        let (served, strange) = clients.join().unwrap();
+        assert!(served > 0 && strange.is_empty(), "{strange:?}");
+    });
+    let before = lb.slot(2);
+    engine.kill("server2");
+    engine.come_back();
+    lb.wait_for_log("the engine is back");
+    let hostname = replaced(&lb, &before);
+    wait_for_containers(&engine, 3);
+    let slots: Vec<String> = running(&engine).into_iter().map(|(slot, _)| slot).collect();
+    assert_eq!(slots, ["server1", "server2", "server3"]);
+    assert_eq!(lb.hostnames(), ["server1", hostname.as_str(), "server3"]);
+}
+
+#[test]
+fn a_hung_engine_delays_nobody() {
+    let engine = Engine::start(IMAGE);
+    let lb = start(&engine, &["--respawn-name", "same"]);
+    Call::ALL.iter().for_each(|&call| engine.fail(call, Fault::Hang));
+    engine.kill("server2");
+    // Five at a time, while the engine is asked for this and that.
+    thread::scope(|scope| {
+        let adds: Vec<_> =
+            ["a", "b", "c", "d", "e"].map(|name| scope.spawn(|| refused_add(&lb, name))).into();
+        for _ in 0..20 {
+            let begun = Instant::now();
+            assert_eq!(lb.hostnames().len(), 3);
+            assert_ne!(lb.route("1"), "");
+            assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+        }
+        adds.into_iter().for_each(|add| drop(add.join().unwrap()));
+    });
+    let before = lb.slot(2);
+    engine.heal();
+    if before["state"] != "up" || before["restarts"] == 0 {
+        replaced(&lb, &before);
+    }
+    wait_for_containers(&engine, 3);
+}

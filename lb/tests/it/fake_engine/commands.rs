@@ -1,0 +1,167 @@
+//! `add` and `rm` with an engine that does not do as it is told.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::thread;
+use std::time::Instant;
+
+use serde_json::json;
+
+use super::engine::{Call, Engine, Fault};
+use super::{IMAGE, NETWORK, PROMPT, refused_add, start, wait_for_a_look, wait_for_containers};
+use crate::harness::{eventually, id_for};
+
+#[test]
+fn an_add_whose_container_is_not_made_is_refused_in_time_and_leaves_nothing() {
+    let engine = Engine::start(IMAGE);
+    let lb = start(&engine, &["--replicas", "2"]);
+    for (fault, reason) in [
+        (Fault::Status(404), "not today (status 404)"),
+        (Fault::Status(409), "not today (status 409)"),
+        (Fault::Status(500), "not today (status 500)"),
+        (Fault::Garbage, "makes no sense"),
+        (Fault::Shape, "makes no sense"),
+        (Fault::Cut, "make the container"),
+        (Fault::Id("../../x"), "../../x"),
+        (Fault::Id(""), "makes no sense"),
+        (Fault::Close, "cannot be reached to make the container"),
+        (Fault::Hang, "does not make the container: no answer within"),
+    ] {
+        engine.fail(Call::Create, fault);
+        let message = refused_add(&lb, "more");
+        assert!(message.contains(reason), "{fault:?}: {message}");
+    }
+    engine.heal();
+    wait_for_containers(&engine, 2);
+    assert_eq!(lb.done(&json!({"cmd": "add", "n": 1, "hostnames": ["more"]}))["N"], 3);
+    wait_for_containers(&engine, 3);
+}
+
+#[test]
+fn an_add_whose_container_does_not_start_is_refused_in_time_and_leaves_nothing() {
+    let engine = Engine::start(IMAGE);
+    let lb = start(&engine, &["--replicas", "2"]);
+    for (call, fault, reason) in [
+        (Call::Start, Fault::Status(404), "not today (status 404)"),
+        (Call::Start, Fault::Status(500), "not today (status 500)"),
+        (Call::Start, Fault::Close, "cannot be reached to start the container"),
+        (Call::Start, Fault::Exit, "ended with exit code 3"),
+        (Call::Inspect, Fault::Status(500), "not today (status 500)"),
+        (Call::Inspect, Fault::Garbage, "makes no sense"),
+        (Call::Inspect, Fault::Shape, "makes no sense"),
+        (Call::Inspect, Fault::Hang, "no answer within"),
+    ] {
+        engine.fail(call, fault);
+        let message = refused_add(&lb, "more");
+        assert!(message.contains(reason), "{call:?} {fault:?}: {message}");
+        engine.heal();
+        wait_for_containers(&engine, 2);
+    }
+    assert_eq!(lb.done(&json!({"cmd": "add", "n": 1, "hostnames": ["more"]}))["N"], 3);
+}
+
+#[test]
+fn an_engine_that_falls_asleep_between_make_and_start_does_not_delay_the_answer() {
+    let engine = Engine::start(IMAGE);
+    let lb = start(&engine, &["--replicas", "1"]);
+    Call::ALL.iter().filter(|&&call| call != Call::Create).for_each(|&call| engine.fail(call, Fault::Hang));
+    let message = refused_add(&lb, "more");
+    assert!(message.contains("start the container"), "{message}");
+    engine.heal();
+    wait_for_containers(&engine, 1);
+}
+
+#[test]
+fn a_container_that_is_made_too_late_is_removed() {
+    let engine = Engine::start(IMAGE);
+    let lb = start(&engine, &["--replicas", "1"]);
+    engine.fail(Call::Create, Fault::Late);
+    refused_add(&lb, "late");
+    engine.heal();
+    eventually("the removal of the late one", || (engine.count(&[Call::Remove]) > 0).then_some(()));
+    wait_for_containers(&engine, 1);
+    assert_eq!(lb.hostnames(), ["server1"]);
+}
+
+#[test]
+fn an_add_is_answered_in_time_when_the_record_cannot_be_written_and_it_is_written_later() {
+    let engine = Engine::start(IMAGE);
+    let lb = start(&engine, &["--replicas", "1"]);
+    engine.fail(Call::MakeVolume, Fault::Status(500));
+    let begun = Instant::now();
+    assert_eq!(lb.done(&json!({"cmd": "add", "n": 1, "hostnames": ["more"]}))["N"], 2);
+    assert!(begun.elapsed() < PROMPT, "{:?}", begun.elapsed());
+    lb.wait_for_log("the record of the fleet is not written yet");
+    engine.heal();
+    eventually("the record", || {
+        let [label] = &engine.volume_labels("lb.seats")[..] else { return None };
+        (label == "1=server1=server1,2=more=more").then_some(())
+    });
+}
+
+#[test]
+fn a_record_that_was_written_too_late_is_not_the_last_word() {
+    let engine = Engine::start(IMAGE);
+    let lb = start(&engine, &["--replicas", "1"]);
+    engine.fail(Call::MakeVolume, Fault::Late);
+    thread::scope(|scope| {
+        let written = engine.count(&[Call::MakeVolume]);
+        let add = |name: &'static str| lb.done(&json!({"cmd": "add", "n": 1, "hostnames": [name]}));
+        scope.spawn(move || add("a"));
+        eventually("the record with a", || (engine.count(&[Call::MakeVolume]) > written).then_some(()));
+        scope.spawn(move || add("b"));
+        // The one with a, and without b; it is made when nobody waits for it any more.
+        lb.wait_for_log("the engine does not make the volume: no answer within");
+        engine.heal();
+    });
+    eventually("the record with both", || {
+        let seats = engine.volume_labels("lb.seats");
+        (seats == ["1=server1=server1,2=a=a,3=b=b"]).then_some(())
+    });
+}
+
+#[test]
+fn a_container_that_cannot_be_removed_goes_later() {
+    let engine = Engine::start(IMAGE);
+    let lb = start(&engine, &["--replicas", "2"]);
+    engine.fail(Call::Remove, Fault::Status(500));
+    lb.done(&json!({"cmd": "rm", "n": 1, "hostnames": ["server2"]}));
+    lb.wait_for_log("the engine does not remove the container: not today (status 500)");
+    assert_eq!(lb.hostnames(), ["server1"]);
+    assert_eq!(engine.containers().len(), 2);
+    engine.heal();
+    wait_for_containers(&engine, 1);
+}
+
+#[test]
+fn a_network_that_somebody_has_removed_is_made_again() {
+    let engine = Engine::start(IMAGE);
+    let lb = start(&engine, &["--replicas", "1"]);
+    engine.remove_network(NETWORK);
+    assert_eq!(lb.done(&json!({"cmd": "add", "n": 1}))["N"], 2);
+    assert_eq!(engine.networks(), [NETWORK]);
+    wait_for_containers(&engine, 2);
+}
+
+#[test]
+fn a_container_that_drains_is_left_alone_though_its_name_is_given_to_another() {
+    let engine = Engine::start(IMAGE);
+    let lb = start(&engine, &["--replicas", "2"]);
+    let id = id_for(&lb, "server2");
+    let mut client = BufReader::new(lb.connect());
+    let mut say = |line: &str| {
+        client.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        client.read_line(&mut answer).unwrap();
+        answer
+    };
+    assert_eq!(say(&id), format!("server2 {id}\n"));
+    let command = |cmd: &str| json!({"cmd": cmd, "n": 1, "hostnames": ["server2"]});
+    lb.done(&command("rm"));
+    lb.done(&command("add"));
+    wait_for_containers(&engine, 3);
+    wait_for_a_look(&engine);
+    assert_eq!(say("still there?"), "still there?\n");
+    wait_for_containers(&engine, 3);
+    drop(client);
+    wait_for_containers(&engine, 2);
+}

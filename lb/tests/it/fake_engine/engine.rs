@@ -1,0 +1,469 @@
+//! A small container engine in the test's own process. It speaks as much of the Docker API as `lb` needs, on a Unix
+//! socket; its containers are replicas with loopback addresses of their own. It fails on demand, and remembers whatever it
+//! was asked.
+
+use std::collections::HashMap;
+use std::io::{BufReader, Write as _};
+use std::net::{Shutdown, TcpListener};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use serde_json::{Value, json};
+
+use super::state::{Container, Labels, Listener, State, new_id, refusal};
+use super::wire::{Answer, Asked, ENDLESS, chunk, next_request};
+use crate::harness::{PATIENCE, eventually};
+use crate::replica::Replica;
+
+/// What the engine can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Call {
+    Version,
+    Ping,
+    Image,
+    Network,
+    MakeNetwork,
+    RemoveNetwork,
+    Volumes,
+    MakeVolume,
+    RemoveVolume,
+    Containers,
+    Create,
+    Start,
+    Inspect,
+    Stop,
+    Remove,
+    Events,
+    /// Something that nobody has any business to ask for, such as to pull an image.
+    Strange,
+}
+
+impl Call {
+    pub(super) const ALL: [Call; 16] = [
+        Call::Version,
+        Call::Ping,
+        Call::Image,
+        Call::Network,
+        Call::MakeNetwork,
+        Call::RemoveNetwork,
+        Call::Volumes,
+        Call::MakeVolume,
+        Call::RemoveVolume,
+        Call::Containers,
+        Call::Create,
+        Call::Start,
+        Call::Inspect,
+        Call::Stop,
+        Call::Remove,
+        Call::Events,
+    ];
+    /// Those that change containers.
+    pub(super) const CHANGES: [Call; 4] = [Call::Create, Call::Start, Call::Stop, Call::Remove];
+
+    /// The call, and what it is about.
+    fn of(asked: &Asked) -> (Call, String) {
+        let path: Vec<&str> = asked.path.iter().map(String::as_str).collect();
+        let made = |field: &str| asked.body[field].as_str().unwrap_or_default().to_owned();
+        match (asked.method.as_str(), &path[..]) {
+            ("GET", ["version"]) => (Call::Version, String::new()),
+            ("GET", ["_ping"]) => (Call::Ping, String::new()),
+            ("GET", ["events"]) => (Call::Events, String::new()),
+            ("GET", ["images", name @ .., "json"]) => (Call::Image, name.join("/")),
+            ("POST", ["networks", "create"]) => (Call::MakeNetwork, made("Name")),
+            ("GET", ["networks", name]) => (Call::Network, (*name).to_owned()),
+            ("DELETE", ["networks", name]) => (Call::RemoveNetwork, (*name).to_owned()),
+            ("GET", ["volumes"]) => (Call::Volumes, String::new()),
+            ("POST", ["volumes", "create"]) => (Call::MakeVolume, made("Name")),
+            ("DELETE", ["volumes", name]) => (Call::RemoveVolume, (*name).to_owned()),
+            ("GET", ["containers", "json"]) => (Call::Containers, String::new()),
+            ("POST", ["containers", "create"]) => {
+                (Call::Create, asked.query.get("name").cloned().unwrap_or_default())
+            }
+            ("POST", ["containers", id, "start"]) => (Call::Start, (*id).to_owned()),
+            ("GET", ["containers", id, "json"]) => (Call::Inspect, (*id).to_owned()),
+            ("POST", ["containers", id, "stop"]) => (Call::Stop, (*id).to_owned()),
+            ("DELETE", ["containers", id]) => (Call::Remove, (*id).to_owned()),
+            (method, path) => (Call::Strange, format!("{method} /{}", path.join("/"))),
+        }
+    }
+}
+
+/// What goes wrong with a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It is not done; the answer is this status.
+    Status(u16),
+    /// It is done, and the answer is no JSON.
+    Garbage,
+    /// It is done, and the answer is JSON of another shape.
+    Shape,
+    /// It is done, and the answer breaks off.
+    Cut,
+    /// It is done, and the answer has this id.
+    Id(&'static str),
+    /// It is done, and the connection ends without an answer.
+    Close,
+    /// There is neither deed nor answer for as long as the fault lasts, and then no answer.
+    Hang,
+    /// Both come when the fault ends.
+    Late,
+    /// What is started exits at once, with code 3.
+    Exit,
+    /// Nothing is told to those who listen to events.
+    Mute,
+}
+
+/// What the engine was asked.
+#[derive(Clone, Debug)]
+pub(super) struct Request {
+    pub(super) call: Call,
+    /// The name or id that it was about.
+    pub(super) object: String,
+    query: HashMap<String, String>,
+    pub(super) body: Value,
+}
+
+impl Request {
+    /// The values of a filter.
+    pub(super) fn filter(&self, name: &str) -> Vec<String> {
+        let filters = self.query.get("filters").map_or("{}", String::as_str);
+        let filters: HashMap<String, Vec<String>> = serde_json::from_str(filters).unwrap();
+        filters.get(name).cloned().unwrap_or_default()
+    }
+}
+
+/// A container as a test sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) hostname: String,
+    pub(super) fleet: String,
+    pub(super) slot: String,
+    pub(super) runs: bool,
+}
+
+/// What the threads of the engine share.
+struct Shared {
+    state: Mutex<State>,
+    /// The faults have changed.
+    changed: Condvar,
+    /// The port of every container.
+    port: u16,
+}
+
+/// A running engine. It goes with its containers when it is dropped; whoever has asked it for something strange fails then.
+pub(super) struct Engine {
+    shared: Arc<Shared>,
+    directory: tempfile::TempDir,
+    listener: Mutex<Option<UnixListener>>,
+    /// As long as it is there, nobody gets the port on all addresses.
+    _port: TcpListener,
+}
+
+impl Engine {
+    /// An engine with one image.
+    pub(super) fn start(image: &str) -> Engine {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap();
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State { images: vec![image.to_owned()], ..State::default() }),
+            changed: Condvar::new(),
+            port: port.local_addr().unwrap().port(),
+        });
+        let directory = tempfile::TempDir::new().unwrap();
+        let engine = Engine { shared, directory, listener: Mutex::default(), _port: port };
+        engine.come_back();
+        engine
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("engine.sock")
+    }
+
+    /// As in `DOCKER_HOST`.
+    pub(super) fn host(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// The port of every container.
+    pub(super) fn port(&self) -> u16 {
+        self.shared.port
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state()
+    }
+
+    /// Listens, as at the beginning.
+    pub(super) fn come_back(&self) {
+        self.state().is_away = false;
+        let listener = UnixListener::bind(self.socket()).unwrap();
+        let acceptor = listener.try_clone().unwrap();
+        *self.listener.lock().unwrap() = Some(listener);
+        let shared = Arc::clone(&self.shared);
+        thread::spawn(move || {
+            for stream in acceptor.incoming().map_while(Result::ok) {
+                let shared = Arc::clone(&shared);
+                thread::spawn(move || shared.converse(&stream));
+            }
+        });
+    }
+
+    /// Ends every connection, and takes no more.
+    pub(super) fn go_away(&self) {
+        let listener = self.listener.lock().unwrap().take();
+        if let Some(listener) = listener {
+            socket2::SockRef::from(&listener).shutdown(Shutdown::Both).unwrap();
+            std::fs::remove_file(self.socket()).unwrap();
+        }
+        let mut state = self.state();
+        state.is_away = true;
+        state.listeners.clear();
+        state.connections.values().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+    }
+
+    /// From now on this call fails.
+    pub(super) fn fail(&self, call: Call, fault: Fault) {
+        self.state().faults.insert(call, fault);
+        self.shared.changed.notify_all();
+    }
+
+    /// From now on everything is well.
+    pub(super) fn heal(&self) {
+        self.state().faults.clear();
+        self.shared.changed.notify_all();
+    }
+
+    /// Everything it was asked so far.
+    pub(super) fn requests(&self) -> Vec<Request> {
+        self.state().requests.clone()
+    }
+
+    /// How often it was asked for one of these.
+    pub(super) fn count(&self, calls: &[Call]) -> usize {
+        self.state().requests.iter().filter(|request| calls.contains(&request.call)).count()
+    }
+
+    /// Every container, by name.
+    pub(super) fn containers(&self) -> Vec<Seen> {
+        let state = self.state();
+        let label = |container: &Container, name| container.labels.get(name).cloned().unwrap_or_default();
+        let seen = state.containers.iter().map(|(id, container)| Seen {
+            id: id.clone(),
+            name: container.name.clone(),
+            hostname: container.hostname.clone(),
+            fleet: label(container, "lb.fleet"),
+            slot: label(container, "lb.slot.name"),
+            runs: container.replica.is_some(),
+        });
+        let mut seen: Vec<Seen> = seen.collect();
+        seen.sort_by(|a, b| a.name.cmp(&b.name));
+        seen
+    }
+
+    pub(super) fn volumes(&self) -> Vec<String> {
+        self.state().volumes.keys().cloned().collect()
+    }
+
+    /// What this label says, on each volume that has it.
+    pub(super) fn volume_labels(&self, name: &str) -> Vec<String> {
+        self.state().volumes.values().filter_map(|labels| labels.get(name).cloned()).collect()
+    }
+
+    /// Somebody removes all volumes.
+    pub(super) fn remove_volumes(&self) {
+        let mut state = self.state();
+        let names: Vec<String> = state.volumes.keys().cloned().collect();
+        names.iter().for_each(|name| drop(state.remove_volume(name)));
+    }
+
+    pub(super) fn networks(&self) -> Vec<String> {
+        self.state().networks.keys().cloned().collect()
+    }
+
+    /// A network that somebody else has made.
+    pub(super) fn add_network(&self, name: &str) {
+        self.state().networks.insert(name.to_owned(), Labels::new());
+    }
+
+    /// Somebody removes a network from under the containers.
+    pub(super) fn remove_network(&self, name: &str) {
+        self.state().networks.remove(name).unwrap();
+    }
+
+    /// A container that somebody else runs; its id.
+    pub(super) fn run(&self, name: &str, network: &str, labels: &[(&str, &str)]) -> String {
+        let labels = labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let container = Container {
+            name: name.to_owned(),
+            labels,
+            network: network.to_owned(),
+            hostname: name.to_owned(),
+            ..Container::default()
+        };
+        let id = new_id();
+        let mut state = self.state();
+        state.containers.insert(id.clone(), container);
+        state.run(&id, self.shared.port);
+        id
+    }
+
+    /// An entry of every list of containers from now on, whatever was asked for.
+    pub(super) fn list_strangely(&self, entry: Value) {
+        self.state().strange_entries.push(entry);
+    }
+
+    /// The process of the container with this hostname ends.
+    #[track_caller]
+    pub(super) fn kill(&self, hostname: &str) {
+        let id = self.id_of(hostname);
+        self.state().end(&id, 137);
+    }
+
+    /// Somebody removes the container with this hostname.
+    #[track_caller]
+    pub(super) fn remove(&self, hostname: &str) {
+        let id = self.id_of(hostname);
+        self.state().remove(&id);
+    }
+
+    /// Somebody starts the container with this hostname, which has ended.
+    #[track_caller]
+    pub(super) fn start_again(&self, hostname: &str) {
+        let id = self.id_of(hostname);
+        self.state().start(&id, self.shared.port);
+    }
+
+    /// The id of the container with this hostname.
+    #[track_caller]
+    fn id_of(&self, hostname: &str) -> String {
+        let found = self.containers().into_iter().find(|seen| seen.hostname == hostname);
+        found.unwrap_or_else(|| panic!("there is no {hostname}")).id
+    }
+
+    /// Waits until so many listen to events.
+    #[track_caller]
+    pub(super) fn wait_for_listeners(&self, n: usize) {
+        eventually("listeners", || (self.state().listeners.len() == n).then_some(()));
+    }
+
+    /// Says something to everybody who listens to events.
+    pub(super) fn say(&self, text: &str) {
+        self.state().listeners.iter_mut().for_each(|listener| drop(listener.stream.write_all(&chunk(text))));
+    }
+
+    /// Ends every stream of events, in order or in the midst of a chunk.
+    pub(super) fn end_events(&self, is_orderly: bool) {
+        for mut listener in self.state().listeners.drain(..) {
+            let last: &[u8] = if is_orderly { b"0\r\n\r\n" } else { b"ff\r\n{\"Type\":" };
+            let _ = listener.stream.write_all(last);
+            let _ = listener.stream.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.heal();
+        self.go_away();
+        self.state()
+            .containers
+            .values()
+            .filter_map(|container| container.replica.as_ref())
+            .for_each(Replica::leave);
+        if !thread::panicking() {
+            let requests = self.requests();
+            let strange: Vec<&Request> =
+                requests.iter().filter(|request| request.call == Call::Strange).collect();
+            assert!(strange.is_empty(), "nobody may ask for this: {strange:?}");
+        }
+    }
+}
+
+impl Shared {
+    /// A thread that has failed has told so; the others go on.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers one request after the other.
+    fn converse(&self, stream: &UnixStream) {
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        let Some(number) = self.welcome(stream) else { return };
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        while let Some(asked) = next_request(&mut reader) {
+            if !self.serve(number, asked, stream) {
+                break;
+            }
+        }
+        let _ = stream.shutdown(Shutdown::Both);
+        let mut state = self.state();
+        state.connections.remove(&number);
+        state.listeners.retain(|listener| listener.connection != number);
+    }
+
+    /// The number of a new connection, unless the engine has gone away in the meantime.
+    fn welcome(&self, stream: &UnixStream) -> Option<u64> {
+        let mut state = self.state();
+        if state.is_away {
+            return None;
+        }
+        state.last_connection += 1;
+        let number = state.last_connection;
+        state.connections.insert(number, stream.try_clone().unwrap());
+        Some(number)
+    }
+
+    /// Answers one request; whether the connection goes on.
+    fn serve(&self, connection: u64, asked: Asked, mut stream: &UnixStream) -> bool {
+        let (call, object) = Call::of(&asked);
+        let request = Request { call, object, query: asked.query, body: asked.body };
+        self.state().requests.push(request.clone());
+        let Some(answer) = self.answer(&request) else { return false };
+        if call != Call::Events || answer.status != 200 {
+            return answer.send(&mut stream.try_clone().unwrap()).is_ok() && !answer.is_cut;
+        }
+        // Together, or it could miss what happens between them.
+        let mut state = self.state();
+        let is_there = stream.write_all(ENDLESS).is_ok();
+        state.listeners.push(Listener { connection, stream: stream.try_clone().unwrap(), wanted: request });
+        is_there
+    }
+
+    /// Does what is asked, as well or badly as it is to be done; `None` for no answer.
+    fn answer(&self, request: &Request) -> Option<Answer> {
+        let call = request.call;
+        let fault = self.state().faults.get(&call).copied();
+        let spoilt = |body: &[u8]| Answer { status: 200, body: body.to_vec(), is_cut: false };
+        match fault {
+            None | Some(Fault::Exit | Fault::Mute) => Some(self.state().perform(request, self.port)),
+            Some(Fault::Status(status)) => Some(refusal(status, "not today")),
+            Some(Fault::Hang) => {
+                self.wait_while(call, Fault::Hang);
+                None
+            }
+            Some(Fault::Late) => {
+                self.wait_while(call, Fault::Late);
+                Some(self.state().perform(request, self.port))
+            }
+            Some(done) => {
+                let answer = self.state().perform(request, self.port);
+                match done {
+                    Fault::Garbage => Some(spoilt(b"<html>no engine</html>")),
+                    Fault::Shape => Some(spoilt(b"[42]")),
+                    Fault::Id(id) => Some(Answer::new(201, &json!({"Id": id, "Warnings": []}))),
+                    Fault::Cut => Some(Answer { is_cut: true, ..answer }),
+                    _ => None,
+                }
+            }
+        }
+    }
+
+    fn wait_while(&self, call: Call, fault: Fault) {
+        let state = self.state();
+        let lasts = |state: &mut State| state.faults.get(&call) == Some(&fault);
+        let _ = self.changed.wait_timeout_while(state, 10 * PATIENCE, lasts);
+    }
+}

@@ -1,0 +1,336 @@
+//! Who may touch what, and what the next `lb` finds.
+
+use serde_json::{Value, json};
+
+use super::engine::{Call, Engine, Fault};
+use super::state::new_id;
+use super::{
+    FLEET, IMAGE, NETWORK, command, error_of, launch, replaced, start, wait_for_a_look, wait_for_containers,
+};
+use crate::harness::{Lb, eventually, text};
+
+/// The label of a fleet.
+const LABEL: &str = "lb.fleet";
+
+/// Index, name and hostname of every slot.
+fn seats(lb: &Lb) -> Vec<(Value, Value, Value)> {
+    let part = |slot: &Value, name: &str| slot[name].clone();
+    lb.backends()
+        .iter()
+        .map(|slot| (part(slot, "index"), part(slot, "name"), part(slot, "hostname")))
+        .collect()
+}
+
+/// Ends `lb` in order.
+#[track_caller]
+fn end(lb: &mut Lb) {
+    lb.signal("TERM");
+    let code = lb.wait().code();
+    assert_eq!(code, Some(0), "{:?}", lb.log());
+}
+
+/// A fleet with a history: slot 2 has a replacement, slot 1 is gone, and there is a new one.
+fn eventful(engine: &Engine, flags: &[&str]) -> Lb {
+    let lb = start(engine, flags);
+    let before = lb.slot(2);
+    engine.kill("server2");
+    replaced(&lb, &before);
+    lb.done(&json!({"cmd": "rm", "n": 1, "hostnames": ["server1"]}));
+    lb.done(&json!({"cmd": "add", "n": 2, "hostnames": ["S5", "S4"]}));
+    wait_for_containers(engine, 4);
+    lb
+}
+
+#[test]
+fn containers_of_others_are_never_touched() {
+    let engine = Engine::start(IMAGE);
+    engine.add_network(NETWORK);
+    let near = format!("{FLEET}2");
+    let mut others = vec![
+        engine.run("stranger", NETWORK, &[]),
+        engine.run("near", NETWORK, &[(LABEL, near.as_str())]),
+        engine.run("far", NETWORK, &[(LABEL, ""), ("lb.hostname", "server1")]),
+        engine.run(
+            "other",
+            NETWORK,
+            &[(LABEL, "other"), ("lb.slot.index", "1"), ("lb.slot.name", "server1")],
+        ),
+    ];
+    let mut lb = eventful(&engine, &[]);
+    end(&mut lb);
+    let touched = |request: &super::engine::Request| others.contains(&request.object);
+    assert!(!engine.requests().iter().any(touched), "{:?}", engine.requests());
+    let mut left: Vec<String> =
+        engine.containers().into_iter().filter(|seen| seen.runs).map(|seen| seen.id).collect();
+    left.sort();
+    others.sort();
+    assert_eq!(left, others);
+}
+
+#[test]
+fn what_the_engine_lists_without_the_label_is_never_touched() {
+    let engine = Engine::start(IMAGE);
+    let entries = [
+        json!({"Labels": null, "Names": null}),
+        json!({"Names": []}),
+        json!({"Names": [""], "Labels": {}, "State": "exited"}),
+        json!({"Names": ["/x"], "Labels": {}, "State": "running"}),
+        json!({"Names": ["/y"], "Labels": {LABEL: "another", "lb.hostname": "server1"}, "State": "running"}),
+        json!({"Names": ["/../../z"], "Labels": {LABEL: ""}, "State": "dead", "NetworkSettings": null}),
+    ];
+    let ids: Vec<String> = entries
+        .into_iter()
+        .map(|mut entry| {
+            let id = new_id();
+            entry["Id"] = json!(id);
+            engine.list_strangely(entry);
+            id
+        })
+        .collect();
+    let lb = start(&engine, &["--replicas", "2"]);
+    let before = lb.slot(1);
+    engine.kill("server1");
+    replaced(&lb, &before);
+    wait_for_containers(&engine, 2);
+    wait_for_a_look(&engine);
+    let touched: Vec<_> =
+        engine.requests().into_iter().filter(|request| ids.contains(&request.object)).collect();
+    assert!(touched.is_empty(), "{touched:?}");
+}
+
+#[test]
+fn hostile_labels_are_no_slots_and_their_containers_go() {
+    let engine = Engine::start(IMAGE);
+    engine.add_network(NETWORK);
+    for (index, name, hostname) in [
+        ("0", "server1", "server1"),
+        ("-1", "a", "a"),
+        ("4294967296", "b", "b"),
+        ("1e3", "c", "c"),
+        ("2", "../../x", "d"),
+        ("2", "", "e"),
+        ("3", "f", "../../x"),
+        ("3", "g=h,4=i", "g\r\nh"),
+        ("\u{661}", "j", "\u{0}"),
+    ] {
+        let labels =
+            [(LABEL, FLEET), ("lb.slot.index", index), ("lb.slot.name", name), ("lb.hostname", hostname)];
+        engine.run(&format!("hostile{}", engine.containers().len()), NETWORK, &labels);
+    }
+    let lb = start(&engine, &[]);
+    assert_eq!(lb.hostnames(), ["server1", "server2", "server3"]);
+    wait_for_containers(&engine, 3);
+}
+
+#[test]
+fn ids_that_are_none_get_into_no_request() {
+    let engine = Engine::start(IMAGE);
+    let lb = start(&engine, &["--replicas", "1"]);
+    let labels = json!({LABEL: FLEET});
+    engine.list_strangely(json!({"Id": "../../x", "Names": ["/x"], "Labels": labels, "State": "exited"}));
+    lb.wait_for_log("the engine's answer to list the containers makes no sense: id Some(\"../../x\")");
+    assert_eq!(lb.done(&json!({"cmd": "add", "n": 1}))["N"], 2);
+    // The engine fails when it is dropped if it was asked for something strange.
+}
+
+#[test]
+fn a_fleet_that_is_held_is_left_alone_and_another_one_can_live_beside_it() {
+    let engine = Engine::start(IMAGE);
+    let first = start(&engine, &["--replicas", "2"]);
+    let changes = engine.count(&Call::CHANGES);
+    let error = error_of(launch(&engine, &["--replicas", "5"]));
+    assert!(error.contains(&format!("fleet {FLEET} is held by another lb")), "{error}");
+    assert_eq!(engine.count(&Call::CHANGES), changes, "no container was touched");
+    let mut other =
+        Lb::launch_as(command(&engine.host(), engine.port(), &["--fleet", "other", "--replicas", "1"]));
+    other.wait_for_log("ready data=");
+    assert_eq!(engine.containers().len(), 3);
+    end(&mut other);
+    wait_for_containers(&engine, 2);
+    assert_eq!(engine.containers().len(), 2);
+    assert_eq!(engine.networks(), [NETWORK], "the first one still uses it");
+    let before = first.slot(2);
+    engine.kill("server2");
+    replaced(&first, &before);
+    wait_for_containers(&engine, 2);
+}
+
+#[test]
+fn of_many_that_want_one_fleet_one_gets_it() {
+    let engine = Engine::start(IMAGE);
+    let rivals: Vec<Lb> = (0..4).map(|_| launch(&engine, &["--replicas", "2"])).collect();
+    let says =
+        |part: &str| rivals.iter().filter(|lb| lb.log().iter().any(|line| line.contains(part))).count();
+    eventually("one winner", || {
+        (says("ready data=") == 1 && says("is held by another lb that runs") == 3).then_some(())
+    });
+    wait_for_a_look(&engine);
+    wait_for_containers(&engine, 2);
+    assert_eq!(engine.count(&[Call::Create]), 2);
+}
+
+#[test]
+fn when_two_hold_one_fleet_the_younger_leaves_it_alone() {
+    let engine = Engine::start(IMAGE);
+    let older = start(&engine, &["--replicas", "2"]);
+    let containers = engine.containers();
+    // The older one does not hear that somebody asks who holds it.
+    engine.fail(Call::Events, Fault::Mute);
+    let mut younger = start(&engine, &["--replicas", "2"]);
+    younger.wait_for_log("another lb holds this fleet");
+    assert_eq!(engine.containers(), containers);
+    engine.heal();
+    let (before, created) = (older.slot(1), engine.count(&[Call::Create]));
+    engine.kill("server1");
+    replaced(&older, &before);
+    younger.wait_for_state(1, "down");
+    wait_for_a_look(&engine);
+    assert_eq!(engine.count(&[Call::Create]), created + 1);
+    end(&mut younger);
+    wait_for_containers(&engine, 2);
+}
+
+#[test]
+fn after_sigkill_the_next_lb_takes_over_what_runs_and_in_the_end_nothing_is_left() {
+    let engine = Engine::start(IMAGE);
+    let mut first = eventful(&engine, &[]);
+    let (before, containers, created) = (seats(&first), engine.containers(), engine.count(&[Call::Create]));
+    first.signal("KILL");
+    first.wait();
+    let mut second = start(&engine, &[]);
+    assert_eq!(seats(&second), before);
+    assert_eq!(engine.containers(), containers);
+    assert_eq!(engine.count(&[Call::Create]), created);
+    end(&mut second);
+    assert_eq!((engine.containers(), engine.volumes(), engine.networks()), (vec![], vec![], vec![]));
+}
+
+#[test]
+fn what_died_while_no_lb_was_there_is_replaced_in_its_slot() {
+    let engine = Engine::start(IMAGE);
+    let mut first = eventful(&engine, &[]);
+    let before = seats(&first);
+    first.signal("KILL");
+    first.wait();
+    engine.kill(text(&before[1].2));
+    let second = start(&engine, &[]);
+    let after = seats(&second);
+    assert_eq!(after.len(), 4);
+    for (old, new) in before.iter().zip(&after) {
+        assert_eq!((&old.0, &old.1), (&new.0, &new.1));
+    }
+    wait_for_containers(&engine, 4);
+}
+
+#[test]
+fn kept_containers_go_on_and_are_taken_over() {
+    let engine = Engine::start(IMAGE);
+    let mut first = eventful(&engine, &["--keep"]);
+    let (before, containers, created) = (seats(&first), engine.containers(), engine.count(&[Call::Create]));
+    end(&mut first);
+    assert_eq!(engine.containers(), containers);
+    let mut second = start(&engine, &[]);
+    assert_eq!(seats(&second), before);
+    assert_eq!(engine.containers(), containers);
+    assert_eq!(engine.count(&[Call::Create]), created);
+    end(&mut second);
+    assert_eq!((engine.containers(), engine.volumes(), engine.networks()), (vec![], vec![], vec![]));
+}
+
+#[test]
+fn spares_are_taken_over_too_and_one_that_has_moved_stays_where_it_is() {
+    let flags = ["--replicas", "2", "--spares", "1"];
+    let engine = Engine::start(IMAGE);
+    let mut first = start(&engine, &flags);
+    let spare = || eventually("a spare", || first.spares().into_iter().find(|spare| spare["state"] == "up"));
+    let (moving, before) = (spare(), first.slot(2));
+    engine.kill("server2");
+    assert_eq!(replaced(&first, &before), text(&moving["hostname"]));
+    let next = spare();
+    wait_for_containers(&engine, 3);
+    let record = format!("1=server1=server1,2=server2={}", text(&moving["hostname"]));
+    eventually("the record", || (engine.volume_labels("lb.seats") == [record.as_str()]).then_some(()));
+    let (before, containers, created) = (seats(&first), engine.containers(), engine.count(&[Call::Create]));
+    first.signal("KILL");
+    first.wait();
+    let second = start(&engine, &flags);
+    assert_eq!(seats(&second), before);
+    assert_eq!(second.spares()[0]["hostname"], next["hostname"]);
+    wait_for_a_look(&engine);
+    assert_eq!(engine.containers(), containers);
+    assert_eq!(engine.count(&[Call::Create]), created);
+}
+
+#[test]
+fn a_record_that_somebody_has_removed_is_written_again() {
+    let engine = Engine::start(IMAGE);
+    let _lb = start(&engine, &["--replicas", "2"]);
+    engine.remove_volumes();
+    let record = ["1=server1=server1,2=server2=server2"];
+    eventually("the record", || (engine.volume_labels("lb.seats") == record).then_some(()));
+}
+
+#[test]
+fn without_a_record_the_labels_say_who_sits_where() {
+    let engine = Engine::start(IMAGE);
+    let mut first = eventful(&engine, &[]);
+    let (before, containers, created) = (seats(&first), engine.containers(), engine.count(&[Call::Create]));
+    first.signal("KILL");
+    first.wait();
+    engine.remove_volumes();
+    let second = start(&engine, &["--replicas", "1"]);
+    assert_eq!(seats(&second), before);
+    assert_eq!(engine.containers(), containers);
+    assert_eq!(engine.count(&[Call::Create]), created);
+}
+
+#[test]
+fn containers_that_cannot_be_removed_at_the_end_are_no_reason_to_stay() {
+    let engine = Engine::start(IMAGE);
+    let mut lb = start(&engine, &["--replicas", "2"]);
+    engine.fail(Call::Remove, Fault::Status(500));
+    end(&mut lb);
+    lb.wait_for_log("containers may be left");
+    assert_eq!(engine.containers().len(), 2);
+}
+
+#[test]
+fn what_could_not_be_removed_at_the_end_is_replaced_by_the_next_lb() {
+    let engine = Engine::start(IMAGE);
+    let mut first = start(&engine, &["--replicas", "2"]);
+    engine.fail(Call::Remove, Fault::Status(500));
+    end(&mut first);
+    engine.heal();
+    let mut second = start(&engine, &["--replicas", "2"]);
+    assert_eq!(second.hostnames(), ["server1", "server2"]);
+    wait_for_containers(&engine, 2);
+    end(&mut second);
+    assert_eq!((engine.containers(), engine.volumes(), engine.networks()), (vec![], vec![], vec![]));
+}
+
+#[test]
+fn an_engine_that_is_gone_at_the_end_holds_nobody_up() {
+    let engine = Engine::start(IMAGE);
+    let mut first = start(&engine, &["--replicas", "2"]);
+    let containers = engine.containers();
+    engine.go_away();
+    end(&mut first);
+    first.wait_for_log("containers may be left");
+    engine.come_back();
+    let second = start(&engine, &["--replicas", "2"]);
+    assert_eq!(second.hostnames(), ["server1", "server2"]);
+    assert_eq!(engine.containers(), containers, "nobody had ended them");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_though_the_engine_hangs() {
+    let engine = Engine::start(IMAGE);
+    let mut lb = start(&engine, &["--replicas", "2"]);
+    Call::ALL.iter().for_each(|&call| engine.fail(call, Fault::Hang));
+    lb.signal("TERM");
+    lb.wait_for_log("stopping: ");
+    eventually("the first stop", || (engine.count(&[Call::Stop]) > 0).then_some(()));
+    lb.signal("TERM");
+    assert_eq!(lb.wait().code(), Some(0));
+    lb.wait_for_log("stopped at once by a second signal");
+}

@@ -1,0 +1,104 @@
+//! `--provider docker` with an engine that fails on demand: what `lb` makes of it, and what it leaves behind.
+
+mod away;
+mod commands;
+mod engine;
+mod healing;
+mod life;
+mod start;
+mod state;
+mod wire;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::control::{Response, http, refused};
+use crate::harness::{Lb, eventually, text};
+use engine::{Call, Engine};
+
+const IMAGE: &str = "team/image:1";
+const NETWORK: &str = "net";
+const FLEET: &str = "fleet";
+
+/// How long a command may take when the engine hangs.
+const PROMPT: Duration = Duration::from_secs(5);
+
+/// `lb` with containers of this engine. Its probes are rare: that one of them has ended, it hears from the engine.
+fn command(host: &str, port: u16, flags: &[&str]) -> Command {
+    let port = port.to_string();
+    let docker = ["--provider", "docker", "--image", IMAGE, "--network", NETWORK, "--backend-port", &port];
+    let calm = ["--health-interval", "1m", "--health-timeout", "30s", "--start-timeout", "50s"];
+    let mut command = Lb::command(&[&docker[..], &calm, flags].concat());
+    command.env("DOCKER_HOST", host);
+    command
+}
+
+fn launch(engine: &Engine, flags: &[&str]) -> Lb {
+    Lb::launch_as(command(&engine.host(), engine.port(), &[&["--fleet", FLEET], flags].concat()))
+}
+
+fn start(engine: &Engine, flags: &[&str]) -> Lb {
+    let lb = launch(engine, flags);
+    lb.wait_for_log("ready data=");
+    lb
+}
+
+/// The error with which `lb` ends by itself.
+#[track_caller]
+fn error_of(mut lb: Lb) -> String {
+    let code = lb.wait().code();
+    let error = lb.wait_for_log("error: ");
+    assert_eq!(code, Some(1), "{error}");
+    assert!(!lb.log().iter().any(|line| line.contains("panicked")), "{:?}", lb.log());
+    error
+}
+
+/// The hostnames of the containers that run for the fleet, by slot.
+fn running(engine: &Engine) -> Vec<(String, String)> {
+    let containers = engine.containers().into_iter().filter(|seen| seen.runs && seen.fleet == FLEET);
+    let mut seats: Vec<_> = containers.map(|seen| (seen.slot, seen.hostname)).collect();
+    seats.sort();
+    seats
+}
+
+/// Waits until the fleet has just so many containers, and all of them run.
+#[track_caller]
+fn wait_for_containers(engine: &Engine, n: usize) {
+    eventually(&format!("{n} containers, no more and no less"), || {
+        let containers: Vec<_> = engine.containers().into_iter().filter(|seen| seen.fleet == FLEET).collect();
+        (containers.len() == n && containers.iter().all(|seen| seen.runs)).then_some(())
+    });
+}
+
+/// Waits until `lb` has looked over its containers, and has done what follows from it.
+#[track_caller]
+fn wait_for_a_look(engine: &Engine) {
+    let lists = engine.count(&[Call::Containers]);
+    // Before the second one, the first is dealt with.
+    eventually("two lists", || (engine.count(&[Call::Containers]) > lists + 1).then_some(()));
+}
+
+/// Waits until a slot has a replacement in rotation; its hostname.
+#[track_caller]
+fn replaced(lb: &Lb, before: &Value) -> String {
+    let slot = eventually("a replacement in rotation", || {
+        let slot = lb.slot(before["index"].as_u64().unwrap());
+        (slot["state"] == "up" && slot["restarts"] != before["restarts"]).then_some(slot)
+    });
+    assert_eq!(slot["name"], before["name"]);
+    text(&slot["hostname"]).to_owned()
+}
+
+/// Asks for one replica more, which cannot be had: the reason. It has to come soon, and nothing may change.
+#[track_caller]
+fn refused_add(lb: &Lb, hostname: &str) -> String {
+    let (before, begun) = (lb.hostnames(), Instant::now());
+    let response: Response = http(lb, "POST /add", &json!({"n": 1, "hostnames": [hostname]}).to_string());
+    let took = begun.elapsed();
+    assert_eq!(response.status, 502, "{response:?}");
+    assert!(took < PROMPT, "answered after {took:?}: {response:?}");
+    assert_eq!(lb.hostnames(), before, "nothing has changed");
+    refused(&response.body)
+}

@@ -1,0 +1,105 @@
+//! The start: what has to be there, and what is asked for.
+
+use std::os::unix::net::UnixListener;
+
+use serde_json::json;
+
+use super::engine::{Call, Engine, Fault};
+use super::{FLEET, IMAGE, NETWORK, command, error_of, launch, running, start};
+use crate::harness::Lb;
+
+#[test]
+fn without_an_engine_lb_says_so_and_ends() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = |name| directory.path().join(name).display().to_string();
+    drop(UnixListener::bind(path("dead.sock")).unwrap());
+    std::fs::write(path("file.sock"), "no socket").unwrap();
+    for (host, name) in [
+        (format!("unix://{}", path("missing.sock")), "missing.sock"),
+        (format!("unix://{}", path("dead.sock")), "dead.sock"),
+        (format!("unix://{}", path("file.sock")), "file.sock"),
+        ("tcp://127.0.0.1:1".to_owned(), "127.0.0.1:1"),
+        ("ssh://nobody@nowhere".to_owned(), "ssh://"),
+        ("nonsense".to_owned(), "nonsense"),
+    ] {
+        let error = error_of(Lb::launch_as(command(&host, 5000, &[])));
+        assert!(error.starts_with("error: --provider docker: "), "{error}");
+        assert!(error.contains(name), "it does not say which engine, {host}: {error}");
+        let is_about_an_answer = error.contains("makes no sense");
+        assert!(!is_about_an_answer, "nobody has answered: {error}");
+    }
+}
+
+#[test]
+fn an_engine_that_makes_no_sense_at_the_start_is_an_error() {
+    let faults = [Fault::Status(500), Fault::Garbage, Fault::Shape, Fault::Cut, Fault::Close, Fault::Hang];
+    for (call, words) in [
+        (Call::Version, "say its version"),
+        (Call::Image, "look up the image"),
+        (Call::Containers, "list the containers"),
+        (Call::Volumes, "list the volumes"),
+    ] {
+        // At the same time, because some of them wait for a while.
+        let launched = faults.map(|fault| {
+            let engine = Engine::start(IMAGE);
+            engine.fail(call, fault);
+            (launch(&engine, &[]), engine, fault)
+        });
+        for (lb, engine, fault) in launched {
+            let error = error_of(lb);
+            assert!(error.contains(words), "{call:?} {fault:?}: {error}");
+            assert_eq!(engine.count(&Call::CHANGES), 0, "{call:?} {fault:?}");
+        }
+    }
+}
+
+#[test]
+fn a_missing_image_is_named_and_neither_pulled_nor_anything_made() {
+    let engine = Engine::start("another");
+    let error = error_of(launch(&engine, &[]));
+    assert!(error.contains(&format!("no image {IMAGE} (--image); lb pulls none")), "{error}");
+    assert_eq!((engine.containers(), engine.volumes(), engine.networks()), (vec![], vec![], vec![]));
+    let changes = [&Call::CHANGES[..], &[Call::MakeVolume, Call::MakeNetwork]].concat();
+    assert_eq!(engine.count(&changes), 0);
+}
+
+#[test]
+fn what_is_asked_of_the_engine_for_a_container_is_what_it_needs() {
+    let engine = Engine::start(IMAGE);
+    let _lb = start(&engine, &["--replicas", "1", "--memory", "64MiB", "--pids", "50"]);
+    let requests = engine.requests();
+    let create = requests.iter().find(|request| request.call == Call::Create).unwrap();
+    let body = &create.body;
+    assert_eq!(create.object, format!("{FLEET}-server1"));
+    assert_eq!((&body["Image"], &body["Hostname"]), (&json!(IMAGE), &json!("server1")));
+    let port = format!("PORT={}", engine.port());
+    assert_eq!(body["Env"], json!(["SERVER_ID=server1", port]));
+    let host = &body["HostConfig"];
+    assert_eq!((&host["Memory"], &host["PidsLimit"]), (&json!(64 << 20), &json!(50)));
+    assert_eq!(host["RestartPolicy"]["Name"], "no");
+    assert_eq!(body["Labels"]["lb.fleet"], FLEET);
+}
+
+#[test]
+fn a_name_that_somebody_has_taken_is_no_obstacle() {
+    let engine = Engine::start(IMAGE);
+    engine.add_network(NETWORK);
+    let taken = engine.run(&format!("{FLEET}-server2"), NETWORK, &[]);
+    let mut lb = start(&engine, &[]);
+    assert_eq!(lb.hostnames(), ["server1", "server2", "server3"]);
+    assert_eq!(running(&engine).len(), 3);
+    lb.signal("TERM");
+    assert_eq!(lb.wait().code(), Some(0));
+    let left: Vec<String> = engine.containers().into_iter().map(|seen| seen.id).collect();
+    assert_eq!(left, [taken]);
+}
+
+#[test]
+fn a_network_that_was_there_before_stays() {
+    let engine = Engine::start(IMAGE);
+    engine.add_network(NETWORK);
+    let mut lb = start(&engine, &["--replicas", "1"]);
+    lb.signal("TERM");
+    assert_eq!(lb.wait().code(), Some(0));
+    assert_eq!((engine.containers(), engine.networks()), (vec![], vec![NETWORK.to_owned()]));
+}
