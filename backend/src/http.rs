@@ -108,7 +108,7 @@ fn route(method: &Method, path: &str, id: &str) -> Response<Payload> {
 fn heartbeat(id: &str) -> Response<Payload> {
     let mut response = Response::new(Payload::Whole(Full::default()));
     if let Ok(id) = HeaderValue::from_str(id) {
-        response.headers_mut().insert("server-id", id);
+        response.headers_mut().insert("lb-server-id", id);
     }
     response
 }

@@ -38,7 +38,6 @@ use provider::docker::Docker;
 use provider::fixed::Fixed;
 use provider::process::Process;
 pub use provider::process::child::{guard, run as become_replica};
-use ring::Mapping;
 use snapshot::{Cell, Snapshot};
 
 /// Messages to the controller that may wait.
@@ -94,14 +93,17 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
 
     tokio::select! {
         () = stop.cancelled() => {}
-        ended = &mut controller => bail!("the controller failed: {ended:?}"),
+        ended = &mut controller => {
+            ended.context("the controller failed")??;
+            bail!("the controller has ended");
+        }
     }
     info!("stopping: connections may finish for {drain_timeout:?}");
     drain(&workers, drain_timeout, &evict).await;
     let stopped = async {
         // It fails only if the controller has ended.
         let _ = mailbox.send(Message::Shutdown).await;
-        controller.await.context("the controller failed")
+        controller.await.context("the controller failed")?
     };
     cut.run_until_cancelled(stopped).await.unwrap_or(Ok(()))
 }
@@ -125,7 +127,8 @@ async fn plan(
             (Provider::Process(Process::new(command)), Names::Random, lineup)
         }
         Source::Docker(settings) => {
-            let (docker, found) = Docker::open(settings, &config.names, config.spares).await?;
+            let (docker, found) =
+                Docker::open(settings, (&config.names, config.spares), &config.algorithm).await?;
             (Provider::Docker(docker), Names::Random, Lineup::of(found.seats, found.spares, config.spares))
         }
         Source::Fixed(backends) => {
@@ -134,8 +137,6 @@ async fn plan(
             (Provider::Fixed(Fixed::new(backends)), Names::Fixed(names), lineup)
         }
     };
-    let members: Vec<_> = lineup.seats.iter().map(|seat| seat.slot.member()).collect();
-    Mapping::build(&config.algorithm, &members).context("the slots that were found do not fit")?;
     let fleet = Fleet::new(policy, names, lineup, fastrand::u64(..));
     let (algorithm, health, drain_timeout) = (config.algorithm, config.health, config.drain_timeout);
     Ok((fleet, Setup { algorithm, health, drain_timeout, provider, cell, evict }))

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use anyhow::bail;
 use proto::control::{
     Answer, Backend, Backends, Command, Connections, Failure, FailureKind, Health, Message as Reply,
     Replicas, State,
@@ -67,12 +68,15 @@ pub(crate) struct Controller {
 
 impl Controller {
     /// Runs the fleet, which begins with `effects`, until it is told to shut down and every replica has been stopped.
+    ///
+    /// # Errors
+    /// Somebody else has taken the replicas over; they are left as they are.
     pub(crate) async fn run(
         (fleet, effects): (Fleet, Vec<Effect>),
         setup: Setup,
         ready: oneshot::Sender<usize>,
         (mailbox, mut inbox): (Mailbox, mpsc::Receiver<Message>),
-    ) {
+    ) -> anyhow::Result<()> {
         let (reports, mut reported) = mpsc::channel(REPORTS);
         let mut controller = Controller {
             fleet,
@@ -97,6 +101,7 @@ impl Controller {
                 },
                 Some(report) = reported.recv() => controller.see(report),
                 () = until(deadline) => controller.apply(Event::Tick),
+                () = controller.setup.provider.lost() => bail!("another lb has taken the fleet over"),
             }
         }
         controller.ready = None;
@@ -105,6 +110,7 @@ impl Controller {
         controller.setup.provider.close_record();
         controller.apply(Event::Shutdown);
         controller.setup.provider.stopped().await;
+        Ok(())
     }
 
     fn see(&mut self, report: Report) {

@@ -30,7 +30,7 @@ use crate::snapshot::Replica;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 /// The header in which a replica may say who it is: the hostname it was started under, its `SERVER_ID`. An address can pass
 /// to another server, which may well answer probes.
-const SERVER_ID: &str = "server-id";
+const SERVER_ID: &str = "lb-server-id";
 
 /// How replicas are probed, and what follows.
 #[derive(Clone, Debug)]

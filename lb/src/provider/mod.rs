@@ -38,6 +38,8 @@ pub(crate) struct Assignment {
     pub(crate) hostname: Hostname,
     /// The slot it is started for; a spare has none.
     pub(crate) slot: Option<SlotId>,
+    /// Whether somebody waits for it, and has to be told soon if it cannot be had. Else it may wait until it can.
+    pub(crate) is_urgent: bool,
 }
 
 /// A slot and the hostname of the replica in it.
@@ -115,7 +117,7 @@ impl Provider {
 
     /// Completes when all that was to be remembered is written, or it has taken too long.
     pub(crate) fn written(&self) -> impl Future<Output = ()> + Send + use<> {
-        let written = if let Provider::Docker(docker) = self { docker.written() } else { None };
+        let written = if let Provider::Docker(docker) = self { Some(docker.written()) } else { None };
         async {
             if let Some(written) = written {
                 written.await;
@@ -127,6 +129,14 @@ impl Provider {
     pub(crate) fn close_record(&mut self) {
         if let Provider::Docker(docker) = self {
             docker.close_record();
+        }
+    }
+
+    /// Completes when somebody else has the right to these replicas: nothing may be done to them any more.
+    pub(crate) async fn lost(&self) {
+        match self {
+            Provider::Docker(docker) => docker.lost().await,
+            Provider::Process(_) | Provider::Fixed(_) => std::future::pending().await,
         }
     }
 

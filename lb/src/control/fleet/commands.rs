@@ -66,7 +66,7 @@ impl Fleet {
     fn begin_add(&mut self, command: CommandId, slots: Vec<SlotId>) {
         let mut places = Vec::with_capacity(slots.len());
         for slot in slots {
-            let replica = self.start(Some(slot.clone()), slot.name.clone());
+            let replica = self.start(Some(slot.clone()), slot.name.clone(), true);
             places.push(Place::new(Some(slot), replica, self.now));
         }
         self.effects.extend(places.iter().map(|place| Effect::Changed(place.view())));

@@ -322,15 +322,15 @@ impl Fleet {
 
 /// What both commands and events do.
 impl Fleet {
-    fn start(&mut self, slot: Option<SlotId>, hostname: Hostname) -> Replica {
+    fn start(&mut self, slot: Option<SlotId>, hostname: Hostname, is_urgent: bool) -> Replica {
         self.last_replica += 1;
         let id = ReplicaId(self.last_replica);
-        self.effects.push(Effect::Start(id, Assignment { slot, hostname: hostname.clone() }));
+        self.effects.push(Effect::Start(id, Assignment { slot, hostname: hostname.clone(), is_urgent }));
         Replica { id, hostname }
     }
 
     fn open_place(&mut self, slot: Option<SlotId>, hostname: Hostname) {
-        let replica = self.start(slot.clone(), hostname);
+        let replica = self.start(slot.clone(), hostname, false);
         self.places.push(Place::new(slot, replica, self.now));
     }
 

@@ -4,7 +4,7 @@
 
 use std::error::Error as _;
 use std::fmt::Display;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::errors::Error;
 use bollard::models::{
@@ -13,8 +13,8 @@ use bollard::models::{
 };
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, InspectNetworkOptions,
-    ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
-    RemoveVolumeOptions, StartContainerOptions, StopContainerOptionsBuilder,
+    ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
+    RemoveContainerOptionsBuilder, RemoveVolumeOptions, StartContainerOptions, StopContainerOptionsBuilder,
 };
 use futures_util::Stream;
 use tokio::time::{sleep, timeout};
@@ -23,12 +23,12 @@ use tokio::time::{sleep, timeout};
 pub(super) const LOCAL: &str = "unix:///var/run/docker.sock";
 /// How long a call may take. A command has to be answered within five seconds when the engine hangs.
 const LIMIT: Duration = Duration::from_secs(4);
-/// How long it may take to start a container while the engine answers.
-const START: Duration = Duration::from_secs(20);
+/// How long it may take to start or to remove a container while the engine answers.
+const SLOW: Duration = Duration::from_secs(20);
 /// How long an engine that is busy may take to answer the simplest question.
 const SIGN: Duration = Duration::from_secs(2);
-/// How much longer than its grace it may take to stop a container, or to remove one.
-const REMOVAL: Duration = Duration::from_secs(20);
+/// How far back a subscription to events begins: what happened just before it is told again rather than to nobody.
+const OVERLAP: Duration = Duration::from_secs(2);
 
 /// Filters of a list or a stream, as the engine takes them.
 type Filters<'a> = [(&'a str, &'a [&'a str])];
@@ -54,6 +54,11 @@ impl Trouble {
     /// Whether the engine is in no state to do anything, whatever it is asked.
     pub(super) fn is_the_engines(&self) -> bool {
         !matches!(self, Trouble::Refused { .. })
+    }
+
+    /// Whether there is no engine, or none that answers.
+    pub(super) fn is_absence(&self) -> bool {
+        matches!(self, Trouble::Late { .. } | Trouble::Unreachable { .. })
     }
 
     /// Whether the engine refused with this status.
@@ -119,6 +124,7 @@ impl Engine {
         }
     }
 
+    /// Makes a network, unless somebody else was faster: two of the same name help nobody, but the engine makes them.
     pub(super) async fn create_network(&self, name: &str) -> Result<(), Trouble> {
         let request = NetworkCreateRequest {
             name: name.to_owned(),
@@ -126,7 +132,16 @@ impl Engine {
             labels: Some([(super::MADE_BY_LB.to_owned(), "true".to_owned())].into()),
             ..NetworkCreateRequest::default()
         };
-        call("make the network", LIMIT, self.0.create_network(request)).await.map(drop)
+        let made = call("make the network", LIMIT, self.0.create_network(request)).await?.id;
+        let options = ListNetworksOptionsBuilder::default().filters(&filters(&[("name", &[name])])).build();
+        let all = call("list the networks", LIMIT, self.0.list_networks(Some(options))).await?;
+        // The filter takes a part of a name for it.
+        let namesakes = all.into_iter().filter(|network| network.name.as_deref() == Some(name));
+        let first = namesakes.min_by_key(|network| (network.created.clone(), network.id.clone()));
+        match first.and_then(|network| network.id) {
+            Some(first) if first != made && is_id(&made) => self.remove_network(&made).await,
+            _ => Ok(()),
+        }
     }
 
     pub(super) async fn remove_network(&self, name: &str) -> Result<(), Trouble> {
@@ -145,12 +160,21 @@ impl Engine {
         }
     }
 
-    /// Starts a container. That takes long on a busy machine, so it may take long as long as the engine answers at all.
     pub(super) async fn start(&self, id: &str) -> Result<(), Trouble> {
-        const CALL: &str = "start the container";
+        let started = self.0.start_container(id, None::<StartContainerOptions>);
+        self.patiently("start the container", SLOW, started).await
+    }
+
+    /// What may take long on a busy machine may do so as long as the engine answers at all.
+    async fn patiently<T>(
+        &self,
+        name: &'static str,
+        limit: Duration,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Trouble> {
         tokio::select! {
-            started = call(CALL, START, self.0.start_container(id, None::<StartContainerOptions>)) => started,
-            limit = self.hung() => Err(Trouble::Late { call: CALL, limit }),
+            answer = call(name, limit, answer) => answer,
+            limit = self.hung() => Err(Trouble::Late { call: name, limit }),
         }
     }
 
@@ -170,13 +194,13 @@ impl Engine {
     pub(super) async fn stop(&self, id: &str, grace: Duration) -> Result<(), Trouble> {
         let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::default().t(seconds).build();
-        call("stop the container", grace + REMOVAL, self.0.stop_container(id, Some(options))).await
+        self.patiently("stop the container", grace + SLOW, self.0.stop_container(id, Some(options))).await
     }
 
     /// Removes a container with its anonymous volumes, dead or alive.
     pub(super) async fn remove(&self, id: &str) -> Result<(), Trouble> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        call("remove the container", REMOVAL, self.0.remove_container(id, Some(options))).await
+        self.patiently("remove the container", SLOW, self.0.remove_container(id, Some(options))).await
     }
 
     /// The containers with this label, in whatever state.
@@ -212,7 +236,9 @@ impl Engine {
         use futures_util::StreamExt as _;
         let wanted: &Filters<'_> =
             &[("type", &["container", "volume"]), ("event", &["oom", "die", "destroy", "create"])];
-        let options = EventsOptionsBuilder::default().filters(&filters(wanted)).build();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().saturating_sub(OVERLAP);
+        let since = since.as_secs().to_string();
+        let options = EventsOptionsBuilder::default().filters(&filters(wanted)).since(&since).build();
         let events = self.0.events(Some(options));
         events.map(|event| event.map_err(|error| Trouble::new("send its events", &error)))
     }

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use bollard::models::{EventMessage, EventMessageTypeEnum as Type};
 use futures_util::StreamExt as _;
-use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, interval, sleep, timeout};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::container::{FLEET, Listed};
@@ -22,6 +22,8 @@ use super::site::Site;
 
 /// The time between two lists.
 const RESYNC: Duration = Duration::from_secs(3);
+/// The time between two looks for an engine that is away.
+const ABSENCE: Duration = Duration::from_millis(500);
 /// How long one subscription is used.
 const RENEWAL: Duration = Duration::from_secs(60);
 /// The pause before a subscription that failed is tried again.
@@ -42,9 +44,7 @@ pub(super) enum Notice {
 pub(super) struct Ears {
     pub(super) site: Arc<Site>,
     /// Says that the record of the fleet has to be looked at.
-    pub(super) doubts: watch::Sender<Instant>,
-    /// Says that something may have been missed.
-    pub(super) missed: Notify,
+    pub(super) doubts: Arc<Notify>,
 }
 
 impl Ears {
@@ -52,8 +52,6 @@ impl Ears {
     pub(super) async fn listen(&self) {
         let mut is_silent = false;
         loop {
-            // What happened between two subscriptions was told to nobody.
-            self.missed.notify_one();
             match timeout(RENEWAL, self.follow(&mut is_silent)).await {
                 Err(_) => debug!("the event stream is renewed"),
                 Ok(trouble) => {
@@ -93,7 +91,7 @@ impl Ears {
                 self.notify(Notice::Died(id.into(), code));
             }
             Some("create" | "destroy") if event.typ == Some(Type::VOLUME) && is_entry(id, fleet) => {
-                self.doubts.send_replace(Instant::now());
+                self.doubts.notify_one();
             }
             _ => {}
         }
@@ -104,25 +102,25 @@ impl Ears {
         let _ = self.site.notices.send(notice);
     }
 
-    /// Lists all containers every few seconds, and removes those that nobody looks after.
+    /// Lists all containers every few seconds, and whenever the engine may have gone, and has those removed that nobody
+    /// looks after.
     pub(super) async fn look(&self) {
-        let mut ticks = interval(RESYNC);
-        let mut is_blind = false;
         loop {
-            tokio::select! {
-                _ = ticks.tick() => {}
-                () = self.missed.notified() => {}
-            }
-            self.doubts.send_replace(Instant::now());
             match self.resync().await {
-                Ok(()) if std::mem::take(&mut is_blind) => info!("the engine is back"),
-                Err(trouble) if !std::mem::replace(&mut is_blind, true) => {
-                    warn!(
-                        "the engine is away; connections are served, but nothing can be replaced: {trouble}"
-                    );
+                Ok(()) if self.site.set_away(false) => info!("the engine is back"),
+                Err(trouble) if trouble.is_absence() => {
+                    if !self.site.set_away(true) {
+                        warn!(
+                            "the engine is away: connections are served, but nothing can be replaced: {trouble}"
+                        );
+                    }
                 }
-                _ => {}
+                Err(trouble) => warn!("{trouble}"),
+                Ok(()) => {}
             }
+            let pause = if self.site.is_away() { ABSENCE } else { RESYNC };
+            // Either ends the pause.
+            let _ = timeout(pause, self.site.doubted()).await;
         }
     }
 
@@ -130,7 +128,8 @@ impl Ears {
         let asked = Instant::now();
         let containers = Arc::new(self.site.containers().await?);
         self.notify(Notice::Seen(asked, Arc::clone(&containers)));
-        self.site.sweep(&containers).await;
+        let site = Arc::clone(&self.site);
+        tokio::spawn(async move { site.sweep(&containers).await });
         Ok(())
     }
 }

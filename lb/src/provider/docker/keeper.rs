@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{SemaphorePermit, broadcast, oneshot};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
@@ -92,6 +92,7 @@ pub(super) async fn keep(
                     reports.send(Report::Lost(id, reason)).await
                 }
                 Why::Hindered(reason) => {
+                    site.doubt();
                     debug!(%hostname, "no container for now: {reason}");
                     reports.send(Report::Hindered(id, reason)).await
                 }
@@ -228,8 +229,12 @@ async fn make(
     stop: &mut oneshot::Receiver<Stopping>,
 ) -> Result<Container, Failure> {
     let _turn = tokio::select! {
-        turn = site.starts.acquire() => turn,
+        biased;
         _ = stop => return Err(Why::Unwanted.into()),
+        () = site.away(true), if assignment.is_urgent => {
+            return Err(Why::Hindered("the engine is away".to_owned()).into());
+        }
+        turn = turn(site) => turn,
     };
     if !site.is_held() {
         return Err(Why::Hindered("another lb holds this fleet".to_owned()).into());
@@ -239,6 +244,12 @@ async fn make(
         Ok((address, process, since)) => Ok(Container { id, address, process, since, known }),
         Err(why) => Err(Failure { why, left: Some((id, known)) }),
     }
+}
+
+/// Waits until the engine is there and has time.
+async fn turn(site: &Site) -> Option<SemaphorePermit<'_>> {
+    site.away(false).await;
+    site.starts.acquire().await.ok()
 }
 
 async fn create(site: &Arc<Site>, assignment: &Assignment) -> Result<(String, Known), Trouble> {
@@ -259,7 +270,10 @@ async fn create(site: &Arc<Site>, assignment: &Assignment) -> Result<(String, Kn
 async fn start(site: &Site, id: &str) -> Result<(SocketAddr, Option<Process>, Instant), Why> {
     match site.engine.start(id).await {
         // Somebody may have removed the network.
-        Err(trouble) if trouble.is(404) && site.ensure_network().await? => site.engine.start(id).await?,
+        Err(trouble) if trouble.is(404) => {
+            site.ensure_network().await?;
+            site.engine.start(id).await?;
+        }
         started => started?,
     }
     let since = Instant::now();

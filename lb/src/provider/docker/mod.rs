@@ -22,19 +22,19 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use proto::control::Hostname;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{info, warn};
 
 use container::Listed;
 use engine::Engine;
 use events::Ears;
-use record::{Fate, Pen, Record, Writer};
+use record::{Fate, Pen, Record, Remains, Writer};
 use site::{Known, Site, ensure_network, list};
 
 use super::{Assignment, ReplicaId, Reports, Seat, SlotId, Stopping};
+use crate::ring::{Algorithm, Mapping, Member};
 
 /// The label of a network that an `lb` has made, and may remove when it is empty.
 const MADE_BY_LB: &str = "lb.made";
@@ -75,8 +75,9 @@ pub(crate) struct Docker {
     adoptable: HashMap<Hostname, (Listed, Known)>,
     keepers: TaskTracker,
     ears: [AbortOnDropHandle<()>; 2],
-    /// `None` at the end, when nothing is to be remembered any more.
-    pen: Option<Pen>,
+    pen: Pen,
+    /// Whether what is to be remembered is what was until now.
+    is_closed: bool,
     writer: JoinHandle<Record>,
 }
 
@@ -91,25 +92,37 @@ impl Docker {
     /// `names`. At most so many `spares` are taken over.
     ///
     /// # Errors
-    /// There is no engine, no image, or another `lb` holds the fleet. Nothing has been touched then.
+    /// There is no engine, no image, another `lb` holds the fleet, or its slots do not fit the `algorithm`. Nothing has
+    /// been touched then.
     pub(crate) async fn open(
         settings: Settings,
-        names: &[Hostname],
-        spares: usize,
+        (names, spares): (&[Hostname], usize),
+        algorithm: &Algorithm,
     ) -> anyhow::Result<(Self, Found)> {
         let host = settings.host.as_deref().unwrap_or(engine::LOCAL);
         let engine = Engine::connect(host).await.with_context(|| format!("--provider docker: {host}"))?;
         let has_image = engine.has_image(&settings.image).await?;
         let containers = list(&engine, &settings).await?;
+        let is_empty = containers.is_empty();
         let alive: Vec<Listed> = containers.into_iter().filter(Listed::is_alive).collect();
+        let remains = match (is_empty, alive.is_empty()) {
+            (true, _) => Remains::Nothing,
+            (_, true) => Remains::Dead,
+            (_, false) => Remains::Alive,
+        };
         if !has_image && alive.is_empty() {
             bail!(
                 "the engine has no image {} (--image); lb pulls none: build it, or pull it, first",
                 settings.image
             );
         }
-        let record = record::claim(engine.clone(), settings.fleet.clone(), beginning(&alive, names)).await?;
-        ensure_network(&engine, &settings.network).await?;
+        let beginning = beginning(&alive, names);
+        let record = record::claim(engine.clone(), settings.fleet.clone(), beginning, remains).await?;
+        if let Err(error) = prepare(&engine, &settings, algorithm, record.seats()).await {
+            let fate = if record.is_new() { Fate::Erase } else { Fate::Release };
+            record.conclude(fate).await;
+            return Err(error);
+        }
         let seats = record.seats().to_vec();
         let (writer, pen, held) = Writer::new(record);
         let site = Arc::new(Site::new(engine, settings, held));
@@ -117,8 +130,8 @@ impl Docker {
         if !adoptable.is_empty() {
             info!(containers = adoptable.len(), slots = seats.len(), "the fleet is taken over as it is");
         }
-        let (doubts, doubted) = watch::channel(Instant::now());
-        let ears = Arc::new(Ears { site: Arc::clone(&site), doubts, missed: Notify::new() });
+        let doubts = Arc::new(Notify::new());
+        let ears = Arc::new(Ears { site: Arc::clone(&site), doubts: Arc::clone(&doubts) });
         let listening = Arc::clone(&ears);
         let docker = Docker {
             site,
@@ -129,8 +142,9 @@ impl Docker {
                 tokio::spawn(async move { ears.look().await }),
             ]
             .map(AbortOnDropHandle::new),
-            pen: Some(pen),
-            writer: tokio::spawn(writer.run(doubted)),
+            pen,
+            is_closed: false,
+            writer: tokio::spawn(writer.run(doubts)),
         };
         Ok((docker, Found { seats, spares }))
     }
@@ -148,29 +162,34 @@ impl Docker {
     }
 
     pub(super) fn remember(&self, seats: Vec<Seat>) {
-        if let Some(pen) = &self.pen {
-            pen.write(seats);
+        if !self.is_closed {
+            self.pen.write(seats);
         }
     }
 
     pub(super) fn close_record(&mut self) {
-        self.pen = None;
+        self.is_closed = true;
     }
 
-    pub(super) fn written(&self) -> Option<impl Future<Output = ()> + Send + use<>> {
-        self.pen.as_ref().map(Pen::written)
+    pub(super) fn written(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.pen.written()
+    }
+
+    pub(super) async fn lost(&self) {
+        self.site.lost().await;
     }
 
     /// Waits until every container that was told to stop is gone, and puts record and network away.
     pub(super) async fn stopped(self) {
         self.keepers.close();
         self.keepers.wait().await;
-        drop(self.ears);
+        let is_over = !self.site.settings.keep && is_empty(&self.site).await;
+        // Only now: until here somebody else may want the fleet, and has to be answered.
+        drop((self.pen, self.ears));
         let Ok(record) = self.writer.await else { return };
         if !self.site.is_held() {
             return;
         }
-        let is_over = !self.site.settings.keep && is_empty(&self.site).await;
         record.conclude(if is_over { Fate::Erase } else { Fate::Release }).await;
         if is_over {
             remove_network(&self.site).await;
@@ -178,12 +197,25 @@ impl Docker {
     }
 }
 
+/// Looks whether the fleet can live here, and makes its network.
+async fn prepare(
+    engine: &Engine,
+    settings: &Settings,
+    algorithm: &Algorithm,
+    seats: &[Seat],
+) -> anyhow::Result<()> {
+    let members: Vec<Member> = seats.iter().map(|seat| seat.slot.member()).collect();
+    Mapping::build(algorithm, &members).context("the slots of the fleet as it was found do not fit")?;
+    Ok(ensure_network(engine, &settings.network).await?)
+}
+
 /// Whether nothing is left of the fleet.
-async fn is_empty(site: &Site) -> bool {
+async fn is_empty(site: &Arc<Site>) -> bool {
     match site.containers().await {
         Ok(containers) => {
             site.sweep(&containers).await;
-            let is_empty = site.containers().await.is_ok_and(|containers| containers.is_empty());
+            let is_empty =
+                site.containers().await.is_ok_and(|containers| containers.values().all(Listed::is_going));
             if !is_empty {
                 warn!("containers may be left, for the next lb of this fleet to find");
             }

@@ -6,15 +6,17 @@
 //! there: whoever gets back what it asked for has written the entry, and nobody else has.
 //!
 //! That makes it a claim as well. The holder of a fleet answers every entry that is not its own with one of its own. Who finds
-//! a holder writes the next entry in its own name, and waits a moment: if it stays the last one, the holder is dead. If
-//! two hold it in spite of that (the first was asleep), the older one goes on and the other leaves everything alone.
+//! a holder (or containers, and no record) writes the next entry in its own name, and waits a moment: if it stays the last
+//! one, the holder is dead. If two hold it in spite of that (the first was asleep), the older one goes on and the other
+//! ends.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::models::{Volume, VolumeCreateRequest};
 use proto::control::Hostname;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
@@ -22,8 +24,10 @@ use super::container::{FLEET, fleet_label};
 use super::engine::{Engine, Trouble};
 use crate::provider::{Seat, SlotId};
 
-/// How long a holder has to answer somebody who wants its fleet.
-const CHALLENGE: Duration = Duration::from_secs(1);
+/// How often a holder looks whether somebody wants its fleet; the engine's events tell it sooner.
+const WATCH: Duration = Duration::from_millis(500);
+/// How long a holder has to answer: long enough for one that hears no events.
+const CHALLENGE: Duration = Duration::from_millis(1500);
 /// The pause between two looks for its answer.
 const LOOK: Duration = Duration::from_millis(50);
 /// The pause before an entry that could not be written is written again.
@@ -130,26 +134,49 @@ pub(super) enum Refusal {
     Trouble(#[from] Trouble),
 }
 
-/// Takes hold of a fleet; `beginning` is who sits where if there is no record of it.
+/// What is left of a fleet in the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remains {
+    /// No container: a record is about nothing then.
+    Nothing,
+    /// Containers, none of which runs.
+    Dead,
+    /// Containers that run.
+    Alive,
+}
+
+/// Takes hold of a fleet of which there are these `remains`; `beginning` is who sits where if no record says it.
 ///
 /// # Errors
 /// Another `lb` holds it, or the engine fails.
-pub(super) async fn claim(engine: Engine, fleet: String, beginning: Vec<Seat>) -> Result<Record, Refusal> {
-    let mut record = Record { engine, fleet, holder: Holder::new(), number: 0, seats: beginning };
-    let mut holder = None;
+pub(super) async fn claim(
+    engine: Engine,
+    fleet: String,
+    beginning: Vec<Seat>,
+    remains: Remains,
+) -> Result<Record, Refusal> {
+    let mut record =
+        Record { engine, fleet, holder: Holder::new(), number: 0, seats: beginning, is_new: true };
+    let mut is_contested = remains == Remains::Alive;
     if let Some(last) = record.last().await? {
-        (record.number, record.seats, holder) = (last.number, last.seats, last.holder);
-    }
-    if let Some(holder) = &holder {
-        // Whatever the clocks say, it was there first.
-        record.holder.since = record.holder.since.max(holder.since.saturating_add(1));
+        is_contested = last.holder.is_some();
+        // Whatever the clocks say, that one was there first.
+        let earlier = last.holder.map_or(0, |holder| holder.since.saturating_add(1));
+        record.holder.since = record.holder.since.max(earlier);
+        (record.number, record.is_new) = (last.number, remains == Remains::Nothing);
+        if remains != Remains::Nothing {
+            record.seats = last.seats;
+        }
     }
     record.append(Some(record.holder.clone()), record.seats.clone()).await?;
-    if holder.is_some() {
-        if timeout(CHALLENGE, record.answered()).await.is_ok() {
-            record.take_back().await;
-            return Err(Refusal::Held(record.fleet));
-        }
+    let is_answered = if is_contested { record.is_answered().await } else { Ok(false) };
+    if !matches!(is_answered, Ok(false)) {
+        record.take_back().await;
+    }
+    if is_answered? {
+        return Err(Refusal::Held(record.fleet));
+    }
+    if is_contested {
         info!(fleet = record.fleet, "the lb that held this fleet is gone: it is taken over");
     }
     record.tidy().await;
@@ -166,6 +193,8 @@ pub(super) struct Record {
     number: u64,
     /// What the last own entry says.
     seats: Vec<Seat>,
+    /// Whether there was none before, or one about nothing.
+    is_new: bool,
 }
 
 impl Record {
@@ -183,10 +212,20 @@ impl Record {
         Ok(self.entries().await?.into_iter().max_by_key(|entry| entry.number))
     }
 
-    /// Completes when the last entry is somebody else's.
-    async fn answered(&self) {
-        let is_mine = |last: Entry| last.holder.as_ref() == Some(&self.holder);
-        while self.last().await.is_ok_and(|last| last.is_some_and(is_mine)) {
+    /// Whether there was no record of anything before this program began one.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Whether somebody answers the own entry in time. What decides is a look that began when the time was over.
+    async fn is_answered(&self) -> Result<bool, Trouble> {
+        let deadline = Instant::now() + CHALLENGE;
+        loop {
+            let is_over = Instant::now() >= deadline;
+            let is_mine = self.last().await?.is_some_and(|last| last.holder.as_ref() == Some(&self.holder));
+            if is_over || !is_mine {
+                return Ok(!is_mine);
+            }
             sleep(LOOK).await;
         }
     }
@@ -232,9 +271,18 @@ impl Record {
                 Some(Entry { holder: Some(other), .. }) if other < self.holder => {
                     return Err(Refusal::Held(self.fleet.clone()));
                 }
-                other => self.number = other.map_or(self.number, |entry| entry.number.max(self.number)),
+                Some(other) => {
+                    info!(
+                        fleet = self.fleet,
+                        "somebody else has written into the record of the fleet, and is answered"
+                    );
+                    self.number = self.number.max(other.number);
+                }
+                None => warn!(
+                    fleet = self.fleet,
+                    "somebody has removed the record of the fleet: it is written again"
+                ),
             }
-            warn!(fleet = self.fleet, "the record of the fleet was taken away: it is written again");
             match self.write(seats.clone()).await {
                 // Somebody else was faster with this number. Whether that one goes first shows now.
                 Err(Refusal::Held(_)) => {}
@@ -323,30 +371,30 @@ impl Writer {
         (Writer { record, draft: drafts, written, held }, Pen { draft, written: seen }, is_held)
     }
 
-    /// Writes what it is told, and looks after the record whenever `doubts` changes, until nobody tells it anything any
-    /// more; the record then.
-    pub(super) async fn run(mut self, mut doubts: watch::Receiver<Instant>) -> Record {
+    /// Writes what it is told, and looks after the record now and then and whenever there are `doubts`, until nobody tells
+    /// it anything any more; the record then.
+    pub(super) async fn run(mut self, doubts: Arc<Notify>) -> Record {
+        let mut is_failing = false;
         loop {
             let done = tokio::select! {
                 changed = self.draft.changed() => match changed {
                     Ok(()) => self.write().await,
                     Err(_) => return self.record,
                 },
-                // Whoever doubts may have gone.
-                Ok(()) = doubts.changed() => self.defend().await,
+                () = doubts.notified() => self.defend().await,
+                () = sleep(WATCH) => self.defend().await,
             };
             match done {
-                Ok(()) => {}
+                Ok(()) => is_failing = false,
                 Err(Refusal::Held(_)) => {
-                    error!(
-                        fleet = self.record.fleet,
-                        "another lb holds this fleet: nothing is started or removed any more"
-                    );
+                    error!(fleet = self.record.fleet, "another lb holds this fleet: this one gives way");
                     self.held.send_replace(false);
                     return self.record;
                 }
                 Err(Refusal::Trouble(trouble)) => {
-                    warn!("the record of the fleet cannot be written: {trouble}");
+                    if !std::mem::replace(&mut is_failing, true) {
+                        warn!("the record of the fleet cannot be written for now: {trouble}");
+                    }
                     if self.draft.has_changed().is_err() {
                         return self.record;
                     }

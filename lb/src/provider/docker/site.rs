@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, broadcast, watch};
+use futures_util::future::join_all;
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, broadcast, watch};
 use tracing::{info, warn};
 
 use super::Settings;
@@ -27,6 +28,12 @@ pub(super) struct Site {
     pub(super) starts: Semaphore,
     pub(super) stops: Semaphore,
     held: watch::Receiver<bool>,
+    /// Whether the engine is away, as far as is known.
+    away: watch::Sender<bool>,
+    /// Says that it may be.
+    doubt: Notify,
+    /// Held by whoever looks whether there is a network, until there is.
+    network: AsyncMutex<()>,
     /// The names of the containers that somebody here looks after, or is about to make.
     known: Mutex<HashSet<String>>,
 }
@@ -40,7 +47,19 @@ impl Site {
             starts: Semaphore::new(STARTS),
             stops: Semaphore::new(STOPS),
             held,
+            away: watch::Sender::new(false),
+            doubt: Notify::new(),
+            network: AsyncMutex::new(()),
             known: Mutex::default(),
+        }
+    }
+
+    /// Completes when the fleet is not ours any more.
+    pub(super) async fn lost(&self) {
+        let mut held = self.held.clone();
+        // Whoever would say so may have ended, because this program does.
+        if held.wait_for(|is_held| !is_held).await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 
@@ -65,12 +84,35 @@ impl Site {
         }
     }
 
-    fn is_known(&self, name: &str) -> bool {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(name)
+    /// Whether the engine is away, as far as is known.
+    pub(super) fn is_away(&self) -> bool {
+        *self.away.borrow()
     }
 
-    /// Makes the network if it is not there; whether it was not.
-    pub(super) async fn ensure_network(&self) -> Result<bool, Trouble> {
+    /// Notes whether the engine is away; whether it was.
+    pub(super) fn set_away(&self, is_away: bool) -> bool {
+        self.away.send_replace(is_away)
+    }
+
+    /// Completes as soon as the engine is away, or is not.
+    pub(super) async fn away(&self, wanted: bool) {
+        // It fails only without a sender.
+        let _ = self.away.subscribe().wait_for(|&is_away| is_away == wanted).await;
+    }
+
+    /// Says that the engine may be away.
+    pub(super) fn doubt(&self) {
+        self.doubt.notify_one();
+    }
+
+    /// Completes when somebody has said so.
+    pub(super) async fn doubted(&self) {
+        self.doubt.notified().await;
+    }
+
+    /// Makes the network if it is not there.
+    pub(super) async fn ensure_network(&self) -> Result<(), Trouble> {
+        let _one_at_a_time = self.network.lock().await;
         ensure_network(&self.engine, &self.settings.network).await
     }
 
@@ -82,13 +124,15 @@ impl Site {
 
     /// Removes the containers of the fleet that nobody looks after: those that an `lb` which was killed has left half
     /// made, those that the engine made after we had given up waiting, and those it could not remove when it was told.
-    pub(super) async fn sweep(&self, containers: &HashMap<String, Listed>) {
-        let orphans =
-            containers.values().filter(|container| !self.is_known(&container.name) && !container.is_going());
-        for orphan in orphans {
+    pub(super) async fn sweep(self: &Arc<Self>, containers: &HashMap<String, Listed>) {
+        let orphans = containers.values().filter(|container| !container.is_going());
+        let sweeps = orphans.filter_map(|orphan| Some((orphan, self.know(orphan.name.clone())?)));
+        join_all(sweeps.map(async |(orphan, _known)| {
+            let _turn = self.stops.acquire().await;
             info!(container = orphan.name, "a container of this fleet that nobody looks after is removed");
             self.remove(&orphan.id).await;
-        }
+        }))
+        .await;
     }
 
     pub(super) async fn stop(&self, id: &str, grace: Duration) {
@@ -113,14 +157,13 @@ fn complain(done: Result<(), Trouble>) {
     }
 }
 
-/// Makes the network if it is not there; whether it was not.
-pub(super) async fn ensure_network(engine: &Engine, network: &str) -> Result<bool, Trouble> {
-    let is_missing = engine.network(network).await?.is_none();
-    if is_missing {
+/// Makes the network if it is not there.
+pub(super) async fn ensure_network(engine: &Engine, network: &str) -> Result<(), Trouble> {
+    if engine.network(network).await?.is_none() {
         engine.create_network(network).await?;
         info!(network, "network made");
     }
-    Ok(is_missing)
+    Ok(())
 }
 
 /// All containers of the fleet.

@@ -205,7 +205,8 @@ impl Fleet {
             let mut words = line.split(' ').map(str::to_owned);
             [(); 3].map(|()| words.next().unwrap_or_default())
         };
-        list.lines().map(container).collect()
+        // The engine may never be done with one that it is removing, and list it for as long as it runs itself.
+        list.lines().map(container).filter(|[_, state, _]| state != "removing").collect()
     }
 
     /// The id of the container with this hostname.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{CALM, Fleet, OwnImage, docker, ids, image, terminate};
+use super::{CALM, Fleet, OwnImage, docker, ids, image, terminate, words};
 use crate::harness::{Lb, eventually, text};
 
 /// What the engine knows of a container.
@@ -51,6 +51,18 @@ fn a_network_is_made_where_there_is_none_and_removed_in_the_end() {
     assert!(!fleet.has_network());
     let lb = fleet.start(&[]);
     assert!(fleet.has_network());
+    terminate(lb);
+    fleet.is_gone();
+}
+
+#[test]
+fn a_network_that_somebody_has_removed_is_made_again_once_however_many_want_it() {
+    let Some(fleet) = Fleet::of("network-again") else { return };
+    let lb = fleet.start(&["--replicas", "0"]);
+    docker(&["network", "rm", &fleet.name]);
+    assert_eq!(lb.done(&json!({"cmd": "add", "n": 5}))["N"], 5);
+    let named = format!("name=^{}$", fleet.name);
+    assert_eq!(words(&["network", "ls", "--quiet", "--filter", &named]).len(), 1);
     terminate(lb);
     fleet.is_gone();
 }

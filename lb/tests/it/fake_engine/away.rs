@@ -12,7 +12,7 @@ use crate::harness::{Lb, PATIENCE};
 
 /// Clients that ask one after the other until the flag is raised; how many were served, and what the others got.
 fn ask_until(over: &AtomicBool, lb: &Lb, hostnames: &[&str]) -> (usize, Vec<String>) {
-    let (mut served, mut strange, end) = (0, Vec::new(), Instant::now() + 10 * PATIENCE);
+    let (mut served, mut strange, end) = (0, Vec::new(), Instant::now() + 2 * PATIENCE);
     while !over.load(Ordering::Relaxed) && Instant::now() < end {
         match lb.route(&served.to_string()) {
             answer if hostnames.contains(&answer.as_str()) => served += 1,
@@ -35,7 +35,7 @@ fn an_engine_that_goes_away_is_missed_by_nobody_but_those_who_want_containers() 
         lb.wait_for_log("the engine is away");
         assert_eq!(lb.backends().len(), 4);
         let message = refused_add(&lb, "more");
-        assert!(message.contains("cannot be reached to make the container"), "{message}");
+        assert!(message.contains("the engine is away"), "{message}");
         let begun = Instant::now();
         lb.done(&json!({"cmd": "rm", "n": 1, "hostnames": ["server4"]}));
         assert!(begun.elapsed() < PROMPT, "{:?}", begun.elapsed());

@@ -24,6 +24,7 @@ pub(super) enum Call {
     Ping,
     Image,
     Network,
+    Networks,
     MakeNetwork,
     RemoveNetwork,
     Volumes,
@@ -41,11 +42,12 @@ pub(super) enum Call {
 }
 
 impl Call {
-    pub(super) const ALL: [Call; 16] = [
+    pub(super) const ALL: [Call; 17] = [
         Call::Version,
         Call::Ping,
         Call::Image,
         Call::Network,
+        Call::Networks,
         Call::MakeNetwork,
         Call::RemoveNetwork,
         Call::Volumes,
@@ -72,6 +74,7 @@ impl Call {
             ("GET", ["events"]) => (Call::Events, String::new()),
             ("GET", ["images", name @ .., "json"]) => (Call::Image, name.join("/")),
             ("POST", ["networks", "create"]) => (Call::MakeNetwork, made("Name")),
+            ("GET", ["networks"]) => (Call::Networks, String::new()),
             ("GET", ["networks", name]) => (Call::Network, (*name).to_owned()),
             ("DELETE", ["networks", name]) => (Call::RemoveNetwork, (*name).to_owned()),
             ("GET", ["volumes"]) => (Call::Volumes, String::new()),

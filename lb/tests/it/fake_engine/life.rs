@@ -170,24 +170,62 @@ fn of_many_that_want_one_fleet_one_gets_it() {
 }
 
 #[test]
-fn when_two_hold_one_fleet_the_younger_leaves_it_alone() {
+fn when_two_hold_one_fleet_the_younger_gives_way() {
     let engine = Engine::start(IMAGE);
     let older = start(&engine, &["--replicas", "2"]);
-    let containers = engine.containers();
-    // The older one does not hear that somebody asks who holds it.
-    engine.fail(Call::Events, Fault::Mute);
+    let (containers, created) = (engine.containers(), engine.count(&[Call::Create]));
+    // It is asleep, so nobody answers that the fleet is held.
+    older.signal("STOP");
     let mut younger = start(&engine, &["--replicas", "2"]);
-    younger.wait_for_log("another lb holds this fleet");
+    older.signal("CONT");
+    assert_eq!(younger.wait().code(), Some(1));
+    younger.wait_for_log("error: another lb has taken the fleet over");
     assert_eq!(engine.containers(), containers);
-    engine.heal();
-    let (before, created) = (older.slot(1), engine.count(&[Call::Create]));
+    let before = older.slot(1);
     engine.kill("server1");
     replaced(&older, &before);
-    younger.wait_for_state(1, "down");
     wait_for_a_look(&engine);
     assert_eq!(engine.count(&[Call::Create]), created + 1);
-    end(&mut younger);
     wait_for_containers(&engine, 2);
+}
+
+#[test]
+fn a_fleet_is_held_also_by_one_that_hears_no_events_and_until_its_last_container_is_gone() {
+    let engine = Engine::start(IMAGE);
+    let mut holder = start(&engine, &["--replicas", "2"]);
+    engine.fail(Call::Events, Fault::Mute);
+    refused(&engine);
+    // What it is doing now takes as long as we like.
+    engine.fail(Call::Stop, Fault::Hang);
+    holder.signal("TERM");
+    eventually("a container that is to be stopped", || (engine.count(&[Call::Stop]) > 0).then_some(()));
+    refused(&engine);
+    engine.heal();
+    assert!(holder.wait().success());
+    assert_eq!((engine.containers(), engine.volumes()), (vec![], vec![]));
+}
+
+#[test]
+fn containers_without_a_record_may_be_somebody_elses() {
+    let engine = Engine::start(IMAGE);
+    let holder = start(&engine, &["--replicas", "2"]);
+    // The newcomer is there before the holder has written it again.
+    holder.signal("STOP");
+    engine.remove_volumes();
+    let mut newcomer = launch(&engine, &[]);
+    eventually("a record by the newcomer", || (!engine.volumes().is_empty()).then_some(()));
+    holder.signal("CONT");
+    newcomer.wait_for_log("is held by another lb that runs");
+    assert_eq!(newcomer.wait().code(), Some(1));
+    assert_eq!(holder.hostnames(), ["server1", "server2"]);
+    wait_for_containers(&engine, 2);
+}
+
+/// A newcomer is told that the fleet is held.
+fn refused(engine: &Engine) {
+    let mut newcomer = launch(engine, &[]);
+    newcomer.wait_for_log("is held by another lb that runs");
+    assert_eq!(newcomer.wait().code(), Some(1));
 }
 
 #[test]
@@ -268,6 +306,21 @@ fn a_record_that_somebody_has_removed_is_written_again() {
     engine.remove_volumes();
     let record = ["1=server1=server1,2=server2=server2"];
     eventually("the record", || (engine.volume_labels("lb.seats") == record).then_some(()));
+}
+
+#[test]
+fn a_fleet_of_which_no_container_is_left_begins_anew() {
+    let engine = Engine::start(IMAGE);
+    let mut first = start(&engine, &["--replicas", "2"]);
+    assert_eq!(first.done(&json!({"cmd": "add", "n": 1, "hostnames": ["S5"]}))["N"], 3);
+    first.signal("KILL");
+    first.wait();
+    for hostname in ["server1", "server2", "S5"] {
+        engine.remove(hostname);
+    }
+    let second = start(&engine, &["--replicas", "1"]);
+    assert_eq!(second.hostnames(), ["server1"]);
+    wait_for_containers(&engine, 1);
 }
 
 #[test]

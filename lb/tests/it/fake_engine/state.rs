@@ -61,6 +61,7 @@ impl State {
             Call::Network => self.network(object),
             Call::MakeNetwork => self.make_network(request),
             Call::RemoveNetwork => self.remove_network(object),
+            Call::Networks => self.list_networks(),
             Call::Volumes => self.list_volumes(request),
             Call::MakeVolume => self.make_volume(request),
             Call::RemoveVolume => self.remove_volume(object),
@@ -115,6 +116,12 @@ impl State {
             Some(labels) => Answer::new(200, &json!({"Name": name, "Id": name, "Labels": labels})),
             None => refusal(404, &format!("network {name} not found")),
         }
+    }
+
+    fn list_networks(&self) -> Answer {
+        let networks: Vec<Value> =
+            self.networks.keys().map(|name| json!({"Name": name, "Id": name, "Created": "2026"})).collect();
+        Answer::new(200, &json!(networks))
     }
 
     fn make_network(&mut self, request: &Request) -> Answer {
