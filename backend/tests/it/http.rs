@@ -22,9 +22,10 @@ async fn an_id_of_any_characters_is_still_json() {
 }
 
 #[tokio::test]
-async fn a_heartbeat_is_an_empty_200() {
+async fn a_heartbeat_is_an_empty_200_that_says_whose_it_is() {
     let answer = Replica::start().await.ask("GET /heartbeat HTTP/1.1\r\n\r\n").await;
     assert_eq!((answer.status(), answer.text()), ("200", ""));
+    assert_eq!(answer.header("lb-server-id"), Some("server1"));
 }
 
 #[tokio::test]

@@ -45,6 +45,15 @@ fn a_command_that_fails_at_first_is_in_rotation_when_it_works() {
 }
 
 #[test]
+fn a_replica_that_says_it_is_another_gets_nothing() {
+    let lb = Lb::launch(&["--replicas", "1", "--command", &demo_after("SERVER_ID=somebody;")]);
+    let reason = "probe: somebody else answers there: \"somebody\"";
+    eventually("a probe that finds it out", || (lb.slot(1)["reason"] == reason).then_some(()));
+    assert_eq!(lb.slot(1)["state"], "starting");
+    assert!(lb.get("/home").starts_with("HTTP/1.1 503 "));
+}
+
+#[test]
 fn a_replica_gets_nothing_before_it_listens_and_all_as_soon_as_it_does() {
     let gate = Gate::new();
     // With an interval as long as this, only a replica that starts can be asked more than once.
