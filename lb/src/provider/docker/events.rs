@@ -4,7 +4,6 @@
 //! anew now and then, and every few seconds all containers are listed: whatever the stream has not told shows there.
 //! A keeper goes by whichever comes first, and ends with it; that is why nothing has to be told only once.
 
-use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +14,10 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use super::container::{FLEET, Listed};
+use super::container::FLEET;
 use super::engine::Trouble;
 use super::record::is_entry;
-use super::site::Site;
+use super::site::{Notice, Site};
 
 /// The time between two lists.
 const RESYNC: Duration = Duration::from_secs(3);
@@ -28,17 +27,6 @@ const ABSENCE: Duration = Duration::from_millis(500);
 const RENEWAL: Duration = Duration::from_secs(60);
 /// The pause before a subscription that failed is tried again.
 const RETRY: Duration = Duration::from_millis(200);
-
-/// What may be the end of a container.
-#[derive(Clone, Debug)]
-pub(super) enum Notice {
-    /// The container with this id has asked for more memory than it may have.
-    OutOfMemory(Arc<str>),
-    /// The container with this id has ended, with this exit code.
-    Died(Arc<str>, Option<i64>),
-    /// All containers of the fleet, by id, as they were some time after this.
-    Seen(Instant, Arc<HashMap<String, Listed>>),
-}
 
 /// Listens to the engine for as long as the program runs.
 pub(super) struct Ears {

@@ -13,9 +13,8 @@ use tracing::{debug, info, warn};
 
 use super::container::{self, Listed};
 use super::engine::Trouble;
-use super::events::Notice;
 use super::process::Process;
-use super::site::{Known, Site};
+use super::site::{Known, Notice, Site};
 use crate::provider::{Assignment, ReplicaId, Report, Reports, Stopping};
 
 /// How long a container may take to end after its stop signal before it is killed.

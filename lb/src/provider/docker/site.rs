@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, broadcast, watch};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::Settings;
 use super::container::{Listed, fleet_label};
 use super::engine::{Engine, Trouble};
-use super::events::Notice;
 
 /// Containers that are made and started at the same time: the engine does not get faster by more.
 const STARTS: usize = 8;
@@ -19,6 +19,17 @@ const STARTS: usize = 8;
 const STOPS: usize = 16;
 /// Notices that a keeper may leave unread before it misses some (and waits for the next list).
 const NOTICES: usize = 1024;
+
+/// What may be the end of a container.
+#[derive(Clone, Debug)]
+pub(super) enum Notice {
+    /// The container with this id has asked for more memory than it may have.
+    OutOfMemory(Arc<str>),
+    /// The container with this id has ended, with this exit code.
+    Died(Arc<str>, Option<i64>),
+    /// All containers of the fleet, by id, as they were some time after this.
+    Seen(Instant, Arc<HashMap<String, Listed>>),
+}
 
 /// The engine, and what is known of the fleet there.
 pub(super) struct Site {

@@ -10,120 +10,26 @@
 //! one, the holder is dead. If two hold it in spite of that (the first was asleep), the older one goes on and the other
 //! ends.
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod entry;
+mod writer;
 
-use bollard::models::{Volume, VolumeCreateRequest};
-use proto::control::Hostname;
-use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep, timeout};
-use tracing::{error, info, warn};
+use std::time::Duration;
 
-use super::container::{FLEET, fleet_label};
+use tokio::time::{Instant, sleep};
+use tracing::{info, warn};
+
+pub(super) use entry::is_entry;
+use entry::{Entry, Holder, name};
+pub(super) use writer::{Pen, Writer};
+
+use super::container::fleet_label;
 use super::engine::{Engine, Trouble};
-use crate::provider::{Seat, SlotId};
+use crate::provider::Seat;
 
-/// How often a holder looks whether somebody wants its fleet; the engine's events tell it sooner.
-const WATCH: Duration = Duration::from_millis(500);
 /// How long a holder has to answer: long enough for one that hears no events.
 const CHALLENGE: Duration = Duration::from_millis(1500);
 /// The pause between two looks for its answer.
 const LOOK: Duration = Duration::from_millis(50);
-/// The pause before an entry that could not be written is written again.
-const RETRY: Duration = Duration::from_millis(500);
-/// How long anybody waits for an entry to be written.
-const WRITTEN: Duration = Duration::from_secs(3);
-
-const NUMBER: &str = "lb.record";
-const HOLDER: &str = "lb.holder";
-const SINCE: &str = "lb.since";
-const SEATS: &str = "lb.seats";
-
-/// Who holds a fleet, and since when.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Holder {
-    /// Milliseconds since 1970.
-    since: u64,
-    /// Whatever makes it another than all others.
-    nonce: String,
-}
-
-impl Holder {
-    fn new() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-        Holder {
-            since: u64::try_from(since).unwrap_or(u64::MAX),
-            nonce: format!("{:016x}", fastrand::u64(..)),
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry {
-    number: u64,
-    /// Nobody, once it has been given up.
-    holder: Option<Holder>,
-    seats: Vec<Seat>,
-}
-
-impl Entry {
-    /// What a volume says; `None` if it is none of ours.
-    fn read(volume: &Volume) -> Option<Self> {
-        let label = |name| volume.labels.get(name);
-        let nonce = label(HOLDER).filter(|nonce| !nonce.is_empty()).cloned();
-        let holder = match nonce {
-            Some(nonce) => Some(Holder { since: label(SINCE)?.parse().ok()?, nonce }),
-            None => None,
-        };
-        let number = label(NUMBER)?.parse().ok()?;
-        let seats = label(SEATS)?.split(',').filter(|seat| !seat.is_empty());
-        Some(Entry { number, holder, seats: seats.map(seat).collect::<Option<_>>()? })
-    }
-
-    fn volume(&self, fleet: &str) -> VolumeCreateRequest {
-        let (nonce, since) =
-            self.holder.clone().map_or_else(Default::default, |holder| (holder.nonce, holder.since));
-        let seats: Vec<String> = self
-            .seats
-            .iter()
-            .map(|Seat { slot, hostname }| format!("{}={}={hostname}", slot.index, slot.name))
-            .collect();
-        let labels: HashMap<String, String> = [
-            (FLEET, fleet.to_owned()),
-            (NUMBER, self.number.to_string()),
-            (HOLDER, nonce),
-            (SINCE, since.to_string()),
-            (SEATS, seats.join(",")),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into();
-        VolumeCreateRequest {
-            name: Some(name(fleet, self.number)),
-            labels: Some(labels),
-            ..VolumeCreateRequest::default()
-        }
-    }
-}
-
-/// `INDEX=NAME=HOSTNAME`.
-fn seat(text: &str) -> Option<Seat> {
-    let mut parts = text.split('=');
-    let index = parts.next()?.parse().ok().filter(|&index| index > 0)?;
-    let name = Hostname::try_from(parts.next()?.to_owned()).ok()?;
-    let hostname = Hostname::try_from(parts.next()?.to_owned()).ok()?;
-    Some(Seat { slot: SlotId { index, name }, hostname })
-}
-
-fn name(fleet: &str, number: u64) -> String {
-    format!("lb.{fleet}.{number}")
-}
-
-/// Whether a volume of this name is an entry about this fleet.
-pub(super) fn is_entry(volume: &str, fleet: &str) -> bool {
-    let number = volume.strip_prefix("lb.").and_then(|rest| rest.strip_prefix(fleet)?.strip_prefix('.'));
-    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
-}
 
 /// Why a fleet cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -314,112 +220,6 @@ pub(super) enum Fate {
     Erase,
     /// The next holder finds the fleet as it is.
     Release,
-}
-
-/// What has to be written, and a number that says which of two is later.
-type Draft = (u64, Vec<Seat>);
-
-/// The one who tells the writer.
-#[derive(Debug)]
-pub(super) struct Pen {
-    draft: watch::Sender<Draft>,
-    written: watch::Receiver<u64>,
-}
-
-impl Pen {
-    /// Has it written who sits where.
-    pub(super) fn write(&self, seats: Vec<Seat>) {
-        self.draft.send_if_modified(|(number, last)| {
-            let is_new = *last != seats;
-            if is_new {
-                (*number, *last) = (*number + 1, seats);
-            }
-            is_new
-        });
-    }
-
-    /// Completes when what was to be written is written, or it has taken too long.
-    pub(super) fn written(&self) -> impl Future<Output = ()> + Send + use<> {
-        let (wanted, mut written) = (self.draft.borrow().0, self.written.clone());
-        async move {
-            let is_written = timeout(WRITTEN, written.wait_for(|&number| number >= wanted)).await;
-            if !matches!(is_written, Ok(Ok(_))) {
-                warn!(
-                    "the record of the fleet is not written yet: if lb is killed now, the next one finds the slots as they were"
-                );
-            }
-        }
-    }
-}
-
-/// Keeps the record up to date.
-pub(super) struct Writer {
-    record: Record,
-    draft: watch::Receiver<Draft>,
-    written: watch::Sender<u64>,
-    /// Whether the fleet is still ours.
-    held: watch::Sender<bool>,
-}
-
-impl Writer {
-    /// A writer, who tells it, and where it says whether the fleet is still ours.
-    pub(super) fn new(record: Record) -> (Self, Pen, watch::Receiver<bool>) {
-        let seats = record.seats.clone();
-        let (draft, drafts) = watch::channel((0, seats));
-        let (written, seen) = watch::channel(0);
-        let (held, is_held) = watch::channel(true);
-        (Writer { record, draft: drafts, written, held }, Pen { draft, written: seen }, is_held)
-    }
-
-    /// Writes what it is told, and looks after the record now and then and whenever there are `doubts`, until nobody tells
-    /// it anything any more; the record then.
-    pub(super) async fn run(mut self, doubts: Arc<Notify>) -> Record {
-        let mut is_failing = false;
-        loop {
-            let done = tokio::select! {
-                changed = self.draft.changed() => match changed {
-                    Ok(()) => self.write().await,
-                    Err(_) => return self.record,
-                },
-                () = doubts.notified() => self.defend().await,
-                () = sleep(WATCH) => self.defend().await,
-            };
-            match done {
-                Ok(()) => is_failing = false,
-                Err(Refusal::Held(_)) => {
-                    error!(fleet = self.record.fleet, "another lb holds this fleet: this one gives way");
-                    self.held.send_replace(false);
-                    return self.record;
-                }
-                Err(Refusal::Trouble(trouble)) => {
-                    if !std::mem::replace(&mut is_failing, true) {
-                        warn!("the record of the fleet cannot be written for now: {trouble}");
-                    }
-                    if self.draft.has_changed().is_err() {
-                        return self.record;
-                    }
-                    self.draft.mark_changed();
-                    sleep(RETRY).await;
-                }
-            }
-        }
-    }
-
-    async fn write(&mut self) -> Result<(), Refusal> {
-        let (number, seats) = self.draft.borrow_and_update().clone();
-        match self.record.write(seats.clone()).await {
-            // The number was taken by a challenger in the meantime, who has to be answered.
-            Err(Refusal::Held(_)) => self.record.defend(seats).await?,
-            written => written?,
-        }
-        self.written.send_replace(number);
-        Ok(())
-    }
-
-    async fn defend(&mut self) -> Result<(), Refusal> {
-        let seats = self.draft.borrow().1.clone();
-        self.record.defend(seats).await
-    }
 }
 
 impl Record {
