@@ -36,7 +36,8 @@ impl Fleet {
     pub(super) fn failed(&mut self, id: ReplicaId, reason: &str) {
         let (now, restartable) = (self.now, self.policy.restartable);
         if let Some(newcomer) = self.newcomer(id) {
-            newcomer.fall(now, reason, restartable);
+            // Whoever is to come has to get ready in time, a fixed address too.
+            newcomer.fall(now, reason, true);
         } else if let Some(at) = self.position_of(id)
             && self.places[at].fall(now, reason, restartable)
         {
