@@ -47,13 +47,14 @@ const MAILBOX: usize = 1024;
 const CUT: Duration = Duration::from_millis(200);
 
 /// Serves until `stop` is cancelled; then drains, stops what it started, and returns. When `cut` is cancelled it resets
-/// every session and returns at once; its children end with the process.
+/// every session and returns at once; its children end with the process, containers go on for the next `lb`.
 ///
 /// To be run on a current-thread runtime that lives as long as the process: the kernel ties each child process to the
 /// *thread* that started it.
 ///
 /// # Errors
-/// A port cannot be bound, a worker cannot be started, or there is no engine for containers; nothing runs then.
+/// A port cannot be bound, a worker cannot be started, or there is no engine for containers, and nothing runs then; or another
+/// `lb` has taken the containers over.
 pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken) -> anyhow::Result<()> {
     let listeners = listener::bind(config.listen, config.workers)
         .with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
@@ -94,6 +95,9 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
     tokio::select! {
         () = stop.cancelled() => {}
         ended = &mut controller => {
+            // Nobody looks after the replicas any more, and what is cut off must not look complete.
+            stop.cancel();
+            drain(&workers, Duration::ZERO, &evict).await;
             ended.context("the controller failed")??;
             bail!("the controller has ended");
         }

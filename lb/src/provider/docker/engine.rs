@@ -22,7 +22,7 @@ use tokio::time::{sleep, timeout};
 /// Where the engine is if `DOCKER_HOST` says nothing.
 pub(super) const LOCAL: &str = "unix:///var/run/docker.sock";
 /// How long a call may take. A command has to be answered within five seconds when the engine hangs.
-const LIMIT: Duration = Duration::from_secs(4);
+pub(super) const LIMIT: Duration = Duration::from_secs(4);
 /// How long it may take to start or to remove a container while the engine answers.
 const SLOW: Duration = Duration::from_secs(20);
 /// How long an engine that is busy may take to answer the simplest question.
@@ -124,7 +124,7 @@ impl Engine {
         }
     }
 
-    /// Makes a network, unless somebody else was faster: two of the same name help nobody, but the engine makes them.
+    /// Makes a network, unless somebody else was faster: two of the same name help nobody, but older engines make them.
     pub(super) async fn create_network(&self, name: &str) -> Result<(), Trouble> {
         let request = NetworkCreateRequest {
             name: name.to_owned(),
@@ -132,7 +132,10 @@ impl Engine {
             labels: Some([(super::MADE_BY_LB.to_owned(), "true".to_owned())].into()),
             ..NetworkCreateRequest::default()
         };
-        let made = call("make the network", LIMIT, self.0.create_network(request)).await?.id;
+        let made = match call("make the network", LIMIT, self.0.create_network(request)).await {
+            Err(trouble) if trouble.is(409) => return Ok(()),
+            made => made?.id,
+        };
         let options = ListNetworksOptionsBuilder::default().filters(&filters(&[("name", &[name])])).build();
         let all = call("list the networks", LIMIT, self.0.list_networks(Some(options))).await?;
         // The filter takes a part of a name for it.
@@ -152,7 +155,7 @@ impl Engine {
     pub(super) async fn create(&self, name: &str, body: ContainerCreateBody) -> Result<String, Trouble> {
         const CALL: &str = "make the container";
         let options = CreateContainerOptionsBuilder::default().name(name).build();
-        let created = call(CALL, LIMIT, self.0.create_container(Some(options), body)).await?;
+        let created = self.patiently(CALL, LIMIT, self.0.create_container(Some(options), body)).await?;
         if is_id(&created.id) {
             Ok(created.id)
         } else {
@@ -179,7 +182,7 @@ impl Engine {
     }
 
     /// Completes when the engine does not answer any more; with how long it was given.
-    async fn hung(&self) -> Duration {
+    pub(super) async fn hung(&self) -> Duration {
         while let Ok(Ok(_)) = timeout(SIGN, self.0.ping()).await {
             sleep(SIGN / 2).await;
         }
@@ -187,7 +190,8 @@ impl Engine {
     }
 
     pub(super) async fn inspect(&self, id: &str) -> Result<ContainerInspectResponse, Trouble> {
-        call("show the container", LIMIT, self.0.inspect_container(id, None::<InspectContainerOptions>)).await
+        let inspected = self.0.inspect_container(id, None::<InspectContainerOptions>);
+        self.patiently("show the container", LIMIT, inspected).await
     }
 
     /// Asks a container to end, and makes it after `grace`.

@@ -117,7 +117,7 @@ impl Ears {
         let containers = Arc::new(self.site.containers().await?);
         self.notify(Notice::Seen(asked, Arc::clone(&containers)));
         let site = Arc::clone(&self.site);
-        tokio::spawn(async move { site.sweep(&containers).await });
+        self.site.sweeps.spawn(async move { site.sweep(&containers).await });
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{SemaphorePermit, broadcast, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::container::{self, Listed};
@@ -20,6 +20,8 @@ use crate::provider::{Assignment, ReplicaId, Report, Reports, Stopping};
 /// How long a container may take to end after its stop signal before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long a replacement waits for an engine that is away before it says so. (A spare may take its place then.)
+const PATIENCE: Duration = Duration::from_secs(10);
 /// How long after the end of its process the engine may take to tell how a container ended.
 const VERDICT: Duration = Duration::from_secs(1);
 
@@ -230,7 +232,7 @@ async fn make(
     let _turn = tokio::select! {
         biased;
         _ = stop => return Err(Why::Unwanted.into()),
-        () = site.away(true), if assignment.is_urgent => {
+        () = absence(site, assignment.is_urgent) => {
             return Err(Why::Hindered("the engine is away".to_owned()).into());
         }
         turn = turn(site) => turn,
@@ -242,6 +244,18 @@ async fn make(
     match start(site, &id).await {
         Ok((address, process, since)) => Ok(Container { id, address, process, since, known }),
         Err(why) => Err(Failure { why, left: Some((id, known)) }),
+    }
+}
+
+/// Completes when it is no use to wait for the engine: for who is in a hurry as soon as it does not answer, for others in a
+/// while.
+async fn absence(site: &Site, is_urgent: bool) {
+    if !is_urgent {
+        return sleep(PATIENCE).await;
+    }
+    tokio::select! {
+        () = site.away(true) => {}
+        _ = site.engine.hung() => {}
     }
 }
 
@@ -288,6 +302,10 @@ async fn end(site: &Site, container: Container, how: Stopping) {
         return;
     }
     let _turn = site.stops.acquire().await;
+    if site.is_away() {
+        // A sweep removes it when the engine is back, or the next lb does.
+        return;
+    }
     if how == Stopping::Gently {
         site.stop(&container.id, GRACE).await;
     }

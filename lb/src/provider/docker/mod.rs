@@ -118,20 +118,21 @@ impl Docker {
         }
         let beginning = beginning(&alive, names);
         let record = record::claim(engine.clone(), settings.fleet.clone(), beginning, remains).await?;
-        if let Err(error) = prepare(&engine, &settings, algorithm, record.seats()).await {
-            let fate = if record.is_new() { Fate::Erase } else { Fate::Release };
-            record.conclude(fate).await;
+        let (seats, is_new) = (record.seats().to_vec(), record.is_new());
+        let doubts = Arc::new(Notify::new());
+        let (writer, pen, held) = Writer::new(record);
+        let writer = tokio::spawn(writer.run(Arc::clone(&doubts)));
+        if let Err(error) = prepare(&engine, &settings, algorithm, &seats).await {
+            drop(pen);
+            writer.await?.conclude(if is_new { Fate::Erase } else { Fate::Release }).await;
             return Err(error);
         }
-        let seats = record.seats().to_vec();
-        let (writer, pen, held) = Writer::new(record);
         let site = Arc::new(Site::new(engine, settings, held));
         let (adoptable, spares) = adoptable(&site, alive, &seats, spares);
         if !adoptable.is_empty() {
             info!(containers = adoptable.len(), slots = seats.len(), "the fleet is taken over as it is");
         }
-        let doubts = Arc::new(Notify::new());
-        let ears = Arc::new(Ears { site: Arc::clone(&site), doubts: Arc::clone(&doubts) });
+        let ears = Arc::new(Ears { site: Arc::clone(&site), doubts });
         let listening = Arc::clone(&ears);
         let docker = Docker {
             site,
@@ -144,7 +145,7 @@ impl Docker {
             .map(AbortOnDropHandle::new),
             pen,
             is_closed: false,
-            writer: tokio::spawn(writer.run(doubts)),
+            writer,
         };
         Ok((docker, Found { seats, spares }))
     }
@@ -183,9 +184,12 @@ impl Docker {
     pub(super) async fn stopped(self) {
         self.keepers.close();
         self.keepers.wait().await;
+        drop(self.ears);
+        self.site.sweeps.close();
+        self.site.sweeps.wait().await;
         let is_over = !self.site.settings.keep && is_empty(&self.site).await;
         // Only now: until here somebody else may want the fleet, and has to be answered.
-        drop((self.pen, self.ears));
+        drop(self.pen);
         let Ok(record) = self.writer.await else { return };
         if !self.site.is_held() {
             return;

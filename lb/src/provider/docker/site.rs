@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, broadcast, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::Settings;
 use super::container::{Listed, fleet_label};
-use super::engine::{Engine, Trouble};
+use super::engine::{Engine, LIMIT, Trouble};
 
 /// Containers that are made and started at the same time: the engine does not get faster by more.
 const STARTS: usize = 8;
@@ -39,6 +40,8 @@ pub(super) struct Site {
     pub(super) starts: Semaphore,
     pub(super) stops: Semaphore,
     held: watch::Receiver<bool>,
+    /// Sweeps that go on.
+    pub(super) sweeps: TaskTracker,
     /// Whether the engine is away, as far as is known.
     away: watch::Sender<bool>,
     /// Says that it may be.
@@ -58,6 +61,7 @@ impl Site {
             starts: Semaphore::new(STARTS),
             stops: Semaphore::new(STOPS),
             held,
+            sweeps: TaskTracker::new(),
             away: watch::Sender::new(false),
             doubt: Notify::new(),
             network: AsyncMutex::new(()),
@@ -123,8 +127,12 @@ impl Site {
 
     /// Makes the network if it is not there.
     pub(super) async fn ensure_network(&self) -> Result<(), Trouble> {
-        let _one_at_a_time = self.network.lock().await;
-        ensure_network(&self.engine, &self.settings.network).await
+        let ensured = async {
+            let _one_at_a_time = self.network.lock().await;
+            ensure_network(&self.engine, &self.settings.network).await
+        };
+        let late = || Trouble::Late { call: "make the network", limit: LIMIT };
+        timeout(LIMIT, ensured).await.map_err(|_| late())?
     }
 
     /// All containers of the fleet, by id.
@@ -140,6 +148,9 @@ impl Site {
         let sweeps = orphans.filter_map(|orphan| Some((orphan, self.know(orphan.name.clone())?)));
         join_all(sweeps.map(async |(orphan, _known)| {
             let _turn = self.stops.acquire().await;
+            if !self.is_held() {
+                return;
+            }
             info!(container = orphan.name, "a container of this fleet that nobody looks after is removed");
             self.remove(&orphan.id).await;
         }))

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::engine::{Call, Engine, Fault};
 use super::{IMAGE, PROMPT, refused_add, replaced, running, start, wait_for_containers};
-use crate::harness::{Lb, PATIENCE};
+use crate::harness::{Lb, PATIENCE, eventually};
 
 /// Clients that ask one after the other until the flag is raised; how many were served, and what the others got.
 fn ask_until(over: &AtomicBool, lb: &Lb, hostnames: &[&str]) -> (usize, Vec<String>) {
@@ -79,4 +79,19 @@ fn a_hung_engine_delays_nobody() {
         replaced(&lb, &before);
     }
     wait_for_containers(&engine, 3);
+}
+
+#[test]
+fn an_add_does_not_wait_for_replacements_that_hang() {
+    let engine = Engine::start(IMAGE);
+    let lb = start(&engine, &["--replicas", "10"]);
+    engine.fail(Call::Create, Fault::Hang);
+    (1..10).for_each(|index| engine.kill(&format!("server{index}")));
+    let are_under_way = || (engine.count(&[Call::Create]) >= 10 + 8).then_some(());
+    eventually("as many replacements as are made at a time", are_under_way);
+    Call::ALL.iter().for_each(|&call| engine.fail(call, Fault::Hang));
+    refused_add(&lb, "more");
+    engine.heal();
+    lb.wait_until_all_up();
+    wait_for_containers(&engine, 10);
 }

@@ -3,7 +3,7 @@
 //!
 //! The engine has no place for notes that can be changed, so an entry is an empty *volume* with the text in its labels,
 //! and a later entry is another one with a higher number. To make a volume whose name is taken gives the one that is
-//! there: whoever gets back what it asked for has written the entry, and nobody else has.
+//! there: whoever gets back what it asked for has written the entry, and whoever looks again sees whether it is the last one.
 //!
 //! That makes it a claim as well. The holder of a fleet answers every entry that is not its own with one of its own. Who finds
 //! a holder (or containers, and no record) writes the next entry in its own name, and waits a moment: if it stays the last
@@ -75,7 +75,7 @@ pub(super) async fn claim(
         }
     }
     record.append(Some(record.holder.clone()), record.seats.clone()).await?;
-    let is_answered = if is_contested { record.is_answered().await } else { Ok(false) };
+    let is_answered = record.is_answered(if is_contested { CHALLENGE } else { Duration::ZERO }).await;
     if !matches!(is_answered, Ok(false)) {
         record.take_back().await;
     }
@@ -124,8 +124,8 @@ impl Record {
     }
 
     /// Whether somebody answers the own entry in time. What decides is a look that began when the time was over.
-    async fn is_answered(&self) -> Result<bool, Trouble> {
-        let deadline = Instant::now() + CHALLENGE;
+    async fn is_answered(&self, time: Duration) -> Result<bool, Trouble> {
+        let deadline = Instant::now() + time;
         loop {
             let is_over = Instant::now() >= deadline;
             let is_mine = self.last().await?.is_some_and(|last| last.holder.as_ref() == Some(&self.holder));
@@ -177,6 +177,9 @@ impl Record {
                 Some(Entry { holder: Some(other), .. }) if other < self.holder => {
                     return Err(Refusal::Held(self.fleet.clone()));
                 }
+                Some(last) if last.holder.as_ref() == Some(&self.holder) => {
+                    self.number = self.number.max(last.number);
+                }
                 Some(other) => {
                     info!(
                         fleet = self.fleet,
@@ -199,7 +202,8 @@ impl Record {
 
     /// Removes every entry: there is nothing left that it could be about.
     async fn erase(&self) -> Result<(), Trouble> {
-        for entry in self.entries().await? {
+        // A later one is somebody's who waits for an answer, and gets none.
+        for entry in self.entries().await?.iter().filter(|entry| entry.number <= self.number) {
             self.engine.remove_volume(&name(&self.fleet, entry.number)).await?;
         }
         Ok(())

@@ -78,6 +78,8 @@ impl Writer {
         let mut is_failing = false;
         loop {
             let done = tokio::select! {
+                // What is to be written first: a look would find it missing.
+                biased;
                 changed = self.draft.changed() => match changed {
                     Ok(()) => self.write().await,
                     Err(_) => return self.record,
