@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+pub(crate) use crate::processes::{group_of, is_alive, processes_with, signal};
 pub(crate) use crate::replica::Replica;
+pub(crate) use crate::streams::{patient, raw_answer, reset};
 
 /// How long any state may take to come: the machine may be slow, a hang is not.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -253,12 +255,10 @@ impl Lb {
     /// The process of the demo replica with this hostname.
     #[track_caller]
     pub(crate) fn process_of(&self, hostname: &str) -> u32 {
-        let wanted = format!("SERVER_ID={hostname}");
-        let is_it = |pid: &u32| {
-            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            environment.split(|&byte| byte == 0).any(|variable| variable == wanted.as_bytes())
-        };
-        self.children().into_iter().find(is_it).unwrap_or_else(|| panic!("{hostname} does not run"))
+        let children = self.children();
+        let found =
+            processes_with(&format!("SERVER_ID={hostname}")).into_iter().find(|pid| children.contains(pid));
+        found.unwrap_or_else(|| panic!("{hostname} does not run"))
     }
 
     /// How many files `lb` has open.
@@ -300,54 +300,6 @@ pub(crate) fn field<'a>(line: &'a str, name: &str) -> &'a str {
 #[track_caller]
 pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("{value} is no string"))
-}
-
-/// Sends a signal to a process: `signal(pid, "KILL")`.
-pub(crate) fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap();
-    assert!(status.success(), "kill -s {name} {pid}");
-}
-
-/// Whether a process is there and no zombie.
-pub(crate) fn is_alive(pid: u32) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))
-}
-
-/// The live processes of the group that `leader` leads, or led.
-pub(crate) fn group_of(leader: u32) -> Vec<u32> {
-    let group = |pid: u32| {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        stat.rsplit(") ").next()?.split(' ').nth(2)?.parse::<u32>().ok()
-    };
-    processes().filter(|&pid| group(pid) == Some(leader) && is_alive(pid)).collect()
-}
-
-/// The live processes that have `variable` ("NAME=VALUE") in the environment that they were started with.
-pub(crate) fn processes_with(variable: &str) -> Vec<u32> {
-    let has_it = |pid: &u32| {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|&byte| byte == 0).any(|found| found == variable.as_bytes())
-    };
-    processes().filter(has_it).collect()
-}
-
-fn processes() -> impl Iterator<Item = u32> {
-    let names = std::fs::read_dir("/proc").unwrap().map_while(Result::ok).map(|entry| entry.file_name());
-    names.filter_map(|name| name.to_str()?.parse().ok())
-}
-
-/// A stream that does not wait for ever.
-pub(crate) fn patient(stream: TcpStream) -> TcpStream {
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
-
-/// Ends a connection with a reset.
-pub(crate) fn reset(stream: TcpStream) {
-    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
-    drop(stream);
 }
 
 /// A command that does something before it becomes a demo replica.

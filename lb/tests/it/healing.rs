@@ -1,7 +1,7 @@
 //! Replicas that die or hang: the fleet heals by itself, and every key comes home.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Gate, Lb, PATIENCE, Replica, demo_after, eventually, group_of, is_alive, patient, signal, text,
+    Gate, Lb, PATIENCE, Replica, demo_after, eventually, group_of, is_alive, patient, raw_answer, signal,
+    text,
 };
 
 /// Clients that ask again and again.
@@ -73,15 +74,7 @@ impl Load {
 
 /// Whether a raw line gets its whole answer.
 fn is_served(data: SocketAddr, id: &str) -> bool {
-    let ask = || -> std::io::Result<String> {
-        let mut stream = patient(TcpStream::connect(data)?);
-        stream.write_all(format!("{id}\n").as_bytes())?;
-        stream.shutdown(Shutdown::Write)?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    ask().is_ok_and(|answer| answer.ends_with(&format!(" {id}\n")))
+    raw_answer(data, id).is_ok_and(|answer| answer.ends_with(&format!(" {id}\n")))
 }
 
 fn ids() -> Vec<String> {

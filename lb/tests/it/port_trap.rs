@@ -4,8 +4,7 @@
 //! Two network namespaces of our own with a cable between them, so that neither the ports nor the setting are the machine's.
 
 use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
 use std::process::Command;
 use std::thread;
@@ -13,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::harness::{Lb, eventually, patient};
+use crate::harness::{Lb, eventually, raw_answer};
 
 /// Ports for outgoing connections in the namespace of `lb`.
 const PORTS: usize = 500;
@@ -46,12 +45,7 @@ fn with_reuse_there_is_no_such_limit() {
 
 /// A client that is the first to end, so that `lb` is the first towards the replica.
 fn is_answered(lb: SocketAddr) -> bool {
-    let Ok(stream) = TcpStream::connect(lb) else { return false };
-    let (mut stream, mut answer) = (patient(stream), String::new());
-    stream.write_all(b"132574\n").is_ok()
-        && stream.shutdown(Shutdown::Write).is_ok()
-        && stream.read_to_string(&mut answer).is_ok()
-        && answer.ends_with(" 132574\n")
+    raw_answer(lb, "132574").is_ok_and(|answer| answer.ends_with(" 132574\n"))
 }
 
 /// `lb` in one namespace, a replica of it in another.

@@ -30,6 +30,9 @@ const SIGN: Duration = Duration::from_secs(2);
 /// How far back a subscription to events begins: what happened just before it is told again rather than to nobody.
 const OVERLAP: Duration = Duration::from_secs(2);
 
+/// The label of a network that an `lb` has made, and may remove when it is empty.
+const MADE_BY_LB: &str = "lb.made";
+
 /// Filters of a list or a stream, as the engine takes them.
 type Filters<'a> = [(&'a str, &'a [&'a str])];
 
@@ -109,19 +112,15 @@ impl Engine {
     }
 
     pub(super) async fn has_image(&self, image: &str) -> Result<bool, Trouble> {
-        found(call("look up the image", LIMIT, self.0.inspect_image(image)).await)
+        let found = if_there(call("look up the image", LIMIT, self.0.inspect_image(image)).await)?;
+        Ok(found.is_some())
     }
 
     /// Whether there is such a network, and whether it was made by [`Engine::create_network`].
     pub(super) async fn network(&self, name: &str) -> Result<Option<bool>, Trouble> {
         let inspected = self.0.inspect_network(name, None::<InspectNetworkOptions>);
-        match call("look up the network", LIMIT, inspected).await {
-            Ok(network) => {
-                Ok(Some(network.labels.is_some_and(|labels| labels.contains_key(super::MADE_BY_LB))))
-            }
-            Err(trouble) if trouble.is(404) => Ok(None),
-            Err(trouble) => Err(trouble),
-        }
+        let found = if_there(call("look up the network", LIMIT, inspected).await)?;
+        Ok(found.map(|network| network.labels.is_some_and(|labels| labels.contains_key(MADE_BY_LB))))
     }
 
     /// Makes a network, unless somebody else was faster: two of the same name help nobody, but older engines make them.
@@ -129,7 +128,7 @@ impl Engine {
         let request = NetworkCreateRequest {
             name: name.to_owned(),
             driver: Some("bridge".to_owned()),
-            labels: Some([(super::MADE_BY_LB.to_owned(), "true".to_owned())].into()),
+            labels: Some([(MADE_BY_LB.to_owned(), "true".to_owned())].into()),
             ..NetworkCreateRequest::default()
         };
         let made = match call("make the network", LIMIT, self.0.create_network(request)).await {
@@ -259,12 +258,11 @@ async fn call<T>(
     }
 }
 
-/// Whether what was asked for is there.
-fn found<T>(answer: Result<T, Trouble>) -> Result<bool, Trouble> {
+/// What was asked for, if it is there.
+fn if_there<T>(answer: Result<T, Trouble>) -> Result<Option<T>, Trouble> {
     match answer {
-        Ok(_) => Ok(true),
-        Err(trouble) if trouble.is(404) => Ok(false),
-        Err(trouble) => Err(trouble),
+        Err(trouble) if trouble.is(404) => Ok(None),
+        answer => answer.map(Some),
     }
 }
 

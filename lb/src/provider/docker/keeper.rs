@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{SemaphorePermit, broadcast, oneshot};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 use super::container::{self, Listed};
@@ -247,15 +247,21 @@ async fn make(
     }
 }
 
-/// Completes when it is no use to wait for the engine: for who is in a hurry as soon as it does not answer, for others in a
-/// while.
+/// Completes when it is no use to wait for the engine: for who is in a hurry as soon as it does not answer, for others when
+/// it has been away for a while. One that is there and busy is worth any wait.
 async fn absence(site: &Site, is_urgent: bool) {
-    if !is_urgent {
-        return sleep(PATIENCE).await;
+    if is_urgent {
+        tokio::select! {
+            () = site.away(true) => {}
+            _ = site.engine.hung() => {}
+        }
+        return;
     }
-    tokio::select! {
-        () = site.away(true) => {}
-        _ = site.engine.hung() => {}
+    loop {
+        site.away(true).await;
+        if timeout(PATIENCE, site.away(false)).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -36,9 +36,6 @@ use site::{Known, Site, ensure_network, list};
 use super::{Assignment, ReplicaId, Reports, Seat, SlotId, Stopping};
 use crate::ring::{Algorithm, Mapping, Member};
 
-/// The label of a network that an `lb` has made, and may remove when it is empty.
-const MADE_BY_LB: &str = "lb.made";
-
 /// What the containers of a fleet are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {

@@ -1,13 +1,11 @@
 //! A client that asks again and again.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::harness::{Lb, eventually, patient};
+use crate::harness::{Lb, eventually, raw_answer};
 
 /// Asks with one id after the other until it is told to end, or dropped.
 pub(super) struct Load {
@@ -27,7 +25,7 @@ impl Load {
                 if is_over.load(Ordering::Relaxed) {
                     break;
                 }
-                match ask(data, id) {
+                match raw_answer(data, id) {
                     Ok(answer) if answer.ends_with(&format!(" {id}\n")) => {
                         count.fetch_add(1, Ordering::Relaxed);
                     }
@@ -62,13 +60,4 @@ impl Drop for Load {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Relaxed);
     }
-}
-
-fn ask(data: SocketAddr, id: &str) -> std::io::Result<String> {
-    let mut stream = patient(TcpStream::connect(data)?);
-    stream.write_all(format!("{id}\n").as_bytes())?;
-    stream.shutdown(Shutdown::Write)?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    Ok(answer)
 }

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::engine::{Call, Engine, Fault};
-use super::{IMAGE, PROMPT, refused_add, replaced, running, start, wait_for_containers};
+use super::call::{Call, Fault};
+use super::engine::Engine;
+use super::{IMAGE, PROMPT, launch, refused_add, replaced, running, start, wait_for_containers};
 use crate::harness::{Lb, PATIENCE, eventually};
 
 /// Clients that ask one after the other until the flag is raised; how many were served, and what the others got.
@@ -94,4 +95,18 @@ fn an_add_does_not_wait_for_replacements_that_hang() {
     engine.heal();
     lb.wait_until_all_up();
     wait_for_containers(&engine, 10);
+}
+
+#[test]
+fn a_busy_engine_is_waited_for_as_long_as_it_answers() {
+    let engine = Engine::start(IMAGE);
+    engine.fail(Call::Start, Fault::Late);
+    let lb = launch(&engine, &["--replicas", "9"]);
+    // Eight of them are started at a time, and the ninth waits for longer than it would for an engine that is away.
+    let begun = Instant::now();
+    eventually("that time", || (begun.elapsed() > Duration::from_secs(11)).then_some(()));
+    engine.heal();
+    lb.wait_until_all_up();
+    assert_eq!(lb.hostnames(), (1..=9).map(|index| format!("server{index}")).collect::<Vec<_>>());
+    assert!(lb.backends().iter().all(|slot| slot["restarts"] == 0));
 }

@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::engine::{Call, Engine, Fault};
+use super::call::{Call, Fault};
+use super::engine::Engine;
 use super::{IMAGE, NETWORK, PROMPT, refused_add, start, wait_for_a_look, wait_for_containers};
 use crate::harness::{eventually, id_for};
 

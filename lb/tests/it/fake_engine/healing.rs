@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::engine::{Call, Engine, Fault};
+use super::call::{Call, Fault};
+use super::engine::Engine;
 use super::{FLEET, IMAGE, replaced, running, start, wait_for_a_look, wait_for_containers};
 use crate::harness::eventually;
 

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::engine::{Call, Engine, Fault};
+use super::call::{Call, Fault};
+use super::engine::{Engine, Seen};
 use super::state::new_id;
 use super::{
     FLEET, IMAGE, NETWORK, command, error_of, launch, replaced, start, wait_for_a_look, wait_for_containers,
@@ -19,6 +20,17 @@ fn seats(lb: &Lb) -> Vec<(Value, Value, Value)> {
         .iter()
         .map(|slot| (part(slot, "index"), part(slot, "name"), part(slot, "hostname")))
         .collect()
+}
+
+/// Who sits where and in which containers, and how many have been made.
+fn as_it_is(engine: &Engine, lb: &Lb) -> (Vec<(Value, Value, Value)>, Vec<Seen>, usize) {
+    (seats(lb), engine.containers(), engine.count(&[Call::Create]))
+}
+
+/// Nothing of a fleet is left in the engine.
+#[track_caller]
+fn is_bare(engine: &Engine) {
+    assert_eq!((engine.containers(), engine.volumes(), engine.networks()), (vec![], vec![], vec![]));
 }
 
 /// Ends `lb` in order.
@@ -58,7 +70,7 @@ fn containers_of_others_are_never_touched() {
     ];
     let mut lb = eventful(&engine, &[]);
     end(&mut lb);
-    let touched = |request: &super::engine::Request| others.contains(&request.object);
+    let touched = |request: &super::call::Request| others.contains(&request.object);
     assert!(!engine.requests().iter().any(touched), "{:?}", engine.requests());
     let mut left: Vec<String> =
         engine.containers().into_iter().filter(|seen| seen.runs).map(|seen| seen.id).collect();
@@ -232,15 +244,13 @@ fn refused(engine: &Engine) {
 fn after_sigkill_the_next_lb_takes_over_what_runs_and_in_the_end_nothing_is_left() {
     let engine = Engine::start(IMAGE);
     let mut first = eventful(&engine, &[]);
-    let (before, containers, created) = (seats(&first), engine.containers(), engine.count(&[Call::Create]));
+    let before = as_it_is(&engine, &first);
     first.signal("KILL");
     first.wait();
     let mut second = start(&engine, &[]);
-    assert_eq!(seats(&second), before);
-    assert_eq!(engine.containers(), containers);
-    assert_eq!(engine.count(&[Call::Create]), created);
+    assert_eq!(as_it_is(&engine, &second), before);
     end(&mut second);
-    assert_eq!((engine.containers(), engine.volumes(), engine.networks()), (vec![], vec![], vec![]));
+    is_bare(&engine);
 }
 
 #[test]
@@ -264,15 +274,13 @@ fn what_died_while_no_lb_was_there_is_replaced_in_its_slot() {
 fn kept_containers_go_on_and_are_taken_over() {
     let engine = Engine::start(IMAGE);
     let mut first = eventful(&engine, &["--keep"]);
-    let (before, containers, created) = (seats(&first), engine.containers(), engine.count(&[Call::Create]));
+    let before = as_it_is(&engine, &first);
     end(&mut first);
-    assert_eq!(engine.containers(), containers);
+    assert_eq!(engine.containers(), before.1);
     let mut second = start(&engine, &[]);
-    assert_eq!(seats(&second), before);
-    assert_eq!(engine.containers(), containers);
-    assert_eq!(engine.count(&[Call::Create]), created);
+    assert_eq!(as_it_is(&engine, &second), before);
     end(&mut second);
-    assert_eq!((engine.containers(), engine.volumes(), engine.networks()), (vec![], vec![], vec![]));
+    is_bare(&engine);
 }
 
 #[test]
@@ -288,15 +296,13 @@ fn spares_are_taken_over_too_and_one_that_has_moved_stays_where_it_is() {
     wait_for_containers(&engine, 3);
     let record = format!("1=server1=server1,2=server2={}", text(&moving["hostname"]));
     eventually("the record", || (engine.volume_labels("lb.seats") == [record.as_str()]).then_some(()));
-    let (before, containers, created) = (seats(&first), engine.containers(), engine.count(&[Call::Create]));
+    let before = as_it_is(&engine, &first);
     first.signal("KILL");
     first.wait();
     let second = start(&engine, &flags);
-    assert_eq!(seats(&second), before);
     assert_eq!(second.spares()[0]["hostname"], next["hostname"]);
     wait_for_a_look(&engine);
-    assert_eq!(engine.containers(), containers);
-    assert_eq!(engine.count(&[Call::Create]), created);
+    assert_eq!(as_it_is(&engine, &second), before);
 }
 
 #[test]
@@ -327,14 +333,12 @@ fn a_fleet_of_which_no_container_is_left_begins_anew() {
 fn without_a_record_the_labels_say_who_sits_where() {
     let engine = Engine::start(IMAGE);
     let mut first = eventful(&engine, &[]);
-    let (before, containers, created) = (seats(&first), engine.containers(), engine.count(&[Call::Create]));
+    let before = as_it_is(&engine, &first);
     first.signal("KILL");
     first.wait();
     engine.remove_volumes();
     let second = start(&engine, &["--replicas", "1"]);
-    assert_eq!(seats(&second), before);
-    assert_eq!(engine.containers(), containers);
-    assert_eq!(engine.count(&[Call::Create]), created);
+    assert_eq!(as_it_is(&engine, &second), before);
 }
 
 #[test]
@@ -358,7 +362,7 @@ fn what_could_not_be_removed_at_the_end_is_replaced_by_the_next_lb() {
     assert_eq!(second.hostnames(), ["server1", "server2"]);
     wait_for_containers(&engine, 2);
     end(&mut second);
-    assert_eq!((engine.containers(), engine.volumes(), engine.networks()), (vec![], vec![], vec![]));
+    is_bare(&engine);
 }
 
 #[test]

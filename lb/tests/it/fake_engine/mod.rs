@@ -1,6 +1,7 @@
 //! `--provider docker` with an engine that fails on demand: what `lb` makes of it, and what it leaves behind.
 
 mod away;
+mod call;
 mod commands;
 mod engine;
 mod healing;
@@ -16,7 +17,8 @@ use serde_json::{Value, json};
 
 use crate::control::{Response, http, refused};
 use crate::harness::{Lb, eventually, text};
-use engine::{Call, Engine};
+use call::Call;
+use engine::Engine;
 
 const IMAGE: &str = "team/image:1";
 const NETWORK: &str = "net";

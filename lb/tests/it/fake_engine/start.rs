@@ -4,7 +4,8 @@ use std::os::unix::net::UnixListener;
 
 use serde_json::json;
 
-use super::engine::{Call, Engine, Fault};
+use super::call::{Call, Fault};
+use super::engine::Engine;
 use super::{FLEET, IMAGE, NETWORK, command, error_of, launch, running, start};
 use crate::harness::Lb;
 

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 
 use serde_json::{Value, json};
 
-use super::engine::{Call, Fault, Request};
+use super::call::{Call, Fault, Request};
 use super::wire::{Answer, chunk};
 use crate::replica::Replica;
 

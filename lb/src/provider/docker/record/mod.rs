@@ -89,6 +89,15 @@ pub(super) async fn claim(
     Ok(record)
 }
 
+/// What becomes of a record in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Nothing is left of the fleet.
+    Erase,
+    /// The next holder finds the fleet as it is.
+    Release,
+}
+
 /// The record of a fleet that is held by this program.
 #[derive(Debug)]
 pub(super) struct Record {
@@ -215,18 +224,7 @@ impl Record {
         self.tidy().await;
         Ok(())
     }
-}
 
-/// What becomes of a record in the end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// Nothing is left of the fleet.
-    Erase,
-    /// The next holder finds the fleet as it is.
-    Release,
-}
-
-impl Record {
     /// Puts the record away.
     pub(super) async fn conclude(mut self, fate: Fate) {
         let concluded = match fate {
