@@ -59,6 +59,7 @@ impl Display for ProviderName {
 pub(super) enum MappingName {
     Ring,
     Slots,
+    Rendezvous,
 }
 
 /// `--respawn-name`.
@@ -196,7 +197,8 @@ pub(super) fn key(given: &str) -> Parsed<KeyKind> {
 }
 
 pub(super) fn mapping(given: &str) -> Parsed<MappingName> {
-    one_of(given, &[("ring", MappingName::Ring), ("slots", MappingName::Slots)])
+    use MappingName::{Rendezvous, Ring, Slots};
+    one_of(given, &[("ring", Ring), ("slots", Slots), ("rendezvous", Rendezvous)])
 }
 
 pub(super) fn probing(given: &str) -> Parsed<Probing> {

@@ -4,14 +4,18 @@
 //! mapping is built once for a set of members and never changes; whoever is down is skipped by the caller, so its
 //! keys come home when it is back.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::iter::Chain;
 use std::slice;
 
 mod hash;
 mod points;
+mod rendezvous;
 mod slots;
 
 pub use points::Ring;
+pub use rendezvous::Rendezvous;
 pub use slots::{Full, Probing, Slots, SlotsShape};
 
 /// A slot of the fleet as a mapping sees it. Names and indices are unique within a fleet.
@@ -19,7 +23,7 @@ pub use slots::{Full, Probing, Slots, SlotsShape};
 pub struct Member {
     /// The slot's place in the fleet, 1, 2, 3 ...; what `slots` hashes.
     pub index: u32,
-    /// The slot's name; what `ring` hashes. It outlives the replica in the slot.
+    /// The slot's name; what the other mappings hash. It outlives the replica in the slot.
     pub name: String,
 }
 
@@ -33,6 +37,8 @@ pub enum Algorithm {
     },
     /// The classic table.
     Slots(SlotsShape),
+    /// The highest score.
+    Rendezvous,
 }
 
 impl Algorithm {
@@ -42,6 +48,7 @@ impl Algorithm {
         match self {
             Algorithm::Ring { .. } => "ring",
             Algorithm::Slots(_) => "slots",
+            Algorithm::Rendezvous => "rendezvous",
         }
     }
 
@@ -49,8 +56,8 @@ impl Algorithm {
     #[must_use]
     pub fn capacity(&self) -> Option<usize> {
         match self {
-            Algorithm::Ring { .. } => None,
             Algorithm::Slots(shape) => shape.capacity(),
+            Algorithm::Ring { .. } | Algorithm::Rendezvous => None,
         }
     }
 }
@@ -58,9 +65,10 @@ impl Algorithm {
 /// Where a key falls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Location {
-    /// The hash of the key.
+    /// The hash of the key; under `rendezvous`, which hashes no key alone, the highest score.
     pub hash: u64,
-    /// The place of that hash in the mapping: 0 .. 2^64-1 on a ring, 0 .. M-1 in a table of M.
+    /// The place of that hash in the mapping: 0 .. 2^64-1 on a ring, 0 .. M-1 in a table of M. `rendezvous` has no
+    /// places, so there it is the hash again.
     pub position: u64,
 }
 
@@ -73,6 +81,8 @@ pub enum Mapping {
     Ring(Ring),
     /// The classic table.
     Slots(Slots),
+    /// The highest score.
+    Rendezvous(Rendezvous),
 }
 
 impl Mapping {
@@ -85,6 +95,7 @@ impl Mapping {
         match *algorithm {
             Algorithm::Ring { points } => Ok(Mapping::Ring(Ring::build(points, members))),
             Algorithm::Slots(shape) => Slots::build(shape, members).map(Mapping::Slots),
+            Algorithm::Rendezvous => Ok(Mapping::Rendezvous(Rendezvous::build(members))),
         }
     }
 
@@ -94,6 +105,7 @@ impl Mapping {
         match self {
             Mapping::Ring(ring) => ring.locate(key),
             Mapping::Slots(slots) => slots.locate(key),
+            Mapping::Rendezvous(rendezvous) => rendezvous.locate(key),
         }
     }
 
@@ -103,15 +115,56 @@ impl Mapping {
         match self {
             Mapping::Ring(ring) => ring.candidates(key),
             Mapping::Slots(slots) => slots.candidates(key),
+            Mapping::Rendezvous(rendezvous) => rendezvous.candidates(key),
         }
     }
 }
 
 /// The members in the order in which a key tries them, as ordinals.
+#[derive(Clone, Debug)]
+pub struct Candidates<'a>(Order<'a>);
+
+#[derive(Clone, Debug)]
+enum Order<'a> {
+    Clockwise(Clockwise<'a>),
+    Ranked(BinaryHeap<Rank>),
+}
+
+/// A member's score, its place among the names, and its ordinal. The highest score comes first, and of two that are
+/// equal the lesser name.
+type Rank = (u64, Reverse<u32>, u32);
+
+impl<'a> Candidates<'a> {
+    /// Walks once around `owners` from `start` (at most their number), past owners that came before. With none of
+    /// `members` left it stops at once, and need not walk to the end to learn so.
+    fn clockwise(owners: &'a [u32], start: usize, members: usize) -> Self {
+        let (before, after) = owners.split_at(start);
+        let owners = after.iter().chain(before);
+        Self(Order::Clockwise(Clockwise { owners, last: None, seen: Vec::new(), members, left: members }))
+    }
+
+    /// Takes the ranks from the highest down; only those that are asked for are put in order.
+    fn ranked(ranks: impl Iterator<Item = Rank>) -> Self {
+        Self(Order::Ranked(ranks.collect()))
+    }
+}
+
+impl Iterator for Candidates<'_> {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        match &mut self.0 {
+            Order::Clockwise(walk) => walk.next(),
+            Order::Ranked(ranks) => ranks.pop().map(|(_, _, ordinal)| ordinal as usize),
+        }
+    }
+}
+
+/// A walk over owners, each of them once.
 ///
 /// Most sessions need only the first, which costs no allocation; the second allocates one byte a member.
 #[derive(Clone, Debug)]
-pub struct Candidates<'a> {
+struct Clockwise<'a> {
     owners: Chain<slice::Iter<'a, u32>, slice::Iter<'a, u32>>,
     last: Option<usize>,
     seen: Vec<bool>,
@@ -119,16 +172,7 @@ pub struct Candidates<'a> {
     left: usize,
 }
 
-impl<'a> Candidates<'a> {
-    /// Walks once around `owners` from `start` (at most their number), past owners that came before. With none of
-    /// `members` left it stops at once, and need not walk to the end to learn so.
-    fn clockwise(owners: &'a [u32], start: usize, members: usize) -> Self {
-        let (before, after) = owners.split_at(start);
-        Self { owners: after.iter().chain(before), last: None, seen: Vec::new(), members, left: members }
-    }
-}
-
-impl Iterator for Candidates<'_> {
+impl Iterator for Clockwise<'_> {
     type Item = usize;
 
     fn next(&mut self) -> Option<usize> {
@@ -161,6 +205,11 @@ mod testing {
         mapping.candidates(key).map(|ordinal| members[ordinal].name.as_str()).collect()
     }
 
+    /// The members but the one with this name.
+    pub(super) fn without(members: &[Member], gone: &str) -> Vec<Member> {
+        members.iter().filter(|member| member.name != gone).cloned().collect()
+    }
+
     /// Different names that the control port would take, in any order.
     pub(super) fn names(count: Range<usize>) -> impl Strategy<Value = Vec<String>> {
         btree_set("[A-Za-z0-9][A-Za-z0-9_.-]{0,12}", size_range(count))
@@ -181,10 +230,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn algorithms() -> [Algorithm; 3] {
+    fn algorithms() -> [Algorithm; 4] {
         let linear = SlotsShape::default();
         let quadratic = SlotsShape { probing: Probing::Quadratic, ..linear };
-        [Algorithm::Ring { points: 40 }, Algorithm::Slots(linear), Algorithm::Slots(quadratic)]
+        let ring = Algorithm::Ring { points: 40 };
+        [ring, Algorithm::Slots(linear), Algorithm::Slots(quadratic), Algorithm::Rendezvous]
     }
 
     #[test]
@@ -203,16 +253,19 @@ mod tests {
 
     #[test]
     fn only_slots_has_a_capacity() {
-        assert_eq!(algorithms().map(|algorithm| algorithm.capacity()), [None, Some(56), Some(56)]);
+        assert_eq!(algorithms().map(|algorithm| algorithm.capacity()), [None, Some(56), Some(56), None]);
     }
 
     #[test]
-    fn the_first_candidate_allocates_nothing() {
+    fn the_first_candidate_of_a_walk_allocates_nothing() {
         for algorithm in algorithms() {
             let mapping = Mapping::build(&algorithm, &named(["a", "b"])).unwrap();
             let mut candidates = mapping.candidates(b"132574");
             assert!(candidates.next().is_some());
-            assert_eq!(candidates.seen.capacity(), 0, "{algorithm:?}");
+            match candidates.0 {
+                Order::Clockwise(walk) => assert_eq!(walk.seen.capacity(), 0, "{algorithm:?}"),
+                Order::Ranked(_) => assert_eq!(algorithm, Algorithm::Rendezvous),
+            }
         }
     }
 

@@ -45,17 +45,13 @@ impl Ring {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{keys, named, names, order};
+    use super::super::testing::{keys, named, names, order, without};
     use super::super::{Algorithm, Mapping};
     use super::*;
     use proptest::prelude::*;
 
     fn ring(members: &[Member]) -> Mapping {
         Mapping::build(&Algorithm::Ring { points: 40 }, members).unwrap()
-    }
-
-    fn without(members: &[Member], gone: &str) -> Vec<Member> {
-        members.iter().filter(|member| member.name != gone).cloned().collect()
     }
 
     /// Computed by an independent implementation: Python, `bisect` over sorted pairs, the package `xxhash` 4.1.0.

@@ -61,7 +61,7 @@ fn an_id_is_taken_from_the_query_as_it_stands() {
 
 #[test]
 fn the_pick_is_where_the_data_port_goes() {
-    for mapping in ["ring", "slots"] {
+    for mapping in ["ring", "slots", "rendezvous"] {
         let lb = calm(&["--mapping", mapping]);
         let picks: BTreeSet<String> = (0..50)
             .map(|number| {

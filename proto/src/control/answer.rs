@@ -145,9 +145,9 @@ pub struct Explanation {
     pub key: String,
     /// The mapping's name.
     pub mapping: &'static str,
-    /// The key's hash, before it is brought onto the ring.
+    /// The key's hash, before it is brought onto the ring or into the table; under `rendezvous` its highest score.
     pub hash: u64,
-    /// The key's place on the ring.
+    /// The key's place on the ring or in the table; under `rendezvous`, which has no places, the hash again.
     pub position: u64,
     /// All slots, in the order in which they are tried for this key.
     pub candidates: Vec<Candidate>,
