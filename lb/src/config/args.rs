@@ -162,7 +162,7 @@ pub struct Serve {
     /// docker: leave the containers running at the end, for the next lb of this fleet to adopt
     #[arg(long, env = "LB_KEEP", value_parser = BoolishValueParser::new())]
     pub(super) keep: bool,
-    /// How keys find slots: ring, slots or rendezvous
+    /// How keys find slots: ring, slots, maglev or rendezvous
     #[arg(long, env = "LB_MAPPING", value_name = "NAME", default_value = "ring", value_parser = ValueParser::new(value::mapping))]
     pub(super) mapping: Checked<MappingName>,
     /// ring: positions of each slot

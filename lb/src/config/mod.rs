@@ -290,6 +290,7 @@ fn algorithm(serve: &Serve, problems: &mut Problems) -> Algorithm {
     match mapping {
         MappingName::Ring => Algorithm::Ring { points },
         MappingName::Slots => Algorithm::Slots(shape),
+        MappingName::Maglev => Algorithm::Maglev,
         MappingName::Rendezvous => Algorithm::Rendezvous,
     }
 }

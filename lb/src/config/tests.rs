@@ -94,6 +94,7 @@ fn every_flag_reaches_its_field() {
     assert_eq!((config.spares, config.workers), (7, 8));
     assert_eq!((config.log.to_string().as_str(), config.log_format), ("lb=debug", LogFormat::Json));
     assert_eq!(good(&["--points", "5"]).algorithm, Algorithm::Ring { points: 5 });
+    assert_eq!(good(&["--mapping", "maglev"]).algorithm, Algorithm::Maglev);
     assert_eq!(good(&["--mapping", "rendezvous"]).algorithm, Algorithm::Rendezvous);
 }
 
@@ -180,7 +181,7 @@ fn a_wrong_value_is_told_its_flag_and_what_it_takes() {
             "it takes a whole number from 0 to 1000",
         ),
         ("provider", &["docker2", "Process", ""], "it takes process, docker or fixed"),
-        ("mapping", &["modulo", "RING"], "it takes ring, slots or rendezvous"),
+        ("mapping", &["modulo", "RING"], "it takes ring, slots, maglev or rendezvous"),
         ("points", &["0", "-5", "10001"], "it takes a whole number from 1 to 10000"),
         ("slots", &["0", "65537"], "it takes a whole number from 1 to 65536"),
         ("virtual", &["0", "10001"], "it takes a whole number from 1 to 10000"),

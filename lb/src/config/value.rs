@@ -59,6 +59,7 @@ impl Display for ProviderName {
 pub(super) enum MappingName {
     Ring,
     Slots,
+    Maglev,
     Rendezvous,
 }
 
@@ -197,8 +198,8 @@ pub(super) fn key(given: &str) -> Parsed<KeyKind> {
 }
 
 pub(super) fn mapping(given: &str) -> Parsed<MappingName> {
-    use MappingName::{Rendezvous, Ring, Slots};
-    one_of(given, &[("ring", Ring), ("slots", Slots), ("rendezvous", Rendezvous)])
+    use MappingName::{Maglev, Rendezvous, Ring, Slots};
+    one_of(given, &[("ring", Ring), ("slots", Slots), ("maglev", Maglev), ("rendezvous", Rendezvous)])
 }
 
 pub(super) fn probing(given: &str) -> Parsed<Probing> {

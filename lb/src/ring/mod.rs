@@ -6,14 +6,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::iter::Chain;
-use std::slice;
 
 mod hash;
+mod maglev;
 mod points;
 mod rendezvous;
 mod slots;
 
+pub use maglev::Maglev;
 pub use points::Ring;
 pub use rendezvous::Rendezvous;
 pub use slots::{Full, Probing, Slots, SlotsShape};
@@ -37,6 +37,8 @@ pub enum Algorithm {
     },
     /// The classic table.
     Slots(SlotsShape),
+    /// A table filled in turns.
+    Maglev,
     /// The highest score.
     Rendezvous,
 }
@@ -48,6 +50,7 @@ impl Algorithm {
         match self {
             Algorithm::Ring { .. } => "ring",
             Algorithm::Slots(_) => "slots",
+            Algorithm::Maglev => "maglev",
             Algorithm::Rendezvous => "rendezvous",
         }
     }
@@ -57,7 +60,7 @@ impl Algorithm {
     pub fn capacity(&self) -> Option<usize> {
         match self {
             Algorithm::Slots(shape) => shape.capacity(),
-            Algorithm::Ring { .. } | Algorithm::Rendezvous => None,
+            Algorithm::Ring { .. } | Algorithm::Maglev | Algorithm::Rendezvous => None,
         }
     }
 }
@@ -81,6 +84,8 @@ pub enum Mapping {
     Ring(Ring),
     /// The classic table.
     Slots(Slots),
+    /// A table filled in turns.
+    Maglev(Maglev),
     /// The highest score.
     Rendezvous(Rendezvous),
 }
@@ -95,6 +100,7 @@ impl Mapping {
         match *algorithm {
             Algorithm::Ring { points } => Ok(Mapping::Ring(Ring::build(points, members))),
             Algorithm::Slots(shape) => Slots::build(shape, members).map(Mapping::Slots),
+            Algorithm::Maglev => Ok(Mapping::Maglev(Maglev::build(members))),
             Algorithm::Rendezvous => Ok(Mapping::Rendezvous(Rendezvous::build(members))),
         }
     }
@@ -105,6 +111,7 @@ impl Mapping {
         match self {
             Mapping::Ring(ring) => ring.locate(key),
             Mapping::Slots(slots) => slots.locate(key),
+            Mapping::Maglev(maglev) => maglev.locate(key),
             Mapping::Rendezvous(rendezvous) => rendezvous.locate(key),
         }
     }
@@ -115,6 +122,7 @@ impl Mapping {
         match self {
             Mapping::Ring(ring) => ring.candidates(key),
             Mapping::Slots(slots) => slots.candidates(key),
+            Mapping::Maglev(maglev) => maglev.candidates(key),
             Mapping::Rendezvous(rendezvous) => rendezvous.candidates(key),
         }
     }
@@ -126,7 +134,7 @@ pub struct Candidates<'a>(Order<'a>);
 
 #[derive(Clone, Debug)]
 enum Order<'a> {
-    Clockwise(Clockwise<'a>),
+    Walk(Walk<'a>),
     Ranked(BinaryHeap<Rank>),
 }
 
@@ -135,12 +143,17 @@ enum Order<'a> {
 type Rank = (u64, Reverse<u32>, u32);
 
 impl<'a> Candidates<'a> {
-    /// Walks once around `owners` from `start` (at most their number), past owners that came before. With none of
-    /// `members` left it stops at once, and need not walk to the end to learn so.
+    /// Walks once around `owners` from `start`, past owners that came before. With none of `members` left it stops at
+    /// once, and need not walk to the end to learn so.
     fn clockwise(owners: &'a [u32], start: usize, members: usize) -> Self {
-        let (before, after) = owners.split_at(start);
-        let owners = after.iter().chain(before);
-        Self(Order::Clockwise(Clockwise { owners, last: None, seen: Vec::new(), members, left: members }))
+        Self::in_steps(1, owners, start, members)
+    }
+
+    /// The same in steps of this many owners. To come past each of them, the step has to be below their number and
+    /// without a divisor in common with it.
+    fn in_steps(step: usize, owners: &'a [u32], start: usize, members: usize) -> Self {
+        let (unmet, last, seen) = (owners.len(), None, Vec::new());
+        Self(Order::Walk(Walk { owners, at: start, step, unmet, last, seen, members, left: members }))
     }
 
     /// Takes the ranks from the highest down; only those that are asked for are put in order.
@@ -154,7 +167,7 @@ impl Iterator for Candidates<'_> {
 
     fn next(&mut self) -> Option<usize> {
         match &mut self.0 {
-            Order::Clockwise(walk) => walk.next(),
+            Order::Walk(walk) => walk.next(),
             Order::Ranked(ranks) => ranks.pop().map(|(_, _, ordinal)| ordinal as usize),
         }
     }
@@ -164,15 +177,32 @@ impl Iterator for Candidates<'_> {
 ///
 /// Most sessions need only the first, which costs no allocation; the second allocates one byte a member.
 #[derive(Clone, Debug)]
-struct Clockwise<'a> {
-    owners: Chain<slice::Iter<'a, u32>, slice::Iter<'a, u32>>,
+struct Walk<'a> {
+    owners: &'a [u32],
+    /// Where the walk goes on, at most their number further than it may be.
+    at: usize,
+    step: usize,
+    /// How many owners the walk has not come past.
+    unmet: usize,
     last: Option<usize>,
+    /// Which members have come before `last`.
     seen: Vec<bool>,
     members: usize,
+    /// How many members are still to come.
     left: usize,
 }
 
-impl Iterator for Clockwise<'_> {
+impl Walk<'_> {
+    /// The next owner on the way, whoever it is.
+    fn meet(&mut self) -> Option<usize> {
+        self.unmet = self.unmet.checked_sub(1)?;
+        let at = self.at.checked_sub(self.owners.len()).unwrap_or(self.at);
+        self.at = at + self.step;
+        self.owners.get(at).map(|&owner| owner as usize)
+    }
+}
+
+impl Iterator for Walk<'_> {
     type Item = usize;
 
     fn next(&mut self) -> Option<usize> {
@@ -181,8 +211,12 @@ impl Iterator for Clockwise<'_> {
             self.seen.resize(self.members, false);
             self.seen[last] = true;
         }
-        let Self { owners, seen, .. } = self;
-        self.last = owners.map(|&owner| owner as usize).find(|&owner| seen.get(owner) != Some(&true));
+        self.last = loop {
+            let owner = self.meet()?;
+            if self.seen.get(owner) != Some(&true) {
+                break Some(owner);
+            }
+        };
         self.last
     }
 }
@@ -230,11 +264,12 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn algorithms() -> [Algorithm; 4] {
+    fn algorithms() -> [Algorithm; 5] {
         let linear = SlotsShape::default();
         let quadratic = SlotsShape { probing: Probing::Quadratic, ..linear };
         let ring = Algorithm::Ring { points: 40 };
-        [ring, Algorithm::Slots(linear), Algorithm::Slots(quadratic), Algorithm::Rendezvous]
+        let slots = [linear, quadratic].map(Algorithm::Slots);
+        [ring, slots[0], slots[1], Algorithm::Maglev, Algorithm::Rendezvous]
     }
 
     #[test]
@@ -253,7 +288,10 @@ mod tests {
 
     #[test]
     fn only_slots_has_a_capacity() {
-        assert_eq!(algorithms().map(|algorithm| algorithm.capacity()), [None, Some(56), Some(56), None]);
+        assert_eq!(
+            algorithms().map(|algorithm| algorithm.capacity()),
+            [None, Some(56), Some(56), None, None]
+        );
     }
 
     #[test]
@@ -263,7 +301,7 @@ mod tests {
             let mut candidates = mapping.candidates(b"132574");
             assert!(candidates.next().is_some());
             match candidates.0 {
-                Order::Clockwise(walk) => assert_eq!(walk.seen.capacity(), 0, "{algorithm:?}"),
+                Order::Walk(walk) => assert_eq!(walk.seen.capacity(), 0, "{algorithm:?}"),
                 Order::Ranked(_) => assert_eq!(algorithm, Algorithm::Rendezvous),
             }
         }

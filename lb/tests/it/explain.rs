@@ -61,7 +61,7 @@ fn an_id_is_taken_from_the_query_as_it_stands() {
 
 #[test]
 fn the_pick_is_where_the_data_port_goes() {
-    for mapping in ["ring", "slots", "rendezvous"] {
+    for mapping in ["ring", "slots", "maglev", "rendezvous"] {
         let lb = calm(&["--mapping", mapping]);
         let picks: BTreeSet<String> = (0..50)
             .map(|number| {
@@ -74,6 +74,42 @@ fn the_pick_is_where_the_data_port_goes() {
             })
             .collect();
         assert_eq!(picks.len(), 3, "{mapping}");
+    }
+}
+
+#[test]
+fn known_ids_fall_where_an_independent_implementation_has_them() {
+    let cases = [
+        ("maglev", "132574", "45868", ["server2", "server1", "server3"]),
+        ("maglev", "abc", "38663", ["server3", "server2", "server1"]),
+        ("rendezvous", "132574", "17815448263526613389", ["server2", "server3", "server1"]),
+        ("rendezvous", "abc", "16301156622127534957", ["server3", "server1", "server2"]),
+    ];
+    for mapping in ["maglev", "rendezvous"] {
+        let lb = calm(&["--mapping", mapping]);
+        for (_, id, position, names) in cases.iter().filter(|case| case.0 == mapping) {
+            let explanation = explain(&lb, id);
+            assert_eq!(explanation["mapping"], mapping);
+            assert_eq!(explanation["position"].to_string(), *position, "{mapping}: {id}");
+            assert_eq!(column(&explanation, "name"), names, "{mapping}: {id}");
+            assert_eq!(lb.route(id), names[0], "{mapping}: {id}");
+        }
+    }
+}
+
+#[test]
+fn a_slot_that_goes_takes_only_its_own_keys_with_it_and_brings_them_back() {
+    for mapping in ["ring", "maglev", "rendezvous"] {
+        let lb = calm(&["--mapping", mapping]);
+        let all = || -> Vec<Value> { (0..100).map(|id| explain(&lb, &id.to_string())).collect() };
+        let before = all();
+        by_line(&lb, &json!({"cmd": "rm", "n": 1, "hostnames": ["server2"]}));
+        for (old, new) in before.iter().zip(all()) {
+            assert!(new["pick"] == old["pick"] || old["pick"] == "server2", "{old}: {new}");
+            assert_ne!(new["pick"], "server2");
+        }
+        by_line(&lb, &json!({"cmd": "add", "n": 1, "hostnames": ["server2"]}));
+        assert_eq!(all(), before, "{mapping}");
     }
 }
 

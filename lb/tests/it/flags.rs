@@ -61,7 +61,7 @@ fn every_variable_is_read_and_all_wrong_values_are_reported_at_once_before_anyth
         ("BACKEND_PORT", "a whole number from 1 to 65535"),
         ("MEMORY", "a size from 6MiB, such as 128MiB"),
         ("PIDS", "a whole number from 1 to 1000000"),
-        ("MAPPING", "ring, slots or rendezvous"),
+        ("MAPPING", "ring, slots, maglev or rendezvous"),
         ("POINTS", "a whole number from 1 to 10000"),
         ("SLOTS", "a whole number from 1 to 65536"),
         ("VIRTUAL", "a whole number from 1 to 10000"),
