@@ -119,7 +119,7 @@ async fn plan(
     evict: CancellationToken,
 ) -> anyhow::Result<((Fleet, Vec<Effect>), Setup)> {
     let policy = Policy {
-        algorithm: config.algorithm,
+        algorithm: config.algorithm.clone(),
         start_timeout: config.start_timeout,
         same_name: config.same_name,
         restartable: !matches!(config.source, Source::Fixed(_)),

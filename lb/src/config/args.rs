@@ -13,7 +13,7 @@ use super::value::{self, Checked, LogFormat, MappingName, ProviderName, RespawnN
 use crate::control::Probe;
 use crate::data::KeyKind;
 use crate::provider::process::child;
-use crate::ring::Probing;
+use crate::ring::{Probing, RequestHash, ServerHash};
 
 /// A self-healing layer-4 load balancer with stable slots on a consistent-hash ring.
 ///
@@ -177,6 +177,12 @@ pub struct Serve {
     /// slots: what follows a collision, linear or quadratic
     #[arg(long, env = "LB_PROBING", value_name = "NAME", default_value = "linear", value_parser = ValueParser::new(value::probing))]
     pub(super) probing: Checked<Probing>,
+    /// slots: where request i falls, modulo M; u64 with + - * / % & | << >>, ^ or pow(a, b), parentheses, 0x1F
+    #[arg(long, env = "LB_REQUEST_HASH", value_name = "EXPR", default_value = RequestHash::CLASSIC, allow_hyphen_values = true, value_parser = ValueParser::new(value::request_hash))]
+    pub(super) request_hash: Checked<RequestHash>,
+    /// slots: where virtual server j = 0 .. K-1 of server i wants to be, modulo M
+    #[arg(long, env = "LB_SERVER_HASH", value_name = "EXPR", default_value = ServerHash::CLASSIC, allow_hyphen_values = true, value_parser = ValueParser::new(value::server_hash))]
+    pub(super) server_hash: Checked<ServerHash>,
     /// What is hashed: the request id, or source, the client's IP address
     #[arg(long, env = "LB_KEY", value_name = "id|source", default_value = "id", value_parser = ValueParser::new(value::key))]
     pub(super) key: Checked<KeyKind>,

@@ -286,6 +286,8 @@ fn algorithm(serve: &Serve, problems: &mut Problems) -> Algorithm {
         slots: problems.take("slots", serve.slots.clone(), defaults.slots),
         virtuals: problems.take("virtual", serve.virtuals.clone(), defaults.virtuals),
         probing: problems.take("probing", serve.probing.clone(), defaults.probing),
+        request_hash: problems.take("request-hash", serve.request_hash.clone(), defaults.request_hash),
+        server_hash: problems.take("server-hash", serve.server_hash.clone(), defaults.server_hash),
     };
     match mapping {
         MappingName::Ring => Algorithm::Ring { points },

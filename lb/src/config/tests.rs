@@ -1,7 +1,7 @@
 use clap::Parser as _;
 
 use super::*;
-use crate::ring::Probing;
+use crate::ring::{Probing, RequestHash, ServerHash};
 
 /// What these flags come to.
 fn check(flags: &[&str]) -> Result<Config, String> {
@@ -55,7 +55,9 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.workers, cores());
     assert_eq!(config.log.to_string(), "info");
     assert_eq!(config.log_format, LogFormat::Text);
-    let shape = SlotsShape { slots: 512, virtuals: 9, probing: Probing::Linear };
+    let request_hash = RequestHash::parse("i*i + 2*i + 17").unwrap();
+    let server_hash = ServerHash::parse("i*i + j*j + 2*j + 25").unwrap();
+    let shape = SlotsShape { slots: 512, virtuals: 9, probing: Probing::Linear, request_hash, server_hash };
     assert_eq!(good(&["--mapping", "slots"]).algorithm, Algorithm::Slots(shape));
 }
 
@@ -63,7 +65,7 @@ fn the_defaults_are_those_of_the_contract() {
 fn every_flag_reaches_its_field() {
     let config = good(&words(
         "--listen 127.0.0.1:7000 --control [::1]:7001 --control-token secret --replicas 2 --command serve-{port} \
-         --mapping slots --slots 64 --virtual 5 --probing quadratic --key source --id-param user \
+         --mapping slots --slots 64 --virtual 5 --probing quadratic --request-hash i^3 --server-hash i*7+j --key source --id-param user \
          --first-line-timeout 6s --first-line-max 1KiB --connect-timeout 7s --connect-attempts 4 --health tcp \
          --health-interval 8s --health-timeout 9s --fall 5 --rise 6 --replace-after 10s --start-timeout 11s \
          --respawn-name same --spares 7 --drain-timeout 12s --workers 8 --splice never --log lb=debug \
@@ -74,7 +76,9 @@ fn every_flag_reaches_its_field() {
     assert_eq!(config.control_token.as_deref(), Some("secret"));
     assert_eq!(names(&config), ["server1", "server2"]);
     assert_eq!(config.source, Source::Process { command: Some("serve-{port}".into()) });
-    let shape = SlotsShape { slots: 64, virtuals: 5, probing: Probing::Quadratic };
+    let (request_hash, server_hash) =
+        (RequestHash::parse("i^3").unwrap(), ServerHash::parse("i*7+j").unwrap());
+    let shape = SlotsShape { slots: 64, virtuals: 5, probing: Probing::Quadratic, request_hash, server_hash };
     assert_eq!(config.algorithm, Algorithm::Slots(shape));
     assert_eq!((config.limits.key, config.limits.id_param.as_str()), (KeyKind::Source, "user"));
     assert_eq!((config.limits.first_line_max, config.limits.connect_attempts), (1024, 4));
@@ -211,6 +215,22 @@ fn a_wrong_value_is_told_its_flag_and_what_it_takes() {
             problems[0].starts_with(&format!("--{flag}: `{value}` is not allowed; it takes ")),
             "{problems:?}"
         );
+    }
+}
+
+#[test]
+fn a_formula_that_cannot_be_read_is_told_the_column_whatever_the_mapping_is() {
+    for (flag, formula, problem) in [
+        ("--request-hash", "i*i + ", "column 7: expected a number, i, or \"(\""),
+        ("--request-hash", "-1", "column 1: expected a number, i, or \"(\""),
+        ("--request-hash", "i+j", "column 3: expected a number, i, or \"(\" (there is no j here)"),
+        ("--server-hash", "", "column 1: expected a number, i, j, or \"(\""),
+        ("--server-hash", "(i + j", "column 7: expected an operator or \")\""),
+    ] {
+        for mapping in ["ring", "slots"] {
+            let expected = format!("{flag}: {problem}");
+            assert_eq!(problems(&["--mapping", mapping, flag, formula]), [expected], "{formula}");
+        }
     }
 }
 

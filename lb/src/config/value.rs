@@ -11,7 +11,7 @@ use tracing_subscriber::filter::Targets;
 
 use crate::control::Probe;
 use crate::data::KeyKind;
-use crate::ring::Probing;
+use crate::ring::{NotAFormula, Probing, RequestHash, ServerHash};
 
 /// The value of a flag, or what is wrong with it: the argument parser stops at the first error, and we want them all.
 #[derive(Clone, Debug)]
@@ -204,6 +204,19 @@ pub(super) fn mapping(given: &str) -> Parsed<MappingName> {
 
 pub(super) fn probing(given: &str) -> Parsed<Probing> {
     one_of(given, &[("linear", Probing::Linear), ("quadratic", Probing::Quadratic)])
+}
+
+pub(super) fn request_hash(given: &str) -> Parsed<RequestHash> {
+    formula(RequestHash::parse(given))
+}
+
+pub(super) fn server_hash(given: &str) -> Parsed<ServerHash> {
+    formula(ServerHash::parse(given))
+}
+
+/// A formula is long: what is wrong with it says where.
+fn formula<T>(read: Result<T, NotAFormula>) -> Parsed<T> {
+    Ok(Checked(read.map_err(|error| error.to_string())))
 }
 
 pub(super) fn provider(given: &str) -> Parsed<ProviderName> {

@@ -7,12 +7,14 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+mod formula;
 mod hash;
 mod maglev;
 mod points;
 mod rendezvous;
 mod slots;
 
+pub use formula::{NotAFormula, RequestHash, ServerHash};
 pub use maglev::Maglev;
 pub use points::Ring;
 pub use rendezvous::Rendezvous;
@@ -28,7 +30,7 @@ pub struct Member {
 }
 
 /// Which algorithm to build a mapping with, and its parameters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Algorithm {
     /// Consistent hashing.
     Ring {
@@ -97,8 +99,8 @@ impl Mapping {
     ///
     /// [`Full`] if the algorithm has no room for this many members.
     pub fn build(algorithm: &Algorithm, members: &[Member]) -> Result<Self, Full> {
-        match *algorithm {
-            Algorithm::Ring { points } => Ok(Mapping::Ring(Ring::build(points, members))),
+        match algorithm {
+            Algorithm::Ring { points } => Ok(Mapping::Ring(Ring::build(*points, members))),
             Algorithm::Slots(shape) => Slots::build(shape, members).map(Mapping::Slots),
             Algorithm::Maglev => Ok(Mapping::Maglev(Maglev::build(members))),
             Algorithm::Rendezvous => Ok(Mapping::Rendezvous(Rendezvous::build(members))),
@@ -266,10 +268,9 @@ mod tests {
 
     fn algorithms() -> [Algorithm; 5] {
         let linear = SlotsShape::default();
-        let quadratic = SlotsShape { probing: Probing::Quadratic, ..linear };
-        let ring = Algorithm::Ring { points: 40 };
-        let slots = [linear, quadratic].map(Algorithm::Slots);
-        [ring, slots[0], slots[1], Algorithm::Maglev, Algorithm::Rendezvous]
+        let quadratic = SlotsShape { probing: Probing::Quadratic, ..linear.clone() };
+        let [linear, quadratic] = [linear, quadratic].map(Algorithm::Slots);
+        [Algorithm::Ring { points: 40 }, linear, quadratic, Algorithm::Maglev, Algorithm::Rendezvous]
     }
 
     #[test]

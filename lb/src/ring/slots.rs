@@ -1,16 +1,16 @@
 //! The mapping `slots`: the classic teaching assignment, a circular table of M slots in which every server holds K by
-//! a quadratic formula.
+//! a formula, Φ(i, j) mod M for its index i and j = 0 .. K-1, and requests fall on one by another, H(i) mod M.
 //!
-//! It is deterministic and easy to check by hand, and nothing more: its formulas spread neither servers nor keys
+//! It is deterministic and easy to check by hand, and nothing more: the classic formulas spread neither servers nor keys
 //! evenly (at N = 3 server 1 gets 84 % of all six-digit ids), and unlike `ring` it can move keys between servers that
 //! stay: a slot that is given up is free for another's probe (removing server 1 of five does that).
 
 use std::fmt;
 
-use super::{Candidates, Location, Member, hash};
+use super::{Candidates, Location, Member, RequestHash, ServerHash, hash};
 
-/// How large the table is and how it is filled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How large the table is, how it is filled and how requests fall on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotsShape {
     /// M, the entries of the table.
     pub slots: u32,
@@ -18,12 +18,17 @@ pub struct SlotsShape {
     pub virtuals: u32,
     /// Where a server goes when its entry is taken.
     pub probing: Probing,
+    /// H, where a request falls, before the modulo.
+    pub request_hash: RequestHash,
+    /// Φ, where a virtual server wants to be, before the modulo.
+    pub server_hash: ServerHash,
 }
 
 impl Default for SlotsShape {
-    /// 512 slots, 9 virtual servers each, linear probing.
+    /// 512 slots, 9 virtual servers each, linear probing, the classic formulas.
     fn default() -> Self {
-        Self { slots: 512, virtuals: 9, probing: Probing::Linear }
+        let (request_hash, server_hash) = (RequestHash::default(), ServerHash::default());
+        Self { slots: 512, virtuals: 9, probing: Probing::Linear, request_hash, server_hash }
     }
 }
 
@@ -71,7 +76,7 @@ impl SlotsShape {
         order.sort_by_key(|(member, _)| member.index);
         for (member, ordinal) in order {
             for j in 0..self.virtuals {
-                let start = server_hash(member.index.into(), j.into());
+                let start = self.server_hash.value(member.index.into(), j.into());
                 let free = self.probe(start).find(|&slot| table[slot].is_none())?;
                 table[free] = Some(ordinal);
             }
@@ -80,26 +85,16 @@ impl SlotsShape {
     }
 
     /// The slots to try, the wanted one first: M tries and no more, all below M.
-    fn probe(self, start: u64) -> impl Iterator<Item = usize> {
-        let slots = u64::from(self.slots);
+    fn probe(&self, start: u64) -> impl Iterator<Item = usize> + use<> {
+        let (slots, probing) = (u64::from(self.slots), self.probing);
         (0..slots).map(move |t| {
-            let step = match self.probing {
+            let step = match probing {
                 Probing::Linear => t,
                 Probing::Quadratic => t * t,
             };
             ((start % slots + step) % slots) as usize
         })
     }
-}
-
-/// Φ(i, j): where virtual server `j` of the server with index `i` wants to be, before the modulo.
-fn server_hash(i: u64, j: u64) -> u64 {
-    i.wrapping_mul(i).wrapping_add(j.wrapping_mul(j)).wrapping_add(2 * j).wrapping_add(25)
-}
-
-/// H(i): where request id `i` falls, before the modulo.
-fn request_hash(i: u64) -> u64 {
-    i.wrapping_mul(i).wrapping_add(i.wrapping_mul(2)).wrapping_add(17)
 }
 
 /// A filled table, arranged for lookup in constant time. It holds 4 bytes a slot, and 4 more for each one taken.
@@ -111,11 +106,13 @@ pub struct Slots {
     /// The ordinals of the members in the taken slots, clockwise.
     owners: Vec<u32>,
     members: usize,
+    request_hash: RequestHash,
 }
 
 impl Slots {
-    pub(super) fn build(shape: SlotsShape, members: &[Member]) -> Result<Self, Full> {
-        let table = shape.fill(members).ok_or(Full { members: members.len(), shape })?;
+    pub(super) fn build(shape: &SlotsShape, members: &[Member]) -> Result<Self, Full> {
+        let full = || Full { members: members.len(), shape: shape.clone() };
+        let table = shape.fill(members).ok_or_else(full)?;
         let taken_before = table
             .iter()
             .scan(0, |taken, slot| {
@@ -124,11 +121,12 @@ impl Slots {
                 Some(before)
             })
             .collect();
-        Ok(Self { taken_before, owners: table.into_iter().flatten().collect(), members: members.len() })
+        let (owners, request_hash) = (table.into_iter().flatten().collect(), shape.request_hash.clone());
+        Ok(Self { taken_before, owners, members: members.len(), request_hash })
     }
 
     pub(super) fn locate(&self, key: &[u8]) -> Location {
-        let hash = request_hash(hash::number(key));
+        let hash = self.request_hash.value(hash::number(key));
         Location { hash, position: hash.checked_rem(self.taken_before.len() as u64).unwrap_or(0) }
     }
 
@@ -149,7 +147,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const CLASSIC: SlotsShape = SlotsShape { slots: 512, virtuals: 9, probing: Probing::Linear };
+    fn classic() -> SlotsShape {
+        SlotsShape::default()
+    }
 
     /// Members whose ordinal is their index - 1.
     fn servers(count: u32) -> Vec<Member> {
@@ -158,13 +158,13 @@ mod tests {
 
     /// The index of the server that owns each slot.
     fn owners(members: &[Member]) -> Vec<u32> {
-        let slots = Slots::build(CLASSIC, members).unwrap();
+        let slots = Slots::build(&classic(), members).unwrap();
         (0..512).map(|slot| members[slots.candidates_from(slot).next().unwrap()].index).collect()
     }
 
     #[test]
     fn servers_1_2_and_3_hold_the_published_slots() {
-        let table = CLASSIC.fill(&servers(3)).unwrap();
+        let table = classic().fill(&servers(3)).unwrap();
         let held =
             |ordinal| -> Vec<usize> { (0..512).filter(|&slot| table[slot] == Some(ordinal)).collect() };
         assert_eq!(held(0), [26, 29, 34, 41, 50, 61, 74, 89, 106]);
@@ -175,7 +175,7 @@ mod tests {
     #[test]
     fn known_ids_fall_on_the_published_slots_and_servers() {
         let members = servers(3);
-        let slots = Slots::build(CLASSIC, &members).unwrap();
+        let slots = Slots::build(&classic(), &members).unwrap();
         for (id, position, server) in [("132574", 81, 3), ("100000", 337, 1), ("999999", 16, 1)] {
             assert_eq!(slots.locate(id.as_bytes()).position, position, "{id}");
             assert_eq!(members[slots.candidates(id.as_bytes()).next().unwrap()].index, server, "{id}");
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn the_hash_is_known_before_the_modulo_and_arithmetic_wraps() {
-        let slots = Slots::build(CLASSIC, &[]).unwrap();
+        let slots = Slots::build(&classic(), &[]).unwrap();
         assert_eq!(slots.locate(b"132574").hash, 132_574 * 132_574 + 2 * 132_574 + 17);
         assert_eq!(slots.locate(b"18446744073709551615"), Location { hash: 16, position: 16 });
         let i = u128::from(hash::xxh3(b"abc"));
@@ -209,16 +209,16 @@ mod tests {
 
     #[test]
     fn fifty_six_servers_fit_and_the_fifty_seventh_is_refused() {
-        assert_eq!(CLASSIC.capacity(), Some(56));
-        assert!(Slots::build(CLASSIC, &servers(56)).is_ok());
-        let refused = Slots::build(CLASSIC, &servers(57)).unwrap_err();
+        assert_eq!(classic().capacity(), Some(56));
+        assert!(Slots::build(&classic(), &servers(56)).is_ok());
+        let refused = Slots::build(&classic(), &servers(57)).unwrap_err();
         let message = "57 servers of 9 virtual servers each do not fit into 512 slots (linear probing)";
         assert_eq!(refused.to_string(), message);
     }
 
     #[test]
     fn the_shares_of_three_servers_over_all_six_digit_ids_are_the_published_ones() {
-        let slots = Slots::build(CLASSIC, &servers(3)).unwrap();
+        let slots = Slots::build(&classic(), &servers(3)).unwrap();
         let mut shares = [0_u32; 3];
         for id in 100_000..=999_999 {
             shares[slots.candidates(id.to_string().as_bytes()).next().unwrap()] += 1;
@@ -230,7 +230,7 @@ mod tests {
 
     #[test]
     fn quadratic_probing_goes_t_squared_further_and_gives_up_after_m_tries() {
-        let shape = SlotsShape { slots: 8, virtuals: 1, probing: Probing::Quadratic };
+        let shape = SlotsShape { slots: 8, virtuals: 1, probing: Probing::Quadratic, ..classic() };
         let tried: Vec<usize> = shape.probe(14).collect();
         assert_eq!(tried, [6, 7, 2, 7, 6, 7, 2, 7]);
         // Indices 1, 9, 17, ... all want slot 2 of 8, and from there only 2, 3 and 6 are ever tried.
@@ -238,29 +238,29 @@ mod tests {
             (0..count).map(|i| Member { index: 8 * i + 1, name: format!("server{i}") }).collect()
         };
         assert_eq!(shape.fill(&rivals(3)).unwrap()[2..7], [Some(0), Some(1), None, None, Some(2)]);
-        assert!(Slots::build(shape, &rivals(4)).is_err());
+        assert!(Slots::build(&shape, &rivals(4)).is_err());
         let linear = SlotsShape { probing: Probing::Linear, ..shape };
-        assert!(Slots::build(linear, &rivals(8)).is_ok());
+        assert!(Slots::build(&linear, &rivals(8)).is_ok());
     }
 
     #[test]
     fn quadratic_probing_fits_39_of_56_servers_into_the_classic_table() {
-        let quadratic = SlotsShape { probing: Probing::Quadratic, ..CLASSIC };
-        assert!(Slots::build(quadratic, &servers(39)).is_ok());
-        assert!(Slots::build(quadratic, &servers(40)).is_err());
+        let quadratic = SlotsShape { probing: Probing::Quadratic, ..classic() };
+        assert!(Slots::build(&quadratic, &servers(39)).is_ok());
+        assert!(Slots::build(&quadratic, &servers(40)).is_err());
     }
 
     #[test]
     fn a_table_of_no_slots_or_no_virtual_servers_has_no_candidates_and_never_panics() {
         for probing in [Probing::Linear, Probing::Quadratic] {
-            let no_slots = SlotsShape { slots: 0, virtuals: 9, probing };
-            assert!(Slots::build(no_slots, &servers(1)).is_err());
-            let empty = Slots::build(no_slots, &[]).unwrap();
+            let no_slots = SlotsShape { slots: 0, probing, ..classic() };
+            assert!(Slots::build(&no_slots, &servers(1)).is_err());
+            let empty = Slots::build(&no_slots, &[]).unwrap();
             assert_eq!(empty.locate(b"1"), Location { hash: 20, position: 0 });
             assert_eq!(empty.candidates(b"1").next(), None);
-            let no_virtuals = SlotsShape { slots: 512, virtuals: 0, probing };
+            let no_virtuals = SlotsShape { virtuals: 0, probing, ..classic() };
             assert_eq!(no_virtuals.capacity(), None);
-            assert_eq!(Slots::build(no_virtuals, &servers(3)).unwrap().candidates(b"1").next(), None);
+            assert_eq!(Slots::build(&no_virtuals, &servers(3)).unwrap().candidates(b"1").next(), None);
         }
     }
 
@@ -270,7 +270,7 @@ mod tests {
             names in names(1..20), keys in keys(), slots in 180_u32..600,
         ) {
             let members = named(names);
-            let shape = SlotsShape { slots, ..CLASSIC };
+            let shape = SlotsShape { slots, ..classic() };
             let table = shape.fill(&members).unwrap();
             prop_assert_eq!(table.iter().flatten().count(), 9 * members.len());
             let mapping = Mapping::build(&Algorithm::Slots(shape), &members).unwrap();

@@ -144,6 +144,25 @@ fn the_classic_mapping_has_its_check_values_again_after_a_fourth_server_came_and
 }
 
 #[test]
+fn formulas_of_ones_own_say_where_requests_and_servers_fall() {
+    let flags = ["--mapping", "slots", "--slots", "10", "--virtual", "1"];
+    let lb = calm(&[&flags[..], &["--request-hash", "i^3 % 7", "--server-hash", "2*i + j"]].concat());
+    // The servers sit on 2, 4 and 6.
+    for (id, hash, server) in
+        [("0", 0, "server1"), ("4", 1, "server1"), ("3", 6, "server3"), ("5", 6, "server3")]
+    {
+        let explanation = explain(&lb, id);
+        assert_eq!((&explanation["hash"], &explanation["position"]), (&json!(hash), &json!(hash)), "{id}");
+        assert_eq!(explanation["pick"], server, "{id}");
+        assert_eq!(lb.route(id), server, "{id}");
+    }
+    let turned =
+        calm(&[&flags[..], &["--request-hash", "i << 64 | 7", "--server-hash", "9 - i / 0"]].concat());
+    assert_eq!(explain(&turned, "1")["position"], 7);
+    assert_eq!(turned.route("1"), "server1", "all want slot 9, and the first has it");
+}
+
+#[test]
 fn a_server_that_does_not_fit_is_refused_and_changes_nothing() {
     let lb = calm(&["--mapping", "slots", "--slots", "36", "--virtual", "9"]);
     assert_eq!(

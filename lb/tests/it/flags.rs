@@ -106,7 +106,20 @@ fn a_configuration_that_contradicts_itself_is_refused_with_2_before_anything_is_
     let (_listener, address) = taken();
     let address = address.to_string();
     let fixed = ["--provider", "fixed", "--backend", "a=127.0.0.1:1"];
-    let cases: [(&[&str], &str, &str); 14] = [
+    let quadratic = ["--mapping", "slots", "--probing", "quadratic", "--server-hash", "25"];
+    let cases: [(&[&str], &str, &str); 18] = [
+        (&["--request-hash", "i*i + "], "request-hash", "column 7: expected a number, i, or \"(\""),
+        (
+            &["--request-hash", "i + j"],
+            "request-hash",
+            "column 5: expected a number, i, or \"(\" (there is no j",
+        ),
+        (&["--server-hash", "(i + j"], "server-hash", "column 7: expected an operator or \")\""),
+        (
+            &[&quadratic[..], &["--replicas", "20"]].concat(),
+            "replicas",
+            "20 servers of 9 virtual servers each",
+        ),
         (&["--control", "0.0.0.0:0"], "control", "--control-token TOKEN as well (or --control-insecure"),
         (&["--control", "[::]:0"], "control", "can be reached from other machines"),
         (&["--control-token", ""], "control-token", "empty"),
@@ -138,6 +151,15 @@ fn a_configuration_that_contradicts_itself_is_refused_with_2_before_anything_is_
             assert!(says(&message, flag, part), "{flags:?}: {message}");
             assert_eq!(message.lines().count(), 2, "{flags:?}: {message}");
         }
+    }
+}
+
+#[test]
+fn formulas_may_stand_in_the_environment() {
+    for (variable, flag) in [("LB_REQUEST_HASH", "request-hash"), ("LB_SERVER_HASH", "server-hash")] {
+        let (code, stdout, message) = end(command(&[], &[(variable, "i * (2")]));
+        assert_eq!((code, stdout.as_str()), (Some(2), ""), "{message}");
+        assert!(says(&message, flag, "column 7: expected an operator or \")\""), "{message}");
     }
 }
 

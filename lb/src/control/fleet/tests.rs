@@ -5,10 +5,12 @@ use std::time::Duration;
 use proto::control::{Change, Hostname, State};
 
 use super::{CommandId, Effect, Event, Fleet, Lineup, Names, Policy, ReplicaId, Stopping, Time, View};
-use crate::ring::{Algorithm, Probing, SlotsShape};
+use crate::ring::{Algorithm, SlotsShape};
 
 /// Room for twelve slots.
-const SMALL: Algorithm = Algorithm::Slots(SlotsShape { slots: 48, virtuals: 4, probing: Probing::Linear });
+fn small() -> Algorithm {
+    Algorithm::Slots(SlotsShape { slots: 48, virtuals: 4, ..SlotsShape::default() })
+}
 
 pub(super) fn host(name: &str) -> Hostname {
     Hostname::try_from(name.to_owned()).unwrap()
@@ -16,7 +18,7 @@ pub(super) fn host(name: &str) -> Hostname {
 
 pub(super) fn policy(same_name: bool) -> Policy {
     Policy {
-        algorithm: SMALL,
+        algorithm: small(),
         start_timeout: Duration::from_secs(10),
         same_name,
         restartable: true,
