@@ -71,29 +71,63 @@ impl SlotsShape {
     ///
     /// The lowest index chooses first, so the order of `members` plays no part.
     fn fill(&self, members: &[Member]) -> Option<Vec<Option<u32>>> {
-        let mut table = vec![None; self.slots as usize];
+        let mut table = Filling::new(self.slots);
         let mut order: Vec<(&Member, u32)> = members.iter().zip(0..).collect();
         order.sort_by_key(|(member, _)| member.index);
         for (member, ordinal) in order {
             for j in 0..self.virtuals {
                 let start = self.server_hash.value(member.index.into(), j.into());
-                let free = self.probe(start).find(|&slot| table[slot].is_none())?;
-                table[free] = Some(ordinal);
+                let wanted = start.checked_rem(self.slots.into())?;
+                let free = match self.probing {
+                    Probing::Linear => table.free_from(wanted as usize)?,
+                    Probing::Quadratic => self.probe(wanted).find(|&slot| table.owners[slot].is_none())?,
+                };
+                table.take(free, ordinal);
             }
         }
-        Some(table)
+        Some(table.owners)
     }
 
-    /// The slots to try, the wanted one first: M tries and no more, all below M.
-    fn probe(&self, start: u64) -> impl Iterator<Item = usize> + use<> {
-        let (slots, probing) = (u64::from(self.slots), self.probing);
-        (0..slots).map(move |t| {
-            let step = match probing {
-                Probing::Linear => t,
-                Probing::Quadratic => t * t,
-            };
-            ((start % slots + step) % slots) as usize
-        })
+    /// The slots that quadratic probing tries from a wanted one. It ends at t = M/2: M - t falls where t does, as
+    /// (M - t)² mod M is t².
+    fn probe(&self, wanted: u64) -> impl Iterator<Item = usize> + use<> {
+        let slots = u64::from(self.slots);
+        (0..=slots / 2).map(move |t| ((wanted + t * t) % slots) as usize)
+    }
+}
+
+/// A table while it is filled. It knows the way past taken slots, so that a formula under which all want the same slot
+/// costs no more than another: a table is filled while commands and probes wait.
+struct Filling {
+    owners: Vec<Option<u32>>,
+    /// For a free slot itself, for a taken one another on the way to the next free one.
+    onward: Vec<usize>,
+    free: usize,
+}
+
+impl Filling {
+    fn new(slots: u32) -> Self {
+        let free = slots as usize;
+        Self { owners: vec![None; free], onward: (0..free).collect(), free }
+    }
+
+    /// The first free slot at or after this one, around the end if need be. Ways that are gone get shorter (a disjoint-set
+    /// forest with path halving: Tarjan and van Leeuwen, JACM 31(2), 1984).
+    fn free_from(&mut self, mut slot: usize) -> Option<usize> {
+        if self.free == 0 {
+            return None;
+        }
+        while self.onward[slot] != slot {
+            self.onward[slot] = self.onward[self.onward[slot]];
+            slot = self.onward[slot];
+        }
+        Some(slot)
+    }
+
+    fn take(&mut self, slot: usize, ordinal: u32) {
+        self.owners[slot] = Some(ordinal);
+        self.onward[slot] = (slot + 1) % self.onward.len();
+        self.free -= 1;
     }
 }
 
@@ -229,10 +263,10 @@ mod tests {
     }
 
     #[test]
-    fn quadratic_probing_goes_t_squared_further_and_gives_up_after_m_tries() {
+    fn quadratic_probing_goes_t_squared_further_and_gives_up_when_it_would_come_around() {
         let shape = SlotsShape { slots: 8, virtuals: 1, probing: Probing::Quadratic, ..classic() };
-        let tried: Vec<usize> = shape.probe(14).collect();
-        assert_eq!(tried, [6, 7, 2, 7, 6, 7, 2, 7]);
+        let tried: Vec<usize> = shape.probe(6).collect();
+        assert_eq!(tried, [6, 7, 2, 7, 6]);
         // Indices 1, 9, 17, ... all want slot 2 of 8, and from there only 2, 3 and 6 are ever tried.
         let rivals = |count| -> Vec<Member> {
             (0..count).map(|i| Member { index: 8 * i + 1, name: format!("server{i}") }).collect()
@@ -264,7 +298,31 @@ mod tests {
         }
     }
 
+    /// Whoever comes to a taken slot looks at the next, one by one.
+    fn filled_step_by_step(shape: &SlotsShape, members: &[Member]) -> Option<Vec<Option<u32>>> {
+        let mut table = vec![None; shape.slots as usize];
+        for (ordinal, member) in (0..).zip(members) {
+            for j in 0..shape.virtuals {
+                let wanted = shape.server_hash.value(member.index.into(), j.into()) % u64::from(shape.slots);
+                let mut tried = (0..shape.slots as usize).map(|t| (wanted as usize + t) % table.len());
+                let free = tried.find(|&slot| table[slot].is_none())?;
+                table[free] = Some(ordinal);
+            }
+        }
+        Some(table)
+    }
+
     proptest! {
+        #[test]
+        fn linear_probing_takes_the_next_free_slot_whatever_the_formula(
+            slots in 1..80_u32, virtuals in 1..6_u32, count in 0..12_u32,
+            formula in proptest::sample::select(&["25", "i*i + j*j + 2*j + 25", "i + j", "i << 4", "0 - i*j", "i^j"][..]),
+        ) {
+            let server_hash = ServerHash::parse(formula).unwrap();
+            let shape = SlotsShape { slots, virtuals, server_hash, ..classic() };
+            prop_assert_eq!(shape.fill(&servers(count)), filled_step_by_step(&shape, &servers(count)));
+        }
+
         #[test]
         fn the_owner_is_the_holder_of_the_first_taken_slot_at_or_after_the_position(
             names in names(1..20), keys in keys(), slots in 180_u32..600,
