@@ -3,6 +3,7 @@
 //! The controller publishes a [`Snapshot`] into the [`Cell`]; a session loads exactly one and drops it before it copies
 //! bytes. A published snapshot never changes. What does change, and is shared, are the counters of a [`Replica`].
 
+use std::iter;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -112,11 +113,24 @@ impl Snapshot {
     /// The replicas that may get a connection with this key, in the order in which to try them: those in rotation, and
     /// after them the ones that fail their probes but run.
     pub fn candidates(&self, key: &[u8]) -> impl Iterator<Item = &Arc<Replica>> {
-        let who = |wanted| move |slot: &&Slot| slot.eligibility() == wanted;
-        let healthy = self.order(key).filter(who(Eligibility::Yes));
-        healthy
-            .chain(self.order(key).filter(who(Eligibility::LastResort)))
-            .filter_map(|slot| slot.replica.as_ref())
+        let (mut wanted, mut order) = (Eligibility::Yes, self.mapping.candidates(key));
+        iter::from_fn(move || {
+            loop {
+                match order.next() {
+                    Some(ordinal) => {
+                        let slot = self.slots.get(ordinal).filter(|slot| slot.eligibility() == wanted);
+                        if let Some(replica) = slot.and_then(|slot| slot.replica.as_ref()) {
+                            return Some(replica);
+                        }
+                    }
+                    // Only now: an order is not for nothing, and the last resort is hardly ever needed.
+                    None if wanted == Eligibility::Yes => {
+                        (wanted, order) = (Eligibility::LastResort, self.mapping.candidates(key));
+                    }
+                    None => return None,
+                }
+            }
+        })
     }
 }
 

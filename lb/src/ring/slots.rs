@@ -97,7 +97,7 @@ impl SlotsShape {
 }
 
 /// A table while it is filled. It knows the way past taken slots, so that a formula under which all want the same slot
-/// costs no more than another: a table is filled while commands and probes wait.
+/// costs no more than another, under linear probing: a table is filled while commands and probes wait.
 struct Filling {
     owners: Vec<Option<u32>>,
     /// For a free slot itself, for a taken one another on the way to the next free one.
