@@ -67,14 +67,21 @@ pub(crate) async fn serve(
     connection.await
 }
 
+/// Every answer says whose it is, so that who probes an address knows whether it is still the right one, and who sends
+/// load knows where it went.
 async fn answer(request: Request<Incoming>, id: Arc<str>) -> hyper::Result<Response<Payload>> {
     let (head, mut body) = request.into_parts();
-    if head.method == Method::POST && head.uri.path() == "/echo" {
-        return echo(body).await;
+    let mut response = if head.method == Method::POST && head.uri.path() == "/echo" {
+        echo(body).await?
+    } else {
+        // A close with unread bytes is a reset, and would take the answer with it. If it never ends, so be it.
+        let _ = timeout(DISCARD_TIMEOUT, discard(&mut body)).await;
+        route(&head.method, head.uri.path(), &id)
+    };
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert("lb-server-id", id);
     }
-    // A close with unread bytes is a reset, and would take the answer with it. If it never ends, so be it.
-    let _ = timeout(DISCARD_TIMEOUT, discard(&mut body)).await;
-    Ok(route(&head.method, head.uri.path(), &id))
+    Ok(response)
 }
 
 /// The body goes back as it arrives; its first piece is awaited so that hyper can ask for it (`100 Continue`) while
@@ -98,19 +105,10 @@ fn route(method: &Method, path: &str, id: &str) -> Response<Payload> {
         (Endpoint::Home, "GET" | "HEAD") => {
             json(StatusCode::OK, &format!("Hello from Server: {id}"), "successful")
         }
-        (Endpoint::Heartbeat, "GET" | "HEAD") => heartbeat(id),
+        (Endpoint::Heartbeat, "GET" | "HEAD") => Response::new(Payload::Whole(Full::default())),
         (Endpoint::Bytes(count), "GET" | "HEAD") => binary(Payload::Chunks { left: count }),
         (endpoint, _) => method_not_allowed(endpoint.allowed(), method, path),
     }
-}
-
-/// An empty answer that says whose it is, so that who probes an address knows whether it is still the right one.
-fn heartbeat(id: &str) -> Response<Payload> {
-    let mut response = Response::new(Payload::Whole(Full::default()));
-    if let Ok(id) = HeaderValue::from_str(id) {
-        response.headers_mut().insert("lb-server-id", id);
-    }
-    response
 }
 
 enum Endpoint {

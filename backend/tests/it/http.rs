@@ -22,10 +22,25 @@ async fn an_id_of_any_characters_is_still_json() {
 }
 
 #[tokio::test]
-async fn a_heartbeat_is_an_empty_200_that_says_whose_it_is() {
+async fn a_heartbeat_is_an_empty_200() {
     let answer = Replica::start().await.ask("GET /heartbeat HTTP/1.1\r\n\r\n").await;
     assert_eq!((answer.status(), answer.text()), ("200", ""));
-    assert_eq!(answer.header("lb-server-id"), Some("server1"));
+}
+
+#[tokio::test]
+async fn every_answer_says_whose_it_is() {
+    let replica = Replica::start().await;
+    for request in [
+        "GET /home HTTP/1.1\r\n\r\n",
+        "GET /heartbeat HTTP/1.1\r\n\r\n",
+        "GET /bytes/3 HTTP/1.1\r\n\r\n",
+        "POST /echo HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi",
+        "GET /other HTTP/1.1\r\n\r\n",
+        "POST /home HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+    ] {
+        let answer = replica.ask(request).await;
+        assert_eq!(answer.header("lb-server-id"), Some("server1"), "{request}");
+    }
 }
 
 #[tokio::test]
