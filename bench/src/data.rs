@@ -1,0 +1,343 @@
+//! What experiments have found, as it is written to `data.json`: everything that a report says comes from here.
+//!
+//! Plain numbers and names, no I/O and no judgement. A recorded file can be made into a report again at any time
+//! (`bench report`), so fields are only ever added. Times are seconds unless their name says otherwise.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that one call of `bench` has found.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Data {
+    /// Where, when and with what it was measured.
+    pub(crate) environment: Environment,
+    /// requests for each replica at a fixed N.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) a1: Vec<Balance>,
+    /// the same for several N.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) a2: Vec<Scaling>,
+    /// the control port, and recovery from kills.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) a3: Option<Healing>,
+    /// A-4: A-1 and A-2 for other mappings and hash functions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) a4: Option<Variants>,
+    /// The same load on `lb`, its peers, and no proxy at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) comparison: Option<Comparison>,
+    /// What was expected of all this, and whether it came true.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) expectations: Vec<Expectation>,
+    /// Why the run ended before it was complete, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cut_short: Option<String>,
+}
+
+/// Where, when and with what something was measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Environment {
+    /// The day, `YYYY-MM-DD` (UTC).
+    pub(crate) date: String,
+    /// Cores that this process may use.
+    pub(crate) cores: usize,
+    /// The processor, as the kernel names it.
+    pub(crate) processor: String,
+    /// Memory in bytes.
+    pub(crate) memory: u64,
+    /// The kernel's name and release.
+    pub(crate) kernel: String,
+    /// Programs and their versions: `bench`, `lb`, and peers where there are any.
+    pub(crate) versions: BTreeMap<String, String>,
+    /// The commit of the working directory, with `+` where it had changes; empty outside a repository.
+    pub(crate) commit: String,
+    /// The seed of all random ids.
+    pub(crate) seed: u64,
+    /// Where replicas came from: process or docker; or that a running load balancer was measured.
+    pub(crate) replicas: String,
+    /// Whether it ran in a network namespace of its own.
+    pub(crate) own_network: bool,
+    /// The arguments of `bench`.
+    pub(crate) arguments: Vec<String>,
+}
+
+/// A way of mapping ids to replicas: what `lb` was told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Variant {
+    /// A short name for charts, such as `ring`.
+    pub(crate) name: String,
+    /// The flags of `lb serve` that make it.
+    pub(crate) flags: Vec<String>,
+}
+
+/// How one load spread over the replicas.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Balance {
+    /// The mapping that spread it.
+    pub(crate) variant: Variant,
+    /// The replicas, in the order of their slots.
+    pub(crate) replicas: Vec<Share>,
+    /// The load itself.
+    pub(crate) load: Load,
+}
+
+/// What one replica got.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Share {
+    /// Its hostname.
+    pub(crate) hostname: String,
+    /// Requests that it answered.
+    pub(crate) requests: u64,
+    /// The share of random ids that are its own, from 0 to 1; `None` where nobody could be asked.
+    pub(crate) expected: Option<f64>,
+    /// How many ids that share was estimated from.
+    pub(crate) asked: u64,
+}
+
+/// One load: what was sent, and what came of it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Load {
+    /// Requests begun after the warm-up, whatever came of them.
+    pub(crate) requests: u64,
+    /// Those with the right answer.
+    pub(crate) succeeded: u64,
+    /// Those without, by kind.
+    pub(crate) failures: BTreeMap<String, u64>,
+    /// Failures before counting began; they are not in `requests`.
+    #[serde(default)]
+    pub(crate) warm_up_failures: u64,
+    /// Those that were under way, or due, when the run was interrupted or given up: neither.
+    #[serde(default)]
+    pub(crate) abandoned: u64,
+    /// How long it took.
+    pub(crate) seconds: f64,
+    /// How long right answers took; from the intended start in an open loop, from the start of the connection or
+    /// round trip in a closed one.
+    pub(crate) latency: Latency,
+    /// Payload bytes received in right answers, and sent with their requests (of raw lines all bytes).
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    /// Right answers by the replica that gave them, where they tell.
+    pub(crate) replicas: BTreeMap<String, u64>,
+}
+
+/// Quantiles of a latency, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Latency {
+    pub(crate) p50: u64,
+    pub(crate) p90: u64,
+    pub(crate) p99: u64,
+    pub(crate) p999: u64,
+    pub(crate) max: u64,
+    pub(crate) mean: f64,
+}
+
+/// A-2 for one mapping: the same load at several N.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Scaling {
+    /// The mapping.
+    pub(crate) variant: Variant,
+    /// One for each N, ascending; N is the number of its replicas.
+    pub(crate) points: Vec<Balance>,
+}
+
+/// mappings and hash functions side by side.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Variants {
+    /// A-1 for each.
+    pub(crate) a1: Vec<Balance>,
+    /// A-2 for each.
+    pub(crate) a2: Vec<Scaling>,
+    /// Those that this `lb` refused, with its reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) refused: Vec<(Variant, String)>,
+}
+
+/// the control port, and recovery from kills.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Healing {
+    /// Every control endpoint and error case.
+    pub(crate) checks: Vec<Check>,
+    /// Replicas killed under load.
+    pub(crate) drill: Option<Drill>,
+}
+
+/// A request to the control port, and whether its answer was right.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Check {
+    /// What is tried, in words.
+    pub(crate) what: String,
+    /// The request.
+    pub(crate) request: String,
+    /// The answer that is right.
+    pub(crate) expected: String,
+    /// The answer.
+    pub(crate) answer: String,
+    /// Whether it is right.
+    pub(crate) passed: bool,
+}
+
+/// Replicas killed one after the other under load.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Drill {
+    /// How many kills there were to be.
+    #[serde(default)]
+    pub(crate) wanted: u64,
+    /// The kills, in order.
+    pub(crate) kills: Vec<Kill>,
+    /// Requests over time.
+    pub(crate) timeline: Timeline,
+    /// The same from near, around a kill: all kills laid over each other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) around: Option<Around>,
+    /// The whole load.
+    pub(crate) load: Load,
+    /// Ids whose slot was looked up over the data port before the first kill and after the last recovery.
+    pub(crate) mapping_asked: u64,
+    /// How many of them were in another slot afterwards.
+    pub(crate) mapping_moved: u64,
+    /// How often the control port was asked, in milliseconds between two answers (median): the resolution of the phases.
+    pub(crate) resolution_ms: f64,
+}
+
+/// One kill and its recovery. Phases are milliseconds after the replica was seen to be dead.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Kill {
+    /// When, in seconds on the timeline.
+    pub(crate) at: f64,
+    /// The slot's name.
+    pub(crate) slot: String,
+    /// Who was killed.
+    pub(crate) victim: String,
+    /// Who replaced it.
+    pub(crate) heir: String,
+    /// The control port no longer shows the victim as up.
+    pub(crate) detected: Option<f64>,
+    /// An id of the slot is no longer given to the victim.
+    pub(crate) out: Option<f64>,
+    /// The replacement has an address.
+    pub(crate) started: Option<f64>,
+    /// The slot is up again.
+    pub(crate) ready: Option<f64>,
+    /// An id of the slot is given to the replacement.
+    pub(crate) back: Option<f64>,
+    /// The replacement gave its first answer to a client.
+    pub(crate) answered: Option<f64>,
+    /// Requests that were begun before the victim was dead, and failed.
+    pub(crate) failed_before: u64,
+    /// Requests that were begun after it was dead and before the next kill, and failed.
+    pub(crate) failed_after: u64,
+    /// Requests that were begun after it was dead and before the next kill.
+    pub(crate) begun_after: u64,
+}
+
+/// Requests over time, by slot.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Timeline {
+    /// Seconds for one entry of the series.
+    pub(crate) bucket: f64,
+    /// Right answers in each bucket by the time of the answer, for each slot, in order.
+    pub(crate) slots: Vec<Series>,
+    /// Failures in each bucket.
+    pub(crate) failures: Vec<u64>,
+}
+
+/// Requests around a kill, added up over all kills; time is 0 when the replica was seen to be dead.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Around {
+    /// Where the first bucket begins, in milliseconds: before the kill, so negative.
+    pub(crate) from: f64,
+    /// Milliseconds for one entry of the series.
+    pub(crate) bucket: f64,
+    /// Kills that were added up.
+    pub(crate) kills: u64,
+    /// Right answers of the slot whose replica was killed, by the time of the answer.
+    pub(crate) slot: Vec<u64>,
+    /// Right answers of all other slots.
+    pub(crate) others: Vec<u64>,
+    /// Failures.
+    pub(crate) failures: Vec<u64>,
+}
+
+/// Counts over time.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Series {
+    /// The slot's name.
+    pub(crate) name: String,
+    /// One count for each bucket.
+    pub(crate) counts: Vec<u64>,
+}
+
+/// The same load on several contenders, in interleaved rounds.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Comparison {
+    /// Who took part; the first is `lb`, to which the others are compared.
+    pub(crate) contenders: Vec<Contender>,
+    /// What was done.
+    pub(crate) modes: Vec<Mode>,
+    /// The generator itself against `wrk`, where that was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) generator: Option<Mode>,
+    /// The names of the two in [`Comparison::generator`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) generators: Vec<Contender>,
+}
+
+/// Who takes part in a comparison.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Contender {
+    /// Its name: lb, haproxy, nginx, direct.
+    pub(crate) name: String,
+    /// Its version.
+    pub(crate) version: String,
+    /// How it was set up, in a sentence.
+    pub(crate) setup: String,
+}
+
+/// One kind of work.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Mode {
+    /// A short name, such as `short`.
+    pub(crate) name: String,
+    /// What is done, in a sentence.
+    pub(crate) what: String,
+    /// What one operation is: `connection`, `round trip`, `GB`; `idle connection` where memory is measured.
+    pub(crate) unit: String,
+    /// Whether the generator sets the pace: then all have the same rate, and it is their latency that differs.
+    #[serde(default)]
+    pub(crate) is_paced: bool,
+    /// For each round, what each contender did, in the order of the contenders.
+    pub(crate) rounds: Vec<Vec<Reading>>,
+}
+
+/// What one contender did in one round.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Reading {
+    /// Operations (units) done; GB may be a fraction.
+    pub(crate) operations: f64,
+    /// How long they took.
+    pub(crate) seconds: f64,
+    /// CPU time of the contender's processes, in nanoseconds; `None` where there is no proxy.
+    pub(crate) cpu_ns: Option<u64>,
+    /// Memory that the operations hold, in bytes, where that is what is measured.
+    pub(crate) memory: Option<u64>,
+    /// Latency of an operation in microseconds, median and 99th percentile, where it was taken.
+    pub(crate) p50: Option<u64>,
+    pub(crate) p99: Option<u64>,
+    /// Operations that failed.
+    pub(crate) failures: u64,
+}
+
+/// What was expected, and whether it came true.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Expectation {
+    /// Of what.
+    pub(crate) what: String,
+    /// What was expected.
+    pub(crate) expected: String,
+    /// What was found.
+    pub(crate) found: String,
+    /// Whether it came true.
+    pub(crate) passed: bool,
+}

@@ -1,0 +1,129 @@
+//! What follows from recorded numbers and is needed by both the text and the charts: bands, phases and
+//! ratios.
+//!
+//! Pure, and without a word or a colour: those are for `text` and `chart`.
+
+use crate::data::{Balance, Drill, Kill, Mode, Reading, Share};
+use crate::stats::{self, Spread};
+
+/// Requests of each replica, in the order of the slots.
+pub(super) fn counts(balance: &Balance) -> Vec<u64> {
+    balance.replicas.iter().map(|share| share.requests).collect()
+}
+
+/// The range of counts of a replica that chance explains; `None` where its share is not known.
+pub(super) fn band(share: &Share, balance: &Balance) -> Option<(f64, f64)> {
+    share.expected.map(|p| stats::sampling_band(p, balance.load.succeeded, share.asked))
+}
+
+/// Whether a replica's count is one that chance explains; `None` where its share is not known.
+pub(super) fn within(share: &Share, balance: &Balance) -> Option<bool> {
+    let (low, high) = band(share, balance)?;
+    Some((low..=high).contains(&(share.requests as f64)))
+}
+
+/// The name of a phase, and when a kill reached it in milliseconds.
+pub(super) type Phase = (&'static str, fn(&Kill) -> Option<f64>);
+
+/// The phases of a recovery, in the order in which they are expected.
+pub(super) const PHASES: [Phase; 6] = [
+    ("detected", |kill| kill.detected),
+    ("out of the ring", |kill| kill.out),
+    ("started", |kill| kill.started),
+    ("ready", |kill| kill.ready),
+    ("back in the ring", |kill| kill.back),
+    ("first answer", |kill| kill.answered),
+];
+
+/// When the kills of a drill reached a phase.
+pub(super) fn reached(drill: &Drill, phase: Phase) -> Vec<f64> {
+    drill.kills.iter().filter_map(phase.1).collect()
+}
+
+/// How long each phase took after all that came before it, over the kills that reached it: milliseconds, by
+/// the name of the phase it led to. Never negative: what was seen before an earlier phase took no time of its
+/// own.
+pub(super) fn steps(drill: &Drill) -> Vec<(&'static str, Spread)> {
+    let step = |index: usize, kill: &Kill| {
+        let end = PHASES[index].1(kill)?;
+        let before = PHASES[..index].iter().filter_map(|phase| phase.1(kill)).fold(0.0, f64::max);
+        Some((end - before).max(0.0))
+    };
+    let spread = |index: usize| {
+        Spread::of(drill.kills.iter().filter_map(|kill| step(index, kill)))
+            .map(|spread| (PHASES[index].0, spread))
+    };
+    (0..PHASES.len()).filter_map(spread).collect()
+}
+
+/// Something that is compared between contenders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Metric {
+    /// CPU time of the proxy in nanoseconds for an operation.
+    Cpu,
+    /// Memory of the proxy in bytes for an operation that is held.
+    Memory,
+    /// Operations in a second.
+    Rate,
+    /// The 99th percentile of their latency in microseconds.
+    Tail,
+}
+
+impl Metric {
+    /// Its value in one reading; `None` where it was not measured.
+    pub(super) fn of(self, reading: &Reading) -> Option<f64> {
+        let value = match self {
+            Self::Cpu => reading.cpu_ns? as f64 / reading.operations,
+            Self::Memory => reading.memory? as f64 / reading.operations,
+            Self::Rate => reading.operations / reading.seconds,
+            Self::Tail => reading.p99? as f64,
+        };
+        value.is_finite().then_some(value)
+    }
+}
+
+/// What a mode is about: memory where that was measured, and CPU time elsewhere.
+pub(super) fn subject(mode: &Mode) -> Metric {
+    let memory = mode.rounds.iter().flatten().any(|reading| reading.memory.is_some());
+    if memory { Metric::Memory } else { Metric::Cpu }
+}
+
+/// A metric of one contender over the rounds of a mode.
+pub(super) fn spread(mode: &Mode, contender: usize, metric: Metric) -> Option<Spread> {
+    Spread::of(mode.rounds.iter().filter_map(|round| metric.of(round.get(contender)?)))
+}
+
+/// The ratio of the first contender to another, round by round.
+pub(super) fn ratio(mode: &Mode, contender: usize, metric: Metric) -> Option<Spread> {
+    let value = |round: &[Reading], who: usize| round.get(who).and_then(|reading| metric.of(reading));
+    let pairs = mode.rounds.iter().map(|round| (value(round, 0), value(round, contender)));
+    Spread::of(stats::paired_ratios(pairs))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_what_a_phase_took_after_those_before_it() {
+        let kill = |ready| Kill {
+            detected: Some(2.0),
+            out: Some(1.0),
+            started: Some(10.0),
+            ready: Some(ready),
+            ..Kill::default()
+        };
+        let drill = Drill { kills: vec![kill(100.0), kill(120.0)], ..Drill::default() };
+        let medians: Vec<_> = steps(&drill).into_iter().map(|(name, step)| (name, step.median)).collect();
+        let expected = [("detected", 2.0), ("out of the ring", 0.0), ("started", 8.0), ("ready", 100.0)];
+        assert_eq!(medians, expected);
+    }
+
+    #[test]
+    fn a_reading_without_operations_or_a_proxy_has_no_cpu_time_for_one() {
+        let idle = Reading { cpu_ns: Some(5), ..Reading::default() };
+        assert_eq!(Metric::Cpu.of(&idle), None);
+        assert_eq!(Metric::Cpu.of(&Reading { operations: 5.0, ..Reading::default() }), None);
+        assert_eq!(Metric::Cpu.of(&Reading { operations: 5.0, cpu_ns: Some(10), ..idle }), Some(2.0));
+    }
+}

@@ -1,0 +1,163 @@
+//! The report in words and tables, as Markdown.
+//!
+//! Sentences are computed from the numbers and change with them; nothing is said of what was not measured,
+//! except that it was not. Whatever comes from the data passes through [`words::plain`] or [`words::code`].
+
+use crate::data::{Data, Environment, Expectation, Variant};
+
+use super::chart::Chart;
+use super::words::{self, code, plain, row, table};
+
+mod balance;
+mod comparison;
+mod healing;
+mod loads;
+mod scaling;
+mod standing;
+mod variants;
+
+/// The report; `charts` are referred to as files beside it.
+pub(super) fn markdown(data: &Data, charts: &[Chart]) -> String {
+    let mut parts = vec!["# Experiments with a load balancer".to_owned()];
+    parts.extend(data.cut_short.as_deref().map(cut_short));
+    if !data.expectations.is_empty() {
+        parts.push(expectations(&data.expectations));
+    }
+    parts.push(environment(&data.environment));
+    parts.extend(balance::section(&data.a1, charts));
+    parts.extend(scaling::section(&data.a2, charts));
+    parts.extend(data.a3.as_ref().map(|a3| healing::section(a3, charts)));
+    parts.extend(data.a4.as_ref().map(|a4| variants::section(a4, charts)));
+    parts.extend(data.comparison.as_ref().map(|comparison| comparison::section(comparison, charts)));
+    joined(&parts) + "\n"
+}
+
+/// Paragraphs, tables and headings with one empty line between them.
+fn joined(parts: &[String]) -> String {
+    let parts = parts.iter().map(|part| part.trim_end()).filter(|part| !part.is_empty());
+    parts.collect::<Vec<_>>().join("\n\n")
+}
+
+fn cut_short(why: &str) -> String {
+    format!(
+        "**This run ended before it was complete: {}.** What follows is what was measured until then.",
+        plain(why)
+    )
+}
+
+fn expectations(expectations: &[Expectation]) -> String {
+    let verdict = |passed| if passed { "yes" } else { "**no**" };
+    let line = |expectation: &Expectation| {
+        let Expectation { what, expected, found, passed } = expectation;
+        row([&text(what), &text(expected), &text(found), verdict(*passed)])
+    };
+    let rows: Vec<_> = expectations.iter().map(line).collect();
+    let table = table(&["what", "expected", "found", "came true"], &rows);
+    format!("## Expectations\n\n{}\n\n{table}", verdict_on(expectations))
+}
+
+/// The overall sentence.
+fn verdict_on(expectations: &[Expectation]) -> String {
+    let failed: Vec<String> =
+        expectations.iter().filter(|one| !one.passed).map(|one| text(&one.what)).collect();
+    let all = words::plural(expectations.len() as u64, "expectation");
+    match failed.len() {
+        0 if expectations.len() == 1 => "The one expectation came true.".to_owned(),
+        0 => format!("All {all} came true."),
+        count => format!("**{count} of {all} did not come true:** {}.", words::list(&failed)),
+    }
+}
+
+/// Text of `bench` itself that may name things in backticks, which stay code.
+fn text(words: &str) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for (at, part) in words.split('`').enumerate() {
+        parts.push(if at % 2 == 1 { code(part) } else { plain(part) });
+    }
+    if parts.len() % 2 == 1 { parts.concat() } else { plain(words) }
+}
+
+fn environment(environment: &Environment) -> String {
+    let Environment { date, cores, processor, memory, kernel, versions, commit, seed, .. } = environment;
+    let versions: Vec<_> =
+        versions.iter().map(|(name, version)| format!("{} {}", plain(name), plain(version))).collect();
+    let arguments: Vec<_> = environment.arguments.iter().map(|argument| code(argument)).collect();
+    let cores = words::plural(*cores as u64, "core");
+    let rows = vec![
+        row(["measured on", &plain(date)]),
+        row(["processor", &format!("{}, {cores} for this run", plain(processor))]),
+        row(["memory", &words::bytes(*memory as f64)]),
+        row(["kernel", &plain(kernel)]),
+        row(["versions", &versions.join(", ")]),
+        row(["commit", &commit_in_words(commit)]),
+        row(["seed of all ids", &seed.to_string()]),
+        row(["replicas from", &plain(&environment.replicas)]),
+        row(["network", network(environment.own_network)]),
+        row(["arguments of `bench`", &arguments.join(" ")]),
+    ];
+    format!("## Environment\n\n{}", table(&["", ""], &rows))
+}
+
+fn commit_in_words(commit: &str) -> String {
+    match commit.strip_suffix('+') {
+        _ if commit.is_empty() => "not in a repository".to_owned(),
+        Some(clean) => format!("{} with changes that are not committed", code(clean)),
+        None => code(commit),
+    }
+}
+
+fn network(own: bool) -> &'static str {
+    if own {
+        "loopback in a network namespace of its own"
+    } else {
+        "loopback, shared with all else on the machine"
+    }
+}
+
+/// A chart as an image, if it was drawn.
+fn image(charts: &[Chart], name: &str) -> String {
+    let chart = charts.iter().find(|chart| chart.name == name);
+    chart.map_or_else(String::new, |chart| format!("![{}]({}.svg)\n\n", plain(&chart.title), chart.name))
+}
+
+/// What `lb` was told for a mapping.
+fn flags(variant: &Variant) -> String {
+    if variant.flags.is_empty() { "as it is by default".to_owned() } else { code(&variant.flags.join(" ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn expectation(what: &str, passed: bool) -> Expectation {
+        Expectation { what: what.to_owned(), expected: "x".to_owned(), found: "y".to_owned(), passed }
+    }
+
+    #[test]
+    fn the_verdict_names_what_failed() {
+        let good = verdict_on(&[expectation("`ring` | even", true), expectation("b", true)]);
+        assert_eq!(good, "All 2 expectations came true.");
+        let bad = verdict_on(&[expectation("`ring` | even", false), expectation("b", true)]);
+        assert_eq!(bad, r"**1 of 2 expectations did not come true:** `ring` \| even.");
+    }
+
+    #[test]
+    fn a_run_that_was_cut_short_says_so_first() {
+        let data = Data { cut_short: Some("interrupted".to_owned()), ..Data::default() };
+        let report = markdown(&data, &[]);
+        assert!(report.contains("ended before it was complete: interrupted"), "{report}");
+    }
+
+    #[test]
+    fn sections_without_data_are_not_there() {
+        let report = markdown(&Data::default(), &[]);
+        let headings: Vec<_> = report.lines().filter(|line| line.starts_with('#')).collect();
+        assert_eq!(headings, ["# Experiments with a load balancer", "## Environment"]);
+    }
+
+    #[test]
+    fn a_backtick_without_a_partner_is_a_backtick() {
+        assert_eq!(text("a `b` c"), "a `b` c");
+        assert_eq!(text("a ` c"), r"a \` c");
+    }
+}

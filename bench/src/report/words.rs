@@ -1,0 +1,170 @@
+//! Numbers, lists and tables as a reader expects them, for the text and for the labels of charts.
+//!
+//! Everything that comes from outside passes through [`plain`] or [`code`] before it meets Markdown.
+
+/// A whole number with thousands apart: 10,000.
+pub(super) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::new();
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// A number rounded to three or more significant digits, with thousands apart: 1,235, 98.8, 1.05, 0.034.
+pub(super) fn number(value: f64) -> String {
+    let size = value.abs();
+    match size {
+        _ if size >= 999.5 => format!("{}{}", if value < 0.0 { "-" } else { "" }, count(size.round() as u64)),
+        _ if size >= 99.95 => format!("{value:.0}"),
+        _ if size >= 9.995 => format!("{value:.1}"),
+        _ if size >= 0.0995 || value == 0.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+/// A ratio: 1.05, 0.69.
+pub(super) fn ratio(value: f64) -> String {
+    number(value)
+}
+
+/// A share of one: 84.4 %.
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+/// A time in nanoseconds, in the unit that suits it: 850 ns, 3.21 µs, 12.4 ms, 1.50 s.
+pub(super) fn nanos(time: f64) -> String {
+    match time.abs() {
+        size if size < 999.5 => format!("{time:.0} ns"),
+        size if size < 999.5e3 => format!("{} µs", number(time / 1e3)),
+        size if size < 999.5e6 => format!("{} ms", number(time / 1e6)),
+        _ => format!("{} s", number(time / 1e9)),
+    }
+}
+
+/// A time in microseconds.
+pub(super) fn micros(time: u64) -> String {
+    if time < 1000 { format!("{time} µs") } else { nanos(time as f64 * 1e3) }
+}
+
+/// A time in milliseconds; never in another unit, so that a column can be compared.
+pub(super) fn millis(time: f64) -> String {
+    format!("{} ms", if time.abs() < 99.95 { format!("{time:.1}") } else { number(time) })
+}
+
+/// A size in bytes, in the binary unit that suits it.
+pub(super) fn bytes(size: f64) -> String {
+    match size {
+        _ if size < 1024.0 => format!("{size:.0} B"),
+        _ if size < 1024.0 * 1024.0 => format!("{} KiB", number(size / 1024.0)),
+        _ if size < 1024.0 * 1024.0 * 1024.0 => format!("{} MiB", number(size / 1024.0 / 1024.0)),
+        _ => format!("{} GiB", number(size / 1024.0 / 1024.0 / 1024.0)),
+    }
+}
+
+/// A count and its noun: 1 request, 2 requests, no requests.
+pub(super) fn plural(number: u64, noun: &str) -> String {
+    match number {
+        0 => format!("no {noun}s"),
+        1 => format!("1 {noun}"),
+        _ => format!("{} {noun}s", count(number)),
+    }
+}
+
+/// The plural of a unit: connections, but GB.
+pub(super) fn units(unit: &str) -> String {
+    if unit.ends_with(char::is_uppercase) { unit.to_owned() } else { format!("{unit}s") }
+}
+
+/// Several things in a sentence: a, b and c.
+pub(super) fn list(items: &[String]) -> String {
+    match items {
+        [] => "none".to_owned(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+/// Text from outside as Markdown that shows just this text, in one line.
+pub(super) fn plain(text: &str) -> String {
+    let mut safe = String::new();
+    for letter in text.chars() {
+        match letter {
+            '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '&' | '~' | '#' | '!' => {
+                safe.push('\\');
+                safe.push(letter);
+            }
+            _ if letter.is_control() => safe.push(' '),
+            _ => safe.push(letter),
+        }
+    }
+    safe
+}
+
+/// Text from outside as code, in one line; what code cannot hold is shown as plain text.
+pub(super) fn code(text: &str) -> String {
+    let fits = !text.is_empty() && !text.contains(['`', '|', '\\']) && !text.contains(char::is_control);
+    if fits && text.trim() == text { format!("`{text}`") } else { plain(text) }
+}
+
+/// A Markdown table. A column whose title begins with `>` holds numbers and is set to the right; cells are
+/// Markdown.
+pub(super) fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
+    let shown: Vec<&str> = titles.iter().map(|title| title.trim_start_matches('>')).collect();
+    let rule: Vec<&str> =
+        titles.iter().map(|title| if title.starts_with('>') { "--:" } else { "---" }).collect();
+    let mut lines = vec![format!("| {} |", shown.join(" | ")), format!("|{}|", rule.join("|"))];
+    lines.extend(rows.iter().map(|row| format!("| {} |", row.join(" | "))));
+    lines.join("\n") + "\n"
+}
+
+/// A table row of borrowed and owned cells.
+pub(super) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
+    cells.map(str::to_owned).to_vec()
+}
+
+/// A name that is safe as a part of a file's name.
+pub(super) fn file_name(name: &str) -> String {
+    let safe = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
+    name.chars().map(safe).collect::<String>().trim_matches('-').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_as_long_as_they_need_to_be() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+        let short = [0.0, 0.0341, 1.049, 9.996, 98.76, 999.4, 999.6, 12_345.6, -4321.0].map(number);
+        assert_eq!([1.0, 0.9984, 1.049].map(ratio), ["1.00", "1.00", "1.05"]);
+        assert_eq!(short, ["0.00", "0.034", "1.05", "10.0", "98.8", "999", "1,000", "12,346", "-4,321"]);
+    }
+
+    #[test]
+    fn times_and_sizes_have_the_unit_that_suits_them() {
+        assert_eq!([850.0, 3210.0, 12.4e6, 1.5e9].map(nanos), ["850 ns", "3.21 µs", "12.4 ms", "1.50 s"]);
+        assert_eq!([7, 1500, 2_000_000].map(micros), ["7 µs", "1.50 ms", "2.00 s"]);
+        assert_eq!([512.0, 2048.0, 8.0 * 1024.0 * 1024.0].map(bytes), ["512 B", "2.00 KiB", "8.00 MiB"]);
+    }
+
+    #[test]
+    fn lists_read_as_a_sentence() {
+        let items = ["a", "b", "c"].map(str::to_owned);
+        assert_eq!([list(&items[..1]), list(&items[..2]), list(&items)], ["a", "a and b", "a, b and c"]);
+        assert_eq!([plural(0, "x"), plural(1, "x"), plural(2, "x")], ["no xs", "1 x", "2 xs"]);
+    }
+
+    #[test]
+    fn text_from_outside_cannot_leave_its_cell() {
+        assert_eq!(plain("a|b\n<i>"), r"a\|b \<i\>");
+        assert_eq!(code("GET /home"), "`GET /home`");
+        assert_eq!(code("a|b`"), r"a\|b\`");
+        assert_eq!(file_name("../Ring: 1000/"), "ring--1000");
+    }
+}
