@@ -122,6 +122,24 @@ pub(crate) struct Load {
     pub(crate) replicas: BTreeMap<String, u64>,
 }
 
+impl Load {
+    /// Right answers a second.
+    pub(crate) fn rate(&self) -> f64 {
+        if self.seconds > 0.0 { self.succeeded as f64 / self.seconds } else { 0.0 }
+    }
+}
+
+impl Data {
+    /// Whether nothing was found.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.a1.is_empty()
+            && self.a2.is_empty()
+            && self.a3.as_ref().is_none_or(|a3| a3.checks.is_empty() && a3.drill.is_none())
+            && self.a4.as_ref().is_none_or(|a4| a4.a1.is_empty())
+            && self.comparison.as_ref().is_none_or(|comparison| comparison.contenders.is_empty())
+    }
+}
+
 /// Quantiles of a latency, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Latency {

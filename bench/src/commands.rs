@@ -1,0 +1,317 @@
+//! The commands: from flags to what is measured, shown and written.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use bytesize::ByteSize;
+use serde::Serialize;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::args::{Command, CompareArgs, ExperimentArgs, LoadArgs, Misused, OutputArgs, Protocol};
+use crate::data::{Data, Environment, Load};
+use crate::experiment::{Setting, balance, expect, healing, mapping};
+use crate::load::{Amount, Exchange, LINE_MAX, Loop, Plan};
+use crate::stand::{Provider, host, sibling};
+use crate::stats::{max_over_mean, standard_deviation};
+use crate::{compare, report, shown};
+
+/// Connections at a time, where nobody says: of a closed loop, and of an open one at most.
+const CLOSED: usize = 32;
+const OPEN: usize = 1000;
+/// Requests, where nobody says.
+const REQUESTS: u64 = 10_000;
+/// How long what is under way may take to come to an end when it is to stop.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// The warm-up, where nobody says, of a load that lasts a time.
+const WARM_UP: Duration = Duration::from_secs(1);
+
+/// Does what the command line says, until it is done or `stop` is cancelled.
+pub(crate) async fn run(command: Command, inside: bool, stop: &CancellationToken) -> anyhow::Result<()> {
+    match command {
+        Command::Load(args) => load(args, stop).await,
+        other => experiment(other, inside, stop).await,
+    }
+}
+
+/// The numbers of `bench load`, as they are written with `--json`.
+#[derive(Serialize)]
+struct Loaded<'a> {
+    /// The arguments of `bench`, and the seed that they did not have to name.
+    arguments: Vec<String>,
+    seed: u64,
+    #[serde(flatten)]
+    load: &'a Load,
+    /// What the quantiles of the latency are in.
+    latency_unit: &'static str,
+    /// Right answers a second.
+    rate: f64,
+    /// Of the requests of each replica.
+    max_over_mean: f64,
+    standard_deviation: f64,
+    /// Why it ended early, if it did.
+    cut_short: Option<&'a str>,
+}
+
+impl<'a> Loaded<'a> {
+    fn of(plan: &Plan, load: &'a Load, cut_short: Option<&'a str>) -> Self {
+        let counts: Vec<u64> = load.replicas.values().copied().collect();
+        Loaded {
+            arguments: host::arguments(),
+            seed: plan.seed,
+            load,
+            latency_unit: "microseconds",
+            rate: load.rate(),
+            max_over_mean: max_over_mean(&counts),
+            standard_deviation: standard_deviation(&counts),
+            cut_short,
+        }
+    }
+}
+
+async fn load(args: LoadArgs, stop: &CancellationToken) -> anyhow::Result<()> {
+    let output = OutputArgs { out: None, json: args.json.clone() };
+    let plan = Arc::new(plan(args)?);
+    can_be_written(&output)?;
+    let outcome = shown::watched(&plan, &plan.target.to_string(), stop).await?;
+    let load = outcome.tally.load();
+    if let Some(path) = &output.json {
+        write_json(path, &Loaded::of(&plan, &load, outcome.cut_short.as_deref()))?;
+    }
+    shown::say(&shown::load(&load))?;
+    let failed = load.requests - load.succeeded - load.abandoned + load.warm_up_failures;
+    match outcome.cut_short {
+        Some(reason) => bail!("{reason}"),
+        None if failed > 0 => bail!("{failed} of {} requests failed", load.requests),
+        None => Ok(()),
+    }
+}
+
+/// What `bench load` is told to send.
+fn plan(args: LoadArgs) -> anyhow::Result<Plan> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let connections =
+        args.connections.unwrap_or(if args.rate.is_some() && !args.keep_open { OPEN } else { CLOSED });
+    Ok(Plan {
+        target: args.target,
+        exchange: exchange(&args)?,
+        keep_open: args.keep_open,
+        pace: args.rate.map_or(Loop::Closed, |rate| Loop::Open { rate }),
+        connections,
+        amount: args.duration.map_or(Amount::Requests(args.requests.unwrap_or(REQUESTS)), Amount::Duration),
+        warm_up: args.warm_up.unwrap_or(if args.duration.is_some() { WARM_UP } else { Duration::ZERO }),
+        timeout: args.timeout,
+        threads: args.threads.unwrap_or(cores.div_ceil(2)).min(connections),
+        seed: args.seed,
+        keep_records: false,
+        ids: args.ids,
+    })
+}
+
+/// What one request is.
+fn exchange(args: &LoadArgs) -> Result<Exchange, Misused> {
+    let misused = |text: String| Err(Misused(text));
+    let size = |size: Option<ByteSize>| size.map_or(0, |size| size.as_u64());
+    let (send, receive) = (size(args.send), size(args.receive));
+    match args.protocol {
+        Protocol::Raw if args.path.is_some() => misused("--path is for HTTP: a raw line has none".to_owned()),
+        Protocol::Raw if args.receive.is_some_and(|_| receive != send) => misused(format!(
+            "--receive {receive}: a raw line comes back as it was sent; leave it out, or use --protocol http"
+        )),
+        Protocol::Raw if send > LINE_MAX as u64 => {
+            misused(format!("--send {send}: a raw line has {LINE_MAX} bytes at most; use --protocol http"))
+        }
+        Protocol::Raw => Ok(Exchange::Line { size: send as usize }),
+        Protocol::Http => Ok(match &args.path {
+            Some(path) if !is_path(path) => {
+                return misused(format!("--path {path:?}: it begins with / and has no spaces"));
+            }
+            Some(path) => Exchange::Get { path: path.clone() },
+            None if args.send.is_none() && args.receive.is_none() => {
+                Exchange::Get { path: "/home".to_owned() }
+            }
+            None if send == receive => Exchange::Echo { size: send },
+            None => Exchange::Bytes { send, receive },
+        }),
+    }
+}
+
+fn is_path(path: &str) -> bool {
+    path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
+}
+
+/// Everything but `load`: measures, shows, writes, and fails if it was cut short or an expectation did not come true.
+async fn experiment(command: Command, inside: bool, stop: &CancellationToken) -> anyhow::Result<()> {
+    let (output, mut data) = match &command {
+        Command::Report { data, out } => return again(data, out),
+        Command::Compare { output, seed, compare } => (output.clone(), compared(compare, *seed)?),
+        Command::A1 { experiment, .. }
+        | Command::A2 { experiment, .. }
+        | Command::A3 { experiment, .. }
+        | Command::A4 { experiment } => (experiment.output.clone(), begun(&command, experiment)?),
+        Command::Suite { experiment, compare, .. } => {
+            // Before minutes of other work.
+            compare::check(compare)?;
+            (experiment.output.clone(), begun(&command, experiment)?)
+        }
+        Command::Load(_) | Command::Child { .. } => bail!("this is no experiment"),
+    };
+    can_be_written(&output)?;
+    data.environment.own_network = inside;
+    let measured = tokio::select! {
+        measured = measure(&command, stop, &mut data) => measured,
+        () = given_up(stop) => Err(anyhow!("interrupted")),
+    };
+    let measured = if stop.is_cancelled() { measured.and(Err(anyhow!("interrupted"))) } else { measured };
+    let cut_short = measured.as_ref().err().map(|error| format!("{error:#}"));
+    data.cut_short.clone_from(&cut_short);
+    data.expectations = expect::of(&data);
+    let written = write(&data, &output)?;
+    if !data.is_empty() {
+        shown::say(&report::markdown(&data))?;
+    }
+    written.iter().try_for_each(|path| shown::say(&format!("wrote {}", path.display())))?;
+    measured?;
+    let failed = data.expectations.iter().filter(|expectation| !expectation.passed).count();
+    if failed > 0 {
+        bail!("{failed} of {} expectations did not come true", data.expectations.len());
+    }
+    Ok(())
+}
+
+/// When it was to stop, and has not done so by itself: it may be waiting for something that takes its time.
+async fn given_up(stop: &CancellationToken) {
+    stop.cancelled().await;
+    sleep(PATIENCE).await;
+}
+
+async fn measure(command: &Command, stop: &CancellationToken, data: &mut Data) -> anyhow::Result<()> {
+    let setting = |args| Setting { args, stop };
+    let both = ["slots", "ring"].map(mapping);
+    match command {
+        Command::A1 { experiment, mapping: chosen, n } => {
+            let variants: Vec<_> = chosen.mapping.iter().map(|name| mapping(name)).collect();
+            balance::a1(setting(experiment), &variants, usize::from(*n), data).await
+        }
+        Command::A2 { experiment, mapping: chosen } => {
+            let variants: Vec<_> = chosen.mapping.iter().map(|name| mapping(name)).collect();
+            balance::a2(setting(experiment), &variants, data).await
+        }
+        Command::A3 { experiment, drill } => healing::a3(setting(experiment), *drill, data).await,
+        Command::A4 { experiment } => balance::a4(setting(experiment), data).await,
+        Command::Suite { experiment, drill, compare, no_compare } => {
+            let setting = setting(experiment);
+            balance::a1(setting, &both, balance::THREE, data).await?;
+            balance::a2(setting, &both, data).await?;
+            healing::a3(setting, *drill, data).await?;
+            if experiment.target.is_none() {
+                balance::a4(setting, data).await?;
+            }
+            if !no_compare {
+                contest(compare, experiment.seed, stop, data).await?;
+            }
+            Ok(())
+        }
+        Command::Compare { compare, seed, .. } => contest(compare, *seed, stop, data).await,
+        Command::Load(_) | Command::Report { .. } | Command::Child { .. } => Ok(()),
+    }
+}
+
+/// The comparison. What was measured before it was cut short is kept.
+async fn contest(
+    args: &CompareArgs,
+    seed: u64,
+    stop: &CancellationToken,
+    data: &mut Data,
+) -> anyhow::Result<()> {
+    let found = compare::compare(args, seed, stop).await?;
+    data.comparison = Some(found.comparison);
+    found.notes.iter().for_each(|note| shown::complain(note));
+    found.cut_short.map_or(Ok(()), |why| bail!(why))
+}
+
+/// What an experiment cannot do with a running load balancer.
+fn check(command: &Command, args: &ExperimentArgs) -> Result<(), Misused> {
+    let needs_control = matches!(command, Command::A2 { .. } | Command::A3 { .. } | Command::Suite { .. })
+        && args.control.is_none();
+    match command {
+        _ if args.target.is_none() => Ok(()),
+        Command::A4 { .. } => Err(Misused(
+            "--target: a4 starts lb itself, with one mapping after the other, and cannot measure a running one".into(),
+        )),
+        _ if needs_control => Err(Misused(
+            "--target: this experiment needs the control port of that lb as well (--control ADDR)".into(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// An empty record of an experiment.
+fn begun(command: &Command, args: &ExperimentArgs) -> anyhow::Result<Data> {
+    check(command, args)?;
+    let replicas = match (args.target, args.provider) {
+        (Some(target), _) => return Ok(empty(&[], args.seed, format!("those of {target}"))),
+        (None, Provider::Process) => "processes".to_owned(),
+        (None, Provider::Docker) => format!("containers of {}", args.image),
+    };
+    Ok(empty(&[("lb", &sibling("lb")?)], args.seed, replicas))
+}
+
+/// An empty record of a comparison.
+fn compared(args: &CompareArgs, seed: u64) -> anyhow::Result<Data> {
+    compare::check(args)?;
+    Ok(empty(&[("lb", &sibling("lb")?)], seed, "processes".to_owned()))
+}
+
+fn empty(programs: &[(&str, &Path)], seed: u64, replicas: String) -> Data {
+    let environment = Environment { replicas, ..host::fingerprint(programs, seed) };
+    Data { environment, ..Data::default() }
+}
+
+/// Writes what was asked for; what that is.
+fn write(data: &Data, output: &OutputArgs) -> anyhow::Result<Vec<PathBuf>> {
+    let mut written = output.out.as_deref().map_or(Ok(Vec::new()), |folder| report::write(data, folder))?;
+    if let Some(path) = &output.json {
+        write_json(path, data)?;
+        written.push(path.clone());
+    }
+    Ok(written)
+}
+
+/// Checks that results can be written where they are wanted, before anything is measured.
+///
+/// # Errors
+/// They cannot; says why.
+fn can_be_written(output: &OutputArgs) -> anyhow::Result<()> {
+    if let Some(folder) = &output.out {
+        std::fs::create_dir_all(folder).with_context(|| format!("cannot write to {}", folder.display()))?;
+    }
+    if let Some(path) = &output.json {
+        let is_new = !path.exists();
+        let file = File::options().create(true).append(true).open(path);
+        file.with_context(|| format!("cannot write {}", path.display()))?;
+        if is_new {
+            // Nobody should find an empty file where nothing could be measured.
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the report of what was measured before.
+fn again(data: &Path, out: &Path) -> anyhow::Result<()> {
+    let file = File::open(data).with_context(|| format!("cannot read {}", data.display()))?;
+    let found: Data = serde_json::from_reader(std::io::BufReader::new(file))
+        .with_context(|| format!("{} is no data.json of bench", data.display()))?;
+    let written = report::write(&found, out)?;
+    written.iter().try_for_each(|path| shown::say(&format!("wrote {}", path.display())))
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}

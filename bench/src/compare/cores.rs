@@ -1,0 +1,92 @@
+//! What this host gives to a comparison: cores, and open files.
+//!
+//! A proxy has one core; replicas and the generator share the other, so that what a proxy does is never slowed down by whoever
+//! measures it. Nothing is started here.
+
+use anyhow::Context as _;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::stand::pin;
+
+/// Files that a program has open besides connections.
+const OTHER_FILES: usize = 200;
+/// The most connections that a proxy is set up for.
+const SESSIONS: usize = 6000;
+
+/// Who runs where. With one core only, everything runs there and nothing is pinned.
+#[derive(Debug)]
+pub(super) struct Cores {
+    pub(super) proxy: Option<usize>,
+    pub(super) load: Option<usize>,
+    allowed: CpuSet,
+}
+
+impl Cores {
+    /// The first two cores that this process may use.
+    pub(super) fn find() -> anyhow::Result<Self> {
+        let allowed = sched_getaffinity(None).context("which cores are there?")?;
+        let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
+        let (proxy, load) = (cores.next(), cores.next());
+        Ok(Cores { proxy: load.and(proxy), load, allowed })
+    }
+
+    /// Pins this thread, and those that it starts from now on, to the core of the load.
+    pub(super) fn pin_load(&self) -> anyhow::Result<Pinned> {
+        if let Some(core) = self.load {
+            pin(core)?;
+        }
+        Ok(Pinned(self.allowed))
+    }
+
+    /// Where proxies run, as a part of a sentence.
+    pub(super) fn pinning(&self) -> String {
+        self.proxy.map_or_else(|| ", not pinned".to_owned(), |core| format!(" on core {core}"))
+    }
+}
+
+/// As long as it is there, this thread is pinned.
+#[derive(Debug)]
+pub(super) struct Pinned(CpuSet);
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // At worst, what follows is slower.
+        let _ = sched_setaffinity(None, &self.0);
+    }
+}
+
+/// How many connections a proxy with so many files can have: two files each, and haproxy wants a pipe for every fourth.
+pub(super) fn sessions(files: usize) -> usize {
+    (files.saturating_sub(OTHER_FILES) / 5 * 2).clamp(1, SESSIONS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_fit_into_the_limit_of_files() {
+        assert_eq!(sessions(20_000), 6000);
+        assert_eq!(sessions(1024), 328);
+        assert_eq!(sessions(100), 1);
+        assert_eq!(sessions(usize::MAX), 6000);
+    }
+
+    #[test]
+    fn proxies_and_their_load_have_different_cores_or_none_of_their_own() {
+        let cores = Cores::find().unwrap();
+        assert_eq!(cores.proxy.is_some(), cores.load.is_some());
+        assert!(cores.proxy.is_none() || cores.proxy != cores.load);
+    }
+
+    #[test]
+    fn a_thread_is_pinned_only_for_a_while() {
+        let cores = Cores::find().unwrap();
+        let count = || sched_getaffinity(None).unwrap().count();
+        let before = count();
+        let pinned = cores.pin_load().unwrap();
+        assert_eq!(count(), if cores.load.is_some() { 1 } else { before });
+        drop(pinned);
+        assert_eq!(count(), before);
+    }
+}

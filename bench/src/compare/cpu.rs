@@ -1,0 +1,146 @@
+//! What a proxy costs: the CPU time and the memory of its processes, as /proc tells them.
+//!
+//! The nanosecond clock of the scheduler (`schedstat`) is read, because ticks of 10 ms are too coarse for rounds of a second.
+//! Nothing here waits, and nothing writes.
+
+use std::fs;
+use std::io;
+
+use anyhow::Context as _;
+
+/// The processes of one program: the one that was started, and its descendants (such as the worker of nginx).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Processes(Vec<u32>);
+
+impl Processes {
+    /// Those that there are now: to be asked when the program is ready, and has all of its workers.
+    pub(super) fn of(root: u32) -> io::Result<Self> {
+        let mut parents = Vec::new();
+        for entry in fs::read_dir("/proc")? {
+            let pid = entry?.file_name().to_string_lossy().parse();
+            // A process may end between the two looks.
+            let parent =
+                pid.iter().find_map(|pid: &u32| parent_in(&read(&format!("/proc/{pid}/stat")).ok()?));
+            parents.extend(pid.ok().zip(parent));
+        }
+        Ok(Processes(tree(root, &parents)))
+    }
+
+    /// Nanoseconds on a core so far, of all threads that there are. Those of a thread that has ended are gone; a proxy
+    /// keeps its threads.
+    pub(super) fn cpu(&self) -> anyhow::Result<u64> {
+        let mut sum = 0;
+        for pid in &self.0 {
+            sum += threads(*pid)?.iter().map(|(_, time)| time).sum::<u64>();
+        }
+        Ok(sum)
+    }
+
+    /// Memory in bytes: the proportional set size, in which a page that several processes share counts once.
+    pub(super) fn memory(&self) -> anyhow::Result<u64> {
+        let memory = |pid: &u32| {
+            let path = format!("/proc/{pid}/smaps_rollup");
+            let text = read(&path).with_context(|| format!("cannot read {path}"))?;
+            pss_in(&text).with_context(|| format!("{path} has no Pss"))
+        };
+        self.0.iter().map(memory).sum()
+    }
+}
+
+/// The threads of a process, each with its nanoseconds on a core.
+pub(super) fn threads(pid: u32) -> anyhow::Result<Vec<(u32, u64)>> {
+    let folder = format!("/proc/{pid}/task");
+    let entries = fs::read_dir(&folder).with_context(|| format!("process {pid} has ended"))?;
+    let mut threads = Vec::new();
+    for entry in entries.map_while(Result::ok) {
+        let Ok(thread) = entry.file_name().to_string_lossy().parse() else { continue };
+        let text = match read(&format!("{folder}/{thread}/schedstat")) {
+            Ok(text) => text,
+            Err(_) if !entry.path().exists() => continue,
+            Err(error) => return Err(error).context("this kernel does not tell CPU times (schedstat)"),
+        };
+        threads.push((thread, time_in(&text).context("schedstat does not begin with a number")?));
+    }
+    Ok(threads)
+}
+
+fn read(path: &str) -> io::Result<String> {
+    fs::read_to_string(path)
+}
+
+/// The nanoseconds on a core in a `schedstat` ("time on the core, time in the queue, slices").
+fn time_in(schedstat: &str) -> Option<u64> {
+    schedstat.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// The parent in a `stat` ("pid (name) state parent ..."); the name may hold anything, brackets included.
+fn parent_in(stat: &str) -> Option<u32> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+/// The bytes of `Pss:` in a `smaps_rollup`.
+fn pss_in(rollup: &str) -> Option<u64> {
+    let kib = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?.trim().strip_suffix(" kB")?;
+    kib.trim().parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+/// `root` and its descendants, given pairs of a process and its parent.
+fn tree(root: u32, parents: &[(u32, u32)]) -> Vec<u32> {
+    let mut tree = vec![root];
+    let mut next = 0;
+    while let Some(&parent) = tree.get(next) {
+        let children =
+            parents.iter().filter(|(pid, of)| *of == parent && *pid != parent).map(|(pid, _)| *pid);
+        let new: Vec<u32> = children.filter(|pid| !tree.contains(pid)).collect();
+        tree.extend(new);
+        next += 1;
+    }
+    tree
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_on_a_core_is_the_first_number() {
+        assert_eq!(time_in("31569103 18569920 96\n"), Some(31_569_103));
+        assert_eq!(time_in(""), None);
+        assert_eq!(time_in("x 1 2"), None);
+    }
+
+    #[test]
+    fn a_process_may_be_called_anything() {
+        assert_eq!(parent_in("12 (nginx) S 7 12 12 0"), Some(7));
+        assert_eq!(parent_in("12 (a) R 9 (b) S 7 12 12 0"), Some(7));
+        assert_eq!(parent_in("12 nginx S 7"), None);
+    }
+
+    #[test]
+    fn memory_is_pss_and_none_of_its_parts() {
+        let rollup = "Rss:    3300 kB\nPss:     1234 kB\nPss_Dirty:   99 kB\nPss_Anon:  80 kB\n";
+        assert_eq!(pss_in(rollup), Some(1234 * 1024));
+        assert_eq!(pss_in("Rss: 1 kB\n"), None);
+    }
+
+    #[test]
+    fn descendants_are_found_in_any_order_and_others_are_not() {
+        let parents = [(30, 20), (1, 0), (20, 10), (10, 1), (40, 1), (0, 0)];
+        assert_eq!(tree(10, &parents), [10, 20, 30]);
+        assert_eq!(tree(40, &parents), [40]);
+        assert_eq!(tree(0, &[(0, 0), (1, 0)]), [0, 1]);
+    }
+
+    #[test]
+    fn this_process_has_threads_that_work_and_memory() {
+        let own = Processes::of(std::process::id()).unwrap();
+        assert!(own.0.contains(&std::process::id()));
+        assert!(own.memory().unwrap() > 100_000);
+        let before = own.cpu().unwrap();
+        let begun = std::time::Instant::now();
+        while own.cpu().unwrap() == before {
+            assert!(begun.elapsed().as_secs() < 60, "no CPU time is counted");
+        }
+    }
+}

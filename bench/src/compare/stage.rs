@@ -1,0 +1,241 @@
+//! The stage: three replicas, and contenders in front of them, each ready when it is handed out.
+//!
+//! A proxy has one worker, on a core of its own where there are two. What is started here ends when it is dropped. Nothing
+//! is measured here.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use tempfile::TempDir;
+
+use super::cores::{Cores, sessions};
+use super::cpu::Processes;
+use super::greet;
+use super::peers::{Peer, Site};
+use crate::data::Contender;
+use crate::load::raise_file_limit;
+use crate::stand::host;
+use crate::stand::{Lb, Program, sibling};
+
+/// How long a program may take to get ready.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Replicas behind each proxy.
+const REPLICAS: usize = 3;
+
+/// Who takes part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    Lb,
+    Peer(Peer, PathBuf),
+    Direct,
+}
+
+impl Who {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Who::Lb => "lb",
+            Who::Peer(peer, _) => peer.name(),
+            Who::Direct => "direct",
+        }
+    }
+
+    /// Whether an id stays with a replica.
+    fn keeps_ids(&self) -> bool {
+        matches!(self, Who::Lb | Who::Peer(Peer::Haproxy, _))
+    }
+}
+
+/// A contender that is ready.
+#[derive(Debug)]
+pub(super) struct Ready {
+    pub(super) name: &'static str,
+    pub(super) address: SocketAddr,
+    /// The processes of the proxy, if there is one.
+    pub(super) processes: Option<Processes>,
+    /// Ends it when it is dropped.
+    _program: Held,
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "held only to be dropped")]
+enum Held {
+    Lb(Lb),
+    Peer(Program),
+    Nothing,
+}
+
+/// The replicas, and what contenders need to be started. Proxies have to be dropped before it.
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub(super) cores: Cores,
+    /// How many connections each proxy is set up for.
+    pub(super) sessions: usize,
+    addresses: Vec<SocketAddr>,
+    _replicas: Vec<Program>,
+}
+
+impl Stage {
+    /// Starts the replicas.
+    ///
+    /// # Errors
+    /// They are not built, or cannot listen.
+    pub(super) async fn set(cores: Cores) -> anyhow::Result<Self> {
+        let sessions = sessions(raise_file_limit());
+        let (mut addresses, mut replicas) = (Vec::new(), Vec::new());
+        for number in 1..=REPLICAS {
+            let (address, program) = replica(&format!("s{number}"), cores.load).await?;
+            addresses.push(address);
+            replicas.push(program);
+        }
+        Ok(Stage { cores, sessions, addresses, _replicas: replicas })
+    }
+
+    /// What is known about a contender before it runs.
+    pub(super) fn describe(&self, who: &Who) -> anyhow::Result<Contender> {
+        let pinning = self.cores.pinning();
+        let (version, setup) = match who {
+            Who::Lb => {
+                let setup =
+                    format!("--mapping ring, one worker{pinning}, its usual health checks (every 500 ms)");
+                (host::version(&sibling("lb")?), setup)
+            }
+            Who::Peer(peer, path) => (host::version(path), peer.setup(&pinning)),
+            Who::Direct => (String::new(), "no proxy: straight to one of the replicas".to_owned()),
+        };
+        Ok(Contender { name: who.name().to_owned(), version, setup })
+    }
+
+    /// Starts a contender, and waits until it does its work: ids spread over the replicas and, where they are hashed,
+    /// stay where they are.
+    ///
+    /// # Errors
+    /// It does not; says what it said last.
+    pub(super) async fn start(&self, who: &Who) -> anyhow::Result<Ready> {
+        let name = who.name();
+        let (address, pid, program) = match who {
+            Who::Lb => {
+                let lb = Lb::start(&self.lb_flags(), self.cores.proxy).await?;
+                (lb.data, Some(lb.pid()), Held::Lb(lb))
+            }
+            Who::Peer(peer, path) => {
+                let (address, program) = self.start_peer(*peer, path).await?;
+                (address, Some(program.pid()), Held::Peer(program))
+            }
+            Who::Direct => (self.addresses[0], None, Held::Nothing),
+        };
+        if pid.is_some() {
+            spreads(name, address, who.keeps_ids()).await?;
+        }
+        let processes =
+            pid.map(Processes::of).transpose().with_context(|| format!("which processes has {name}?"))?;
+        Ok(Ready { name, address, processes, _program: program })
+    }
+
+    fn lb_flags(&self) -> Vec<String> {
+        let fixed = ["--provider", "fixed", "--workers", "1", "--mapping", "ring"].map(str::to_owned);
+        let backends = self
+            .addresses
+            .iter()
+            .zip(1..)
+            .flat_map(|(address, number)| ["--backend".to_owned(), format!("s{number}={address}")]);
+        fixed.into_iter().chain(backends).collect()
+    }
+
+    async fn start_peer(&self, peer: Peer, path: &std::path::Path) -> anyhow::Result<(SocketAddr, Program)> {
+        let (listen, name) = (free_address()?, peer.name());
+        // It is read at the start only, so it need not be there when everything is cut off at once.
+        let folder: TempDir = tempfile::Builder::new()
+            .prefix("bench-compare-")
+            .tempdir()
+            .context("cannot make a folder for a configuration")?;
+        let site = Site { listen, replicas: &self.addresses, sessions: self.sessions, folder: folder.path() };
+        let command =
+            peer.prepare(path, &site).with_context(|| format!("cannot write a configuration for {name}"))?;
+        let program = Program::start(&command, self.cores.proxy)?;
+        tokio::select! {
+            () = answers(listen) => Ok((listen, program)),
+            // It never says that, so this is how it ends or is too slow.
+            line = program.says("\n", PATIENCE) => Err(line.err().context("it answers nothing")?),
+        }
+    }
+}
+
+/// Starts a replica on a free port.
+pub(super) async fn replica(id: &str, core: Option<usize>) -> anyhow::Result<(SocketAddr, Program)> {
+    let mut command = Command::new(sibling("backend")?);
+    command.args(["--listen", "127.0.0.1:0", "--id", id]);
+    let program = Program::start(&command, core)?;
+    let line = program.says("listening on ", PATIENCE).await?;
+    let address = line.split_whitespace().find_map(|word| word.parse().ok());
+    Ok((address.with_context(|| format!("the replica says no address: {line}"))?, program))
+}
+
+/// An address that is free now. It may be taken by the time it is used; then whoever uses it says so.
+fn free_address() -> anyhow::Result<SocketAddr> {
+    let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    address.context("there is no free port")
+}
+
+/// Waits until something behind an address answers, for as long as it takes.
+async fn answers(address: SocketAddr) {
+    while greet::open(address, "100000").await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Ids that are tried to see how a proxy spreads them.
+const TRIED: usize = 24;
+/// The second time the line comes this long after the connection: who hashes what is there at once hashes nothing then.
+const LATE: Duration = Duration::from_millis(2);
+
+/// Checks that ids spread over several replicas and, if `keeps`, that each stays with its own. The second time they come in
+/// reverse, so that taking turns is not taken for hashing.
+async fn spreads(name: &str, address: SocketAddr, keeps: bool) -> anyhow::Result<()> {
+    let silent = || format!("{name} does not answer");
+    let mut first = Vec::new();
+    for id in ids() {
+        let (_, server) = greet::open(address, &id).await.with_context(silent)?;
+        first.push((id, server));
+    }
+    let (_, one) = &first[0];
+    let is_spread = first.iter().any(|(_, server)| server != one);
+    ensure!(is_spread, "{name} does not hash: {TRIED} different ids went to the same replica, {one}");
+    for (id, before) in first.iter().rev().filter(|_| keeps) {
+        let (_, now) = greet::open_late(address, id, LATE).await.with_context(silent)?;
+        ensure!(now == *before, "{name} does not hash: the id {id} went to {before} first and to {now} then");
+    }
+    Ok(())
+}
+
+fn ids() -> impl Iterator<Item = String> {
+    (0..TRIED).map(|number| (100_000 + number * 37_123).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_differ() {
+        let ids: std::collections::BTreeSet<String> = ids().collect();
+        assert_eq!(ids.len(), TRIED);
+        assert!(ids.iter().all(|id| id.len() == 6));
+    }
+
+    #[tokio::test]
+    async fn who_sends_everything_to_one_replica_or_anywhere_does_not_hash() {
+        let one = greet::tests::server(|_| "s1".to_owned()).await;
+        let error = spreads("x", one, true).await.unwrap_err().to_string();
+        assert_eq!(error, "x does not hash: 24 different ids went to the same replica, s1");
+        let anywhere = greet::tests::server(|number| format!("s{}", number % 5)).await;
+        let error = spreads("x", anywhere, true).await.unwrap_err().to_string();
+        assert_eq!(error, "x does not hash: the id 953829 went to s3 first and to s4 then");
+        let in_turn = greet::tests::server(|number| format!("s{}", number % 3)).await;
+        let error = spreads("x", in_turn, true).await.unwrap_err().to_string();
+        assert_eq!(error, "x does not hash: the id 953829 went to s2 first and to s0 then");
+        spreads("x", in_turn, false).await.unwrap();
+    }
+}

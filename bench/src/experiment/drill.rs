@@ -1,0 +1,378 @@
+//! Replicas killed under load, one after the other, and what that does to clients.
+//!
+//! The load is an open loop, so that a stall shows. Phases of a recovery are what the control port shows (asked again as
+//! soon as it has answered) and what a client sees; the time begins when the killed process is gone, so that no
+//! connection that is begun later can have reached it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use tokio::time::sleep;
+
+use super::balance::THREE;
+use super::victim::Victim;
+use super::{Setting, Subject, TIMEOUT, mapping};
+use crate::args::DrillArgs;
+use crate::control::{Control, Slot};
+use crate::data::{Around, Drill, Kill, Series, Timeline};
+use crate::load::{self, Amount, Ids, Loop, Outcome, Plan, Progress, Record};
+use crate::shown;
+use crate::stats::Spread;
+
+/// How long a recovery may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it is watched that nothing fails, before the next kill.
+const CALM: Duration = Duration::from_millis(400);
+/// How long after a kill the control port is asked without a pause.
+const CLOSELY: Duration = Duration::from_millis(20);
+/// A request is under way when a replica is killed if it is younger than this: most take a millisecond.
+const YOUNG: Duration = Duration::from_millis(100);
+/// How long it is waited for the last answers: every request has ended by then, one way or the other.
+const LAST: Duration = TIMEOUT.saturating_add(Duration::from_millis(500));
+/// The pause between two looks at something that takes its time anyway.
+const LOOK: Duration = Duration::from_millis(5);
+/// The load is ended by the drill; this is for the case that nobody ends it.
+const LONGEST: Duration = Duration::from_secs(3600);
+/// Connections of the load, at most: so many requests can wait while a replica is gone.
+const CONNECTIONS: usize = 500;
+/// Entries of the picture of a kill from near.
+const AROUND: usize = 60;
+/// The timeline has about so many entries, of a length that reads well.
+const ENTRIES: f64 = 250.0;
+const LENGTHS: [f64; 8] = [0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
+
+/// A kill, as it went.
+struct Event {
+    slot: String,
+    victim: String,
+    heir: String,
+    signalled: Instant,
+    dead: Instant,
+    seen: Seen,
+}
+
+/// When each phase of a recovery was first seen.
+#[derive(Default)]
+struct Seen {
+    detected: Option<Instant>,
+    out: Option<Instant>,
+    started: Option<Instant>,
+    ready: Option<Instant>,
+    back: Option<Instant>,
+    /// Milliseconds between two answers.
+    gaps: Vec<f64>,
+}
+
+/// Kills as many replicas as `args` says, and fills `found`.
+pub(crate) async fn run(setting: Setting<'_>, args: DrillArgs, found: &mut Drill) -> anyhow::Result<()> {
+    let subject = Subject::of(setting.args, &mapping("ring"), THREE).await?;
+    let mut control = subject.control().await?;
+    let before = owners(setting, &subject, &mut control, "who has which id before").await?;
+    let mut hosts = Hosts::new(&all_up(&mut control).await?);
+    let (load, events, failed) = kill_under_load(setting, args, &subject, &before).await?;
+    events.iter().for_each(|event| hosts.moved_in(&event.heir, &event.slot));
+    fill(found, &events, &load.tally.records, load.tally.begun(), &hosts);
+    (found.load, found.wanted) = (load.tally.load(), args.kills.into());
+    failed?;
+    setting.go_on()?;
+    if let Some(reason) = load.cut_short.filter(|_| events.len() < args.kills.into()) {
+        bail!("the drill: {reason}");
+    }
+    let after = owners(setting, &subject, &mut control, "who has which id afterwards").await?;
+    found.mapping_asked = before.len() as u64;
+    found.mapping_moved =
+        before.iter().filter(|(number, slot)| after.get(number) != Some(slot)).count() as u64;
+    Ok(())
+}
+
+/// Who runs where: hostnames and the slots that they are, or were, in.
+struct Hosts {
+    slots: Vec<String>,
+    slot_of: HashMap<String, usize>,
+}
+
+impl Hosts {
+    fn new(slots: &[Slot]) -> Self {
+        let slot_of = slots.iter().enumerate().map(|(place, slot)| (slot.hostname.clone(), place)).collect();
+        Hosts { slots: slots.iter().map(|slot| slot.name.clone()).collect(), slot_of }
+    }
+
+    fn moved_in(&mut self, hostname: &str, slot: &str) {
+        if let Some(place) = self.slots.iter().position(|name| name == slot) {
+            self.slot_of.insert(hostname.to_owned(), place);
+        }
+    }
+}
+
+/// The slots of the fleet, as soon as all of them are up.
+async fn all_up(control: &mut Control) -> anyhow::Result<Vec<Slot>> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let slots = control.slots().await?;
+        if slots.iter().all(|slot| slot.state == "up") {
+            return Ok(slots);
+        }
+        if Instant::now() > deadline {
+            bail!("the replicas of the fleet were not all up within {PATIENCE:?}");
+        }
+        sleep(LOOK).await;
+    }
+}
+
+/// The name of the slot that each of many ids goes to, by who answers over the data port.
+async fn owners(
+    setting: Setting<'_>,
+    subject: &Subject,
+    control: &mut Control,
+    title: &str,
+) -> anyhow::Result<HashMap<u64, String>> {
+    let slots = all_up(control).await?;
+    let names: HashMap<&str, &str> =
+        slots.iter().map(|slot| (slot.hostname.as_str(), slot.name.as_str())).collect();
+    let outcome = setting.send(Plan { keep_records: true, ..setting.plan(subject.data) }, title).await?;
+    if let Some(reason) = outcome.cut_short {
+        bail!("{title}: {reason}");
+    }
+    let answered = outcome
+        .tally
+        .records
+        .iter()
+        .filter_map(|record| Some((record.number, record.outcome.as_ref().ok()?)));
+    let owners =
+        answered.map(|(number, host)| (number, names.get(&**host).copied().unwrap_or("?").to_owned()));
+    Ok(owners.collect())
+}
+
+/// Runs the load, and the kills in it. What was measured until something failed is returned beside the failure.
+async fn kill_under_load(
+    setting: Setting<'_>,
+    args: DrillArgs,
+    subject: &Subject,
+    owners: &HashMap<u64, String>,
+) -> anyhow::Result<(Outcome, Vec<Event>, anyhow::Result<()>)> {
+    let plan = Arc::new(Plan {
+        pace: Loop::Open { rate: args.rate },
+        connections: CONNECTIONS,
+        amount: Amount::Duration(LONGEST),
+        keep_records: true,
+        ..setting.plan(subject.data)
+    });
+    let (progress, end) = (Arc::new(Progress::new()), setting.stop.child_token());
+    let load = async {
+        let outcome = load::run(&plan, &progress, &end).await;
+        end.cancel();
+        outcome
+    };
+    // Requests that hang have to show: nothing more is sent, and what was sent gets its time.
+    let ended = async {
+        progress.finish();
+        sleep(LAST).await;
+        end.cancel();
+    };
+    let mut events = Vec::new();
+    let kills = async {
+        let mut control = subject.control().await?;
+        let bar = shown::bar(args.kills.into(), "kills");
+        for number in 0..usize::from(args.kills) {
+            calm(&progress, args.rate).await;
+            let slots = all_up(&mut control).await?;
+            let slot = &slots[number % slots.len()];
+            let id = id_of(setting, owners, &slot.name)?;
+            let event = kill(slot)?;
+            events.push(event);
+            if let Some(event) = events.last_mut() {
+                watch(&mut control, event, &id).await?;
+            }
+            bar.inc(1);
+        }
+        calm(&progress, args.rate).await;
+        anyhow::Ok(())
+    };
+    let kills = async {
+        let killed = end.run_until_cancelled(kills).await;
+        end.run_until_cancelled(ended).await;
+        killed.unwrap_or(Ok(()))
+    };
+    let (outcome, failed) = tokio::join!(load, kills);
+    Ok((outcome?, events, failed))
+}
+
+/// Waits until clients have been served for a while.
+async fn calm(progress: &Progress, rate: f64) {
+    let served = || progress.ended().0 - progress.ended().1;
+    let enough = served() + (rate * CALM.as_secs_f64()).ceil() as u64;
+    while served() < enough {
+        sleep(LOOK).await;
+    }
+}
+
+/// An id that goes to the slot called `name`.
+fn id_of(setting: Setting<'_>, owners: &HashMap<u64, String>, name: &str) -> anyhow::Result<String> {
+    let number = owners.iter().filter(|(_, slot)| *slot == name).map(|(number, _)| *number).min();
+    let number =
+        number.with_context(|| format!("none of the ids that were asked for goes to slot {name}"))?;
+    Ok(Ids::Random.id(setting.args.seed, number))
+}
+
+/// Kills the replica in `slot`.
+fn kill(slot: &Slot) -> anyhow::Result<Event> {
+    let address = slot.address.as_deref().and_then(|address| address.parse().ok());
+    let address = address.with_context(|| format!("{} has no address", slot.hostname))?;
+    let victim = Victim::find(&slot.hostname, address)?;
+    let signalled = Instant::now();
+    victim.kill()?;
+    let (slot, victim, heir) = (slot.name.clone(), slot.hostname.clone(), String::new());
+    Ok(Event { slot, victim, heir, signalled, dead: Instant::now(), seen: Seen::default() })
+}
+
+/// Watches how it is replaced; `id` is an id that its slot owns.
+async fn watch(control: &mut Control, event: &mut Event, id: &str) -> anyhow::Result<()> {
+    let mut last = event.dead;
+    loop {
+        let (slots, explanation) = control.look(id).await?;
+        let now = Instant::now();
+        event.seen.gaps.push((now - last).as_secs_f64() * 1e3);
+        last = now;
+        let found = slots.into_iter().find(|other| other.name == event.slot);
+        let found = found.with_context(|| format!("slot {} is gone", event.slot))?;
+        event.seen.note(&event.victim, &found, explanation.pick.as_deref(), now);
+        event.heir = found.hostname;
+        if event.seen.is_over() {
+            return Ok(());
+        }
+        if now > event.dead + PATIENCE {
+            bail!("slot {} was not filled again within {PATIENCE:?}", event.slot);
+        }
+        // A process is back within milliseconds; to a container it makes no difference.
+        if now > event.dead + CLOSELY {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+impl Seen {
+    /// Notes what an answer shows: who is in the slot, and who gets an id that is its own.
+    fn note(&mut self, victim: &str, slot: &Slot, pick: Option<&str>, now: Instant) {
+        let is_up = slot.state == "up";
+        let is_heir = slot.hostname != victim;
+        let is_back = is_heir && pick == Some(slot.hostname.as_str());
+        let phases = [
+            (&mut self.detected, is_heir || !is_up),
+            (&mut self.out, pick != Some(victim)),
+            (&mut self.started, is_heir && slot.address.is_some()),
+            // The slots were asked first: what is back by the time of the second answer was ready before.
+            (&mut self.ready, is_heir && (is_up || is_back)),
+            (&mut self.back, is_back),
+        ];
+        for (phase, _) in phases.into_iter().filter(|(phase, is_here)| *is_here && phase.is_none()) {
+            *phase = Some(now);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.ready.is_some() && self.back.is_some()
+    }
+}
+
+/// Puts numbers on what was seen.
+fn fill(found: &mut Drill, events: &[Event], records: &[Record], begun: Instant, hosts: &Hosts) {
+    let gaps = events.iter().flat_map(|event| event.seen.gaps.iter().copied());
+    found.resolution_ms = Spread::of(gaps).map_or(0.0, |gaps| gaps.median);
+    found.timeline = timeline(records, begun, hosts);
+    found.around = around(events, records, hosts);
+    found.kills = events.iter().map(|event| as_kill(event, records, begun)).collect();
+    for record in records {
+        let Some(before) = events.iter().rposition(|event| event.dead <= record.begun) else { continue };
+        found.kills[before].begun_after += 1;
+    }
+    for record in records.iter().filter(|record| record.outcome.is_err()) {
+        // One that had waited for long had not been waiting for this replica's end.
+        let was_under_way = |event: &Event| {
+            record.begun < event.dead
+                && event.signalled <= record.ended
+                && event.signalled.saturating_duration_since(record.begun) < YOUNG
+        };
+        let before = events.iter().position(was_under_way);
+        let after = events.iter().rposition(|event| event.dead <= record.begun);
+        match (before, after) {
+            (Some(kill), _) => found.kills[kill].failed_before += 1,
+            (None, Some(kill)) => found.kills[kill].failed_after += 1,
+            // Before the first kill: it is in the failures of the load.
+            (None, None) => {}
+        }
+    }
+}
+
+fn as_kill(event: &Event, records: &[Record], begun: Instant) -> Kill {
+    let after = |at: Instant| at.saturating_duration_since(event.dead).as_secs_f64() * 1e3;
+    let by_heir = |record: &&Record| matches!(&record.outcome, Ok(host) if **host == *event.heir);
+    Kill {
+        at: event.dead.saturating_duration_since(begun).as_secs_f64(),
+        slot: event.slot.clone(),
+        victim: event.victim.clone(),
+        heir: event.heir.clone(),
+        detected: event.seen.detected.map(after),
+        out: event.seen.out.map(after),
+        started: event.seen.started.map(after),
+        ready: event.seen.ready.map(after),
+        back: event.seen.back.map(after),
+        answered: records.iter().filter(by_heir).map(|record| record.ended).min().map(after),
+        ..Kill::default()
+    }
+}
+
+/// All kills laid over each other, from as long before as a recovery takes to twice that after it.
+fn around(events: &[Event], records: &[Record], hosts: &Hosts) -> Option<Around> {
+    let recovered =
+        events.iter().filter_map(|event| Some((event.seen.back? - event.dead).as_secs_f64() * 1e3));
+    let recovery = Spread::of(recovered)?.median.max(1.0);
+    let bucket = 4.0 * recovery / AROUND as f64;
+    let empty = || vec![0; AROUND];
+    let kills = events.len() as u64;
+    let mut found =
+        Around { from: -recovery, bucket, kills, slot: empty(), others: empty(), failures: empty() };
+    for event in events {
+        let place = hosts.slots.iter().position(|name| *name == event.slot);
+        for record in records {
+            let after = record.ended.saturating_duration_since(event.dead).as_secs_f64();
+            let before = event.dead.saturating_duration_since(record.ended).as_secs_f64();
+            let entry = ((after - before) * 1e3 + recovery) / bucket;
+            if !(0.0..AROUND as f64).contains(&entry) {
+                continue;
+            }
+            let series = match &record.outcome {
+                Err(_) => &mut found.failures,
+                Ok(host) if hosts.slot_of.get(&**host).copied() == place => &mut found.slot,
+                Ok(_) => &mut found.others,
+            };
+            series[entry as usize] += 1;
+        }
+    }
+    Some(found)
+}
+
+fn timeline(records: &[Record], begun: Instant, hosts: &Hosts) -> Timeline {
+    let seconds = |at: Instant| at.saturating_duration_since(begun).as_secs_f64();
+    let whole = records.iter().map(|record| seconds(record.ended)).fold(0.0, f64::max);
+    let bucket = LENGTHS.into_iter().find(|length| whole / length <= ENTRIES).unwrap_or(whole / ENTRIES);
+    let entries = (whole / bucket) as usize + 1;
+    let empty = |name: &String| Series { name: name.clone(), counts: vec![0; entries] };
+    let mut slots: Vec<Series> = hosts.slots.iter().map(empty).collect();
+    let mut failures = vec![0; entries];
+    for record in records {
+        let entry = ((seconds(record.ended) / bucket) as usize).min(entries - 1);
+        match &record.outcome {
+            Ok(host) => {
+                let place = hosts.slot_of.get(&**host).copied().unwrap_or(hosts.slots.len());
+                if place == slots.len() {
+                    slots.push(empty(&"others".to_owned()));
+                }
+                slots[place].counts[entry] += 1;
+            }
+            Err(_) => failures[entry] += 1,
+        }
+    }
+    Timeline { bucket, slots, failures }
+}

@@ -1,0 +1,127 @@
+//! The experiments of the classic assignment, as real measurements.
+//!
+//! Each starts an `lb` of its own, or takes a running load balancer ([`Subject`]), sends load to it, and puts what it has
+//! found into the [data](crate::data::Data) as it goes: what was measured before something went wrong is there afterwards.
+
+pub(crate) mod balance;
+mod checks;
+mod drill;
+pub(crate) mod expect;
+pub(crate) mod healing;
+mod victim;
+mod wire;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use tokio_util::sync::CancellationToken;
+
+use crate::args::ExperimentArgs;
+use crate::control::Control;
+use crate::data::Variant;
+use crate::load::{Amount, Exchange, Ids, Loop, Outcome, Plan};
+use crate::shown;
+use crate::stand::{Lb, Provider};
+
+/// How long one request may take.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What an experiment is made with, and the sign to stop.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting<'a> {
+    pub(crate) args: &'a ExperimentArgs,
+    pub(crate) stop: &'a CancellationToken,
+}
+
+impl Setting<'_> {
+    /// A-1's load: so many requests for `/home`, each on a connection of its own, for random ids.
+    fn plan(&self, target: SocketAddr) -> Plan {
+        Plan {
+            target,
+            exchange: Exchange::Get { path: "/home".to_owned() },
+            keep_open: false,
+            ids: Ids::Random,
+            pace: Loop::Closed,
+            connections: self.args.connections,
+            amount: Amount::Requests(self.args.requests),
+            warm_up: Duration::ZERO,
+            timeout: TIMEOUT,
+            threads: 1,
+            seed: self.args.seed,
+            keep_records: false,
+        }
+    }
+
+    /// Sends a load; `title` says which, while it runs.
+    async fn send(&self, plan: Plan, title: &str) -> anyhow::Result<Outcome> {
+        shown::watched(&Arc::new(plan), title, self.stop).await
+    }
+
+    /// Ends an experiment between two steps, when it is to be stopped.
+    fn go_on(&self) -> anyhow::Result<()> {
+        if self.stop.is_cancelled() {
+            bail!("interrupted");
+        }
+        Ok(())
+    }
+}
+
+/// A load balancer under load: one's own, which ends when this is dropped, or a running one.
+#[derive(Debug)]
+pub(crate) struct Subject {
+    pub(crate) data: SocketAddr,
+    /// Where it takes commands; `None` if it is no `lb`.
+    pub(crate) control: Option<SocketAddr>,
+    token: Option<String>,
+    /// Ends it when this is dropped.
+    _own: Option<Lb>,
+}
+
+impl Subject {
+    /// A running load balancer, if the command line names one.
+    fn running(args: &ExperimentArgs) -> Option<Self> {
+        let token = args.control_token.clone();
+        args.target.map(|data| Subject { data, control: args.control, token, _own: None })
+    }
+
+    /// An `lb` of one's own with these flags.
+    async fn start(args: &ExperimentArgs, flags: &[String]) -> anyhow::Result<Self> {
+        let lb = Lb::start(&[&provider(args)[..], flags].concat(), None).await?;
+        Ok(Subject { data: lb.data, control: Some(lb.control), token: None, _own: Some(lb) })
+    }
+
+    /// The running load balancer that the command line names, or an `lb` of one's own with `n` replicas.
+    async fn of(args: &ExperimentArgs, variant: &Variant, n: usize) -> anyhow::Result<Self> {
+        if let Some(running) = Subject::running(args) {
+            return Ok(running);
+        }
+        let replicas = ["--replicas".to_owned(), n.to_string()];
+        Subject::start(args, &[&variant.flags[..], &replicas].concat()).await
+    }
+
+    /// A connection to its control port.
+    async fn control(&self) -> anyhow::Result<Control> {
+        let address = self.control.context("this experiment needs the control port of an lb (--control)")?;
+        Control::connect(address, self.token.clone()).await
+    }
+}
+
+/// The flags of `lb` that say where its replicas come from.
+fn provider(args: &ExperimentArgs) -> Vec<String> {
+    let flags = match args.provider {
+        Provider::Process => return Vec::new(),
+        Provider::Docker => {
+            let own = format!("bench-{}", std::process::id());
+            ["--provider", "docker", "--image", &args.image, "--fleet", &own, "--network", &own]
+                .map(str::to_owned)
+        }
+    };
+    flags.to_vec()
+}
+
+/// A mapping of `lb` by its name.
+pub(crate) fn mapping(name: &str) -> Variant {
+    Variant { name: name.to_owned(), flags: vec!["--mapping".to_owned(), name.to_owned()] }
+}

@@ -1,0 +1,73 @@
+//! The process of a replica, found from outside and killed.
+//!
+//! `lb` tells each replica its hostname (`SERVER_ID`) and port (`PORT`), so both stand in its environment, also in a
+//! container. Nothing but a replica that was named is ever signalled.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::OwnedFd;
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// How long a killed process may take to be gone.
+const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+
+/// A running replica.
+#[derive(Debug)]
+pub(crate) struct Victim(OwnedFd);
+
+impl Victim {
+    /// The replica with this hostname, that listens on `address`.
+    ///
+    /// # Errors
+    /// It does not run on this host, or this user cannot see it.
+    pub(crate) fn find(hostname: &str, address: SocketAddr) -> anyhow::Result<Self> {
+        let processes = fs::read_dir("/proc").context("cannot list processes")?;
+        let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+        let found = numbers.filter(|&pid| is_replica(pid, hostname, address).unwrap_or(false));
+        let Some(pid) = found.min().and_then(Pid::from_raw) else {
+            bail!(
+                "the process of {hostname} at {address} cannot be found: is it on another host, or another user's?"
+            );
+        };
+        let opened = Victim(pidfd_open(pid, PidfdFlags::empty()).context("the replica has ended")?);
+        // Once more, for the one that was opened: the number may have passed to another meanwhile.
+        if !is_replica(pid.as_raw_nonzero().get(), hostname, address).unwrap_or(false) {
+            bail!("{hostname} has ended");
+        }
+        Ok(opened)
+    }
+
+    /// Kills it, and waits until it is gone: from then on no connection to it is accepted.
+    ///
+    /// # Errors
+    /// It may not be killed by this user, or does not end.
+    pub(crate) fn kill(self) -> anyhow::Result<()> {
+        pidfd_send_signal(&self.0, Signal::KILL).context("cannot kill a replica")?;
+        let gone = retry_on_intr(|| poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&PATIENCE)))?;
+        if gone == 0 {
+            bail!("a replica was killed and does not end");
+        }
+        Ok(())
+    }
+}
+
+/// Whether a process is that replica: by its environment, and by the network in which it is.
+fn is_replica(pid: i32, hostname: &str, address: SocketAddr) -> io::Result<bool> {
+    let environment = fs::read(format!("/proc/{pid}/environ"))?;
+    let has = |wanted: &str| environment.split(|&byte| byte == 0).any(|entry| entry == wanted.as_bytes());
+    if !has(&format!("SERVER_ID={hostname}")) || !has(&format!("PORT={}", address.port())) {
+        return Ok(false);
+    }
+    if address.ip().is_loopback() {
+        let network = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net"));
+        return Ok(network(&pid.to_string())? == network("self")?);
+    }
+    let addresses = fs::read_to_string(format!("/proc/{pid}/net/fib_trie"))?;
+    let wanted = address.ip().to_string();
+    Ok(addresses.split_whitespace().any(|word| word == wanted))
+}

@@ -1,0 +1,236 @@
+//! The load generator: requests to one address, each checked, each counted.
+//!
+//! A [`Plan`] says what to send; [`run`] sends it from threads of its own, each with a runtime, and gives back a [`Tally`].
+//! It speaks to any TCP server or load balancer and knows none of them. No failure is ever dropped: a request that was
+//! begun, or that an open loop owed, ends as a right answer or as a failure of some kind.
+//!
+//! In the order of a request: `ids` says for which id, `pace` when, `worker` brings the two together, `connection` opens a
+//! connection and writes the head with as few system calls as there can be, `exchange` composes requests and checks
+//! answers (`line` and `http` are their forms, `payload` what they carry), `tally` counts; a `failure` has a name.
+
+mod connection;
+mod exchange;
+mod failure;
+mod http;
+mod ids;
+mod line;
+mod pace;
+mod payload;
+mod ports;
+mod tally;
+mod worker;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio::sync::oneshot;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use exchange::{Exchange, LINE_MAX};
+pub(crate) use failure::Failure;
+pub(crate) use ids::Ids;
+pub(crate) use pace::{Amount, Loop};
+pub(crate) use ports::raise_file_limit;
+pub(crate) use tally::{Record, Tally};
+
+/// How often it is looked whether the target still answers.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What to send, and how.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Where to.
+    pub(crate) target: SocketAddr,
+    /// What one request is.
+    pub(crate) exchange: Exchange,
+    /// Whether a connection serves one request after the other, or one only.
+    pub(crate) keep_open: bool,
+    /// For which ids.
+    pub(crate) ids: Ids,
+    /// When.
+    pub(crate) pace: Loop,
+    /// How many connections are open at the same time, at most.
+    pub(crate) connections: usize,
+    /// How many requests, or for how long.
+    pub(crate) amount: Amount,
+    /// What is sent before that, and not counted.
+    pub(crate) warm_up: Duration,
+    /// How long one request may take, its connection included.
+    pub(crate) timeout: Duration,
+    /// Threads that send.
+    pub(crate) threads: usize,
+    /// Where the random ids begin.
+    pub(crate) seed: u64,
+    /// Whether every request leaves a [`Record`].
+    pub(crate) keep_records: bool,
+}
+
+/// How far a run is, for whoever looks at it from outside; and that it is enough.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    begun: Instant,
+    succeeded: AtomicU64,
+    failed: AtomicU64,
+    /// Failures since the last right answer.
+    in_a_row: AtomicU64,
+    /// Milliseconds from `begun` to the first of them.
+    failing_since: AtomicU64,
+    is_enough: AtomicBool,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        Progress {
+            begun: Instant::now(),
+            succeeded: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            in_a_row: AtomicU64::new(0),
+            failing_since: AtomicU64::new(0),
+            is_enough: AtomicBool::new(false),
+        }
+    }
+
+    /// Requests that have ended, and how many of them failed.
+    pub(crate) fn ended(&self) -> (u64, u64) {
+        let failed = self.failed.load(Relaxed);
+        (self.succeeded.load(Relaxed) + failed, failed)
+    }
+
+    /// Lets nothing more become due. What is due is still sent, and what was sent may still be answered.
+    pub(crate) fn finish(&self) {
+        self.is_enough.store(true, Relaxed);
+    }
+
+    fn is_enough(&self) -> bool {
+        self.is_enough.load(Relaxed)
+    }
+
+    fn note(&self, is_success: bool, at: Instant) {
+        if is_success {
+            self.succeeded.fetch_add(1, Relaxed);
+            self.in_a_row.store(0, Relaxed);
+            return;
+        }
+        self.failed.fetch_add(1, Relaxed);
+        if self.in_a_row.fetch_add(1, Relaxed) == 0 {
+            let since = at.saturating_duration_since(self.begun).as_millis();
+            self.failing_since.store(u64::try_from(since).unwrap_or(u64::MAX), Relaxed);
+        }
+    }
+
+    /// Whether there have been nothing but failures for so long, and not just one.
+    fn is_lost(&self, patience: Duration) -> bool {
+        let since = Duration::from_millis(self.failing_since.load(Relaxed));
+        self.in_a_row.load(Relaxed) > 1 && self.begun.elapsed().saturating_sub(since) > patience
+    }
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// What was counted.
+    pub(crate) tally: Tally,
+    /// Why it ended early, if it did.
+    pub(crate) cut_short: Option<String>,
+}
+
+/// Sends what `plan` says until it is done, `stop` is cancelled, the target is lost, or the host runs out of what
+/// connections need. What was counted until then is in the outcome.
+///
+/// # Errors
+/// Nothing could be sent: the first request, which is not counted, already failed, or there are not enough files for so
+/// many connections.
+pub(crate) async fn run(
+    plan: &Arc<Plan>,
+    progress: &Arc<Progress>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Outcome> {
+    ports::check_files(plan.connections)?;
+    worker::try_once(plan).await?;
+    let end = stop.child_token();
+    let schedule = Arc::new(pace::Schedule::begin(plan, Instant::now()));
+    let mut parts = Vec::new();
+    for number in 0..plan.threads {
+        parts.push(spawn(number, plan, &schedule, progress, &end)?);
+    }
+    let all = async {
+        let mut tally = Tally::new(schedule.counted_from());
+        for part in parts {
+            tally.add(part.await.context("a thread of the generator failed")??);
+        }
+        let owed = schedule.owed();
+        // Who interrupts a run is the reason why they were not sent.
+        if stop.is_cancelled() {
+            tally.abandon(owed);
+        } else {
+            tally.fail(Failure::NotSent, owed);
+        }
+        anyhow::Ok(tally)
+    };
+    tokio::pin!(all);
+    let (tally, cut_short) = tokio::select! {
+        tally = &mut all => (tally?, None),
+        why = trouble(plan, progress) => {
+            end.cancel();
+            (all.await?, Some(why))
+        }
+    };
+    let interrupted = stop.is_cancelled().then(|| "interrupted".to_owned());
+    Ok(Outcome { tally, cut_short: cut_short.or(interrupted) })
+}
+
+/// Starts a thread of the generator.
+fn spawn(
+    number: usize,
+    plan: &Arc<Plan>,
+    schedule: &Arc<pace::Schedule>,
+    progress: &Arc<Progress>,
+    stop: &CancellationToken,
+) -> anyhow::Result<oneshot::Receiver<anyhow::Result<Tally>>> {
+    let (done, part) = oneshot::channel();
+    let (plan, schedule) = (Arc::clone(plan), Arc::clone(schedule));
+    let (progress, stop) = (Arc::clone(progress), stop.clone());
+    let work = move || {
+        // Nobody waits for it any more only if the whole run was given up.
+        let _ = done.send(worker::thread(number, &plan, &schedule, &progress, &stop));
+    };
+    thread::Builder::new().name(format!("load-{number}")).spawn(work).context("cannot start a thread")?;
+    Ok(part)
+}
+
+/// Ends when it makes no sense to go on, and says why.
+async fn trouble(plan: &Plan, progress: &Progress) -> String {
+    loop {
+        sleep(LOOK).await;
+        if progress.is_lost(plan.timeout) {
+            return format!("{} gave no right answer for {:?}", plan.target, plan.timeout);
+        }
+        if let Some(full) = ports::tracking_is_full() {
+            return full;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_lost_when_it_has_only_failed_for_a_while_and_not_for_one_failure() {
+        let (progress, now) = (Progress::new(), Instant::now());
+        progress.note(true, now);
+        progress.note(false, now);
+        assert!(!progress.is_lost(Duration::ZERO), "one failure");
+        progress.note(false, now);
+        assert!(!progress.is_lost(Duration::from_secs(3600)), "not for long");
+        while !progress.is_lost(Duration::ZERO) {}
+        progress.note(true, now);
+        assert!(!progress.is_lost(Duration::ZERO), "a right answer");
+        assert_eq!(progress.ended(), (4, 2));
+    }
+}

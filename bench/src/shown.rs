@@ -1,0 +1,167 @@
+//! What a terminal shows: answers and complaints, bars while something runs, tables of what came of a load.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use bytesize::ByteSize;
+use comfy_table::{CellAlignment, Table};
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::data::Load;
+use crate::load::{self, Amount, Loop, Outcome, Plan, Progress};
+use crate::stats::{max_over_mean, standard_deviation};
+
+/// How often a bar moves.
+const FRAME: Duration = Duration::from_millis(100);
+
+/// Answers go to stdout.
+///
+/// # Errors
+/// Whoever reads them has gone.
+pub(crate) fn say(text: &str) -> anyhow::Result<()> {
+    writeln!(io::stdout(), "{text}").context("cannot write the answer")
+}
+
+/// One line on stderr. Unlike `eprintln!` it does not panic when stderr is gone.
+pub(crate) fn complain(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// A bar of so many steps, on stderr, and only if that is a terminal.
+pub(crate) fn bar(steps: u64, title: &str) -> ProgressBar {
+    let bar = ProgressBar::new(steps).with_message(title.to_owned());
+    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {human_pos} of {human_len}, {eta} left")
+    {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Sends a load, with a bar meanwhile.
+///
+/// # Errors
+/// Nothing could be sent.
+pub(crate) async fn watched(
+    plan: &Arc<Plan>,
+    title: &str,
+    stop: &CancellationToken,
+) -> anyhow::Result<Outcome> {
+    let progress = Arc::new(Progress::new());
+    let bar = bar(expected(plan), title);
+    let outcome = tokio::select! {
+        outcome = load::run(plan, &progress, stop) => outcome,
+        never = follow(&bar, plan, &progress) => match never {},
+    };
+    bar.finish_and_clear();
+    outcome
+}
+
+/// How long the bar is: requests, or milliseconds where a closed loop runs for a time.
+fn expected(plan: &Plan) -> u64 {
+    match (plan.amount, plan.pace) {
+        (Amount::Requests(requests), _) => requests,
+        (Amount::Duration(time), Loop::Open { rate }) => (time.as_secs_f64() * rate) as u64,
+        (Amount::Duration(time), Loop::Closed) => time.as_millis() as u64,
+    }
+}
+
+async fn follow(bar: &ProgressBar, plan: &Plan, progress: &Progress) -> std::convert::Infallible {
+    let title = bar.message();
+    loop {
+        sleep(FRAME).await;
+        let (ended, failed) = progress.ended();
+        let is_timed = matches!((plan.amount, plan.pace), (Amount::Duration(_), Loop::Closed));
+        let place =
+            if is_timed { bar.elapsed().saturating_sub(plan.warm_up).as_millis() as u64 } else { ended };
+        bar.set_position(place.min(bar.length().unwrap_or_default()));
+        if failed > 0 {
+            bar.set_message(format!("{title} ({failed} failed)"));
+        }
+    }
+}
+
+/// A table of a load: its size, its replicas, its latencies and its failures.
+pub(crate) fn load(load: &Load) -> String {
+    let mut text = format!(
+        "{} requests in {:.2} s: {} right answers, {} a second",
+        load.requests,
+        load.seconds,
+        load.succeeded,
+        significant(load.rate())
+    );
+    if load.received.max(load.sent) > 1 << 20 {
+        let a_second = |bytes: u64| ByteSize::b((bytes as f64 / load.seconds.max(1e-9)) as u64);
+        text += &format!(", {} received and {} sent a second", a_second(load.received), a_second(load.sent));
+    }
+    if load.warm_up_failures > 0 {
+        text += &format!(", {} failed in the warm-up", load.warm_up_failures);
+    }
+    if load.abandoned > 0 {
+        text += &format!(", {} under way at the end", load.abandoned);
+    }
+    [text, replicas(load), latencies(load), failures(&load.failures)].join("\n")
+}
+
+/// Whole where it is large, and not 0 where it is small.
+fn significant(rate: f64) -> String {
+    if rate < 10.0 { format!("{rate:.2}") } else { format!("{rate:.0}") }
+}
+
+fn replicas(load: &Load) -> String {
+    if load.replicas.is_empty() {
+        return "nobody answered".to_owned();
+    }
+    let mut table = table(&["replica", "requests", "share"]);
+    for (name, count) in &load.replicas {
+        let share = 100.0 * *count as f64 / load.succeeded.max(1) as f64;
+        let name = if name.is_empty() { "(does not tell)" } else { name };
+        table.add_row([name.to_owned(), count.to_string(), format!("{share:.2} %")]);
+    }
+    let counts: Vec<u64> = load.replicas.values().copied().collect();
+    format!(
+        "{}\nmax/mean {:.3}, standard deviation {:.1}",
+        aligned(table),
+        max_over_mean(&counts),
+        standard_deviation(&counts)
+    )
+}
+
+fn latencies(load: &Load) -> String {
+    let mut table = table(&["latency of right answers", "p50", "p90", "p99", "p99.9", "max", "mean"]);
+    let latency = &load.latency;
+    let row = [latency.p50, latency.p90, latency.p99, latency.p999, latency.max, latency.mean as u64];
+    table.add_row(
+        std::iter::once("ms".to_owned()).chain(row.map(|micros| format!("{:.3}", micros as f64 / 1e3))),
+    );
+    aligned(table)
+}
+
+fn failures(failures: &BTreeMap<String, u64>) -> String {
+    if failures.is_empty() {
+        return "no failures".to_owned();
+    }
+    let mut table = table(&["failure", "requests"]);
+    for (kind, count) in failures {
+        table.add_row([kind.clone(), count.to_string()]);
+    }
+    aligned(table)
+}
+
+fn table(columns: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::ASCII_MARKDOWN).set_header(columns);
+    table
+}
+
+/// The table with numbers to the right.
+fn aligned(mut table: Table) -> String {
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table.to_string()
+}

@@ -1,0 +1,209 @@
+//! A program that was started, with what it says.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::io::{self, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
+use rustix::process::{
+    Pid, PidfdFlags, Signal, getppid, kill_process, pidfd_open, set_parent_process_death_signal,
+};
+use rustix::thread::{CpuSet, sched_setaffinity};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+/// Lines that are kept of what a program says.
+const KEPT: usize = 200;
+/// Lines that a complaint shows.
+const SHOWN: usize = 5;
+/// How long a program may take to end after it was told to.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// A program beside this one: `cargo` puts all of the workspace into one folder.
+///
+/// # Errors
+/// It is not there; says how to build it.
+pub(crate) fn sibling(name: &str) -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().context("where is this program?")?;
+    let path = own.with_file_name(name);
+    if path.is_file() {
+        return Ok(path);
+    }
+    let is_release = own.parent().is_some_and(|folder| folder.ends_with("release"));
+    let profile = if is_release { " --release" } else { "" };
+    bail!("{name} is not built: cargo build{profile} --bin lb --bin backend")
+}
+
+/// Becomes another program, that gets SIGTERM when `parent` ends; pinned to one core if that is wanted.
+///
+/// # Errors
+/// There is no such program or core, or the parent has already ended.
+pub(crate) fn become_program(
+    parent: i32,
+    core: Option<usize>,
+    command: &[OsString],
+) -> anyhow::Result<Infallible> {
+    set_parent_process_death_signal(Some(Signal::TERM))?;
+    if getppid() != Pid::from_raw(parent) {
+        bail!("bench has ended");
+    }
+    if let Some(core) = core {
+        pin(core)?;
+    }
+    let (program, arguments) = command.split_first().context("there is no program")?;
+    let error = Command::new(program).args(arguments).exec();
+    Err(error).with_context(|| format!("cannot run {}", program.display()))
+}
+
+/// Pins this thread, and those that it will start, to a core.
+///
+/// # Errors
+/// There is no such core.
+pub(crate) fn pin(core: usize) -> anyhow::Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    sched_setaffinity(None, &cores).with_context(|| format!("cannot use core {core} alone"))
+}
+
+/// A running program; told to end, and waited for, when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Program {
+    name: String,
+    child: Child,
+    log: Arc<Log>,
+}
+
+#[derive(Debug, Default)]
+struct Log {
+    lines: Mutex<Lines>,
+    more: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    last: VecDeque<String>,
+    is_over: bool,
+}
+
+impl Program {
+    /// Starts a program. It has a process group of its own, so that Ctrl-C is for `bench` alone; and it ends with the
+    /// thread that starts it, which should be the main one.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(crate) fn start(command: &Command, core: Option<usize>) -> anyhow::Result<Self> {
+        let name = command.get_program().to_string_lossy();
+        let name = name.rsplit('/').next().unwrap_or_default().to_owned();
+        let mut outer = Command::new(std::env::current_exe().context("where is this program?")?);
+        outer.args(["child", "--parent", &std::process::id().to_string()]);
+        if let Some(core) = core {
+            outer.args(["--core", &core.to_string()]);
+        }
+        outer.arg("--").arg(command.get_program()).args(command.get_args());
+        // Every flag of lb is also a variable: what was meant for another must not change what is measured.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"LB_")) {
+            outer.env_remove(name);
+        }
+        outer.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = outer.spawn().with_context(|| format!("cannot start {name}"))?;
+        let log = Arc::new(Log::default());
+        if let Some(stderr) = child.stderr.take() {
+            let log = Arc::clone(&log);
+            thread::spawn(move || listen(BufReader::new(stderr), &log));
+        }
+        Ok(Program { name, child, log })
+    }
+
+    /// The process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for a line that holds `part`; the line.
+    ///
+    /// # Errors
+    /// The program ends first, or takes too long; shows what it said last.
+    pub(crate) async fn says(&self, part: &str, patience: Duration) -> anyhow::Result<String> {
+        let line = async {
+            loop {
+                let more = self.log.more.notified();
+                match self.log.find(part) {
+                    (Some(line), _) => return Some(line),
+                    (None, true) => return None,
+                    (None, false) => more.await,
+                }
+            }
+        };
+        match timeout(patience, line).await {
+            Ok(Some(line)) => Ok(line),
+            Ok(None) => bail!("{} has ended: {}", self.name, self.last_words()),
+            Err(_) => bail!("{} did not get ready within {patience:?}: {}", self.name, self.last_words()),
+        }
+    }
+
+    /// What it said last.
+    pub(crate) fn last_words(&self) -> String {
+        let lines = self.log.lines();
+        let shown: Vec<&str> = lines.last.iter().rev().take(SHOWN).rev().map(String::as_str).collect();
+        if shown.is_empty() { "it said nothing".to_owned() } else { shown.join("\n") }
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        if self.child.try_wait()?.is_some() {
+            return Ok(());
+        }
+        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
+            let ended = pidfd_open(pid, PidfdFlags::empty())?;
+            kill_process(pid, Signal::TERM)?;
+            let limit = Timespec { tv_sec: GRACE.as_secs().cast_signed(), tv_nsec: 0 };
+            // A signal to this process must not cut that short.
+            let waited = retry_on_intr(|| poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&limit)));
+            if waited? == 0 {
+                self.child.kill()?;
+            }
+        }
+        self.child.wait().map(drop)
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // What cannot be ended now gets a signal when this process ends.
+        let _ = self.end();
+    }
+}
+
+impl Log {
+    fn lines(&self) -> std::sync::MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, part: &str) -> (Option<String>, bool) {
+        let lines = self.lines();
+        (lines.last.iter().find(|line| line.contains(part)).cloned(), lines.is_over)
+    }
+}
+
+/// Keeps what a program says, until it ends.
+fn listen(stderr: impl io::BufRead, log: &Log) {
+    for line in stderr.lines().map_while(Result::ok) {
+        let mut lines = log.lines();
+        if lines.last.len() == KEPT {
+            lines.last.pop_front();
+        }
+        lines.last.push_back(line);
+        drop(lines);
+        log.more.notify_waiters();
+    }
+    log.lines().is_over = true;
+    log.more.notify_waiters();
+}

@@ -1,0 +1,75 @@
+//! `bench compare`: the same load on lb, peers and no proxy. Peers that are not installed are left out with a word; with
+//! `CI=true` that is a failure.
+
+use serde_json::Value;
+
+use crate::harness::{measured, run};
+
+/// One short round of everything.
+const SHORT: [&str; 5] = ["compare", "--rounds", "1", "--time", "200ms"];
+
+fn is_installed(name: &str) -> bool {
+    let found = ["/usr/sbin", "/usr/bin", "/usr/local/sbin", "/usr/local/bin"]
+        .iter()
+        .any(|folder| std::path::Path::new(folder).join(name).is_file());
+    assert!(found || std::env::var_os("CI").is_none(), "{name} is not installed");
+    found
+}
+
+fn names(list: &Value) -> Vec<String> {
+    list.as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn everybody_does_everything_in_every_round() {
+    let peers: Vec<&str> = ["haproxy", "nginx"].into_iter().filter(|peer| is_installed(peer)).collect();
+    let (ran, data) = measured(&SHORT);
+    for expectation in data["expectations"].as_array().unwrap() {
+        // On a machine that is busy with other tests the generator may well be slower than wrk for once.
+        let is_about_time = expectation["what"].as_str().unwrap().starts_with("Generator");
+        assert!(is_about_time || expectation["passed"] == true, "{expectation}");
+    }
+    assert!(matches!(ran.code, Some(0 | 1)) && data["cut_short"].is_null(), "{ran:?}");
+    let comparison = &data["comparison"];
+    assert_eq!(names(&comparison["contenders"]), [&["lb"], &peers[..], &["direct"]].concat());
+    assert_eq!(names(&comparison["modes"]), ["short", "tail", "rtt64", "rtt16k", "down", "up", "idle"]);
+    for mode in comparison["modes"].as_array().unwrap() {
+        let [round] = mode["rounds"].as_array().unwrap().as_slice() else { panic!("{mode}") };
+        for (place, reading) in round.as_array().unwrap().iter().enumerate() {
+            let is_direct = place == peers.len() + 1;
+            if mode["name"] == "idle" {
+                assert_eq!(reading["memory"].is_number(), !is_direct, "{mode}");
+            } else {
+                assert!(reading["operations"].as_f64().unwrap() > 0.0, "{mode}");
+                assert_eq!(reading["cpu_ns"].is_number(), !is_direct, "{mode}");
+            }
+            assert_eq!(reading["failures"], 0, "{mode}");
+        }
+    }
+    if is_installed("wrk") {
+        assert_eq!(names(&comparison["generators"]), ["bench", "wrk"]);
+        for reading in comparison["generator"]["rounds"][0].as_array().unwrap() {
+            assert!(
+                reading["operations"].as_f64().unwrap() > 0.0 && reading["cpu_ns"].as_u64().unwrap() > 0,
+                "{reading}"
+            );
+        }
+    }
+}
+
+#[test]
+fn lb_can_be_compared_with_no_proxy_alone() {
+    let (ran, data) = measured(&[&SHORT[..], &["--peers", "", "--modes", "short,up"]].concat());
+    ran.succeeded();
+    assert_eq!(names(&data["comparison"]["contenders"]), ["lb", "direct"]);
+    assert_eq!(names(&data["comparison"]["modes"]), ["short", "up"]);
+}
+
+#[test]
+fn unknown_peers_and_modes_are_refused_with_what_is_allowed() {
+    for (flags, words) in [(["--peers", "envoy"], "haproxy"), (["--modes", "sideways"], "rtt16k")] {
+        let ran = run(&[&SHORT[..], &flags].concat());
+        assert!(ran.stderr.contains(flags[1]), "{}", ran.stderr);
+        ran.refused_with(words);
+    }
+}
