@@ -32,6 +32,8 @@ pub(crate) struct Slot {
     pub(crate) hostname: String,
     pub(crate) address: Option<String>,
     pub(crate) state: String,
+    /// How many replicas it has had after its first.
+    pub(crate) restarts: u64,
 }
 
 /// Why an id goes where it goes.

@@ -47,6 +47,8 @@ const LENGTHS: [f64; 8] = [0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
 struct Event {
     slot: String,
     victim: String,
+    /// How many replicas the slot had had before.
+    restarts: u64,
     heir: String,
     signalled: Instant,
     dead: Instant,
@@ -223,8 +225,15 @@ fn kill(slot: &Slot) -> anyhow::Result<Event> {
     let victim = Victim::find(&slot.hostname, address)?;
     let signalled = Instant::now();
     victim.kill()?;
-    let (slot, victim, heir) = (slot.name.clone(), slot.hostname.clone(), String::new());
-    Ok(Event { slot, victim, heir, signalled, dead: Instant::now(), seen: Seen::default() })
+    Ok(Event {
+        slot: slot.name.clone(),
+        victim: slot.hostname.clone(),
+        restarts: slot.restarts,
+        heir: String::new(),
+        signalled,
+        dead: Instant::now(),
+        seen: Seen::default(),
+    })
 }
 
 /// Watches how it is replaced; `id` is an id that its slot owns.
@@ -237,7 +246,8 @@ async fn watch(control: &mut Control, event: &mut Event, id: &str) -> anyhow::Re
         last = now;
         let found = slots.into_iter().find(|other| other.name == event.slot);
         let found = found.with_context(|| format!("slot {} is gone", event.slot))?;
-        event.seen.note(&event.victim, &found, explanation.pick.as_deref(), now);
+        let is_heir = found.restarts != event.restarts;
+        event.seen.note((&event.victim, &found), is_heir, explanation.pick.as_deref(), now);
         event.heir = found.hostname;
         if event.seen.is_over() {
             return Ok(());
@@ -254,13 +264,13 @@ async fn watch(control: &mut Control, event: &mut Event, id: &str) -> anyhow::Re
 
 impl Seen {
     /// Notes what an answer shows: who is in the slot, and who gets an id that is its own.
-    fn note(&mut self, victim: &str, slot: &Slot, pick: Option<&str>, now: Instant) {
+    fn note(&mut self, (victim, slot): (&str, &Slot), is_heir: bool, pick: Option<&str>, now: Instant) {
         let is_up = slot.state == "up";
-        let is_heir = slot.hostname != victim;
         let is_back = is_heir && pick == Some(slot.hostname.as_str());
         let phases = [
             (&mut self.detected, is_heir || !is_up),
-            (&mut self.out, pick != Some(victim)),
+            // A replacement may have the name of its predecessor.
+            (&mut self.out, pick != Some(victim) || is_back),
             (&mut self.started, is_heir && slot.address.is_some()),
             // The slots were asked first: what is back by the time of the second answer was ready before.
             (&mut self.ready, is_heir && (is_up || is_back)),
@@ -307,7 +317,9 @@ fn fill(found: &mut Drill, events: &[Event], records: &[Record], begun: Instant,
 
 fn as_kill(event: &Event, records: &[Record], begun: Instant) -> Kill {
     let after = |at: Instant| at.saturating_duration_since(event.dead).as_secs_f64() * 1e3;
-    let by_heir = |record: &&Record| matches!(&record.outcome, Ok(host) if **host == *event.heir);
+    let by_heir = |record: &&Record| {
+        record.begun >= event.dead && matches!(&record.outcome, Ok(host) if **host == *event.heir)
+    };
     Kill {
         at: event.dead.saturating_duration_since(begun).as_secs_f64(),
         slot: event.slot.clone(),

@@ -81,6 +81,18 @@ fn a3_asks_everything_and_nothing_fails_after_a_kill() {
 }
 
 #[test]
+fn a_replacement_may_have_the_name_of_its_predecessor() {
+    let lb = crate::servers::Lb::start(&["--respawn-name", "same"]);
+    let target = ["--target", &lb.data, "--control", &lb.control, "--kills", "2", "--rate", "300"];
+    let (ran, data) = measured(&with("a3", &target));
+    ran.succeeded();
+    for kill in data["a3"]["drill"]["kills"].as_array().unwrap() {
+        assert_eq!(kill["victim"], kill["heir"], "{kill}");
+        assert!(kill["ready"].as_f64().unwrap() > 0.0 && kill["failed_after"] == 0, "{kill}");
+    }
+}
+
+#[test]
 fn a4_puts_mappings_side_by_side() {
     let (ran, data) = measured(&with("a4", &[]));
     ran.succeeded();
