@@ -157,8 +157,7 @@ impl Stage {
         let program = Program::start(&command, self.cores.proxy)?;
         tokio::select! {
             () = answers(listen) => Ok((listen, program)),
-            // It never says that, so this is how it ends or is too slow.
-            line = program.says("\n", PATIENCE) => Err(line.err().context("it answers nothing")?),
+            error = program.fails(PATIENCE) => Err(error),
         }
     }
 }

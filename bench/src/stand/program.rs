@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use rustix::process::{
@@ -133,10 +133,22 @@ impl Program {
     /// # Errors
     /// The program ends first, or takes too long; shows what it said last.
     pub(crate) async fn says(&self, part: &str, patience: Duration) -> anyhow::Result<String> {
+        self.says_one(|line| line.contains(part), patience).await
+    }
+
+    /// Waits until it ends, or has taken too long to get ready: for a program that never says that it is.
+    pub(crate) async fn fails(&self, patience: Duration) -> anyhow::Error {
+        match self.says_one(|_| false, patience).await {
+            Ok(line) => anyhow!("{} says {line}", self.name),
+            Err(error) => error,
+        }
+    }
+
+    async fn says_one(&self, is_it: impl Fn(&str) -> bool, patience: Duration) -> anyhow::Result<String> {
         let line = async {
             loop {
                 let more = self.log.more.notified();
-                match self.log.find(part) {
+                match self.log.find(&is_it) {
                     (Some(line), _) => return Some(line),
                     (None, true) => return None,
                     (None, false) => more.await,
@@ -187,9 +199,9 @@ impl Log {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn find(&self, part: &str) -> (Option<String>, bool) {
+    fn find(&self, is_it: impl Fn(&str) -> bool) -> (Option<String>, bool) {
         let lines = self.lines();
-        (lines.last.iter().find(|line| line.contains(part)).cloned(), lines.is_over)
+        (lines.last.iter().find(|line| is_it(line)).cloned(), lines.is_over)
     }
 }
 

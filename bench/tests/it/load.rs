@@ -219,7 +219,7 @@ fn what_fails_in_the_warm_up_is_said() {
         }
     });
     let target = server.address.to_string();
-    let flags = ["load", "--target", &target, "--protocol", "raw", "--requests", "20", "--warm-up", "300ms"];
+    let flags = ["load", "--target", &target, "--protocol", "raw", "--requests", "20", "--warm-up", "1s"];
     let (ran, numbers) = measured(&flags);
     ran.failed_with("1 of 20 requests failed");
     assert_eq!((&numbers["warm_up_failures"], &numbers["succeeded"]), (&1.into(), &20.into()));
