@@ -82,7 +82,7 @@ async fn load(args: LoadArgs, stop: &CancellationToken) -> anyhow::Result<()> {
         write_json(path, &Loaded::of(&plan, &load, outcome.cut_short.as_deref()))?;
     }
     shown::say(&shown::load(&load))?;
-    let failed = load.requests - load.succeeded - load.abandoned + load.warm_up_failures;
+    let failed = load.failed() + load.warm_up_failures;
     match outcome.cut_short {
         Some(reason) => bail!("{reason}"),
         None if failed > 0 => bail!("{failed} of {} requests failed", load.requests),
@@ -166,8 +166,7 @@ async fn experiment(command: Command, inside: bool, stop: &CancellationToken) ->
         () = given_up(stop) => Err(anyhow!("interrupted")),
     };
     let measured = if stop.is_cancelled() { measured.and(Err(anyhow!("interrupted"))) } else { measured };
-    let cut_short = measured.as_ref().err().map(|error| format!("{error:#}"));
-    data.cut_short.clone_from(&cut_short);
+    data.cut_short = measured.as_ref().err().map(|error| format!("{error:#}"));
     data.expectations = expect::of(&data);
     let written = write(&data, &output)?;
     if !data.is_empty() {

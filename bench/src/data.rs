@@ -1,11 +1,13 @@
 //! What experiments have found, as it is written to `data.json`: everything that a report says comes from here.
 //!
-//! Plain numbers and names, no I/O and no judgement. A recorded file can be made into a report again at any time
+//! Plain numbers and names, with what follows from a single one of them; no I/O and no judgement. A recorded file can be made into a report again at any time
 //! (`bench report`), so fields are only ever added. Times are seconds unless their name says otherwise.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+use crate::stats::sampling_band;
 
 /// Everything that one call of `bench` has found.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -122,7 +124,30 @@ pub(crate) struct Load {
     pub(crate) replicas: BTreeMap<String, u64>,
 }
 
+impl Balance {
+    /// Requests of each replica, in the order of the slots.
+    pub(crate) fn counts(&self) -> Vec<u64> {
+        self.replicas.iter().map(|share| share.requests).collect()
+    }
+
+    /// The range of counts of a replica that chance explains; `None` where its share is not known.
+    pub(crate) fn band(&self, share: &Share) -> Option<(f64, f64)> {
+        share.expected.map(|p| sampling_band(p, self.load.succeeded, share.asked))
+    }
+
+    /// Whether a replica's count is one that chance explains; `None` where its share is not known.
+    pub(crate) fn within(&self, share: &Share) -> Option<bool> {
+        let (low, high) = self.band(share)?;
+        Some((low..=high).contains(&(share.requests as f64)))
+    }
+}
+
 impl Load {
+    /// Requests without a right answer, of whatever kind.
+    pub(crate) fn failed(&self) -> u64 {
+        self.failures.values().sum()
+    }
+
     /// Right answers a second.
     pub(crate) fn rate(&self) -> f64 {
         if self.seconds > 0.0 { self.succeeded as f64 / self.seconds } else { 0.0 }

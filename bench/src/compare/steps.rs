@@ -36,7 +36,7 @@ pub(super) async fn load_step(
     let Some(load) = send(plan, stop).await? else { return Ok(None) };
     let spent = cpu()?.zip(before).map(|(after, before)| share(after.saturating_sub(before), &load));
     let mut reading = reading(work, &load, spent);
-    reading.failures += failures(&warm_up);
+    reading.failures += warm_up.failed();
     Ok(Some(reading))
 }
 
@@ -74,12 +74,8 @@ pub(super) fn reading(work: Work, load: &Load, cpu_ns: Option<u64>) -> Reading {
         memory: None,
         p50: Some(load.latency.p50),
         p99: Some(load.latency.p99),
-        failures: failures(load),
+        failures: load.failed(),
     }
-}
-
-fn failures(load: &Load) -> u64 {
-    load.failures.values().sum()
 }
 
 /// The share of the CPU time that is due to what was counted: the generator tries one request before it begins, which is

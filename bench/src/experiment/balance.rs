@@ -105,22 +105,16 @@ async fn spread(
 
 /// One load for each N; to a running `lb` replicas are added for it, and taken away again.
 async fn scale(setting: Setting<'_>, variant: &Variant, found: &mut Vec<Scaling>) -> anyhow::Result<()> {
-    let mut scaling = Scaling { variant: variant.clone(), points: Vec::new() };
-    let done = match Subject::running(setting.args) {
-        Some(running) => resized(setting, variant, &running, &mut scaling.points).await,
-        None => {
-            let mut done = Ok(());
-            for n in SIZES {
-                done = spread(setting, variant, n, &mut scaling.points).await;
-                if done.is_err() {
-                    break;
-                }
-            }
-            done
-        }
-    };
-    found.push(scaling);
-    done
+    // Kept from the start, so that each point is there as soon as it is measured.
+    found.push(Scaling { variant: variant.clone(), points: Vec::new() });
+    let Some(Scaling { points, .. }) = found.last_mut() else { return Ok(()) };
+    if let Some(running) = Subject::running(setting.args) {
+        return resized(setting, variant, &running, points).await;
+    }
+    for n in SIZES {
+        spread(setting, variant, n, points).await?;
+    }
+    Ok(())
 }
 
 /// Replicas are added under names of our own, and those are removed afterwards: nobody else's is touched.
@@ -135,22 +129,32 @@ async fn resized(
     if before > *SIZES.end() {
         bail!("the fleet has {before} replicas, and A-2 goes up to {}", SIZES.end());
     }
-    let own = |n: usize| format!("bench-{}-{n}", std::process::id());
-    let (mut done, mut added) = (Ok(()), Vec::new());
-    for n in before.max(*SIZES.start())..=*SIZES.end() {
-        while done.is_ok() && before + added.len() < n {
-            done = control.change("add", &own(n)).await;
-            added.push(own(n));
-        }
-        if done.is_ok() {
-            done = measure(setting, running, (variant, &format!("N = {n}")), points).await;
-        }
-    }
+    let mut added = Vec::new();
+    let done = grow(setting, (variant, running), &mut control, (before, &mut added), points).await;
+    let mut removed = Ok(());
     for hostname in added {
-        // One that could not be added is not there.
-        let _ = control.change("rm", &hostname).await;
+        removed = control.change("rm", &hostname).await.and(removed);
     }
-    done
+    done.and(removed)
+}
+
+/// One load for each N from what there is on; who was added for it is in `added`.
+async fn grow(
+    setting: Setting<'_>,
+    (variant, running): (&Variant, &Subject),
+    control: &mut Control,
+    (before, added): (usize, &mut Vec<String>),
+    points: &mut Vec<Balance>,
+) -> anyhow::Result<()> {
+    for n in before.max(*SIZES.start())..=*SIZES.end() {
+        while before + added.len() < n {
+            let hostname = format!("bench-{}-{}", std::process::id(), added.len() + 1);
+            control.change("add", &hostname).await?;
+            added.push(hostname);
+        }
+        measure(setting, running, (variant, &format!("N = {n}")), points).await?;
+    }
+    Ok(())
 }
 
 /// Sends the load and adds up what each replica got.
@@ -166,8 +170,7 @@ async fn measure(
     };
     let outcome = setting.send(setting.plan(subject.data), title).await?;
     let balance = balance(variant, fleet, &outcome);
-    let failed = balance.load.failures.values().sum::<u64>();
-    let requests = balance.load.requests;
+    let (failed, requests) = (balance.load.failed(), balance.load.requests);
     found.push(balance);
     if let Some(reason) = outcome.cut_short {
         bail!("{title}: {reason}");

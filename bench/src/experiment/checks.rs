@@ -49,9 +49,10 @@ pub(super) async fn run(setting: Setting<'_>, found: &mut Vec<Check>) -> anyhow:
     }
     drop(subject);
     let more = async {
-        for part in [with_token().await?, with_a_doomed_replica().await?, with_nobody().await?] {
-            found.extend(part);
-        }
+        // One after the other: what one has found is there if the next cannot be started.
+        found.extend(with_token().await?);
+        found.extend(with_a_doomed_replica().await?);
+        found.extend(with_nobody().await?);
         anyhow::Ok(())
     };
     setting.stop.run_until_cancelled(more).await.unwrap_or(Ok(()))?;

@@ -66,18 +66,16 @@ fn name(balance: &Balance) -> String {
 fn failures(balance: &Balance) -> Option<String> {
     let load = &balance.load;
     let kinds: Vec<String> = load.failures.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-    let failed: u64 = load.failures.values().sum();
+    let failed = load.failed();
     (failed > 0).then(|| format!("{}: {failed} of {} ({})", name(balance), load.requests, kinds.join(", ")))
 }
 
 fn outside_of_bands(balance: &Balance) -> Vec<String> {
-    let outside = balance.replicas.iter().filter_map(|share| {
-        let (low, high) = sampling_band(share.expected?, balance.load.succeeded, share.asked);
-        let is_inside = (low..=high).contains(&(share.requests as f64));
-        let (hostname, requests) = (&share.hostname, share.requests);
-        (!is_inside)
-            .then(|| format!("{}: {hostname} {requests} outside of {low:.0} to {high:.0}", name(balance)))
-    });
+    let outside =
+        balance.replicas.iter().filter(|share| balance.within(share) == Some(false)).filter_map(|share| {
+            let ((low, high), hostname, requests) = (balance.band(share)?, &share.hostname, share.requests);
+            Some(format!("{}: {hostname} {requests} outside of {low:.0} to {high:.0}", name(balance)))
+        });
     outside.collect()
 }
 
@@ -126,8 +124,7 @@ fn of_a2(scaling: &Scaling) -> Option<Expectation> {
         let n = point.replicas.len();
         let (_, deviation) = SLOTS_DEVIATIONS.iter().find(|(size, _)| *size == n)?;
         let deviation = deviation * point.load.succeeded as f64 / STATED_FOR as f64;
-        let counts: Vec<u64> = point.replicas.iter().map(|share| share.requests).collect();
-        let is = standard_deviation(&counts);
+        let is = standard_deviation(&point.counts());
         passed &= (is / deviation - 1.0).abs() <= DEVIATION_TOLERANCE;
         stated.push(format!("{deviation:.0}"));
         found.push(format!("{is:.0}"));

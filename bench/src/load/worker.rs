@@ -135,9 +135,6 @@ async fn worker(shared: Arc<Shared>) {
                 });
             }
         };
-        if outcome.is_err() {
-            client.disconnect();
-        }
         count(&shared, &client, due, begun, outcome);
         if outcome.is_err_and(Failure::is_without_connection) {
             let _ = shared.within(None, sleep(PAUSE)).await;
@@ -170,6 +167,7 @@ fn count(shared: &Shared, client: &Client, due: Due, begun: Instant, outcome: Re
 /// A client of the target.
 struct Client {
     dialer: Dialer,
+    /// The connection that stays open; while a request is under way, and after one that failed, there is none.
     stream: Option<TcpStream>,
     id: Vec<u8>,
     request: Request,
@@ -217,10 +215,6 @@ impl Client {
             self.stream = Some(stream);
         }
         Ok(())
-    }
-
-    fn disconnect(&mut self) {
-        self.stream = None;
     }
 
     /// The answer that has just been completed.

@@ -1,26 +1,9 @@
-//! What follows from recorded numbers and is needed by both the text and the charts: bands, phases and
-//! ratios.
+//! What follows from recorded numbers and is needed by both the text and the charts: phases and ratios.
 //!
 //! Pure, and without a word or a colour: those are for `text` and `chart`.
 
-use crate::data::{Balance, Drill, Kill, Mode, Reading, Share};
+use crate::data::{Drill, Kill, Mode, Reading};
 use crate::stats::{self, Spread};
-
-/// Requests of each replica, in the order of the slots.
-pub(super) fn counts(balance: &Balance) -> Vec<u64> {
-    balance.replicas.iter().map(|share| share.requests).collect()
-}
-
-/// The range of counts of a replica that chance explains; `None` where its share is not known.
-pub(super) fn band(share: &Share, balance: &Balance) -> Option<(f64, f64)> {
-    share.expected.map(|p| stats::sampling_band(p, balance.load.succeeded, share.asked))
-}
-
-/// Whether a replica's count is one that chance explains; `None` where its share is not known.
-pub(super) fn within(share: &Share, balance: &Balance) -> Option<bool> {
-    let (low, high) = band(share, balance)?;
-    Some((low..=high).contains(&(share.requests as f64)))
-}
 
 /// The name of a phase, and when a kill reached it in milliseconds.
 pub(super) type Phase = (&'static str, fn(&Kill) -> Option<f64>);

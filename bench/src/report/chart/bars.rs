@@ -14,7 +14,7 @@ use crate::stats::{DEVIATIONS, max_over_mean, standard_deviation};
 pub(super) fn balance(name: String, balance: &Balance) -> anyhow::Result<Chart> {
     let total = words::count(balance.load.succeeded);
     let title = format!("{}: {total} requests on {} replicas", balance.variant.name, balance.replicas.len());
-    let counts = derived::counts(balance);
+    let counts = balance.counts();
     let subtitle = format!(
         "Requests that each replica answered. Busiest / mean = {}, standard deviation {}.",
         words::number(max_over_mean(&counts)),
@@ -37,7 +37,7 @@ pub(super) fn balances(name: &str, balances: &[Balance]) -> anyhow::Result<Chart
     let rows = balances.len().div_ceil(columns(balances.len())) as u32;
     let svg = sheet::drawing(180 + 460 * rows, &head, |below| {
         for (part, balance) in grid(below, balances.len()).iter().zip(balances) {
-            let ratio = words::number(max_over_mean(&derived::counts(balance)));
+            let ratio = words::number(max_over_mean(&balance.counts()));
             let below = panel_title(part, &format!("{} (busiest / mean {ratio})", balance.variant.name))?;
             draw_balance(&below, balance, &y)?;
         }
@@ -69,7 +69,7 @@ fn requests_axis<'b>(balances: impl IntoIterator<Item = &'b Balance>) -> Axis {
     for balance in balances {
         for share in &balance.replicas {
             tops.push(share.requests as f64);
-            tops.extend(derived::band(share, balance).map(|band| band.1));
+            tops.extend(balance.band(share).map(|band| band.1));
         }
     }
     Axis::of("requests", tops, false)
@@ -85,7 +85,7 @@ fn draw_balance(part: &Area<'_>, balance: &Balance, y: &Axis) -> anyhow::Result<
         let requests = share.requests as f64;
         sheet::boxed(panel.paper(), panel.at(middle - 0.3, requests), panel.at(middle + 0.3, 0.0), SKY)?;
         let mut top = requests;
-        if let (Some(p), Some(band)) = (share.expected, derived::band(share, balance)) {
+        if let (Some(p), Some(band)) = (share.expected, balance.band(share)) {
             draw_expected(&panel, middle, p * balance.load.succeeded as f64, band)?;
             top = top.max(band.1);
         }

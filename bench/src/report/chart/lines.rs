@@ -5,7 +5,7 @@ use super::panel::{Axis, Panel};
 use super::sheet::{self, Area, Head, INK, Look, Place, SMALL, Swatch, look};
 use super::{Chart, Outline};
 use crate::data::{Balance, Scaling};
-use crate::report::{derived, words};
+use crate::report::words;
 use crate::stats::{max_over_mean, mean, standard_deviation};
 
 /// A way to see a load: its title, its unit, and its number.
@@ -57,7 +57,7 @@ fn chart(
 
 fn description(scaling: &Scaling) -> String {
     let point = |point: &Balance| {
-        let counts = derived::counts(point);
+        let counts = point.counts();
         let ratio = words::number(max_over_mean(&counts));
         format!(
             "N = {}: max/mean {ratio}, deviation {}",
@@ -91,7 +91,7 @@ fn spans_decades(values: &[f64]) -> bool {
 }
 
 fn series(scaling: &Scaling, view: View) -> Vec<(f64, f64)> {
-    let point = |balance: &Balance| (balance.replicas.len() as f64, view.2(&derived::counts(balance)));
+    let point = |balance: &Balance| (balance.replicas.len() as f64, view.2(&balance.counts()));
     scaling.points.iter().map(point).collect()
 }
 

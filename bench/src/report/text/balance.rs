@@ -4,7 +4,6 @@ use super::loads::{failures_in_words, loads};
 use super::{flags, image};
 use crate::data::{Balance, Share};
 use crate::report::chart::{Chart, a1_name};
-use crate::report::derived;
 use crate::report::words::{self, code, count, number, percent, plain, table};
 use crate::stats::{DEVIATIONS, max_over_mean, mean, standard_deviation};
 
@@ -29,9 +28,9 @@ pub(super) fn section(all: &[Balance], charts: &[Chart]) -> Option<String> {
 }
 
 fn shares(balance: &Balance) -> String {
-    let total: u64 = derived::counts(balance).iter().sum();
+    let total: u64 = balance.counts().iter().sum();
     let line = |share: &Share| {
-        let band = derived::band(share, balance);
+        let band = balance.band(share);
         vec![
             code(&share.hostname),
             count(share.requests),
@@ -41,7 +40,7 @@ fn shares(balance: &Balance) -> String {
                 || "unknown".to_owned(),
                 |band| format!("{} to {}", whole(band.0), whole(band.1)),
             ),
-            match derived::within(share, balance) {
+            match balance.within(share) {
                 None => "unknown".to_owned(),
                 Some(true) => "yes".to_owned(),
                 Some(false) => "**no**".to_owned(),
@@ -58,7 +57,7 @@ fn whole(number: f64) -> String {
 
 /// What to think of it.
 pub(super) fn in_words(balance: &Balance) -> String {
-    let counts = derived::counts(balance);
+    let counts = balance.counts();
     let busiest = balance.replicas.iter().rev().max_by_key(|share| share.requests);
     let Some(busiest) = busiest.filter(|share| share.requests > 0) else {
         return "No replica answered a request.".to_owned();
@@ -120,7 +119,7 @@ fn chance(balance: &Balance) -> String {
 }
 
 fn how_far_outside(share: &Share, balance: &Balance) -> Option<String> {
-    let (low, high) = derived::band(share, balance)?;
+    let (low, high) = balance.band(share)?;
     let far = match share.requests as f64 {
         requests if requests < low => format!("{} too few", whole(low - requests)),
         requests if requests > high => format!("{} too many", whole(requests - high)),

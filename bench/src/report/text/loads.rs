@@ -36,7 +36,7 @@ pub(super) fn failed(load: &Load) -> u64 {
 }
 
 fn rate(load: &Load) -> String {
-    let rate = load.succeeded as f64 / load.seconds;
+    let rate = load.rate();
     if rate.is_finite() { words::number(rate) } else { "-".to_owned() }
 }
 

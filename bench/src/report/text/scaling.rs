@@ -4,7 +4,6 @@ use super::loads::{failed, failures_in_words};
 use super::{flags, image};
 use crate::data::{Balance, Scaling};
 use crate::report::chart::Chart;
-use crate::report::derived;
 use crate::report::words::{self, count, micros, number, plain, table};
 use crate::stats::{max_over_mean, mean, standard_deviation};
 
@@ -36,7 +35,7 @@ fn range(points: &[&Balance]) -> String {
 
 /// What the mean says: nothing, if it is what division makes of the number of requests.
 fn arithmetic(points: &[&Balance]) -> String {
-    let off = points.iter().find(|point| derived::counts(point).iter().sum::<u64>() != point.load.succeeded);
+    let off = points.iter().find(|point| point.counts().iter().sum::<u64>() != point.load.succeeded);
     match off {
         None => "The mean load is the number of right answers divided by N, whatever the mapping does: it \
          says nothing \
@@ -47,7 +46,7 @@ fn arithmetic(points: &[&Balance]) -> String {
              answered {} \
              of {}: some answers are not accounted for.",
             point.replicas.len(),
-            count(derived::counts(point).iter().sum()),
+            count(point.counts().iter().sum()),
             count(point.load.succeeded),
         ),
     }
@@ -55,8 +54,8 @@ fn arithmetic(points: &[&Balance]) -> String {
 
 fn points_table(scaling: &Scaling) -> String {
     let line = |point: &Balance| {
-        let counts = derived::counts(point);
-        let rate = point.load.succeeded as f64 / point.load.seconds;
+        let counts = point.counts();
+        let rate = point.load.rate();
         vec![
             counts.len().to_string(),
             number(mean(&counts)),
@@ -73,7 +72,7 @@ fn points_table(scaling: &Scaling) -> String {
 
 /// What to think of one mapping.
 pub(super) fn in_words(scaling: &Scaling) -> String {
-    let ratio = |point: &Balance| (point.replicas.len(), max_over_mean(&derived::counts(point)));
+    let ratio = |point: &Balance| (point.replicas.len(), max_over_mean(&point.counts()));
     let ratios: Vec<(usize, f64)> = scaling.points.iter().map(ratio).collect();
     let (Some(first), Some(last)) = (ratios.first(), ratios.last()) else {
         return "Nothing was measured.".to_owned();
@@ -115,10 +114,7 @@ fn capacity((n, ratio): (usize, f64)) -> String {
 
 fn outside(scaling: &Scaling) -> String {
     let known = scaling.points.iter().flat_map(|point| {
-        point
-            .replicas
-            .iter()
-            .filter_map(move |share| Some((point.replicas.len(), derived::within(share, point)?)))
+        point.replicas.iter().filter_map(move |share| Some((point.replicas.len(), point.within(share)?)))
     });
     let known: Vec<(usize, bool)> = known.collect();
     let mut bad: Vec<String> =

@@ -4,7 +4,6 @@ use super::loads::failures_in_words;
 use super::{flags, image, joined};
 use crate::data::{Balance, Scaling, Variant, Variants};
 use crate::report::chart::Chart;
-use crate::report::derived;
 use crate::report::words::{self, code, count, number, plain, row, table};
 use crate::stats::{DEVIATIONS, max_over_mean, standard_deviation};
 
@@ -29,7 +28,7 @@ pub(super) fn section(a4: &Variants, charts: &[Chart]) -> String {
 
 fn a1_table(a1: &[Balance]) -> String {
     let line = |balance: &Balance| {
-        let counts = derived::counts(balance);
+        let counts = balance.counts();
         let all: Vec<_> = counts.iter().copied().map(count).collect();
         vec![
             plain(&balance.variant.name),
@@ -48,8 +47,7 @@ fn a1_table(a1: &[Balance]) -> String {
 }
 
 fn bands(balance: &Balance) -> String {
-    let verdicts: Option<Vec<bool>> =
-        balance.replicas.iter().map(|share| derived::within(share, balance)).collect();
+    let verdicts: Option<Vec<bool>> = balance.replicas.iter().map(|share| balance.within(share)).collect();
     match verdicts.map(|verdicts| (verdicts.iter().filter(|within| **within).count(), verdicts.len())) {
         None => "unknown".to_owned(),
         Some((within, all)) if within == all => "all".to_owned(),
@@ -59,7 +57,7 @@ fn bands(balance: &Balance) -> String {
 
 /// Which mapping is the most even, and which chance does not tell from it.
 fn most_even(a1: &[Balance]) -> String {
-    let ratio = |balance: &Balance| (code(&balance.variant.name), max_over_mean(&derived::counts(balance)));
+    let ratio = |balance: &Balance| (code(&balance.variant.name), max_over_mean(&balance.counts()));
     let mut ranked: Vec<(String, f64)> = a1.iter().map(ratio).collect();
     ranked.sort_by(|a, b| a.1.total_cmp(&b.1));
     let (Some(best), Some(worst)) = (ranked.first(), ranked.last()) else { return String::new() };
@@ -111,7 +109,7 @@ fn a2_table(a2: &[Scaling]) -> String {
     let titles: Vec<&str> = titles.iter().map(String::as_str).collect();
     let cell = |scaling: &Scaling, n: usize| {
         let point = scaling.points.iter().find(|point| point.replicas.len() == n)?;
-        let counts = derived::counts(point);
+        let counts = point.counts();
         Some(format!("{} ({})", number(max_over_mean(&counts)), number(standard_deviation(&counts))))
     };
     let line = |scaling: &Scaling| {
@@ -129,7 +127,7 @@ struct Worst {
 }
 
 fn worst(scaling: &Scaling) -> Option<Worst> {
-    let ratio = |point: &Balance| (point.replicas.len(), max_over_mean(&derived::counts(point)));
+    let ratio = |point: &Balance| (point.replicas.len(), max_over_mean(&point.counts()));
     let (n, ratio) = scaling.points.iter().map(ratio).max_by(|a, b| a.1.total_cmp(&b.1))?;
     Some(Worst { name: code(&scaling.variant.name), n, ratio })
 }
