@@ -3,7 +3,7 @@
 //! Two planes and one way between them. The control plane decides what the fleet is and publishes it as a snapshot; the
 //! data plane reads the newest snapshot and moves bytes. They never import each other.
 //!
-//! In reading order: [`config`] is what the user wants; [`ring`] maps keys to slots; [`snapshot`] is what both planes see;
+//! In reading order: [`config`] is what the user wants, [`mapping`] what of it can be changed later; [`ring`] maps keys to slots; [`snapshot`] is what both planes see;
 //! [`data`] serves connections; [`control`] owns the fleet; `provider` starts and stops replicas; [`client`] is the
 //! other end of the control port. [`run`] below is the whole task graph.
 
@@ -12,6 +12,7 @@ pub mod config;
 pub mod control;
 pub mod data;
 pub mod log;
+pub mod mapping;
 mod net;
 mod provider;
 pub mod ring;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use proto::control::Hostname;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -65,7 +67,7 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
     let addresses = (data, control.local_addr()?);
     info!("listening data={} control={}", addresses.0, addresses.1);
 
-    let cell = Arc::new(Cell::from_pointee(Snapshot::empty(&config.algorithm)?));
+    let cell = Arc::new(Cell::from_pointee(Snapshot::empty(&config.mapping)?));
     let plane = Arc::new(Plane {
         fleet: Arc::clone(&cell),
         limits: config.limits.clone(),
@@ -119,7 +121,7 @@ async fn plan(
     evict: CancellationToken,
 ) -> anyhow::Result<((Fleet, Vec<Effect>), Setup)> {
     let policy = Policy {
-        algorithm: config.algorithm.clone(),
+        mapping: config.mapping.clone(),
         start_timeout: config.start_timeout,
         same_name: config.same_name,
         restartable: !matches!(config.source, Source::Fixed(_)),
@@ -127,23 +129,24 @@ async fn plan(
     };
     let (provider, names, lineup) = match config.source {
         Source::Process { command } => {
-            let lineup = Lineup::new(config.names, config.spares);
+            let lineup = Lineup::new(config.slots, config.spares);
             (Provider::Process(Process::new(command)), Names::Random, lineup)
         }
         Source::Docker(settings) => {
-            let (docker, found) =
-                Docker::open(settings, (&config.names, config.spares), &config.algorithm).await?;
+            let names: Vec<Hostname> = config.slots.into_iter().map(|(name, _)| name).collect();
+            let wanted = (names.as_slice(), config.spares);
+            let (docker, found) = Docker::open(settings, wanted, &config.mapping.scheme).await?;
             (Provider::Docker(docker), Names::Random, Lineup::of(found.seats, found.spares, config.spares))
         }
         Source::Fixed(backends) => {
-            let names = backends.iter().map(|(name, _)| name.clone()).collect();
-            let lineup = Lineup::new(config.names, config.spares);
+            let names = backends.iter().map(|backend| (backend.name.clone(), backend.weight)).collect();
+            let lineup = Lineup::new(config.slots, config.spares);
             (Provider::Fixed(Fixed::new(backends)), Names::Fixed(names), lineup)
         }
     };
     let fleet = Fleet::new(policy, names, lineup, fastrand::u64(..));
-    let (algorithm, health, drain_timeout) = (config.algorithm, config.health, config.drain_timeout);
-    Ok((fleet, Setup { algorithm, health, drain_timeout, provider, cell, evict }))
+    let (health, drain_timeout) = (config.health, config.drain_timeout);
+    Ok((fleet, Setup { health, drain_timeout, provider, cell, evict }))
 }
 
 /// Waits for the workers to end with their last session; resets what is left when it has been long enough, or when

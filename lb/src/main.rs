@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         None => return serve(cli.serve),
         Some(Subcommand::Serve(flags)) => return serve(*flags),
-        Some(Subcommand::Client(command)) => lb::client::run(command).and_then(|answer| print(&answer)),
+        Some(Subcommand::Client(command)) => lb::client::run(*command).and_then(|answer| print(&answer)),
         Some(Subcommand::Replica(arguments)) => lb::become_replica(&arguments),
         Some(Subcommand::Guard { group }) => lb::guard(group),
     };

@@ -9,11 +9,12 @@ use clap::{Args, Parser};
 use proto::control::Hostname;
 use tracing_subscriber::filter::Targets;
 
-use super::value::{self, Checked, LogFormat, MappingName, ProviderName, RespawnName};
+use super::value::{self, BackendPart, Checked, LogFormat, MappingName, ProviderName, RespawnName};
 use crate::control::Probe;
 use crate::data::KeyKind;
 use crate::provider::process::child;
 use crate::ring::{Probing, RequestHash, ServerHash};
+use crate::snapshot::BalanceFactor;
 
 /// A self-healing layer-4 load balancer with stable slots on a consistent-hash ring.
 ///
@@ -36,7 +37,7 @@ pub enum Subcommand {
     Serve(Box<Serve>),
     /// Talk to a running `lb`.
     #[command(flatten)]
-    Client(ClientCommand),
+    Client(Box<ClientCommand>),
     /// Become a replica (used by `lb` itself)
     #[command(hide = true)]
     Replica(child::Arguments),
@@ -64,6 +65,9 @@ pub enum ClientCommand {
         n: u32,
         /// Their names; the rest gets random ones
         hostnames: Vec<String>,
+        /// Their weights, in the same order: each from 0 to 100; the rest gets 1
+        #[arg(long, value_name = "W", value_delimiter = ',')]
+        weights: Vec<u64>,
         /// Where to ask.
         #[command(flatten)]
         client: Client,
@@ -84,6 +88,21 @@ pub enum ClientCommand {
         #[command(flatten)]
         client: Client,
     },
+    /// Show how keys are mapped, or change it
+    Mapping {
+        /// What to do with it.
+        #[command(subcommand)]
+        action: Option<MappingAction>,
+        /// Where to ask.
+        #[command(flatten)]
+        client: Client,
+    },
+    /// Say what a change would move, without making it
+    Plan {
+        /// The change.
+        #[command(subcommand)]
+        change: PlannedChange,
+    },
     /// Say why a request id goes where it goes
     Explain {
         /// The request id, as it would stand in a first line
@@ -92,6 +111,85 @@ pub enum ClientCommand {
         #[command(flatten)]
         client: Client,
     },
+}
+
+/// What one can do with a mapping.
+#[derive(Debug, clap::Subcommand)]
+pub enum MappingAction {
+    /// Change how keys are mapped: what is not given stays as it is
+    Set {
+        /// What is to be different.
+        #[command(flatten)]
+        change: MappingChange,
+        /// Where to ask.
+        #[command(flatten)]
+        client: Client,
+    },
+}
+
+/// A change of which one may ask what would follow.
+#[derive(Debug, clap::Subcommand)]
+pub enum PlannedChange {
+    /// More replicas: N, or as many as there are names
+    Add {
+        /// How many, their names, or both
+        #[arg(required = true, value_name = "N|HOSTNAME")]
+        which: Vec<String>,
+        /// Their weights, in the same order: each from 0 to 100; the rest gets 1
+        #[arg(long, value_name = "W", value_delimiter = ',')]
+        weights: Vec<u64>,
+        /// Where to ask.
+        #[command(flatten)]
+        client: Client,
+    },
+    /// Fewer replicas: N, or as many as there are names
+    Rm {
+        /// How many, their names, or both
+        #[arg(required = true, value_name = "N|HOSTNAME")]
+        which: Vec<String>,
+        /// Where to ask.
+        #[command(flatten)]
+        client: Client,
+    },
+    /// Another mapping
+    Mapping {
+        /// What to do with it.
+        #[command(subcommand)]
+        action: MappingAction,
+    },
+}
+
+/// What is to be different about how keys are mapped.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct MappingChange {
+    /// The algorithm: ring, slots, maglev or rendezvous
+    #[arg(value_name = "MAPPING")]
+    pub mapping: Option<String>,
+    /// ring: positions of each slot
+    #[arg(long, value_name = "N")]
+    pub points: Option<String>,
+    /// slots: size of the table, M
+    #[arg(long, value_name = "M")]
+    pub slots: Option<String>,
+    /// slots: virtual servers of each server, K
+    #[arg(long = "virtual", value_name = "K")]
+    pub virtuals: Option<String>,
+    /// slots: what follows a collision, linear or quadratic
+    #[arg(long, value_name = "NAME")]
+    pub probing: Option<String>,
+    /// slots: where request i falls, modulo M
+    #[arg(long, value_name = "EXPR")]
+    pub request_hash: Option<String>,
+    /// slots: where virtual server j of server i wants to be, modulo M
+    #[arg(long, value_name = "EXPR")]
+    pub server_hash: Option<String>,
+    /// No replica gets more connections than this factor times the mean
+    #[arg(long, value_name = "FACTOR|off")]
+    pub balance_factor: Option<String>,
+    /// The share of a slot's keys against the others', from 0 to 100; repeatable
+    #[arg(long = "weight", value_name = "HOSTNAME=W", value_parser = ValueParser::new(value::named_weight))]
+    pub weights: Vec<(String, u64)>,
 }
 
 /// Where a running `lb` is asked.
@@ -138,9 +236,9 @@ pub struct Serve {
     /// process: what to run (by `sh -c`) instead of the demo server; {port} is replaced, PORT and SERVER_ID are set
     #[arg(long, env = "LB_COMMAND", value_name = "CMD")]
     pub(super) command: Option<String>,
-    /// fixed: an address to balance over; repeatable
-    #[arg(long, env = "LB_BACKEND", value_name = "NAME=HOST:PORT", value_delimiter = ',', value_parser = ValueParser::new(value::backend))]
-    pub(super) backend: Vec<Checked<(Hostname, String)>>,
+    /// fixed: an address to balance over, and its weight from 0 to 100 (1 if not given); repeatable
+    #[arg(long, env = "LB_BACKEND", value_name = "NAME=HOST:PORT[,weight=W]", value_delimiter = ',', value_parser = ValueParser::new(value::backend))]
+    pub(super) backend: Vec<Checked<BackendPart>>,
     /// docker: the image of the replicas; it is never pulled
     #[arg(long, env = "LB_IMAGE", value_name = "IMAGE", default_value = "lb-backend", value_parser = ValueParser::new(value::image))]
     pub(super) image: Checked<String>,
@@ -183,6 +281,12 @@ pub struct Serve {
     /// slots: where virtual server j = 0 .. K-1 of server i wants to be, modulo M
     #[arg(long, env = "LB_SERVER_HASH", value_name = "EXPR", default_value = ServerHash::CLASSIC, allow_hyphen_values = true, value_parser = ValueParser::new(value::server_hash))]
     pub(super) server_hash: Checked<ServerHash>,
+    /// No replica gets more connections than this factor times the mean; what is above goes to the next on the ring
+    #[arg(long, env = "LB_BALANCE_FACTOR", value_name = "FACTOR|off", default_value = "off", allow_hyphen_values = true, value_parser = ValueParser::new(value::balance_factor))]
+    pub(super) balance_factor: Checked<Option<BalanceFactor>>,
+    /// Keys the hash, so that nobody who does not know the number can tell which ids fall on one replica [default: not keyed]
+    #[arg(long, env = "LB_HASH_SEED", value_name = "NUMBER", default_value = "0", hide_default_value = true, hide_env_values = true, allow_hyphen_values = true, value_parser = ValueParser::new(value::hash_seed))]
+    pub(super) hash_seed: Checked<u64>,
     /// What is hashed: the request id, or source, the client's IP address
     #[arg(long, env = "LB_KEY", value_name = "id|source", default_value = "id", value_parser = ValueParser::new(value::key))]
     pub(super) key: Checked<KeyKind>,

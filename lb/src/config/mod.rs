@@ -4,7 +4,7 @@
 //! is said at once: that is why the flags below take any text ([`Checked`]) and fail only in [`Config::check`].
 
 mod args;
-mod value;
+pub(crate) mod value;
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,18 +12,20 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use proto::control::Hostname;
+use proto::control::{Hostname, Weight};
 use tracing_subscriber::filter::Targets;
 
 pub use crate::provider::docker::Settings as DockerSettings;
-pub use args::{Cli, Client, ClientCommand, Serve, Subcommand};
+pub use args::{Cli, Client, ClientCommand, MappingAction, MappingChange, PlannedChange, Serve, Subcommand};
 pub use value::{Checked, LogFormat};
 
 use crate::control::fleet::MOST_SLOTS;
 use crate::control::{HealthPolicy, Probe};
 use crate::data::{KeyKind, Limits};
-use crate::ring::{Algorithm, Mapping, Member, SlotsShape};
-use value::{MappingName, ProviderName, RespawnName};
+use crate::mapping::MappingPolicy;
+use crate::ring::{Algorithm, Full, Mapping, Member, Scheme, Seed, SlotsShape};
+use crate::snapshot::BalanceFactor;
+use value::{BackendPart, MappingName, ProviderName, RespawnName};
 
 /// Everything `lb serve` has to know.
 #[derive(Clone, Debug)]
@@ -36,14 +38,14 @@ pub struct Config {
     pub control_token: Option<String>,
     /// Data-plane threads.
     pub workers: usize,
-    /// The names of the slots at start.
-    pub names: Vec<Hostname>,
+    /// The slots at start, each with its weight.
+    pub slots: Vec<(Hostname, Weight)>,
     /// Replicas kept outside the ring.
     pub spares: usize,
     /// Where replicas come from.
     pub source: Source,
-    /// How slots and keys are mapped.
-    pub algorithm: Algorithm,
+    /// How keys are mapped to slots.
+    pub mapping: MappingPolicy,
     /// The rules for sessions.
     pub limits: Limits,
     /// How replicas are probed.
@@ -71,7 +73,18 @@ pub enum Source {
     /// Containers.
     Docker(DockerSettings),
     /// Addresses that others look after.
-    Fixed(Vec<(Hostname, String)>),
+    Fixed(Vec<FixedBackend>),
+}
+
+/// An address that others look after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FixedBackend {
+    /// Its name.
+    pub name: Hostname,
+    /// `HOST:PORT`.
+    pub address: String,
+    /// The share of the keys that its slot gets.
+    pub weight: Weight,
 }
 
 /// What is wrong with a configuration, a line each.
@@ -112,14 +125,14 @@ impl Config {
                 problems.add(problem);
                 None
             });
-        let (source, names) = source(&serve, problems);
-        let algorithm = algorithm(&serve, problems);
+        let (source, slots) = source(&serve, problems);
+        let mapping = mapping(&serve, problems);
         let spares = problems.take("spares", serve.spares, 0);
         if spares > 0 && matches!(source, Source::Fixed(_)) {
             problems
                 .add("--spares: fixed addresses cannot be started, so there can be no spares; leave it at 0");
         }
-        check_fit(&algorithm, &names, problems);
+        check_fit(&mapping.scheme, &slots, problems);
         // There is nothing to choose yet: this version always copies.
         problems.take("splice", serve.splice, ());
         let same_name =
@@ -131,10 +144,10 @@ impl Config {
             workers: serve.workers.map_or_else(cores, |workers| problems.take("workers", workers, 1)),
             // A fixed address has only the one name.
             same_name: same_name || matches!(source, Source::Fixed(_)),
-            names,
+            slots,
             spares,
             source,
-            algorithm,
+            mapping,
             limits: Limits {
                 key: problems.take("key", serve.key, KeyKind::Id),
                 id_param: problems.take("id-param", serve.id_param, String::new()),
@@ -198,21 +211,22 @@ pub(crate) fn token(given: Option<String>, file: Option<&Path>) -> Result<Option
     }
 }
 
-/// Where replicas come from, and the names of the first slots.
-fn source(serve: &Serve, problems: &mut Problems) -> (Source, Vec<Hostname>) {
+/// Where replicas come from, and the first slots.
+fn source(serve: &Serve, problems: &mut Problems) -> (Source, Vec<(Hostname, Weight)>) {
     let provider = problems.take("provider", serve.provider.clone(), ProviderName::Process);
     let replicas = serve.replicas.clone().map(|replicas| problems.take("replicas", replicas, 0));
     let docker = docker(serve, problems);
     refuse_what_belongs_elsewhere(serve, &provider, problems);
     let names = (1..=replicas.unwrap_or(3)).map(|index| Hostname::try_from(format!("server{index}")));
+    let slots = names.flatten().map(|name| (name, Weight::default())).collect();
     match provider {
         ProviderName::Process => {
             if serve.command.as_deref().is_some_and(|command| command.trim().is_empty()) {
                 problems.add("--command: it is empty; it takes a command for `sh -c`");
             }
-            (Source::Process { command: serve.command.clone() }, names.flatten().collect())
+            (Source::Process { command: serve.command.clone() }, slots)
         }
-        ProviderName::Docker => (Source::Docker(docker), names.flatten().collect()),
+        ProviderName::Docker => (Source::Docker(docker), slots),
         ProviderName::Fixed => fixed(serve, replicas, problems),
     }
 }
@@ -252,17 +266,14 @@ fn engine() -> Option<String> {
     std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty())
 }
 
-fn fixed(serve: &Serve, replicas: Option<usize>, problems: &mut Problems) -> (Source, Vec<Hostname>) {
-    let given = serve.backend.iter().filter_map(|backend| match &backend.0 {
-        Ok(backend) => Some(backend.clone()),
-        Err(problem) => {
-            problems.add(format!("--backend: {problem}"));
-            None
-        }
-    });
-    let backends: Vec<(Hostname, String)> = given.collect();
+fn fixed(
+    serve: &Serve,
+    replicas: Option<usize>,
+    problems: &mut Problems,
+) -> (Source, Vec<(Hostname, Weight)>) {
+    let backends = backends(serve, problems);
     let mut seen = HashSet::new();
-    for (name, _) in &backends {
+    for FixedBackend { name, .. } in &backends {
         if !seen.insert(name) {
             problems.add(format!("--backend: the name {name} is given twice; each must be unique"));
         }
@@ -274,12 +285,32 @@ fn fixed(serve: &Serve, replicas: Option<usize>, problems: &mut Problems) -> (So
     if let Some(replicas) = replicas.filter(|&replicas| replicas > most) {
         problems.add(format!("--replicas: {replicas} is more than the {most} of --backend"));
     }
-    let names = backends.iter().map(|(name, _)| name.clone()).take(replicas.unwrap_or(most)).collect();
-    (Source::Fixed(backends), names)
+    let first = backends.iter().take(replicas.unwrap_or(most));
+    let slots = first.map(|backend| (backend.name.clone(), backend.weight)).collect();
+    (Source::Fixed(backends), slots)
 }
 
-fn algorithm(serve: &Serve, problems: &mut Problems) -> Algorithm {
-    let mapping = problems.take("mapping", serve.mapping.clone(), MappingName::Ring);
+/// The backends, each with the weight that follows it.
+fn backends(serve: &Serve, problems: &mut Problems) -> Vec<FixedBackend> {
+    let mut backends: Vec<FixedBackend> = Vec::new();
+    for part in &serve.backend {
+        match (&part.0, backends.last_mut()) {
+            (Ok(BackendPart::Backend(name, address)), _) => {
+                let (name, address) = (name.clone(), address.clone());
+                backends.push(FixedBackend { name, address, weight: Weight::default() });
+            }
+            (Ok(BackendPart::Weight(weight)), Some(backend)) => backend.weight = *weight,
+            (Ok(BackendPart::Weight(weight)), None) => {
+                problems.add(format!("--backend: weight={weight} follows a NAME=HOST:PORT and a comma"));
+            }
+            (Err(problem), _) => problems.add(format!("--backend: {problem}")),
+        }
+    }
+    backends
+}
+
+fn mapping(serve: &Serve, problems: &mut Problems) -> MappingPolicy {
+    let name = problems.take("mapping", serve.mapping.clone(), MappingName::Ring);
     let points = problems.take("points", serve.points.clone(), 1);
     let defaults = SlotsShape::default();
     let shape = SlotsShape {
@@ -289,22 +320,32 @@ fn algorithm(serve: &Serve, problems: &mut Problems) -> Algorithm {
         request_hash: problems.take("request-hash", serve.request_hash.clone(), defaults.request_hash),
         server_hash: problems.take("server-hash", serve.server_hash.clone(), defaults.server_hash),
     };
-    match mapping {
+    let algorithm = match name {
         MappingName::Ring => Algorithm::Ring { points },
         MappingName::Slots => Algorithm::Slots(shape),
-        MappingName::Maglev => Algorithm::Maglev,
-        MappingName::Rendezvous => Algorithm::Rendezvous,
-    }
+        MappingName::Maglev | MappingName::Rendezvous => Algorithm::named(name),
+    };
+    let seed = Seed(problems.take("hash-seed", serve.hash_seed.clone(), 0));
+    let balance: Option<BalanceFactor> = problems.take("balance-factor", serve.balance_factor.clone(), None);
+    MappingPolicy { scheme: Scheme { algorithm, seed }, balance }
 }
 
 /// Refuses more slots at start than the mapping, or any fleet, can hold.
-fn check_fit(algorithm: &Algorithm, names: &[Hostname], problems: &mut Problems) {
-    if names.len() > MOST_SLOTS {
-        problems.add(format!("--replicas: {} is more than a fleet can have, {MOST_SLOTS}", names.len()));
-    } else if algorithm.capacity().is_some() {
-        let members: Vec<Member> =
-            (1..).zip(names).map(|(index, name)| Member { index, name: name.to_string() }).collect();
-        if let Err(full) = Mapping::build(algorithm, &members) {
+fn check_fit(scheme: &Scheme, slots: &[(Hostname, Weight)], problems: &mut Problems) {
+    if slots.len() > MOST_SLOTS {
+        problems.add(format!("--replicas: {} is more than a fleet can have, {MOST_SLOTS}", slots.len()));
+        return;
+    }
+    let member = |(index, (name, weight)): (u32, &(Hostname, Weight))| Member {
+        index,
+        name: name.to_string(),
+        weight: weight.get(),
+    };
+    let members: Vec<Member> = (1..).zip(slots).map(member).collect();
+    match Mapping::check(scheme, &members) {
+        Ok(()) => {}
+        Err(full @ Full::Ring { .. }) => problems.add(format!("--points: {full}")),
+        Err(full @ Full::Slots { .. }) => {
             let more_room = "fewer servers, more --slots or less --virtual";
             problems.add(format!("--replicas: {full}; it takes {more_room}"));
         }

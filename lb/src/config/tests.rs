@@ -1,7 +1,7 @@
 use clap::Parser as _;
 
 use super::*;
-use crate::ring::{Probing, RequestHash, ServerHash};
+use crate::ring::{Probing, RequestHash, Seed, ServerHash};
 
 /// What these flags come to.
 fn check(flags: &[&str]) -> Result<Config, String> {
@@ -25,7 +25,7 @@ fn words(flags: &str) -> Vec<&str> {
 }
 
 fn names(config: &Config) -> Vec<&str> {
-    config.names.iter().map(Hostname::as_str).collect()
+    config.slots.iter().map(|(name, _)| name.as_str()).collect()
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.control_token, None);
     assert_eq!(names(&config), ["server1", "server2", "server3"]);
     assert_eq!(config.source, Source::Process { command: None });
-    assert_eq!(config.algorithm, Algorithm::Ring { points: 1000 });
+    assert_eq!(config.mapping.scheme.algorithm, Algorithm::Ring { points: 1000 });
     assert_eq!(config.limits.key, KeyKind::Id);
     assert_eq!(config.limits.id_param, "id");
     assert_eq!(config.limits.first_line_timeout, Duration::from_secs(5));
@@ -58,7 +58,7 @@ fn the_defaults_are_those_of_the_contract() {
     let request_hash = RequestHash::parse("i*i + 2*i + 17").unwrap();
     let server_hash = ServerHash::parse("i*i + j*j + 2*j + 25").unwrap();
     let shape = SlotsShape { slots: 512, virtuals: 9, probing: Probing::Linear, request_hash, server_hash };
-    assert_eq!(good(&["--mapping", "slots"]).algorithm, Algorithm::Slots(shape));
+    assert_eq!(good(&["--mapping", "slots"]).mapping.scheme.algorithm, Algorithm::Slots(shape));
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn every_flag_reaches_its_field() {
          --first-line-timeout 6s --first-line-max 1KiB --connect-timeout 7s --connect-attempts 4 --health tcp \
          --health-interval 8s --health-timeout 9s --fall 5 --rise 6 --replace-after 10s --start-timeout 11s \
          --respawn-name same --spares 7 --drain-timeout 12s --workers 8 --splice never --log lb=debug \
-         --log-format json",
+         --log-format json --balance-factor 1.5 --hash-seed 9",
     ));
     assert_eq!(config.listen.to_string(), "127.0.0.1:7000");
     assert_eq!(config.control.to_string(), "[::1]:7001");
@@ -79,9 +79,11 @@ fn every_flag_reaches_its_field() {
     let (request_hash, server_hash) =
         (RequestHash::parse("i^3").unwrap(), ServerHash::parse("i*7+j").unwrap());
     let shape = SlotsShape { slots: 64, virtuals: 5, probing: Probing::Quadratic, request_hash, server_hash };
-    assert_eq!(config.algorithm, Algorithm::Slots(shape));
+    assert_eq!(config.mapping.scheme.algorithm, Algorithm::Slots(shape));
     assert_eq!((config.limits.key, config.limits.id_param.as_str()), (KeyKind::Source, "user"));
     assert_eq!((config.limits.first_line_max, config.limits.connect_attempts), (1024, 4));
+    assert_eq!(config.mapping.scheme.seed, Seed(9));
+    assert_eq!(config.mapping.balance, BalanceFactor::parse("1.5"));
     assert!(matches!(config.health.probe, Probe::Tcp));
     assert_eq!((config.health.fall, config.health.rise), (5, 6));
     let durations = [
@@ -97,9 +99,9 @@ fn every_flag_reaches_its_field() {
     assert!(config.same_name);
     assert_eq!((config.spares, config.workers), (7, 8));
     assert_eq!((config.log.to_string().as_str(), config.log_format), ("lb=debug", LogFormat::Json));
-    assert_eq!(good(&["--points", "5"]).algorithm, Algorithm::Ring { points: 5 });
-    assert_eq!(good(&["--mapping", "maglev"]).algorithm, Algorithm::Maglev);
-    assert_eq!(good(&["--mapping", "rendezvous"]).algorithm, Algorithm::Rendezvous);
+    assert_eq!(good(&["--points", "5"]).mapping.scheme.algorithm, Algorithm::Ring { points: 5 });
+    assert_eq!(good(&["--mapping", "maglev"]).mapping.scheme.algorithm, Algorithm::Maglev);
+    assert_eq!(good(&["--mapping", "rendezvous"]).mapping.scheme.algorithm, Algorithm::Rendezvous);
 }
 
 #[test]
@@ -239,7 +241,8 @@ fn a_backend_is_a_name_and_an_address() {
     let fixed = |backend: &str| check(&["--provider", "fixed", "--backend", backend]);
     for backend in ["a=127.0.0.1:80", "S-5.x_y=some.host:1", "a=[::1]:65535"] {
         let (name, address) = backend.split_once('=').unwrap();
-        let expected = (Hostname::try_from(name.to_owned()).unwrap(), address.to_owned());
+        let name = Hostname::try_from(name.to_owned()).unwrap();
+        let expected = FixedBackend { name, address: address.to_owned(), weight: Weight::default() };
         assert_eq!(fixed(backend).unwrap().source, Source::Fixed(vec![expected]), "{backend}");
     }
     for backend in ["", "a", "a=", "=h:1", "a=h", "a=h:", "a=:1", "a=h:0", "a=h:65536", "../a=h:1", "_a=h:1"]
@@ -247,6 +250,44 @@ fn a_backend_is_a_name_and_an_address() {
         let expected = format!("--backend: `{backend}` is not allowed; it takes NAME=HOST:PORT");
         assert!(fixed(backend).unwrap_err().starts_with(&expected), "{backend}");
     }
+}
+
+#[test]
+fn a_weight_may_follow_a_backend() {
+    let weights = |flags: &[&str]| -> Vec<u32> {
+        let config = good(&[&["--provider", "fixed"], flags].concat());
+        config.slots.iter().map(|(_, weight)| weight.get()).collect()
+    };
+    assert_eq!(weights(&["--backend", "a=h:1,weight=2", "--backend", "b=h:2"]), [2, 1]);
+    assert_eq!(weights(&["--backend", "a=h:1,weight=0,b=h:2,weight=100"]), [0, 100]);
+    assert_eq!(weights(&["--backend", "weight=h:1,weight=3"]), [3]);
+    for wrong in ["weight=101", "weight=-1", "weight=", "weight=x"] {
+        let expected =
+            format!("--backend: `{wrong}` is not allowed; it takes as weight a whole number from 0 to 100");
+        assert_eq!(problems(&["--provider", "fixed", "--backend", &format!("a=h:1,{wrong}")]), [expected]);
+    }
+    let alone = problems(&["--provider", "fixed", "--backend", "weight=2,a=h:1"]);
+    assert_eq!(alone, ["--backend: weight=2 follows a NAME=HOST:PORT and a comma"]);
+}
+
+#[test]
+fn a_seed_is_a_number_and_is_not_said_back() {
+    let seed = |text: &str| good(&["--hash-seed", text]).mapping.scheme.seed;
+    assert_eq!([seed("7"), seed("0x1F"), seed("0")], [Seed(7), Seed(31), Seed(0)]);
+    assert_eq!(seed("18446744073709551615"), Seed(u64::MAX));
+    for wrong in ["", "secret", "-1", "+1", "0x", "0x+1", "1.5", "18446744073709551616"] {
+        let expected = "--hash-seed: it takes a whole number below 2^64, decimal or as 0x1F; 0 is none";
+        assert_eq!(problems(&["--hash-seed", wrong]), [expected], "{wrong}");
+    }
+}
+
+#[test]
+fn a_balance_factor_is_a_number_or_off() {
+    assert_eq!(good(&["--balance-factor", "off"]).mapping.balance, None);
+    assert_eq!(good(&["--balance-factor", "1.25"]).mapping.balance, BalanceFactor::parse("1.25"));
+    let expected =
+        "--balance-factor: `0.9` is not allowed; it takes a number from 1 to 100 with at most three decimals";
+    assert!(problems(&["--balance-factor", "0.9"])[0].starts_with(expected));
 }
 
 #[test]

@@ -5,17 +5,18 @@ use std::fmt::{self, Display};
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
 
-use proto::control::Hostname;
+use proto::control::{Hostname, Weight};
 
 use tracing_subscriber::filter::Targets;
 
 use crate::control::Probe;
 use crate::data::KeyKind;
 use crate::ring::{NotAFormula, Probing, RequestHash, ServerHash};
+use crate::snapshot::BalanceFactor;
 
 /// The value of a flag, or what is wrong with it: the argument parser stops at the first error, and we want them all.
 #[derive(Clone, Debug)]
-pub struct Checked<T>(pub(super) Result<T, String>);
+pub struct Checked<T>(pub(crate) Result<T, String>);
 
 impl<T> Checked<T> {
     pub(super) fn is_fine(&self) -> bool {
@@ -55,12 +56,35 @@ impl Display for ProviderName {
 }
 
 /// `--mapping`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum MappingName {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MappingName {
     Ring,
     Slots,
     Maglev,
     Rendezvous,
+}
+
+impl MappingName {
+    pub(crate) const ALL: [MappingName; 4] =
+        [MappingName::Ring, MappingName::Slots, MappingName::Maglev, MappingName::Rendezvous];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            MappingName::Ring => "ring",
+            MappingName::Slots => "slots",
+            MappingName::Maglev => "maglev",
+            MappingName::Rendezvous => "rendezvous",
+        }
+    }
+}
+
+/// A part of `--backend`, whose parts have commas between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum BackendPart {
+    /// `NAME=HOST:PORT`.
+    Backend(Hostname, String),
+    /// `weight=W`, of the backend before it.
+    Weight(Weight),
 }
 
 /// `--respawn-name`.
@@ -71,7 +95,7 @@ pub(super) enum RespawnName {
 }
 
 /// A value parser that never fails: what it says goes into the [`Checked`] value.
-type Parsed<T> = Result<Checked<T>, Infallible>;
+pub(crate) type Parsed<T> = Result<Checked<T>, Infallible>;
 
 fn checked<T>(value: Option<T>, given: &str, takes: impl Display) -> Parsed<T> {
     Ok(Checked(value.ok_or_else(|| format!("`{given}` is not allowed; it takes {takes}"))))
@@ -126,15 +150,15 @@ pub(super) fn probes(given: &str) -> Parsed<u32> {
     within(given, (1, 1000))
 }
 
-pub(super) fn points(given: &str) -> Parsed<u32> {
+pub(crate) fn points(given: &str) -> Parsed<u32> {
     within(given, (1, 10_000))
 }
 
-pub(super) fn slots(given: &str) -> Parsed<u32> {
+pub(crate) fn slots(given: &str) -> Parsed<u32> {
     within(given, (1, 65_536))
 }
 
-pub(super) fn virtuals(given: &str) -> Parsed<u32> {
+pub(crate) fn virtuals(given: &str) -> Parsed<u32> {
     within(given, (1, 10_000))
 }
 
@@ -197,20 +221,19 @@ pub(super) fn key(given: &str) -> Parsed<KeyKind> {
     one_of(given, &[("id", KeyKind::Id), ("source", KeyKind::Source)])
 }
 
-pub(super) fn mapping(given: &str) -> Parsed<MappingName> {
-    use MappingName::{Maglev, Rendezvous, Ring, Slots};
-    one_of(given, &[("ring", Ring), ("slots", Slots), ("maglev", Maglev), ("rendezvous", Rendezvous)])
+pub(crate) fn mapping(given: &str) -> Parsed<MappingName> {
+    one_of(given, &MappingName::ALL.map(|name| (name.name(), name)))
 }
 
-pub(super) fn probing(given: &str) -> Parsed<Probing> {
+pub(crate) fn probing(given: &str) -> Parsed<Probing> {
     one_of(given, &[("linear", Probing::Linear), ("quadratic", Probing::Quadratic)])
 }
 
-pub(super) fn request_hash(given: &str) -> Parsed<RequestHash> {
+pub(crate) fn request_hash(given: &str) -> Parsed<RequestHash> {
     formula(RequestHash::parse(given))
 }
 
-pub(super) fn server_hash(given: &str) -> Parsed<ServerHash> {
+pub(crate) fn server_hash(given: &str) -> Parsed<ServerHash> {
     formula(ServerHash::parse(given))
 }
 
@@ -265,6 +288,13 @@ pub(super) fn probe(given: &str) -> Parsed<Probe> {
     checked(value, given, "http:/PATH or tcp")
 }
 
+/// `HOSTNAME=W`, of which the running `lb` knows what is allowed.
+pub(super) fn named_weight(given: &str) -> Result<(String, u64), &'static str> {
+    let named =
+        given.split_once('=').and_then(|(name, weight)| Some((name.to_owned(), weight.parse().ok()?)));
+    named.ok_or("it takes HOSTNAME=W with a whole number W from 0 to 100")
+}
+
 /// Where a client finds a running `lb`.
 pub(super) fn host_and_port(given: &str) -> Result<String, &'static str> {
     Some(given).filter(has_port).map(str::to_owned).ok_or("it takes HOST:PORT, such as 127.0.0.1:5001")
@@ -276,11 +306,36 @@ fn has_port(address: &&str) -> bool {
         .is_some_and(|(host, port)| !host.is_empty() && port.parse().is_ok_and(|port: u16| port > 0))
 }
 
-/// `NAME=HOST:PORT`.
-pub(super) fn backend(given: &str) -> Parsed<(Hostname, String)> {
+/// `NAME=HOST:PORT`, or the `weight=W` that may follow it after a comma.
+pub(super) fn backend(given: &str) -> Parsed<BackendPart> {
+    if let Some(weight) = given.strip_prefix("weight=").filter(|weight| !weight.contains(':')) {
+        let value = weight.parse::<u64>().ok().and_then(|weight| Weight::try_from(weight).ok());
+        return checked(value.map(BackendPart::Weight), given, format_args!("as weight {}", Weight::ALLOWED));
+    }
     let value = given.split_once('=').and_then(|(name, address)| {
         let name = Hostname::try_from(name.to_owned()).ok()?;
-        Some(address).filter(has_port).map(|address| (name, address.to_owned()))
+        Some(address).filter(has_port).map(|address| BackendPart::Backend(name, address.to_owned()))
     });
-    checked(value, given, format_args!("NAME=HOST:PORT with a NAME of the form {}", Hostname::PATTERN))
+    let takes = "NAME=HOST:PORT, or NAME=HOST:PORT,weight=W, with a NAME of the form";
+    checked(value, given, format_args!("{takes} {}", Hostname::PATTERN))
+}
+
+/// `off`, or a factor.
+pub(crate) fn balance_factor(given: &str) -> Parsed<Option<BalanceFactor>> {
+    let value = if given == "off" { Some(None) } else { BalanceFactor::parse(given).map(Some) };
+    checked(value, given, BalanceFactor::ALLOWED)
+}
+
+/// A secret: what is wrong is not said back.
+pub(super) fn hash_seed(given: &str) -> Parsed<u64> {
+    let hexadecimal = given.strip_prefix("0x");
+    let value = match hexadecimal {
+        Some(digits) if !digits.starts_with('+') => u64::from_str_radix(digits, 16).ok(),
+        Some(_) => None,
+        None if given.starts_with('+') => None,
+        None => given.parse().ok(),
+    };
+    Ok(Checked(
+        value.ok_or_else(|| "it takes a whole number below 2^64, decimal or as 0x1F; 0 is none".to_owned()),
+    ))
 }

@@ -10,10 +10,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::bail;
 use proto::control::{
-    Answer, Backend, Backends, Command, Connections, Failure, FailureKind, Health, Message as Reply,
-    Replicas, State,
+    Answer, Backend, Backends, Change, Command, Connections, Failure, FailureKind, Health, Message as Reply,
+    Remapping, Replicas, State,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -21,9 +22,9 @@ use tracing::{error, info};
 
 use super::fleet::{CommandId, Effect, Event, Fleet, SlotId, Time, View};
 use super::health::{self, HealthPolicy};
-use super::{Mailbox, Message, explain};
+use super::{Mailbox, Message, explain, plan};
 use crate::provider::{Keeper, Provider, ReplicaId, Report, Reports};
-use crate::ring::{Algorithm, Mapping, Member};
+use crate::ring::{Mapping, Member, Scheme};
 use crate::snapshot::{Cell, EVICTION, Replica, Slot, Snapshot};
 
 /// Reports of the provider that may wait.
@@ -33,7 +34,6 @@ const SILENCE: Duration = Duration::from_secs(5);
 
 /// What a controller needs to know and to have.
 pub(crate) struct Setup {
-    pub(crate) algorithm: Algorithm,
     pub(crate) health: HealthPolicy,
     pub(crate) drain_timeout: Duration,
     pub(crate) provider: Provider,
@@ -51,16 +51,30 @@ struct Running {
     probes: Option<AbortOnDropHandle<()>>,
 }
 
+/// Somebody who waits for the end of a command.
+struct Waiting {
+    sender: oneshot::Sender<Answer>,
+    question: Question,
+}
+
+/// What is to be told when a command has succeeded.
+#[derive(Clone, Copy, Debug)]
+enum Question {
+    Replicas,
+    Mapping,
+}
+
 /// The only owner of the fleet.
 pub(crate) struct Controller {
     fleet: Fleet,
     setup: Setup,
     ready: Option<oneshot::Sender<usize>>,
     /// What the published mapping was built from.
-    members: Vec<Member>,
+    mapped: Option<(Scheme, Vec<Member>)>,
     running: HashMap<ReplicaId, Running>,
-    waiting: HashMap<CommandId, oneshot::Sender<Answer>>,
+    waiting: HashMap<CommandId, Waiting>,
     last_command: u64,
+    planning: Arc<Mutex<()>>,
     mailbox: Mailbox,
     reports: Reports,
     clock: Clock,
@@ -82,10 +96,11 @@ impl Controller {
             fleet,
             setup,
             ready: Some(ready),
-            members: Vec::new(),
+            mapped: None,
             running: HashMap::new(),
             waiting: HashMap::new(),
             last_command: 0,
+            planning: Arc::default(),
             mailbox,
             reports,
             clock: Clock { instant: Instant::now(), wall: SystemTime::now() },
@@ -147,10 +162,7 @@ impl Controller {
                         keeper.stop(how);
                     }
                 }
-                Effect::Answer(command, result) => {
-                    let answer = result.map(|()| self.replicas());
-                    self.answer(command, answer);
-                }
+                Effect::Answer(command, result) => self.answer(command, result),
             }
         }
         self.announce();
@@ -169,22 +181,22 @@ impl Controller {
 
     fn publish(&mut self) {
         let slots: Vec<View> = self.fleet.slots().collect();
-        let members: Vec<Member> =
-            slots.iter().filter_map(|view| view.slot.as_ref()).map(SlotId::member).collect();
-        let current = self.setup.cell.load();
-        let mapping = if self.members == members {
-            Arc::clone(current.mapping())
+        let members: Vec<Member> = slots.iter().filter_map(View::member).collect();
+        let policy = self.fleet.mapping().clone();
+        let wanted = (policy.scheme, members);
+        let mapping = if self.mapped.as_ref() == Some(&wanted) {
+            Arc::clone(self.setup.cell.load().mapping())
         } else {
-            match Mapping::build(&self.setup.algorithm, &members) {
+            match Mapping::build(&wanted.0, &wanted.1) {
                 Ok(mapping) => Arc::new(mapping),
                 // The fleet refuses slots that do not fit, so this is a mistake of ours; the old map is better than none.
                 Err(full) => return error!("the mapping cannot be built: {full}"),
             }
         };
-        self.members = members;
+        self.mapped = Some(wanted);
         self.setup.provider.remember(|| slots.iter().filter_map(View::seat).collect());
         let slots = slots.into_iter().filter_map(|view| self.slot(view)).collect();
-        self.setup.cell.store(Arc::new(Snapshot::new(mapping, slots)));
+        self.setup.cell.store(Arc::new(Snapshot::new(mapping, slots, policy.balance)));
     }
 
     fn slot(&self, view: View) -> Option<Slot> {
@@ -194,6 +206,7 @@ impl Controller {
         Some(Slot {
             index,
             name: name.to_string(),
+            weight: view.weight.get(),
             hostname,
             state: view.state,
             reason: view.reason,
@@ -254,9 +267,14 @@ impl Controller {
         let answer = match command {
             Command::Add(change) => return self.change(sender, |command| Event::Add(command, change)),
             Command::Remove(change) => return self.change(sender, |command| Event::Remove(command, change)),
+            Command::Mapping(change) if change != Remapping::default() => {
+                return self.change(sender, |command| Event::Remap(command, change));
+            }
+            Command::Plan { change } => return self.plan(&change, sender),
+            Command::Mapping(_) => Ok(self.mapping()),
             Command::Rep {} => Ok(self.replicas()),
             Command::Backends {} => Ok(self.backends()),
-            Command::Explain { id } => explain::explain(&self.setup.cell.load(), &self.setup.algorithm, id),
+            Command::Explain { id } => explain::explain(&self.setup.cell.load(), self.fleet.mapping(), id),
             Command::Health {} => match self.health() {
                 Health { up: 0, .. } => {
                     Err(FailureKind::Unavailable.because("no server replica is available"))
@@ -271,21 +289,51 @@ impl Controller {
     fn change(&mut self, sender: oneshot::Sender<Answer>, event: impl FnOnce(CommandId) -> Event) {
         self.last_command += 1;
         let command = CommandId(self.last_command);
-        self.waiting.insert(command, sender);
-        self.apply(event(command));
+        let event = event(command);
+        let question = if matches!(event, Event::Remap(..)) { Question::Mapping } else { Question::Replicas };
+        self.waiting.insert(command, Waiting { sender, question });
+        self.apply(event);
     }
 
-    /// Answers a command that has changed the slots (or not): as soon as it is certain that the change outlives this program.
-    fn answer(&mut self, command: CommandId, answer: Result<Reply, Failure>) {
-        let sender = self.waiting.remove(&command);
-        if answer.is_err() {
-            return reply(sender, answer);
-        }
+    /// Answers a command that has changed something (or not): as soon as it is certain that the change outlives this program.
+    fn answer(&mut self, command: CommandId, result: Result<(), Failure>) {
+        let Some(Waiting { sender, question }) = self.waiting.remove(&command) else { return };
+        let answer = match (result, question) {
+            (Err(failure), _) => return reply(Some(sender), Err(failure)),
+            (Ok(()), Question::Replicas) => self.replicas(),
+            (Ok(()), Question::Mapping) => self.mapping(),
+        };
         let written = self.setup.provider.written();
         tokio::spawn(async move {
             written.await;
-            reply(sender, answer);
+            reply(Some(sender), Ok(answer));
         });
+    }
+
+    /// Answers what a change would do. That takes its time, which is not the controller's; who asks while another answer is
+    /// computed waits.
+    fn plan(&self, change: &Change, sender: oneshot::Sender<Answer>) {
+        let preview = match self.fleet.preview(change) {
+            Ok(preview) => preview,
+            Err(refusal) => return reply(Some(sender), Err(refusal)),
+        };
+        let (snapshot, one_at_a_time) = (self.setup.cell.load_full(), Arc::clone(&self.planning));
+        let members = self.mapped.as_ref().map_or_else(Vec::new, |(_, members)| members.clone());
+        tokio::spawn(async move {
+            let _turn = one_at_a_time.lock().await;
+            let planned = spawn_blocking(move || plan::plan(&snapshot, &members, preview)).await;
+            let answer = match planned {
+                Ok(Ok(plan)) => Ok(Reply::Plan(plan)),
+                Ok(Err(full)) => Err(FailureKind::BadRequest.because(full.to_string())),
+                Err(_) => Err(FailureKind::Unavailable.because("lb is shutting down")),
+            };
+            reply(Some(sender), answer);
+        });
+    }
+
+    fn mapping(&self) -> Reply {
+        let weight = |view: View| Some((view.slot?.name.to_string(), view.weight));
+        Reply::Mapping(self.fleet.mapping().describe(self.fleet.slots().filter_map(weight)))
     }
 
     fn replicas(&self) -> Reply {
@@ -314,6 +362,7 @@ impl Controller {
             index,
             name,
             hostname: view.hostname.to_string(),
+            weight: view.weight,
             address: replica.map(|replica| replica.address.to_string()),
             state: view.state,
             reason: view.reason,

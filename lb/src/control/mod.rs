@@ -8,6 +8,7 @@ mod controller;
 mod explain;
 pub(crate) mod fleet;
 mod health;
+mod plan;
 pub(crate) mod port;
 
 use proto::control::{Answer, Command};

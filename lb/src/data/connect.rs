@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::sync::Arc;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::AsyncWriteExt as _;
@@ -47,9 +46,13 @@ pub(super) async fn first_reachable(
     limits: &Limits,
     failed: &mut Vec<Attempt>,
 ) -> Option<Upstream> {
-    for replica in snapshot.candidates(key).take(limits.connect_attempts) {
+    for lease in snapshot.leases(key).take(limits.connect_attempts) {
+        let replica = lease.replica();
         match attempt(replica, head, limits).await {
-            Ok(upstream) => return Some(upstream),
+            Ok((stream, forwarded)) => {
+                lease.connected();
+                return Some(Upstream { stream, lease, forwarded });
+            }
             Err(error) => {
                 if !is_local(&error) {
                     replica.suspect();
@@ -61,8 +64,8 @@ pub(super) async fn first_reachable(
     None
 }
 
-async fn attempt(replica: &Arc<Replica>, head: &[u8], limits: &Limits) -> io::Result<Upstream> {
-    let lease = replica.lease();
+/// Connects, and forwards what it can of `head`: the stream, and how many bytes that were.
+async fn attempt(replica: &Replica, head: &[u8], limits: &Limits) -> io::Result<(TcpStream, usize)> {
     let connect = timeout(limits.connect_timeout, TcpStream::connect(replica.address));
     let mut stream =
         connect.await.map_err(|_| io::Error::new(ErrorKind::TimedOut, "no answer to the connect"))??;
@@ -78,6 +81,5 @@ async fn attempt(replica: &Arc<Replica>, head: &[u8], limits: &Limits) -> io::Re
     }
     // One write: as soon as any of it is forwarded, there is no other replica for this connection.
     let forwarded = if head.is_empty() { 0 } else { stream.write(head).await? };
-    lease.connected();
-    Ok(Upstream { stream, lease, forwarded })
+    Ok((stream, forwarded))
 }

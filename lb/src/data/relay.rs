@@ -302,7 +302,7 @@ mod tests {
         let ((client, to_client), (to_replica, replica)) = (connection().await, connection().await);
         let lease =
             Arc::new(Replica::new("a".into(), replica.local_addr().unwrap(), CancellationToken::new()))
-                .lease();
+                .lease(b"7");
         let mut traffic = Traffic::default();
         let mut relay = Box::pin(run(&to_client, &to_replica, &lease, Vec::new(), &mut traffic));
         for _ in 0..64 {

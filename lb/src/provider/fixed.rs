@@ -10,6 +10,7 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use super::{ReplicaId, Report, Reports};
+use crate::config::FixedBackend;
 
 /// How long a look-up may take.
 const LOOK_UP: Duration = Duration::from_secs(5);
@@ -21,8 +22,8 @@ pub(crate) struct Fixed {
 }
 
 impl Fixed {
-    pub(crate) fn new(addresses: impl IntoIterator<Item = (Hostname, String)>) -> Self {
-        Fixed { addresses: addresses.into_iter().collect() }
+    pub(crate) fn new(backends: Vec<FixedBackend>) -> Self {
+        Fixed { addresses: backends.into_iter().map(|backend| (backend.name, backend.address)).collect() }
     }
 
     pub(super) fn start(&self, id: ReplicaId, hostname: &Hostname, reports: Reports) {

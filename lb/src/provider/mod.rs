@@ -9,7 +9,7 @@ pub(crate) mod process;
 
 use std::net::SocketAddr;
 
-use proto::control::Hostname;
+use proto::control::{Hostname, Weight};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::ring::Member;
@@ -27,8 +27,15 @@ pub(crate) struct SlotId {
 
 impl SlotId {
     /// The slot as a mapping sees it.
+    pub(crate) fn member(&self, weight: Weight) -> Member {
+        Member { index: self.index, name: self.name.to_string(), weight: weight.get() }
+    }
+}
+
+impl Seat {
+    /// The slot as a mapping sees it.
     pub(crate) fn member(&self) -> Member {
-        Member { index: self.index, name: self.name.to_string() }
+        self.slot.member(self.weight)
     }
 }
 
@@ -42,10 +49,11 @@ pub(crate) struct Assignment {
     pub(crate) is_urgent: bool,
 }
 
-/// A slot and the hostname of the replica in it.
+/// A slot, what share of the keys it gets, and the hostname of the replica in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seat {
     pub(crate) slot: SlotId,
+    pub(crate) weight: Weight,
     pub(crate) hostname: Hostname,
 }
 

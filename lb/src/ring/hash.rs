@@ -1,28 +1,74 @@
-//! How bytes become numbers: XXH3-64 and the numeric request id.
+//! How bytes become numbers: XXH3-64 under a seed, and the numeric request id.
 //!
 //! XXH3 is a frozen specification (xxHash 0.8.0), so positions never move between versions, machines or languages:
-//! nothing here is seeded, and nothing depends on the endianness or the word size of the host.
+//! nothing depends on the endianness or the word size of the host.
 
-use std::fmt::Write;
+use std::fmt;
 
-pub(super) use xxhash_rust::xxh3::xxh3_64 as xxh3;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-/// The positions of `name` on a ring: XXH3-64 of the name, one NUL byte and j as decimal text, j = 0 .. `count`-1.
+/// What keys the hash: 0, the default, is the plain XXH3-64 of the specification.
 ///
-/// The NUL keeps `server1`, 23 apart from `server12`, 3: no name holds one.
-pub(super) fn points(name: &str, count: u32) -> impl Iterator<Item = u64> {
-    let mut text = format!("{name}\0");
-    let stem = text.len();
-    (0..count).map(move |j| {
-        text.truncate(stem);
-        let _ = write!(text, "{j}"); // writing to a String cannot fail
-        xxh3(text.as_bytes())
-    })
+/// Who does not know the seed cannot compute which keys fall on one member. XXH3 is no cryptographic function, so a seed
+/// is no secret from whoever sees hashes.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seed(pub u64);
+
+/// It is a secret: it stands in no log.
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_set() { "Seed(set)" } else { "Seed(none)" })
+    }
 }
 
-/// The number that stands for `key` in arithmetic: its value if it is all ASCII digits and fits, else its XXH3-64.
-pub(super) fn number(key: &[u8]) -> u64 {
-    decimal(key).unwrap_or_else(|| xxh3(key))
+impl Seed {
+    /// Whether the hash is keyed at all.
+    #[must_use]
+    pub fn is_set(self) -> bool {
+        self.0 != 0
+    }
+
+    pub(super) fn hash(self, bytes: &[u8]) -> u64 {
+        xxh3_64_with_seed(bytes, self.0)
+    }
+
+    pub(super) fn plus(self, k: u32) -> Self {
+        Self(self.0.wrapping_add(k.into()))
+    }
+
+    /// The positions of `name` on a ring: the hash of the name, one NUL byte and j as decimal text, j = 0 .. `count`-1.
+    ///
+    /// The NUL keeps `server1`, 23 apart from `server12`, 3: no name holds one.
+    pub(super) fn points(self, name: &str, count: u32) -> impl Iterator<Item = u64> {
+        let mut text = format!("{name}\0").into_bytes();
+        let stem = text.len();
+        (0..count).map(move |j| {
+            if j == 0 {
+                text.push(b'0');
+            } else {
+                count_up(&mut text, stem);
+            }
+            self.hash(&text)
+        })
+    }
+
+    /// The number that stands for `key` in arithmetic: its value if it is all ASCII digits and fits, else its hash. Under
+    /// a seed always its hash: whoever chooses numbers would choose where they fall.
+    pub(super) fn number(self, key: &[u8]) -> u64 {
+        decimal(key).filter(|_| !self.is_set()).unwrap_or_else(|| self.hash(key))
+    }
+}
+
+/// Adds 1 to the decimal number that `text` holds from `start` on.
+fn count_up(text: &mut Vec<u8>, start: usize) {
+    for at in (start..text.len()).rev() {
+        if text[at] < b'9' {
+            text[at] += 1;
+            return;
+        }
+        text[at] = b'0';
+    }
+    text.insert(start, b'1');
 }
 
 /// The value of one or more ASCII digits; `None` for anything else (a sign too) and for what a u64 cannot hold.
@@ -51,14 +97,14 @@ mod tests {
             (&[b'x'; 300], 0xa5d1_b460_7dc8_3554),
         ];
         for (bytes, hash) in cases {
-            assert_eq!(xxh3(bytes), hash, "{}", bytes.escape_ascii());
+            assert_eq!(Seed::default().hash(bytes), hash, "{}", bytes.escape_ascii());
         }
     }
 
     /// The same independent source: `xxh3_64(b"server1\x000")` and `xxh3_64(b"server1\x00999")`.
     #[test]
     fn a_point_is_the_hash_of_name_nul_and_decimal_number() {
-        let points: Vec<u64> = points("server1", 1000).collect();
+        let points: Vec<u64> = Seed::default().points("server1", 1000).collect();
         assert_eq!(points.len(), 1000);
         assert_eq!(points[0], 0x070d_8d7b_177e_ded9);
         assert_eq!(points[999], 0x8063_063f_ceba_2bba);
@@ -69,7 +115,7 @@ mod tests {
         let cases: [(&[u8], u64); 4] =
             [(b"0", 0), (b"132574", 132_574), (b"007", 7), (b"18446744073709551615", u64::MAX)];
         for (key, value) in cases {
-            assert_eq!(number(key), value, "{}", key.escape_ascii());
+            assert_eq!(Seed::default().number(key), value, "{}", key.escape_ascii());
         }
     }
 
@@ -78,7 +124,7 @@ mod tests {
         let keys: [&[u8]; 7] =
             [b"", b"abc", b"12a", b"+1", b" 1", "\u{0661}".as_bytes(), b"1844674407370955161x"];
         for key in keys {
-            assert_eq!(number(key), xxh3(key), "{}", key.escape_ascii());
+            assert_eq!(Seed::default().number(key), Seed::default().hash(key), "{}", key.escape_ascii());
         }
     }
 
@@ -86,7 +132,24 @@ mod tests {
     fn a_key_of_digits_that_does_not_fit_is_hashed_too() {
         let keys: [&[u8]; 3] = [b"18446744073709551616", b"36893488147419103232", &[b'9'; 40]];
         for key in keys {
-            assert_eq!(number(key), xxh3(key), "{}", key.escape_ascii());
+            assert_eq!(Seed::default().number(key), Seed::default().hash(key), "{}", key.escape_ascii());
         }
+    }
+
+    #[test]
+    fn decimal_numbers_count_up_past_every_nine() {
+        let mut text = b"9 0".to_vec();
+        for number in 1..12_000 {
+            count_up(&mut text, 2);
+            assert_eq!(text, format!("9 {number}").as_bytes());
+        }
+    }
+
+    #[test]
+    fn under_a_seed_every_key_is_hashed_and_no_debug_output_shows_the_seed() {
+        let seed = Seed(7);
+        assert_ne!(seed.hash(b"132574"), Seed::default().hash(b"132574"));
+        assert_eq!(seed.number(b"132574"), seed.hash(b"132574"));
+        assert_eq!(format!("{seed:?} {:?}", Seed::default()), "Seed(set) Seed(none)");
     }
 }

@@ -13,14 +13,16 @@
 //!   the key's own, so the keys of a lost member spread evenly over the others; the next entries of the table would
 //!   favour some of them.
 //!
-//! A pure function of the set of names: the order of the members, their indices and their addresses play no part.
-//! Shares differ by one entry at most. When a member leaves, its entries go to the others, and so do, unlike on
+//! A member of weight w takes w entries in each of its turns.
+//!
+//! A pure function of the set of names and weights: the order of the members, their indices and their addresses play no
+//! part. The shares of members of one weight differ by that many entries at most. When a member leaves, its entries go to the others, and so do, unlike on
 //! `ring`, a few of theirs among themselves: about 0.1 % at six members.
 //!
 //! Costs: the table has 256 KiB, and it takes some M ln M steps to fill: a few milliseconds. The owner is one look into
 //! it; all N candidates take N ln N on the average and never more than M.
 
-use super::{Candidates, Location, Member, hash};
+use super::{Candidates, Count, Location, Member, Seed};
 
 /// M, the entries of the table. It has to be a prime, or a permutation would not reach every entry; and large against
 /// the number of members, or their shares would differ.
@@ -31,23 +33,44 @@ const ENTRIES: u32 = 65_537;
 pub struct Maglev {
     /// The ordinal of the member that holds each entry; empty without members.
     owners: Vec<u32>,
-    members: usize,
+    seed: Seed,
+    count: Count,
 }
 
 impl Maglev {
-    pub(super) fn build(members: &[Member]) -> Self {
-        Self { owners: fill(members), members: members.len() }
+    /// How many entries the table has.
+    pub(super) const ENTRIES: u32 = ENTRIES;
+
+    pub(super) fn build(seed: Seed, members: &[Member]) -> Self {
+        Self { owners: fill(seed, members), seed, count: Member::count(members) }
     }
 
     pub(super) fn locate(&self, key: &[u8]) -> Location {
-        let hash = hash::xxh3(key);
+        let hash = self.seed.hash(key);
         Location { hash, position: hash % u64::from(ENTRIES) }
+    }
+
+    pub(super) fn owner(&self, key: &[u8]) -> Option<usize> {
+        self.owners.get(self.locate(key).position as usize).map(|&owner| owner as usize)
     }
 
     pub(super) fn candidates(&self, key: &[u8]) -> Candidates<'_> {
         let Location { hash, position } = self.locate(key);
         let step = step(hash / u64::from(ENTRIES));
-        Candidates::in_steps(step, &self.owners, position as usize, self.members)
+        Candidates::in_steps(step, &self.owners, position as usize, self.count)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.owners.capacity() * size_of::<u32>()
+    }
+
+    pub(super) fn seed(&self) -> Seed {
+        self.seed
+    }
+
+    /// The ordinal of the member that holds each entry.
+    pub(super) fn entries(&self) -> &[u32] {
+        &self.owners
     }
 }
 
@@ -58,15 +81,21 @@ fn step(hash: u64) -> usize {
 
 /// Who holds which entry, as ordinals into `members`. Of more members than entries the last would get none; a fleet is
 /// never that large.
-fn fill(members: &[Member]) -> Vec<u32> {
-    let mut order: Vec<(&str, u32)> = members.iter().map(|member| member.name.as_str()).zip(0..).collect();
-    order.sort_unstable();
-    let mut turns: Vec<Turn> = order.into_iter().map(|(name, ordinal)| Turn::of(name, ordinal)).collect();
+fn fill(seed: Seed, members: &[Member]) -> Vec<u32> {
+    let mut order: Vec<(&Member, u32)> = members.iter().zip(0..).collect();
+    order.retain(|(member, _)| member.weight > 0);
+    order.sort_unstable_by(|(one, _), (other, _)| one.name.cmp(&other.name));
+    let mut turns: Vec<Turn> =
+        order.iter().map(|(member, ordinal)| Turn::of(seed, member, *ordinal)).collect();
     let mut table = vec![None; ENTRIES as usize];
-    let mut free = if members.is_empty() { 0 } else { table.len() };
+    let mut free = if turns.is_empty() { 0 } else { table.len() };
     while free > 0 {
-        turns.iter_mut().take(free).for_each(|turn| turn.claim(&mut table));
-        free = free.saturating_sub(turns.len());
+        for turn in &mut turns {
+            for _ in 0..turn.weight.min(free) {
+                turn.claim(&mut table);
+                free -= 1;
+            }
+        }
     }
     table.into_iter().flatten().collect()
 }
@@ -75,14 +104,17 @@ fn fill(members: &[Member]) -> Vec<u32> {
 struct Turn {
     at: usize,
     skip: usize,
+    /// The entries that it takes at once.
+    weight: usize,
     ordinal: u32,
 }
 
 impl Turn {
-    fn of(name: &str, ordinal: u32) -> Self {
-        let mut hashes = hash::points(name, 2);
+    fn of(seed: Seed, member: &Member, ordinal: u32) -> Self {
+        let mut hashes = seed.points(&member.name, 2);
         let mut next = || hashes.next().unwrap_or_default();
-        Self { at: (next() % u64::from(ENTRIES)) as usize, skip: step(next()), ordinal }
+        let at = (next() % u64::from(ENTRIES)) as usize;
+        Self { at, skip: step(next()), weight: member.weight as usize, ordinal }
     }
 
     /// Takes the next free entry. There has to be one: the permutation comes past it.
@@ -96,10 +128,19 @@ impl Turn {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Algorithm;
     use super::super::testing::{keys, named, names, order, without};
-    use super::super::{Algorithm, Mapping};
     use super::*;
     use proptest::prelude::*;
+
+    /// Without a seed.
+    fn built(members: &[Member]) -> Maglev {
+        Maglev::build(Seed::default(), members)
+    }
+
+    fn filled(members: &[Member]) -> Vec<u32> {
+        fill(Seed::default(), members)
+    }
 
     fn servers(count: u32) -> Vec<Member> {
         named((1..=count).map(|index| format!("server{index}")))
@@ -122,12 +163,12 @@ mod tests {
             (b"\xc3\xbc", 20_973, [1, 2, 3]),
             (b"order-42", 61_031, [3, 1, 2]),
         ];
-        let maglev = Maglev::build(&servers(3));
+        let maglev = built(&servers(3));
         assert_eq!(maglev.owners[..20], [2, 2, 2, 0, 2, 0, 2, 0, 1, 0, 1, 0, 1, 0, 1, 2, 1, 2, 1, 2]);
         let bytes: Vec<u8> = maglev.owners.iter().map(|&owner| owner as u8).collect();
-        assert_eq!(hash::xxh3(&bytes), 0x110f_e5c5_d377_cd19, "the whole table");
+        assert_eq!(Seed::default().hash(&bytes), 0x110f_e5c5_d377_cd19, "the whole table");
         for (key, position, servers) in cases {
-            assert_eq!(maglev.locate(key), Location { hash: hash::xxh3(key), position });
+            assert_eq!(maglev.locate(key), Location { hash: Seed::default().hash(key), position });
             let found: Vec<usize> = maglev.candidates(key).map(|ordinal| ordinal + 1).collect();
             assert_eq!(found, servers, "{}", key.escape_ascii());
         }
@@ -140,11 +181,11 @@ mod tests {
 
     #[test]
     fn a_permutation_visits_every_entry_once() {
-        for name in ["server1", "server2", "a", "Z.9"] {
+        for member in named(["server1", "server2", "a", "Z.9"]) {
             let mut table = vec![None; ENTRIES as usize];
-            let mut turn = Turn::of(name, 0);
+            let mut turn = Turn::of(Seed::default(), &member, 0);
             (0..ENTRIES).for_each(|_| turn.claim(&mut table));
-            assert!(table.iter().all(Option::is_some), "{name}");
+            assert!(table.iter().all(Option::is_some), "{member:?}");
         }
     }
 
@@ -152,7 +193,7 @@ mod tests {
     fn members_hold_the_same_number_of_entries_or_one_less() {
         for count in [1, 2, 3, 6, 7, 100, 1000] {
             let mut held = vec![0; count as usize];
-            Maglev::build(&servers(count)).owners.iter().for_each(|&owner| held[owner as usize] += 1);
+            built(&servers(count)).owners.iter().for_each(|&owner| held[owner as usize] += 1);
             let least = ENTRIES / count;
             assert!(held.iter().all(|&entries| entries == least || entries == least + 1), "{held:?}");
             assert_eq!(held.iter().sum::<u32>(), ENTRIES);
@@ -162,7 +203,7 @@ mod tests {
     #[test]
     fn more_members_than_entries_leave_the_last_without_any() {
         let members = named((0..ENTRIES + 1).map(|i| format!("{i:05}")));
-        let maglev = Maglev::build(&members);
+        let maglev = built(&members);
         assert!(maglev.owners.len() == ENTRIES as usize && !maglev.owners.contains(&ENTRIES));
     }
 
@@ -170,7 +211,7 @@ mod tests {
     fn the_shares_of_up_to_six_servers_stay_within_two_percent_of_the_mean() {
         const KEYS: u32 = 300_000;
         for count in 3..=6 {
-            let maglev = Maglev::build(&servers(count));
+            let maglev = built(&servers(count));
             let mut shares = vec![0_u32; count as usize];
             for id in 100_000..100_000 + KEYS {
                 shares[maglev.candidates(id.to_string().as_bytes()).next().unwrap()] += 1;
@@ -184,7 +225,7 @@ mod tests {
     /// The entries that do not stay with their owner when `gone` leaves, of those that are not its own.
     fn moved(members: &[Member], gone: &str) -> f64 {
         let rest = without(members, gone);
-        let (before, after) = (fill(members), fill(&rest));
+        let (before, after) = (filled(members), filled(&rest));
         let stay = before.iter().zip(&after).filter(|&(&was, _)| members[was as usize].name != gone);
         let (moved, kept): (Vec<_>, Vec<_>) =
             stay.partition(|&(&was, &is)| members[was as usize].name != rest[is as usize].name);
@@ -205,7 +246,7 @@ mod tests {
     #[test]
     fn the_keys_of_a_lost_server_spread_evenly_over_the_others() {
         const KEYS: u32 = 100_000;
-        let maglev = Maglev::build(&servers(4));
+        let maglev = built(&servers(4));
         let mut second = [[0_u32; 4]; 4];
         for id in 0..KEYS {
             let found: Vec<usize> = maglev.candidates(id.to_string().as_bytes()).take(2).collect();
@@ -224,7 +265,7 @@ mod tests {
         let members = servers(5);
         let renumbered: Vec<Member> =
             members.iter().map(|member| Member { index: 99 - member.index, ..member.clone() }).collect();
-        assert_eq!(Maglev::build(&members), Maglev::build(&renumbered));
+        assert_eq!(built(&members), built(&renumbered));
     }
 
     proptest! {
@@ -243,10 +284,10 @@ mod tests {
             names in names(1..7), keys in keys(),
         ) {
             let members = named(names);
-            let table = fill(&members);
-            let mapping = Mapping::build(&Algorithm::Maglev, &members).unwrap();
+            let table = filled(&members);
+            let mapping = Algorithm::Maglev.of(&members);
             for key in &keys {
-                let hash = hash::xxh3(key);
+                let hash = Seed::default().hash(key);
                 let (start, step) = (hash % 65_537, hash / 65_537 % 65_536 + 1);
                 let mut met: Vec<&str> = Vec::new();
                 for t in 0..65_537 {

@@ -4,21 +4,26 @@
 //! mapping is built once for a set of members and never changes; whoever is down is skipped by the caller, so its
 //! keys come home when it is back.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-
+mod candidates;
 mod formula;
 mod hash;
 mod maglev;
 mod points;
 mod rendezvous;
+mod shift;
 mod slots;
+#[cfg(test)]
+mod tests;
 
+pub use candidates::Candidates;
+use candidates::Count;
 pub use formula::{NotAFormula, RequestHash, ServerHash};
+pub use hash::Seed;
 pub use maglev::Maglev;
 pub use points::Ring;
 pub use rendezvous::Rendezvous;
-pub use slots::{Full, Probing, Slots, SlotsShape};
+pub use shift::{Flow, Keys, Shift, Side};
+pub use slots::{Probing, Slots, SlotsShape};
 
 /// A slot of the fleet as a mapping sees it. Names and indices are unique within a fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +32,14 @@ pub struct Member {
     pub index: u32,
     /// The slot's name; what the other mappings hash. It outlives the replica in the slot.
     pub name: String,
+    /// Its share of the keys, against the others: 2 is twice as many as 1. With 0 it is no candidate.
+    pub weight: u32,
+}
+
+impl Member {
+    fn count(members: &[Member]) -> Count {
+        Count { members: members.len(), present: members.iter().filter(|member| member.weight > 0).count() }
+    }
 }
 
 /// Which algorithm to build a mapping with, and its parameters.
@@ -34,7 +47,7 @@ pub struct Member {
 pub enum Algorithm {
     /// Consistent hashing.
     Ring {
-        /// Positions of each member on the ring: more spread keys more evenly, at 12 bytes each.
+        /// Positions of a member of weight 1 on the ring: more spread keys more evenly, at 16 bytes each.
         points: u32,
     },
     /// The classic table.
@@ -46,6 +59,9 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
+    /// Positions of a member of weight 1 on a ring, if nobody says anything.
+    pub const POINTS: u32 = 1000;
+
     /// The name under which it is chosen.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -57,13 +73,29 @@ impl Algorithm {
         }
     }
 
-    /// How many members fit; `None` where there is no limit. Quadratic probing may refuse fewer.
+    /// How many members of weight 1 fit; `None` where there is no limit. Quadratic probing may refuse fewer.
     #[must_use]
     pub fn capacity(&self) -> Option<usize> {
         match self {
             Algorithm::Slots(shape) => shape.capacity(),
             Algorithm::Ring { .. } | Algorithm::Maglev | Algorithm::Rendezvous => None,
         }
+    }
+}
+
+/// Everything that a mapping depends on but its members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scheme {
+    /// How members and keys are brought together.
+    pub algorithm: Algorithm,
+    /// What keys the hash.
+    pub seed: Seed,
+}
+
+impl From<Algorithm> for Scheme {
+    /// Without a seed.
+    fn from(algorithm: Algorithm) -> Self {
+        Scheme { algorithm, seed: Seed::default() }
     }
 }
 
@@ -97,13 +129,27 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// [`Full`] if the algorithm has no room for this many members.
-    pub fn build(algorithm: &Algorithm, members: &[Member]) -> Result<Self, Full> {
-        match algorithm {
-            Algorithm::Ring { points } => Ok(Mapping::Ring(Ring::build(*points, members))),
-            Algorithm::Slots(shape) => Slots::build(shape, members).map(Mapping::Slots),
-            Algorithm::Maglev => Ok(Mapping::Maglev(Maglev::build(members))),
-            Algorithm::Rendezvous => Ok(Mapping::Rendezvous(Rendezvous::build(members))),
+    /// [`Full`] if the algorithm has no room for this many members, or for their weights.
+    pub fn build(scheme: &Scheme, members: &[Member]) -> Result<Self, Full> {
+        let seed = scheme.seed;
+        match &scheme.algorithm {
+            Algorithm::Ring { points } => Ring::build(*points, seed, members).map(Mapping::Ring),
+            Algorithm::Slots(shape) => Slots::build(shape, seed, members).map(Mapping::Slots),
+            Algorithm::Maglev => Ok(Mapping::Maglev(Maglev::build(seed, members))),
+            Algorithm::Rendezvous => Ok(Mapping::Rendezvous(Rendezvous::build(seed, members))),
+        }
+    }
+
+    /// Whether a mapping of `members` can be built: cheaper than to build it.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`], as from [`Mapping::build`].
+    pub fn check(scheme: &Scheme, members: &[Member]) -> Result<(), Full> {
+        match &scheme.algorithm {
+            Algorithm::Ring { points } => Ring::check(*points, members),
+            Algorithm::Slots(shape) => Slots::build(shape, scheme.seed, members).map(drop),
+            Algorithm::Maglev | Algorithm::Rendezvous => Ok(()),
         }
     }
 
@@ -118,9 +164,21 @@ impl Mapping {
         }
     }
 
-    /// The ordinals of all members in the order in which `key` tries them, each exactly once; the first is its owner.
+    /// The ordinal of the member that owns `key`, which is the first of its candidates; `None` without members.
     #[must_use]
-    pub fn candidates(&self, key: &[u8]) -> Candidates<'_> {
+    pub fn owner(&self, key: &[u8]) -> Option<usize> {
+        match self {
+            Mapping::Ring(ring) => ring.owner(key),
+            Mapping::Slots(slots) => slots.owner(key),
+            Mapping::Maglev(maglev) => maglev.owner(key),
+            Mapping::Rendezvous(rendezvous) => rendezvous.owner(key),
+        }
+    }
+
+    /// The ordinals of all members that have a weight, in the order in which `key` tries them, each exactly once; the
+    /// first is its owner.
+    #[must_use]
+    pub fn candidates<'a>(&'a self, key: &'a [u8]) -> Candidates<'a> {
         match self {
             Mapping::Ring(ring) => ring.candidates(key),
             Mapping::Slots(slots) => slots.candidates(key),
@@ -128,112 +186,107 @@ impl Mapping {
             Mapping::Rendezvous(rendezvous) => rendezvous.candidates(key),
         }
     }
-}
 
-/// The members in the order in which a key tries them, as ordinals.
-#[derive(Clone, Debug)]
-pub struct Candidates<'a>(Order<'a>);
-
-#[derive(Clone, Debug)]
-enum Order<'a> {
-    Walk(Walk<'a>),
-    Ranked(BinaryHeap<Rank>),
-}
-
-/// A member's score, its place among the names, and its ordinal. The highest score comes first, and of two that are
-/// equal the lesser name.
-type Rank = (u64, Reverse<u32>, u32);
-
-impl<'a> Candidates<'a> {
-    /// Walks once around `owners` from `start`, past owners that came before. With none of `members` left it stops at
-    /// once, and need not walk to the end to learn so.
-    fn clockwise(owners: &'a [u32], start: usize, members: usize) -> Self {
-        Self::in_steps(1, owners, start, members)
+    /// How many hashes it takes to find an owner.
+    fn hashes(&self) -> u64 {
+        match self {
+            Mapping::Ring(_) | Mapping::Slots(_) | Mapping::Maglev(_) => 1,
+            Mapping::Rendezvous(rendezvous) => rendezvous.hashes(),
+        }
     }
 
-    /// The same in steps of this many owners. To come past each of them, the step has to be below their number and
-    /// without a divisor in common with it.
-    fn in_steps(step: usize, owners: &'a [u32], start: usize, members: usize) -> Self {
-        let (unmet, last, seen) = (owners.len(), None, Vec::new());
-        Self(Order::Walk(Walk { owners, at: start, step, unmet, last, seen, members, left: members }))
-    }
-
-    /// Takes the ranks from the highest down; only those that are asked for are put in order.
-    fn ranked(ranks: impl Iterator<Item = Rank>) -> Self {
-        Self(Order::Ranked(ranks.collect()))
-    }
-}
-
-impl Iterator for Candidates<'_> {
-    type Item = usize;
-
-    fn next(&mut self) -> Option<usize> {
-        match &mut self.0 {
-            Order::Walk(walk) => walk.next(),
-            Order::Ranked(ranks) => ranks.pop().map(|(_, _, ordinal)| ordinal as usize),
+    /// The memory it holds, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Mapping::Ring(ring) => ring.bytes(),
+            Mapping::Slots(slots) => slots.bytes(),
+            Mapping::Maglev(maglev) => maglev.bytes(),
+            Mapping::Rendezvous(rendezvous) => rendezvous.bytes(),
         }
     }
 }
 
-/// A walk over owners, each of them once.
-///
-/// Most sessions need only the first, which costs no allocation; the second allocates one byte a member.
-#[derive(Clone, Debug)]
-struct Walk<'a> {
-    owners: &'a [u32],
-    /// Where the walk goes on, at most their number further than it may be.
-    at: usize,
-    step: usize,
-    /// How many owners the walk has not come past.
-    unmet: usize,
-    last: Option<usize>,
-    /// Which members have come before `last`.
-    seen: Vec<bool>,
-    members: usize,
-    /// How many members are still to come.
-    left: usize,
+/// There is no room for these members, with their weights.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// The table of `slots` is too small, or quadratic probing found no free entry in it.
+    #[error(
+        "{members} servers of {virtuals} virtual servers each{} do not fit into {slots} slots ({probing} probing)",
+        weighted(*.members, *.weight)
+    )]
+    Slots {
+        /// How many.
+        members: usize,
+        /// The sum of their weights.
+        weight: u64,
+        /// K.
+        virtuals: u32,
+        /// M.
+        slots: u32,
+        /// What follows a collision.
+        probing: Probing,
+    },
+    /// A ring would get too long to be worth its memory.
+    #[error(
+        "{positions} positions are more than a ring can have, {}: it takes fewer --points, or smaller weights",
+        Ring::LONGEST
+    )]
+    Ring {
+        /// How many it would have.
+        positions: u64,
+    },
 }
 
-impl Walk<'_> {
-    /// The next owner on the way, whoever it is.
-    fn meet(&mut self) -> Option<usize> {
-        self.unmet = self.unmet.checked_sub(1)?;
-        let at = self.at.checked_sub(self.owners.len()).unwrap_or(self.at);
-        self.at = at + self.step;
-        self.owners.get(at).map(|&owner| owner as usize)
+/// Says that there are weights, where there are.
+fn weighted(members: usize, weight: u64) -> String {
+    if weight == members as u64 {
+        String::new()
+    } else {
+        format!(" (for each unit of weight; there are {weight})")
     }
 }
 
-impl Iterator for Walk<'_> {
-    type Item = usize;
-
-    fn next(&mut self) -> Option<usize> {
-        self.left = self.left.checked_sub(1)?;
-        if let Some(last) = self.last {
-            self.seen.resize(self.members, false);
-            self.seen[last] = true;
-        }
-        self.last = loop {
-            let owner = self.meet()?;
-            if self.seen.get(owner) != Some(&true) {
-                break Some(owner);
-            }
-        };
-        self.last
-    }
+/// The sum of all weights.
+fn total_weight(members: &[Member]) -> u64 {
+    members.iter().map(|member| u64::from(member.weight)).sum()
 }
 
 /// What the tests of all mappings share.
 #[cfg(test)]
 mod testing {
-    use super::{Mapping, Member};
+    use super::{Algorithm, Mapping, Member, Probing, SlotsShape};
     use proptest::collection::{btree_set, size_range, vec};
     use proptest::prelude::*;
     use std::ops::Range;
 
     /// Members with the indices 1, 2, 3 ...
     pub(super) fn named<T: Into<String>>(names: impl IntoIterator<Item = T>) -> Vec<Member> {
-        names.into_iter().zip(1..).map(|(name, index)| Member { index, name: name.into() }).collect()
+        names
+            .into_iter()
+            .zip(1..)
+            .map(|(name, index)| Member { index, name: name.into(), weight: 1 })
+            .collect()
+    }
+
+    impl Algorithm {
+        /// One of each.
+        pub(super) fn examples() -> [Algorithm; 5] {
+            let linear = SlotsShape::default();
+            let quadratic = SlotsShape { probing: Probing::Quadratic, ..linear.clone() };
+            let [linear, quadratic] = [linear, quadratic].map(Algorithm::Slots);
+            [Algorithm::Ring { points: 40 }, linear, quadratic, Algorithm::Maglev, Algorithm::Rendezvous]
+        }
+
+        /// The mapping of these members, without a seed.
+        pub(super) fn of(&self, members: &[Member]) -> Mapping {
+            Mapping::build(&self.clone().into(), members).unwrap()
+        }
+    }
+
+    /// The same members with these weights.
+    pub(super) fn weighing(members: Vec<Member>, weights: &[u32]) -> Vec<Member> {
+        members.into_iter().zip(weights).map(|(member, &weight)| Member { weight, ..member }).collect()
     }
 
     /// The names of the candidates of `key`.
@@ -257,105 +310,5 @@ mod testing {
     pub(super) fn keys() -> impl Strategy<Value = Vec<Vec<u8>>> {
         let id = (100_000..=999_999_u32).prop_map(|id| id.to_string().into_bytes());
         vec(prop_oneof![id, vec(any::<u8>(), 0..20)], 20)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::testing::{keys, named, names, order};
-    use super::*;
-    use proptest::prelude::*;
-
-    fn algorithms() -> [Algorithm; 5] {
-        let linear = SlotsShape::default();
-        let quadratic = SlotsShape { probing: Probing::Quadratic, ..linear.clone() };
-        let [linear, quadratic] = [linear, quadratic].map(Algorithm::Slots);
-        [Algorithm::Ring { points: 40 }, linear, quadratic, Algorithm::Maglev, Algorithm::Rendezvous]
-    }
-
-    #[test]
-    fn an_empty_mapping_has_no_candidates() {
-        for algorithm in algorithms() {
-            let mapping = Mapping::build(&algorithm, &[]).unwrap();
-            assert_eq!(mapping.candidates(b"132574").next(), None, "{algorithm:?}");
-        }
-    }
-
-    #[test]
-    fn members_without_points_are_no_candidates() {
-        let mapping = Mapping::build(&Algorithm::Ring { points: 0 }, &named(["a", "b"])).unwrap();
-        assert_eq!(mapping.candidates(b"132574").next(), None);
-    }
-
-    #[test]
-    fn only_slots_has_a_capacity() {
-        assert_eq!(
-            algorithms().map(|algorithm| algorithm.capacity()),
-            [None, Some(56), Some(56), None, None]
-        );
-    }
-
-    #[test]
-    fn the_first_candidate_of_a_walk_allocates_nothing() {
-        for algorithm in algorithms() {
-            let mapping = Mapping::build(&algorithm, &named(["a", "b"])).unwrap();
-            let mut candidates = mapping.candidates(b"132574");
-            assert!(candidates.next().is_some());
-            match candidates.0 {
-                Order::Walk(walk) => assert_eq!(walk.seen.capacity(), 0, "{algorithm:?}"),
-                Order::Ranked(_) => assert_eq!(algorithm, Algorithm::Rendezvous),
-            }
-        }
-    }
-
-    #[test]
-    fn candidates_that_have_ended_stay_ended() {
-        for algorithm in algorithms() {
-            let mapping = Mapping::build(&algorithm, &named(["a", "b"])).unwrap();
-            let mut candidates = mapping.candidates(b"132574");
-            assert_eq!(candidates.by_ref().count(), 2, "{algorithm:?}");
-            assert_eq!(candidates.next(), None, "{algorithm:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn candidates_are_all_members_each_exactly_once(names in names(1..20), keys in keys()) {
-            let members = named(names);
-            for algorithm in algorithms() {
-                let mapping = Mapping::build(&algorithm, &members).unwrap();
-                for key in &keys {
-                    let mut found: Vec<usize> = mapping.candidates(key).collect();
-                    found.sort_unstable();
-                    prop_assert!(found.into_iter().eq(0..members.len()), "{:?}", algorithm);
-                }
-            }
-        }
-
-        #[test]
-        fn the_order_of_the_members_plays_no_part(
-            (members, shuffled) in names(1..20).prop_map(named).prop_flat_map(|members| {
-                (Just(members.clone()), Just(members).prop_shuffle())
-            }),
-            keys in keys(),
-        ) {
-            for algorithm in algorithms() {
-                let one = Mapping::build(&algorithm, &members).unwrap();
-                let other = Mapping::build(&algorithm, &shuffled).unwrap();
-                for key in &keys {
-                    prop_assert_eq!(order(&one, &members, key), order(&other, &shuffled, key), "{:?}", algorithm);
-                }
-            }
-        }
-
-        #[test]
-        fn a_single_survivor_owns_every_key(name in names(1..2), keys in keys()) {
-            for algorithm in algorithms() {
-                let mapping = Mapping::build(&algorithm, &named(name.clone())).unwrap();
-                for key in &keys {
-                    prop_assert!(mapping.candidates(key).eq([0]), "{:?}", algorithm);
-                }
-            }
-        }
     }
 }

@@ -3,18 +3,19 @@
 //!
 //! It is deterministic and easy to check by hand, and nothing more: the classic formulas spread neither servers nor keys
 //! evenly (at N = 3 server 1 gets 84 % of all six-digit ids), and unlike `ring` it can move keys between servers that
-//! stay: a slot that is given up is free for another's probe (removing server 1 of five does that).
+//! stay: a slot that is given up is free for another's probe (removing server 1 of five does that). A server of weight w
+//! holds w times as many entries.
 
 use std::fmt;
 
-use super::{Candidates, Location, Member, RequestHash, ServerHash, hash};
+use super::{Candidates, Count, Full, Location, Member, RequestHash, Seed, ServerHash};
 
 /// How large the table is, how it is filled and how requests fall on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotsShape {
     /// M, the entries of the table.
     pub slots: u32,
-    /// K, the entries each server takes.
+    /// K, the entries that a server of weight 1 takes.
     pub virtuals: u32,
     /// Where a server goes when its entry is taken.
     pub probing: Probing,
@@ -50,19 +51,8 @@ impl fmt::Display for Probing {
     }
 }
 
-/// The table is too small for these members, or quadratic probing found no free slot in it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{members} servers of {} virtual servers each do not fit into {} slots ({} probing)",
-    shape.virtuals, shape.slots, shape.probing
-)]
-pub struct Full {
-    members: usize,
-    shape: SlotsShape,
-}
-
 impl SlotsShape {
-    /// How many members the slots suffice for, M / K; `None` if they take none.
+    /// How many members of weight 1 the slots suffice for, M / K; `None` if they take none.
     pub(super) fn capacity(&self) -> Option<usize> {
         self.slots.checked_div(self.virtuals).map(|members| members as usize)
     }
@@ -71,11 +61,14 @@ impl SlotsShape {
     ///
     /// The lowest index chooses first, so the order of `members` plays no part.
     fn fill(&self, members: &[Member]) -> Option<Vec<Option<u32>>> {
+        if super::total_weight(members).saturating_mul(self.virtuals.into()) > self.slots.into() {
+            return None;
+        }
         let mut table = Filling::new(self.slots);
         let mut order: Vec<(&Member, u32)> = members.iter().zip(0..).collect();
         order.sort_by_key(|(member, _)| member.index);
         for (member, ordinal) in order {
-            for j in 0..self.virtuals {
+            for j in 0..self.virtuals * member.weight {
                 let start = self.server_hash.value(member.index.into(), j.into());
                 let wanted = start.checked_rem(self.slots.into())?;
                 let free = match self.probing {
@@ -139,13 +132,20 @@ pub struct Slots {
     taken_before: Vec<u32>,
     /// The ordinals of the members in the taken slots, clockwise.
     owners: Vec<u32>,
-    members: usize,
     request_hash: RequestHash,
+    seed: Seed,
+    count: Count,
 }
 
 impl Slots {
-    pub(super) fn build(shape: &SlotsShape, members: &[Member]) -> Result<Self, Full> {
-        let full = || Full { members: members.len(), shape: shape.clone() };
+    pub(super) fn build(shape: &SlotsShape, seed: Seed, members: &[Member]) -> Result<Self, Full> {
+        let full = || Full::Slots {
+            members: members.len(),
+            weight: super::total_weight(members),
+            virtuals: shape.virtuals,
+            slots: shape.slots,
+            probing: shape.probing,
+        };
         let table = shape.fill(members).ok_or_else(full)?;
         let taken_before = table
             .iter()
@@ -156,11 +156,13 @@ impl Slots {
             })
             .collect();
         let (owners, request_hash) = (table.into_iter().flatten().collect(), shape.request_hash.clone());
-        Ok(Self { taken_before, owners, members: members.len(), request_hash })
+        let present = if shape.virtuals == 0 { 0 } else { Member::count(members).present };
+        let count = Count { members: members.len(), present };
+        Ok(Self { taken_before, owners, request_hash, seed, count })
     }
 
     pub(super) fn locate(&self, key: &[u8]) -> Location {
-        let hash = self.request_hash.value(hash::number(key));
+        let hash = self.request_hash.value(self.seed.number(key));
         Location { hash, position: hash.checked_rem(self.taken_before.len() as u64).unwrap_or(0) }
     }
 
@@ -170,14 +172,29 @@ impl Slots {
 
     fn candidates_from(&self, slot: usize) -> Candidates<'_> {
         let start = self.taken_before.get(slot).map_or(0, |&taken| taken as usize);
-        Candidates::clockwise(&self.owners, start, self.members)
+        Candidates::clockwise(&self.owners, start, self.count)
+    }
+
+    pub(super) fn owner(&self, key: &[u8]) -> Option<usize> {
+        let start = *self.taken_before.get(self.locate(key).position as usize)?;
+        self.owners.get(start as usize).or_else(|| self.owners.first()).map(|&owner| owner as usize)
+    }
+
+    /// How many entries a member holds.
+    #[cfg(test)]
+    pub(super) fn entries_of(&self, member: u32) -> usize {
+        self.owners.iter().filter(|&&owner| owner == member).count()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        (self.taken_before.capacity() + self.owners.capacity()) * size_of::<u32>()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::Algorithm;
     use super::super::testing::{keys, named, names};
-    use super::super::{Algorithm, Mapping};
     use super::*;
     use proptest::prelude::*;
 
@@ -185,14 +202,19 @@ mod tests {
         SlotsShape::default()
     }
 
+    /// Without a seed.
+    fn built(shape: &SlotsShape, members: &[Member]) -> Result<Slots, Full> {
+        Slots::build(shape, Seed::default(), members)
+    }
+
     /// Members whose ordinal is their index - 1.
     fn servers(count: u32) -> Vec<Member> {
-        (1..=count).map(|index| Member { index, name: format!("server{index}") }).collect()
+        (1..=count).map(|index| Member { index, name: format!("server{index}"), weight: 1 }).collect()
     }
 
     /// The index of the server that owns each slot.
     fn owners(members: &[Member]) -> Vec<u32> {
-        let slots = Slots::build(&classic(), members).unwrap();
+        let slots = built(&classic(), members).unwrap();
         (0..512).map(|slot| members[slots.candidates_from(slot).next().unwrap()].index).collect()
     }
 
@@ -209,7 +231,7 @@ mod tests {
     #[test]
     fn known_ids_fall_on_the_published_slots_and_servers() {
         let members = servers(3);
-        let slots = Slots::build(&classic(), &members).unwrap();
+        let slots = built(&classic(), &members).unwrap();
         for (id, position, server) in [("132574", 81, 3), ("100000", 337, 1), ("999999", 16, 1)] {
             assert_eq!(slots.locate(id.as_bytes()).position, position, "{id}");
             assert_eq!(members[slots.candidates(id.as_bytes()).next().unwrap()].index, server, "{id}");
@@ -218,10 +240,10 @@ mod tests {
 
     #[test]
     fn the_hash_is_known_before_the_modulo_and_arithmetic_wraps() {
-        let slots = Slots::build(&classic(), &[]).unwrap();
+        let slots = built(&classic(), &[]).unwrap();
         assert_eq!(slots.locate(b"132574").hash, 132_574 * 132_574 + 2 * 132_574 + 17);
         assert_eq!(slots.locate(b"18446744073709551615"), Location { hash: 16, position: 16 });
-        let i = u128::from(hash::xxh3(b"abc"));
+        let i = u128::from(Seed::default().hash(b"abc"));
         assert_eq!(u128::from(slots.locate(b"abc").hash), (i * i + 2 * i + 17) & u128::from(u64::MAX));
     }
 
@@ -244,15 +266,15 @@ mod tests {
     #[test]
     fn fifty_six_servers_fit_and_the_fifty_seventh_is_refused() {
         assert_eq!(classic().capacity(), Some(56));
-        assert!(Slots::build(&classic(), &servers(56)).is_ok());
-        let refused = Slots::build(&classic(), &servers(57)).unwrap_err();
+        assert!(built(&classic(), &servers(56)).is_ok());
+        let refused = built(&classic(), &servers(57)).unwrap_err();
         let message = "57 servers of 9 virtual servers each do not fit into 512 slots (linear probing)";
         assert_eq!(refused.to_string(), message);
     }
 
     #[test]
     fn the_shares_of_three_servers_over_all_six_digit_ids_are_the_published_ones() {
-        let slots = Slots::build(&classic(), &servers(3)).unwrap();
+        let slots = built(&classic(), &servers(3)).unwrap();
         let mut shares = [0_u32; 3];
         for id in 100_000..=999_999 {
             shares[slots.candidates(id.to_string().as_bytes()).next().unwrap()] += 1;
@@ -269,32 +291,32 @@ mod tests {
         assert_eq!(tried, [6, 7, 2, 7, 6]);
         // Indices 1, 9, 17, ... all want slot 2 of 8, and from there only 2, 3 and 6 are ever tried.
         let rivals = |count| -> Vec<Member> {
-            (0..count).map(|i| Member { index: 8 * i + 1, name: format!("server{i}") }).collect()
+            (0..count).map(|i| Member { index: 8 * i + 1, name: format!("server{i}"), weight: 1 }).collect()
         };
         assert_eq!(shape.fill(&rivals(3)).unwrap()[2..7], [Some(0), Some(1), None, None, Some(2)]);
-        assert!(Slots::build(&shape, &rivals(4)).is_err());
+        assert!(built(&shape, &rivals(4)).is_err());
         let linear = SlotsShape { probing: Probing::Linear, ..shape };
-        assert!(Slots::build(&linear, &rivals(8)).is_ok());
+        assert!(built(&linear, &rivals(8)).is_ok());
     }
 
     #[test]
     fn quadratic_probing_fits_39_of_56_servers_into_the_classic_table() {
         let quadratic = SlotsShape { probing: Probing::Quadratic, ..classic() };
-        assert!(Slots::build(&quadratic, &servers(39)).is_ok());
-        assert!(Slots::build(&quadratic, &servers(40)).is_err());
+        assert!(built(&quadratic, &servers(39)).is_ok());
+        assert!(built(&quadratic, &servers(40)).is_err());
     }
 
     #[test]
     fn a_table_of_no_slots_or_no_virtual_servers_has_no_candidates_and_never_panics() {
         for probing in [Probing::Linear, Probing::Quadratic] {
             let no_slots = SlotsShape { slots: 0, probing, ..classic() };
-            assert!(Slots::build(&no_slots, &servers(1)).is_err());
-            let empty = Slots::build(&no_slots, &[]).unwrap();
+            assert!(built(&no_slots, &servers(1)).is_err());
+            let empty = built(&no_slots, &[]).unwrap();
             assert_eq!(empty.locate(b"1"), Location { hash: 20, position: 0 });
             assert_eq!(empty.candidates(b"1").next(), None);
             let no_virtuals = SlotsShape { virtuals: 0, probing, ..classic() };
             assert_eq!(no_virtuals.capacity(), None);
-            assert_eq!(Slots::build(&no_virtuals, &servers(3)).unwrap().candidates(b"1").next(), None);
+            assert_eq!(built(&no_virtuals, &servers(3)).unwrap().candidates(b"1").next(), None);
         }
     }
 
@@ -331,7 +353,7 @@ mod tests {
             let shape = SlotsShape { slots, ..classic() };
             let table = shape.fill(&members).unwrap();
             prop_assert_eq!(table.iter().flatten().count(), 9 * members.len());
-            let mapping = Mapping::build(&Algorithm::Slots(shape), &members).unwrap();
+            let mapping = Algorithm::Slots(shape).of(&members);
             for key in &keys {
                 let position = mapping.locate(key).position as usize;
                 let (before, after) = table.split_at(position);

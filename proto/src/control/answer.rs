@@ -1,16 +1,17 @@
 //! What is answered: messages, failures, and their status over HTTP.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
-use super::Malformed;
+use super::{Malformed, Weight};
 
 /// The answer to a command.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// It is done.
-    Successful(Message),
+    Successful(Box<Message>),
     /// Nothing has changed.
     Failure(Failure),
 }
@@ -48,6 +49,10 @@ pub enum Message {
     Explanation(Explanation),
     /// To `health`.
     Health(Health),
+    /// To `mapping`.
+    Mapping(Mapping),
+    /// To `plan`.
+    Plan(Plan),
 }
 
 /// The replicas, in the order of their slots.
@@ -86,6 +91,9 @@ pub struct Backend {
     pub hostname: String,
     /// Where the replica listens, as soon as that is known.
     pub address: Option<String>,
+    /// The slot's share of the keys, where it is not the usual one.
+    #[serde(skip_serializing_if = "Weight::is_usual")]
+    pub weight: Weight,
     /// The state of the slot.
     pub state: State,
     /// Why it is in that state, where there is something to say.
@@ -143,16 +151,23 @@ pub struct Explanation {
     pub id: String,
     /// What is hashed.
     pub key: String,
+    /// Its bytes, in hexadecimal.
+    pub key_bytes: String,
     /// The mapping's name.
     pub mapping: &'static str,
     /// The key's hash, before it is brought onto the ring or into the table; under `rendezvous` its highest score.
     pub hash: u64,
     /// The key's place on the ring or in the table; under `rendezvous`, which has no places, the hash again.
     pub position: u64,
-    /// All slots, in the order in which they are tried for this key.
+    /// All slots, in the order in which they are tried for this key; after them those that are not tried.
     pub candidates: Vec<Candidate>,
+    /// The name of the slot that owns the key: where it goes if nothing is wrong. `None` where nobody has a weight.
+    pub owner: Option<String>,
     /// The hostname of the replica that gets the connection; `None` where no replica can be had.
     pub pick: Option<String>,
+    /// The bound of a replica's connections as a multiple of the mean, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub balance_factor: Option<f64>,
 }
 
 /// A slot in the order of an [`Explanation`].
@@ -168,6 +183,102 @@ pub struct Candidate {
     pub state: State,
     /// Why it is passed over, if it is.
     pub skipped: Option<String>,
+}
+
+/// How keys are mapped. Of the parameters those that the algorithm has.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Mapping {
+    /// The name of the algorithm.
+    pub mapping: &'static str,
+    /// `ring`: positions of a slot of weight 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub points: Option<u32>,
+    /// The parameters of `slots`.
+    #[serde(flatten)]
+    pub table: Option<Table>,
+    /// The bound of a replica's connections, as a multiple of the mean.
+    pub balance_factor: Option<f64>,
+    /// Whether the hash has a seed. (The seed itself is a secret.)
+    pub seeded: bool,
+    /// The weight of each slot.
+    pub weights: BTreeMap<String, Weight>,
+}
+
+/// The table of the mapping `slots`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Table {
+    /// Its size, M.
+    pub slots: u32,
+    /// Virtual servers of a server of weight 1, K.
+    #[serde(rename = "virtual")]
+    pub virtuals: u32,
+    /// What follows a collision.
+    pub probing: String,
+    /// Where a request falls.
+    pub request_hash: String,
+    /// Where a virtual server wants to be.
+    pub server_hash: String,
+}
+
+/// What would follow from a change.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Plan {
+    /// The command that does exactly this, also where the change leaves names to the fleet.
+    pub command: String,
+    /// What was looked at: `positions` (all 2^64 of a ring), `entries` (all of a table), `ids` (all that have six digits)
+    /// or `sample` (some of those).
+    pub basis: &'static str,
+    /// How many keys that are, where they can be counted: 65,537 entries, 900,000 ids.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keys: Option<u64>,
+    /// The share of them that gets another slot, from 0 to 1.
+    pub moved: f64,
+    /// The share that has to move at least for the slots to own what they will.
+    pub least: f64,
+    /// From which slot to which, the largest share first.
+    pub moves: Vec<Move>,
+    /// As it is.
+    pub before: Shares,
+    /// As it would be.
+    pub after: Shares,
+    /// What becomes of open connections. (They stay where they are.)
+    pub connections: Displaced,
+    /// What one would rather know before.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// Keys that get another slot.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Move {
+    /// Whose they are; `None` for nobody's.
+    pub from: Option<String>,
+    /// Whose they would be.
+    pub to: Option<String>,
+    /// Their share of all keys, from 0 to 1.
+    pub share: f64,
+}
+
+/// Who owns how many keys.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Shares {
+    /// The most that a slot owns for each unit of its weight, as a multiple of the mean; `None` where nobody owns anything.
+    pub max_over_mean: Option<f64>,
+    /// The share of each slot, from 0 to 1.
+    pub shares: BTreeMap<String, f64>,
+}
+
+/// Open connections, and whether they are where their keys are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Displaced {
+    /// How many there are.
+    pub open: usize,
+    /// Of those, on another slot than the one that owns their key now.
+    pub out_of_place_now: usize,
+    /// On another than the one that would own it.
+    pub out_of_place_then: usize,
+    /// With a key that is too long to be known any more.
+    pub unknown: usize,
 }
 
 /// How many replicas are in rotation.
@@ -242,7 +353,7 @@ impl From<Malformed> for Failure {
 
 impl From<Result<Message, Failure>> for Answer {
     fn from(result: Result<Message, Failure>) -> Self {
-        result.map_or_else(Answer::Failure, Answer::Successful)
+        result.map_or_else(Answer::Failure, |message| Answer::Successful(Box::new(message)))
     }
 }
 

@@ -8,6 +8,8 @@ use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::error::Category;
 
+use super::change::{Addition, Change, Remapping, Removal};
+
 /// What one may ask of the control port.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(tag = "cmd", rename_all = "lowercase", deny_unknown_fields)]
@@ -16,10 +18,17 @@ pub enum Command {
     #[serde(alias = "replicas")]
     Rep {},
     /// Start replicas.
-    Add(Change),
+    Add(Addition),
     /// Drain replicas and stop them.
     #[serde(rename = "rm", alias = "remove")]
-    Remove(Change),
+    Remove(Removal),
+    /// How keys are mapped, or, with any field, that they are to be mapped otherwise.
+    Mapping(Remapping),
+    /// What would follow from a change, without making it.
+    Plan {
+        /// The change.
+        change: Change,
+    },
     /// Every slot with its state.
     Backends {},
     /// Why a request id goes where it goes.
@@ -30,29 +39,6 @@ pub enum Command {
     },
     /// Whether any replica is in rotation.
     Health {},
-}
-
-/// How many replicas to add or remove, and which.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Change {
-    /// How many, at least 1.
-    #[serde(deserialize_with = "at_least_one")]
-    pub n: u32,
-    /// The first of them by name; the rest is left to the fleet.
-    #[serde(default, deserialize_with = "names")]
-    pub hostnames: Vec<Hostname>,
-}
-
-impl Change {
-    /// Reads the body of an HTTP `add` or `rm`.
-    ///
-    /// # Errors
-    /// Names the field or the place that is wrong, and what is allowed there.
-    pub fn parse(body: &[u8]) -> Result<Self, Malformed> {
-        let Fields(fields) = serde_json::from_slice(body)?;
-        Ok(Change::deserialize(MapDeserializer::<_, serde_json::Error>::new(fields.into_iter()))?)
-    }
 }
 
 /// A name that is safe in a URL, a label, a log line and a file name: `[A-Za-z0-9][A-Za-z0-9_.-]{0,62}`.
@@ -89,26 +75,12 @@ impl TryFrom<String> for Hostname {
     }
 }
 
-fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    field(deserializer, "`n` as a whole number of at least 1", |value| {
-        let n = value.as_u64().filter(|&n| n > 0)?;
-        Some(u32::try_from(n).unwrap_or(u32::MAX)) // more than any fleet: refused there, with its bound
-    })
-}
-
-fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Hostname>, D::Error> {
-    let names: Vec<String> = field(deserializer, "`hostnames` as a list of names in quotes", |value| {
-        value.as_array()?.iter().map(|name| name.as_str().map(str::to_owned)).collect()
-    })?;
-    names.into_iter().map(Hostname::try_from).collect::<Result<_, _>>().map_err(D::Error::custom)
-}
-
 fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     field(deserializer, "`id` as text in quotes", |value| value.as_str().map(str::to_owned))
 }
 
 /// Reads a field; where serde would tell the type it wants, this one tells the field, what was given and what is allowed.
-fn field<'de, D: Deserializer<'de>, T>(
+pub(super) fn field<'de, D: Deserializer<'de>, T>(
     deserializer: D,
     allowed: &str,
     read: impl FnOnce(&Value) -> Option<T>,
@@ -121,6 +93,12 @@ fn field<'de, D: Deserializer<'de>, T>(
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Malformed(String);
+
+impl Malformed {
+    pub(super) fn new(message: String) -> Self {
+        Malformed(message)
+    }
+}
 
 impl From<serde_json::Error> for Malformed {
     fn from(error: serde_json::Error) -> Self {
@@ -168,7 +146,7 @@ impl Line {
 }
 
 /// The fields of a JSON object in their order, repeated ones too (`serde_json::Map` would keep the last one silently).
-struct Fields(Vec<(String, Value)>);
+pub(super) struct Fields(pub(super) Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Fields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -204,9 +182,16 @@ mod tests {
         line.command().map_err(|error| error.to_string())
     }
 
-    fn change(n: u32, hostnames: &[&str]) -> Change {
-        let hostnames = hostnames.iter().map(|&name| Hostname::try_from(name.to_owned()).unwrap()).collect();
-        Change { n, hostnames }
+    fn names(names: &[&str]) -> Vec<Hostname> {
+        names.iter().map(|&name| Hostname::try_from(name.to_owned()).unwrap()).collect()
+    }
+
+    fn add(n: u32, hostnames: &[&str]) -> Command {
+        Command::Add(Addition { n, hostnames: names(hostnames), weights: Vec::new() })
+    }
+
+    fn remove(n: u32, hostnames: &[&str]) -> Command {
+        Command::Remove(Removal { n, hostnames: names(hostnames) })
     }
 
     #[test]
@@ -214,13 +199,18 @@ mod tests {
         let cases = [
             (r#"{"cmd":"rep"}"#, Command::Rep {}),
             (r#"{"cmd":"replicas"}"#, Command::Rep {}),
-            (r#"{"cmd":"add","n":4,"hostnames":["S5","S4"]}"#, Command::Add(change(4, &["S5", "S4"]))),
-            (r#"{"hostnames":[],"n":1,"cmd":"add"}"#, Command::Add(change(1, &[]))),
-            (r#"{"cmd":"rm","n":3,"hostnames":["S5"]}"#, Command::Remove(change(3, &["S5"]))),
-            (r#"{"cmd":"remove","n":3}"#, Command::Remove(change(3, &[]))),
+            (r#"{"cmd":"add","n":4,"hostnames":["S5","S4"]}"#, add(4, &["S5", "S4"])),
+            (r#"{"hostnames":[],"n":1,"cmd":"add"}"#, add(1, &[])),
+            (r#"{"cmd":"rm","n":3,"hostnames":["S5"]}"#, remove(3, &["S5"])),
+            (r#"{"cmd":"remove","n":3}"#, remove(3, &[])),
             (r#"{"cmd":"backends"}"#, Command::Backends {}),
             (r#"{"cmd":"explain","id":"132574"}"#, Command::Explain { id: "132574".into() }),
             (r#"{"cmd":"health"}"#, Command::Health {}),
+            (r#"{"cmd":"mapping"}"#, Command::Mapping(Remapping::default())),
+            (
+                r#"{"cmd":"plan","change":{"cmd":"rm","n":1}}"#,
+                Command::Plan { change: Change::Remove(Removal { n: 1, hostnames: Vec::new() }) },
+            ),
             (r#" {"cmd":"health","token":"secret"} "#, Command::Health {}),
         ];
         for (line, expected) in cases {
@@ -245,7 +235,10 @@ mod tests {
             (r#"{"cmd":"add","n":"3"}"#, "expected `n` as a whole number of at least 1"),
             (r#"{"cmd":"add","n":null}"#, "expected `n` as a whole number of at least 1"),
             (r#"{"cmd":"add","n":1,"n":2}"#, "duplicate field `n`"),
-            (r#"{"cmd":"add","n":1,"names":[]}"#, "unknown field `names`, expected `n` or `hostnames`"),
+            (
+                r#"{"cmd":"add","n":1,"names":[]}"#,
+                "unknown field `names`, expected one of `n`, `hostnames`, `weights`",
+            ),
             (
                 r#"{"cmd":"add","n":1,"hostnames":"S5"}"#,
                 "invalid value \"S5\", expected `hostnames` as a list",
@@ -254,27 +247,16 @@ mod tests {
             (r#"{"cmd":"add","n":1,"hostnames":[1]}"#, "invalid value [1], expected `hostnames` as a list"),
             (r#"{"cmd":"add","n":1,"hostnames":["../x"]}"#, Hostname::PATTERN),
             (r#"{"cmd":"add","n":1,"hostnames":[""]}"#, Hostname::PATTERN),
+            (r#"{"cmd":"plan"}"#, "missing field `change`"),
+            (r#"{"cmd":"plan","change":{"cmd":"rep"}}"#, "unknown variant `rep`, expected one of `add`"),
+            (r#"{"cmd":"plan","change":{"cmd":"add"}}"#, "missing field `n`"),
+            (r#"{"cmd":"mapping","n":1}"#, "unknown field `n`, expected one of `algorithm`"),
             (r#"{"cmd":"explain"}"#, "missing field `id`"),
             (r#"{"cmd":"explain","id":5}"#, "invalid value 5, expected `id` as text"),
         ];
         for (line, expected) in cases {
             let message = command(line).unwrap_err();
             assert!(message.contains(expected), "{line}: {message}");
-        }
-    }
-
-    #[test]
-    fn an_http_body_is_held_to_the_same_rules() {
-        assert_eq!(Change::parse(br#"{"n":2,"hostnames":["S5"]}"#), Ok(change(2, &["S5"])));
-        let cases = [
-            ("", "malformed JSON, expected one object"),
-            (r#"{"n":2,"cmd":"add"}"#, "unknown field `cmd`, expected `n` or `hostnames`"),
-            (r#"{"n":2,"n":2}"#, "duplicate field `n`"),
-            (r#"[2,["S5"]]"#, "expected a JSON object"),
-        ];
-        for (body, expected) in cases {
-            let message = Change::parse(body.as_bytes()).unwrap_err().to_string();
-            assert!(message.contains(expected), "{body}: {message}");
         }
     }
 
@@ -301,7 +283,7 @@ mod tests {
         #[test]
         fn no_line_can_make_it_panic(line in "[{}\\[\\]\",:a-z0-9 cmdnrepaddhostnames.-]{0,80}") {
             let _ = command(&line);
-            let _ = Change::parse(line.as_bytes());
+            let _ = super::super::parse_body::<Change>(line.as_bytes());
         }
     }
 }

@@ -1,14 +1,16 @@
 //! The control port's commands and answers, the same for both of its languages.
 //!
 //! A JSON line holds a whole command ([`Line::parse`]); over HTTP the path names it and the body, if there is one, is
-//! its [`Change`]. Every answer is one [`Answer`]: as a line it is its JSON text, over HTTP also its status.
+//! says how ([`parse_body`]). Every answer is one [`Answer`]: as a line it is its JSON text, over HTTP also its status.
 //! Whether a name is in use or a number too large for the fleet is not known here.
 
 mod answer;
+mod change;
 mod command;
 
 pub use answer::{
-    Answer, Backend, Backends, Candidate, Connections, Explanation, Failure, FailureKind, Health, Message,
-    Replicas, State,
+    Answer, Backend, Backends, Candidate, Connections, Displaced, Explanation, Failure, FailureKind, Health,
+    Mapping, Message, Move, Plan, Replicas, Shares, State, Table,
 };
-pub use command::{Change, Command, Hostname, Line, Malformed};
+pub use change::{Addition, Change, Remapping, Removal, Weight, parse_body};
+pub use command::{Command, Hostname, Line, Malformed};

@@ -2,72 +2,156 @@
 //!
 //! A command is planned before anything happens, so that one that is refused changes nothing.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use proto::control::{Change, Failure, FailureKind, Hostname};
+use proto::control::{Addition, Failure, FailureKind, Hostname, Remapping, Removal, Weight};
 
 use super::place::Place;
 use super::{Arrival, CommandId, Effect, Fleet, MOST_SLOTS, ReplicaId, SlotId, Stopping};
+use crate::mapping::MappingPolicy;
 use crate::ring::{Mapping, Member};
 
 /// The longest that an `add` waits for its replicas: it has to be answered within a minute.
 pub(super) const ADD_LIMIT: Duration = Duration::from_secs(50);
 
+/// A slot that is to be made.
+pub(super) struct NewSlot {
+    pub(super) id: SlotId,
+    pub(super) weight: Weight,
+}
+
+/// What a change of the mapping comes down to.
+pub(super) struct Remapped {
+    pub(super) policy: MappingPolicy,
+    /// The slots that get another weight, by name.
+    pub(super) weights: BTreeMap<Hostname, Weight>,
+}
+
 impl Fleet {
-    pub(super) fn add(&mut self, command: CommandId, change: &Change) {
-        match self.plan_add(change) {
-            Ok(slots) => self.begin_add(command, slots),
+    pub(super) fn add(&mut self, command: CommandId, change: &Addition) {
+        let mut rng = self.rng.clone();
+        match self.plan_add(change, &mut rng) {
+            Ok(slots) => {
+                self.rng = rng;
+                self.begin_add(command, slots);
+            }
             Err(refusal) => self.answer(command, Err(refusal)),
         }
     }
 
     /// The new slots, or why there can be none.
-    fn plan_add(&mut self, change: &Change) -> Result<Vec<SlotId>, Failure> {
+    pub(super) fn plan_add(
+        &self,
+        change: &Addition,
+        rng: &mut fastrand::Rng,
+    ) -> Result<Vec<NewSlot>, Failure> {
         self.refuse_if_over()?;
         let n = change.n as usize;
         if change.hostnames.len() > n {
             return Err(bad("Length of hostname list is more than newly added instances"));
         }
-        let indices = self.free_indices(n)?;
+        if change.weights.len() > n {
+            return Err(bad(format!(
+                "`weights` has {} weights for `n` = {n} new replicas",
+                change.weights.len()
+            )));
+        }
+        self.refuse_if_crowded(n)?;
+        let mut names = self.new_names(&change.hostnames, n, rng)?.into_iter();
+        let weights = change.weights.iter().copied().map(Some).chain(std::iter::repeat(None));
+        let members = self.future_members();
+        let is_free = |index: &u32| members.iter().all(|member| member.index != *index);
+        let indices = (1..).filter(is_free);
+        let slots = indices.zip(names.by_ref()).zip(weights).map(|((index, name), weight)| NewSlot {
+            weight: weight.unwrap_or_else(|| self.names.weight(&name)),
+            id: SlotId { index, name },
+        });
+        let slots: Vec<NewSlot> = slots.take(n).collect();
+        let mut members = members;
+        members.extend(slots.iter().map(|slot| slot.id.member(slot.weight)));
+        self.refuse_unless_fit(&self.policy.mapping, &members)?;
+        Ok(slots)
+    }
+
+    /// The names of `n` new slots: first the given ones.
+    fn new_names(
+        &self,
+        given: &[Hostname],
+        n: usize,
+        rng: &mut fastrand::Rng,
+    ) -> Result<Vec<Hostname>, Failure> {
         let mut taken = self.taken_names();
-        for name in &change.hostnames {
+        for name in given {
             self.names.permit(name)?;
             if !taken.insert(name.clone()) {
                 return Err(bad(format!("hostname {name} is in use or repeated; each must be new")));
             }
         }
-        let mut names = change.hostnames.clone();
+        let mut names = given.to_vec();
         while names.len() < n {
-            let name = self.names.next(&taken, &mut self.rng).ok_or_else(|| self.names.exhausted())?;
+            let name = self.names.next(&taken, rng).ok_or_else(|| self.names.exhausted())?;
             taken.insert(name.clone());
             names.push(name);
         }
-        Ok(indices.into_iter().zip(names).map(|(index, name)| SlotId { index, name }).collect())
+        Ok(names)
     }
 
-    /// The lowest `n` indices that are free, if there is room for them in the fleet and in the mapping.
-    fn free_indices(&self, n: usize) -> Result<Vec<u32>, Failure> {
-        let algorithm = &self.policy.algorithm;
-        let mut members: Vec<Member> = self.members().map(SlotId::member).collect();
-        let (now, most) = (members.len(), algorithm.capacity().unwrap_or(MOST_SLOTS).min(MOST_SLOTS));
+    /// Refuses more slots than a fleet can have.
+    fn refuse_if_crowded(&self, n: usize) -> Result<(), Failure> {
+        let members = self.future_members();
+        let is_plain = members.iter().all(|member| member.weight == 1);
+        // Weights take more room, or less: then only the whole set tells.
+        let capacity = self.policy.mapping.scheme.algorithm.capacity().filter(|_| is_plain);
+        let (now, most) = (members.len(), capacity.unwrap_or(MOST_SLOTS).min(MOST_SLOTS));
         if n > most.saturating_sub(now) {
             return Err(bad(format!("`n` is {n}, but the fleet has {now} slots and can have {most}")));
         }
-        let is_free = |index: &u32| members.iter().all(|member| member.index != *index);
-        let indices: Vec<u32> = (1..).filter(is_free).take(n).collect();
-        if algorithm.capacity().is_some() {
-            // Quadratic probing may find no place where there is room.
-            members.extend(indices.iter().map(|&index| Member { index, name: String::new() }));
-            Mapping::build(algorithm, &members).map_err(|full| bad(full.to_string()))?;
-        }
-        Ok(indices)
+        Ok(())
     }
 
-    fn begin_add(&mut self, command: CommandId, slots: Vec<SlotId>) {
+    /// Refuses slots for which a mapping has no room: of weights, or because quadratic probing finds none.
+    fn refuse_unless_fit(&self, policy: &MappingPolicy, members: &[Member]) -> Result<(), Failure> {
+        Mapping::check(&policy.scheme, members).map_err(|full| bad(full.to_string()))
+    }
+
+    pub(super) fn remap(&mut self, command: CommandId, change: &Remapping) {
+        match self.plan_remap(change) {
+            Ok(Remapped { policy, weights }) => {
+                self.policy.mapping = policy;
+                for place in &mut self.places {
+                    let weight = place.slot.as_ref().and_then(|slot| weights.get(&slot.name));
+                    place.weight = weight.copied().unwrap_or(place.weight);
+                }
+                self.publish = true;
+                self.answer(command, Ok(()));
+            }
+            Err(refusal) => self.answer(command, Err(refusal)),
+        }
+    }
+
+    /// How keys would be mapped, or why they cannot be.
+    pub(super) fn plan_remap(&self, change: &Remapping) -> Result<Remapped, Failure> {
+        self.refuse_if_over()?;
+        let policy = self.policy.mapping.amended(change).map_err(|problems| bad(problems.join("; ")))?;
+        let mut weights = BTreeMap::new();
+        for (name, weight) in &change.weights {
+            let slot = self.slot_called(name).ok_or_else(|| unknown(name))?;
+            if weights.insert(slot, *weight).is_some() {
+                return Err(bad(format!("`weights` has the slot of {name} twice, by name and by hostname")));
+            }
+        }
+        let mut members = self.future_members();
+        weigh(&mut members, &weights);
+        self.refuse_unless_fit(&policy, &members)?;
+        Ok(Remapped { policy, weights })
+    }
+
+    fn begin_add(&mut self, command: CommandId, slots: Vec<NewSlot>) {
         let mut places = Vec::with_capacity(slots.len());
-        for slot in slots {
-            let replica = self.start(Some(slot.clone()), slot.name.clone(), true);
-            places.push(Place::new(Some(slot), replica, self.now));
+        for NewSlot { id, weight } in slots {
+            let replica = self.start(Some(id.clone()), id.name.clone(), true);
+            places.push(Place::new(Some(id), weight, replica, self.now));
         }
         self.effects.extend(places.iter().map(|place| Effect::Changed(place.view())));
         self.arriving.push(Arrival { command, places, deadline: self.now + ADD_LIMIT });
@@ -90,9 +174,11 @@ impl Fleet {
         self.answer(arrival.command, Err(FailureKind::StartFailed.because(reason)));
     }
 
-    pub(super) fn remove(&mut self, command: CommandId, change: &Change) {
-        match self.plan_remove(change) {
+    pub(super) fn remove(&mut self, command: CommandId, change: &Removal) {
+        let mut rng = self.rng.clone();
+        match self.plan_remove(change, &mut rng) {
             Ok(names) => {
+                self.rng = rng;
                 names.iter().for_each(|name| self.take_out(name));
                 self.publish = true;
                 self.answer(command, Ok(()));
@@ -102,7 +188,11 @@ impl Fleet {
     }
 
     /// The names of the slots that go, or why none can.
-    fn plan_remove(&mut self, change: &Change) -> Result<Vec<Hostname>, Failure> {
+    pub(super) fn plan_remove(
+        &self,
+        change: &Removal,
+        rng: &mut fastrand::Rng,
+    ) -> Result<Vec<Hostname>, Failure> {
         self.refuse_if_over()?;
         let n = change.n as usize;
         if change.hostnames.len() > n {
@@ -114,15 +204,13 @@ impl Fleet {
         }
         let mut going = Vec::with_capacity(n);
         for name in &change.hostnames {
-            let slot = self.slot_called(name).ok_or_else(|| {
-                bad(format!("hostname {name} is unknown; `rep` lists the hostnames that can be removed"))
-            })?;
+            let slot = self.slot_called(name).ok_or_else(|| unknown(name))?;
             let position = others.iter().position(|other| *other == slot);
             let position =
                 position.ok_or_else(|| bad(format!("hostname {name} is repeated; name each once")))?;
             going.push(others.swap_remove(position));
         }
-        self.rng.shuffle(&mut others);
+        rng.shuffle(&mut others);
         going.extend(others.into_iter().take(n - going.len()));
         Ok(going)
     }
@@ -171,6 +259,18 @@ impl Fleet {
 
 fn stops(places: &[Place], how: Stopping) -> impl Iterator<Item = Effect> {
     places.iter().filter_map(Place::replica_id).map(move |id| Effect::Stop(id, how))
+}
+
+/// Gives the members of these names other weights.
+pub(super) fn weigh(members: &mut [Member], weights: &BTreeMap<Hostname, Weight>) {
+    for member in members {
+        let weight = weights.iter().find(|(name, _)| name.as_str() == member.name);
+        member.weight = weight.map_or(member.weight, |(_, weight)| weight.get());
+    }
+}
+
+fn unknown(name: &Hostname) -> Failure {
+    bad(format!("hostname {name} is unknown; `rep` lists the hostnames that there are"))
 }
 
 fn bad(message: impl Into<String>) -> Failure {

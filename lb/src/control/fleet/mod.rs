@@ -17,6 +17,7 @@ mod commands;
 mod ledger;
 mod names;
 mod place;
+mod preview;
 mod replicas;
 #[cfg(test)]
 mod sweep;
@@ -26,16 +27,18 @@ mod tests;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use proto::control::{Change, Failure, Hostname, State};
+use proto::control::{Addition, Failure, Hostname, Remapping, Removal, State, Weight};
 
 use commands::ADD_LIMIT;
 use ledger::Fault;
 pub(crate) use names::Names;
 use place::{Place, Replica};
+pub(crate) use preview::Preview;
 
+use crate::mapping::MappingPolicy;
 pub(crate) use crate::provider::SlotId;
 use crate::provider::{Assignment, ReplicaId, Seat, Stopping};
-use crate::ring::Algorithm;
+use crate::ring::Member;
 
 /// The most slots that a fleet can have, whatever its mapping.
 pub(crate) const MOST_SLOTS: usize = 1000;
@@ -47,11 +50,11 @@ pub(crate) type Time = Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CommandId(pub(crate) u64);
 
-/// The fixed rules of a fleet.
+/// The rules of a fleet.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
-    /// The mapping that every set of slots has to fit into.
-    pub(crate) algorithm: Algorithm,
+    /// How keys are mapped; commands can change it.
+    pub(crate) mapping: MappingPolicy,
     /// How long a started replica may take to pass its first checks.
     pub(crate) start_timeout: Duration,
     /// Whether a replacement keeps the hostname of the replica it replaces.
@@ -75,10 +78,12 @@ pub(crate) struct Lineup {
 
 impl Lineup {
     /// A new fleet: indices 1, 2, 3, ..., and replicas called like their slots.
-    pub(crate) fn new(names: Vec<Hostname>, spares: usize) -> Self {
-        let seats = (1..)
-            .zip(names)
-            .map(|(index, name)| Seat { slot: SlotId { index, name: name.clone() }, hostname: name });
+    pub(crate) fn new(slots: Vec<(Hostname, Weight)>, spares: usize) -> Self {
+        let seats = (1..).zip(slots).map(|(index, (name, weight))| Seat {
+            slot: SlotId { index, name: name.clone() },
+            weight,
+            hostname: name,
+        });
         Lineup::of(seats.collect(), Vec::new(), spares)
     }
 
@@ -93,9 +98,11 @@ impl Lineup {
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
     /// Somebody wants more replicas.
-    Add(CommandId, Change),
+    Add(CommandId, Addition),
     /// Somebody wants fewer.
-    Remove(CommandId, Change),
+    Remove(CommandId, Removal),
+    /// Somebody wants keys to be mapped otherwise.
+    Remap(CommandId, Remapping),
     /// The provider has started it; it has an address now.
     Started(ReplicaId),
     /// The provider could not start it, or it has exited.
@@ -138,6 +145,8 @@ pub(crate) enum Effect {
 pub(crate) struct View {
     /// Index and name of the slot; a spare has neither.
     pub(crate) slot: Option<SlotId>,
+    /// The share of the keys that the slot gets.
+    pub(crate) weight: Weight,
     pub(crate) hostname: Hostname,
     /// The replica that runs there, if one does.
     pub(crate) replica: Option<ReplicaId>,
@@ -150,7 +159,12 @@ pub(crate) struct View {
 impl View {
     /// Who sits here, if it is a slot.
     pub(crate) fn seat(&self) -> Option<Seat> {
-        Some(Seat { slot: self.slot.clone()?, hostname: self.hostname.clone() })
+        Some(Seat { slot: self.slot.clone()?, weight: self.weight, hostname: self.hostname.clone() })
+    }
+
+    /// The slot as a mapping sees it.
+    pub(crate) fn member(&self) -> Option<Member> {
+        Some(self.slot.as_ref()?.member(self.weight))
     }
 }
 
@@ -221,15 +235,15 @@ impl Fleet {
             publish: true,
             over: false,
         };
-        for Seat { slot, hostname } in lineup.seats {
-            fleet.open_place(Some(slot), hostname);
+        for Seat { slot, weight, hostname } in lineup.seats {
+            fleet.open_place(Some(slot), weight, hostname);
         }
         for hostname in lineup.known_spares {
-            fleet.open_place(None, hostname);
+            fleet.open_place(None, Weight::default(), hostname);
         }
         for _ in 0..lineup.more_spares {
             if let Some(name) = fleet.fresh_name() {
-                fleet.open_place(None, name);
+                fleet.open_place(None, Weight::default(), name);
             }
         }
         let effects = fleet.take_effects();
@@ -244,6 +258,7 @@ impl Fleet {
         match event {
             Event::Add(command, change) => self.add(command, &change),
             Event::Remove(command, change) => self.remove(command, &change),
+            Event::Remap(command, change) => self.remap(command, &change),
             Event::Started(id) => self.started(id),
             Event::Lost(id, reason) => self.lost(id, &reason, Fault::Replica),
             Event::Hindered(id, reason) => self.lost(id, &reason, Fault::Provider),
@@ -255,6 +270,11 @@ impl Fleet {
             Event::Shutdown => self.shutdown(),
         }
         self.take_effects()
+    }
+
+    /// How keys are mapped.
+    pub(crate) fn mapping(&self) -> &MappingPolicy {
+        &self.policy.mapping
     }
 
     /// When the next `Tick` is due.
@@ -295,19 +315,25 @@ impl Fleet {
         self.places.iter().filter_map(|place| place.slot.as_ref())
     }
 
+    /// The slots on the ring as a mapping sees them.
+    fn members(&self) -> Vec<Member> {
+        self.places.iter().filter_map(Place::member).collect()
+    }
+
+    /// Those, and the ones that will be.
+    fn future_members(&self) -> Vec<Member> {
+        self.places.iter().chain(self.newcomers()).filter_map(Place::member).collect()
+    }
+
     fn newcomers(&self) -> impl Iterator<Item = &Place> {
         self.arriving.iter().flat_map(|arrival| &arrival.places)
     }
 
-    /// The slots that are on the ring or will be.
-    fn members(&self) -> impl Iterator<Item = &SlotId> {
-        self.slot_ids().chain(self.newcomers().filter_map(|place| place.slot.as_ref()))
-    }
-
     /// Every slot name and hostname of the fleet. A leaving replica is not part of it any more.
     fn taken_names(&self) -> HashSet<Hostname> {
-        let hostnames = self.places.iter().chain(self.newcomers()).map(|place| place.life.hostname());
-        self.members().map(|slot| &slot.name).chain(hostnames).cloned().collect()
+        let places = || self.places.iter().chain(self.newcomers());
+        let slots = places().filter_map(|place| Some(&place.slot.as_ref()?.name));
+        slots.chain(places().map(|place| place.life.hostname())).cloned().collect()
     }
 
     fn fresh_name(&mut self) -> Option<Hostname> {
@@ -329,9 +355,9 @@ impl Fleet {
         Replica { id, hostname }
     }
 
-    fn open_place(&mut self, slot: Option<SlotId>, hostname: Hostname) {
+    fn open_place(&mut self, slot: Option<SlotId>, weight: Weight, hostname: Hostname) {
         let replica = self.start(slot.clone(), hostname, false);
-        self.places.push(Place::new(slot, replica, self.now));
+        self.places.push(Place::new(slot, weight, replica, self.now));
     }
 
     fn answer(&mut self, command: CommandId, result: Result<(), Failure>) {

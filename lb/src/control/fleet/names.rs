@@ -2,15 +2,15 @@
 
 use std::collections::HashSet;
 
-use proto::control::{Failure, FailureKind, Hostname};
+use proto::control::{Failure, FailureKind, Hostname, Weight};
 
 /// A source of hostnames.
 #[derive(Clone, Debug)]
 pub(crate) enum Names {
     /// Any name will do; those not asked for are made up.
     Random,
-    /// Only these names exist: the fixed addresses, in the order they were given.
-    Fixed(Vec<Hostname>),
+    /// Only these names exist: the fixed addresses, in the order they were given, each with the weight of its slot.
+    Fixed(Vec<(Hostname, Weight)>),
 }
 
 impl Names {
@@ -19,17 +19,32 @@ impl Names {
         match self {
             Names::Random => std::iter::repeat_with(|| random(rng))
                 .find_map(|name| name.filter(|name| !taken.contains(name))),
-            Names::Fixed(names) => names.iter().find(|name| !taken.contains(name)).cloned(),
+            Names::Fixed(names) => {
+                names.iter().map(|(name, _)| name).find(|name| !taken.contains(name)).cloned()
+            }
+        }
+    }
+
+    /// The weight of a slot of this name if nobody says anything.
+    pub(super) fn weight(&self, name: &Hostname) -> Weight {
+        match self {
+            Names::Random => Weight::default(),
+            Names::Fixed(names) => names
+                .iter()
+                .find(|(known, _)| known == name)
+                .map_or_else(Weight::default, |&(_, weight)| weight),
         }
     }
 
     /// Refuses a name that cannot exist here.
     pub(super) fn permit(&self, name: &Hostname) -> Result<(), Failure> {
         match self {
-            Names::Fixed(names) if !names.contains(name) => Err(FailureKind::BadRequest.because(format!(
-                "hostname {name} is none of the backends given by --backend: {}",
-                join(names)
-            ))),
+            Names::Fixed(names) if !names.iter().any(|(known, _)| known == name) => {
+                Err(FailureKind::BadRequest.because(format!(
+                    "hostname {name} is none of the backends given by --backend: {}",
+                    join(names)
+                )))
+            }
             _ => Ok(()),
         }
     }
@@ -42,8 +57,8 @@ impl Names {
     }
 }
 
-fn join(names: &[Hostname]) -> String {
-    names.iter().map(Hostname::as_str).collect::<Vec<_>>().join(", ")
+fn join(names: &[(Hostname, Weight)]) -> String {
+    names.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ")
 }
 
 /// `server-` and six letters or digits.

@@ -1,9 +1,10 @@
 //! A place where one replica lives: a slot, or the bench where a spare waits.
 
-use proto::control::{Hostname, State};
+use proto::control::{Hostname, State, Weight};
 
 use super::ledger::{Fault, Ledger, Loss, Next};
 use super::{ReplicaId, SlotId, Time, View};
+use crate::ring::Member;
 
 /// A running server and the name it runs under.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +104,7 @@ impl Life {
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) slot: Option<SlotId>,
+    pub(super) weight: Weight,
     pub(super) life: Life,
     pub(super) reason: Option<String>,
     pub(super) restarts: u64,
@@ -112,14 +114,15 @@ pub(super) struct Place {
 
 impl Place {
     /// A place whose first replica is being started.
-    pub(super) fn new(slot: Option<SlotId>, replica: Replica, since: Time) -> Self {
+    pub(super) fn new(slot: Option<SlotId>, weight: Weight, replica: Replica, since: Time) -> Self {
         let life = Life::Starting { replica, deadline: None };
-        Place { slot, life, reason: None, restarts: 0, since, ledger: Ledger::default() }
+        Place { slot, weight, life, reason: None, restarts: 0, since, ledger: Ledger::default() }
     }
 
     pub(super) fn view(&self) -> View {
         View {
             slot: self.slot.clone(),
+            weight: self.weight,
             hostname: self.life.hostname().clone(),
             replica: self.replica_id(),
             state: self.life.state(),
@@ -127,6 +130,11 @@ impl Place {
             since: self.since,
             restarts: self.restarts,
         }
+    }
+
+    /// The slot as a mapping sees it.
+    pub(super) fn member(&self) -> Option<Member> {
+        Some(self.slot.as_ref()?.member(self.weight))
     }
 
     pub(super) fn enter(&mut self, life: Life, now: Time) {

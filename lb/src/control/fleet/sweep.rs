@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
-use proto::control::{Change, Failure, Hostname, State};
+use proto::control::{Addition, Failure, Hostname, Remapping, Removal, State, Weight};
 
-use super::tests::{host, policy};
-use super::{CommandId, Effect, Event, Fleet, Lineup, Names, ReplicaId, Time, View};
+use super::tests::{host, lineup, policy};
+use super::{CommandId, Effect, Event, Fleet, Names, ReplicaId, Time, View};
+use crate::ring::{Mapping, Member};
 
 /// Everything outside of the fleet.
 struct World {
@@ -21,7 +22,8 @@ struct World {
     /// Of those, the ones whose probes have passed.
     passed: HashSet<ReplicaId>,
     draining: BTreeSet<ReplicaId>,
-    unanswered: BTreeMap<u64, Change>,
+    /// Each with how many slots it is to add, or to remove.
+    unanswered: BTreeMap<u64, usize>,
     commands: u64,
     /// Slots that there should be.
     target: usize,
@@ -37,8 +39,7 @@ impl World {
         let slots: Vec<Hostname> =
             (1..=rng.usize(0..5)).map(|index| host(&format!("server{index}"))).collect();
         let (target, spares) = (slots.len(), rng.usize(0..3));
-        let (fleet, effects) =
-            Fleet::new(policy(rng.bool()), Names::Random, Lineup::new(slots, spares), seed);
+        let (fleet, effects) = Fleet::new(policy(rng.bool()), Names::Random, lineup(slots, spares), seed);
         let mut world = World {
             fleet,
             rng,
@@ -62,20 +63,42 @@ impl World {
         self.rng.choice(all)
     }
 
-    fn random_change(&mut self) -> Change {
+    fn random_change(&mut self) -> (u32, Vec<Hostname>) {
         let mut names: Vec<Hostname> = self.fleet.slots().map(|view| view.hostname).collect();
         names.extend(["S1", "S2", "S3"].map(host));
         self.rng.shuffle(&mut names);
         names.truncate(self.rng.usize(0..4));
-        Change { n: self.rng.u32(1..6), hostnames: names }
+        (self.rng.u32(1..6), names)
+    }
+
+    fn random_weight(&mut self) -> Weight {
+        Weight::try_from(self.rng.u64(0..4)).unwrap()
+    }
+
+    fn random_addition(&mut self) -> Addition {
+        let (n, hostnames) = self.random_change();
+        let weights = (0..self.rng.u32(0..3)).map(|_| self.random_weight()).collect();
+        Addition { n, hostnames, weights }
+    }
+
+    /// Another bound, another algorithm or other weights, in a table that is small enough for weights to fill it.
+    fn random_remapping(&mut self) -> Remapping {
+        let mapping = ["maglev", "ring", "slots"].map(str::to_owned);
+        let slots = self.rng.bool().then(|| "48".to_owned());
+        let weights = self.random_change().1.into_iter().map(|name| (name, self.random_weight())).collect();
+        Remapping { mapping: self.rng.choice(mapping), slots, weights, ..Remapping::default() }
     }
 
     fn random_event(&mut self) -> Option<Event> {
         self.commands += 1;
         let command = CommandId(self.commands);
         Some(match self.rng.u32(0..100) {
-            0..=7 => Event::Add(command, self.random_change()),
-            8..=15 => Event::Remove(command, self.random_change()),
+            0..=7 => Event::Add(command, self.random_addition()),
+            8..=13 => {
+                let (n, hostnames) = self.random_change();
+                Event::Remove(command, Removal { n, hostnames })
+            }
+            14..=15 => Event::Remap(command, self.random_remapping()),
             16..=35 => Event::Started(self.any_replica()?),
             36..=60 => Event::Passed(self.any_replica()?),
             61..=68 => Event::Failed(self.any_replica()?, "refused".into()),
@@ -100,9 +123,10 @@ impl World {
         let Some(event) = self.random_event() else { return };
         let before: Vec<View> = self.fleet.slots().collect();
         match &event {
-            Event::Add(command, change) | Event::Remove(command, change) => {
-                self.unanswered.insert(command.0, change.clone());
+            Event::Add(command, Addition { n, .. }) | Event::Remove(command, Removal { n, .. }) => {
+                self.unanswered.insert(command.0, *n as usize);
             }
+            Event::Remap(command, _) => drop(self.unanswered.insert(command.0, 0)),
             Event::Passed(id) if self.running.contains(id) => drop(self.passed.insert(*id)),
             Event::Lost(id, _) | Event::Hindered(id, _) => self.forget(*id),
             Event::Drained(id) => drop(self.draining.remove(id)),
@@ -125,15 +149,15 @@ impl World {
     fn count_members(&mut self, event: &Event, effects: &[Effect], is_add: bool, before: &[View]) {
         for effect in effects {
             let Effect::Answer(command, result) = effect else { continue };
-            let change = self.unanswered.get(&command.0).expect("a command is answered once");
+            let n = *self.unanswered.get(&command.0).expect("a command is answered once");
             match (event, result) {
-                (Event::Remove(..), Ok(())) => self.target -= change.n as usize,
-                (_, Ok(())) => self.target += change.n as usize,
-                (Event::Remove(..), Err(_)) => assert!(effects.len() == 1, "{effects:?}"),
+                (Event::Remove(..), Ok(())) => self.target -= n,
+                (_, Ok(())) => self.target += n,
+                (Event::Remove(..) | Event::Remap(..), Err(_)) => assert!(effects.len() == 1, "{effects:?}"),
                 (_, Err(Failure { .. })) if is_add => assert!(effects.len() == 1, "{effects:?}"),
                 (_, Err(_)) => {}
             }
-            if result.is_err() && matches!(event, Event::Add(..) | Event::Remove(..)) {
+            if result.is_err() && matches!(event, Event::Add(..) | Event::Remove(..) | Event::Remap(..)) {
                 assert_eq!(
                     before,
                     self.fleet.slots().collect::<Vec<_>>(),
@@ -168,13 +192,22 @@ impl World {
         let slots: Vec<View> = self.fleet.slots().collect();
         assert_eq!(slots.len(), self.target, "N holds");
         self.check_names(&slots);
+        self.check_mapping();
         self.check_replicas(&slots);
         let route = |views: &[View]| -> Vec<_> {
-            views.iter().map(|view| (view.slot.clone(), view.replica, view.state)).collect()
+            views.iter().map(|view| (view.slot.clone(), view.weight, view.replica, view.state)).collect()
         };
         assert_eq!(route(&slots), route(&self.published), "every change that matters is published");
         let vacant = self.fleet.slots().chain(self.fleet.spares()).any(|view| view.replica.is_none());
         assert!(!vacant || self.fleet.next_deadline().is_some(), "an empty place has a next try");
+    }
+
+    /// The slots that are there, and those that will be, fit into the mapping together.
+    fn check_mapping(&self) {
+        let arriving = self.fleet.in_passing().filter(|view| view.state == State::Starting);
+        let members: Vec<Member> =
+            self.fleet.slots().chain(arriving).filter_map(|view| view.member()).collect();
+        assert_eq!(Mapping::check(&self.fleet.mapping().scheme, &members), Ok(()));
     }
 
     fn check_names(&self, slots: &[View]) {

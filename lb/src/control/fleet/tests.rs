@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use proto::control::{Change, Hostname, State};
+use proto::control::{Addition, Hostname, Removal, State, Weight};
 
 use super::{CommandId, Effect, Event, Fleet, Lineup, Names, Policy, ReplicaId, Stopping, Time, View};
+use crate::mapping::MappingPolicy;
 use crate::ring::{Algorithm, SlotsShape};
 
 /// Room for twelve slots.
@@ -18,7 +19,7 @@ pub(super) fn host(name: &str) -> Hostname {
 
 pub(super) fn policy(same_name: bool) -> Policy {
     Policy {
-        algorithm: small(),
+        mapping: MappingPolicy { scheme: small().into(), balance: None },
         start_timeout: Duration::from_secs(10),
         same_name,
         restartable: true,
@@ -26,14 +27,25 @@ pub(super) fn policy(same_name: bool) -> Policy {
     }
 }
 
-fn change(n: u32, hostnames: &[&str]) -> Change {
-    Change { n, hostnames: hostnames.iter().map(|name| host(name)).collect() }
+fn add(command: u64, n: u32, hostnames: &[&str]) -> Event {
+    let hostnames = hostnames.iter().map(|name| host(name)).collect();
+    Event::Add(CommandId(command), Addition { n, hostnames, weights: Vec::new() })
+}
+
+fn remove(command: u64, n: u32, hostnames: &[&str]) -> Event {
+    let hostnames = hostnames.iter().map(|name| host(name)).collect();
+    Event::Remove(CommandId(command), Removal { n, hostnames })
+}
+
+/// Slots of the usual weight.
+pub(super) fn lineup(names: impl IntoIterator<Item = Hostname>, spares: usize) -> Lineup {
+    Lineup::new(names.into_iter().map(|name| (name, Weight::default())).collect(), spares)
 }
 
 /// A fleet of `n` slots that are all up, with its replicas 1..=n.
 fn fleet_up(n: u64, spares: usize, policy: Policy) -> Fleet {
-    let slots = (1..=n).map(|index| host(&format!("server{index}"))).collect();
-    let (mut fleet, _) = Fleet::new(policy, Names::Random, Lineup::new(slots, spares), 1);
+    let slots = (1..=n).map(|index| host(&format!("server{index}")));
+    let (mut fleet, _) = Fleet::new(policy, Names::Random, lineup(slots, spares), 1);
     for id in 1..=n + spares as u64 {
         fleet.apply(Time::ZERO, Event::Started(ReplicaId(id)));
         fleet.apply(Time::ZERO, Event::Passed(ReplicaId(id)));
@@ -95,7 +107,8 @@ fn an_unresponsive_replica_is_stopped_at_once_and_replaced() {
 #[test]
 fn a_fixed_address_is_never_stopped_and_waits_for_its_probes_as_a_last_candidate() {
     let rules = Policy { restartable: false, same_name: true, ..policy(true) };
-    let (mut fleet, _) = Fleet::new(rules, Names::Fixed(vec![host("a")]), Lineup::new(vec![host("a")], 0), 1);
+    let (mut fleet, _) =
+        Fleet::new(rules, Names::Fixed(vec![(host("a"), Weight::default())]), lineup([host("a")], 0), 1);
     fleet.apply(Time::ZERO, Event::Started(ReplicaId(1)));
     assert_eq!(fleet.next_deadline(), None);
     fleet.apply(Time::ZERO, Event::Failed(ReplicaId(1), "refused".into()));
@@ -105,8 +118,7 @@ fn a_fixed_address_is_never_stopped_and_waits_for_its_probes_as_a_last_candidate
 
 #[test]
 fn a_replica_that_is_never_ready_backs_off_into_quarantine_and_says_why() {
-    let (mut fleet, mut effects) =
-        Fleet::new(policy(false), Names::Random, Lineup::new(vec![host("server1")], 0), 1);
+    let (mut fleet, mut effects) = Fleet::new(policy(false), Names::Random, lineup([host("server1")], 0), 1);
     let (mut now, mut starts) = (Time::ZERO, 0);
     while slot(&fleet, 1).state != State::Quarantined {
         let started = effects.iter().find_map(|effect| match effect {
@@ -132,7 +144,7 @@ fn a_replica_that_is_never_ready_backs_off_into_quarantine_and_says_why() {
 #[test]
 fn an_add_enters_the_ring_in_one_step_when_all_of_it_is_ready() {
     let mut fleet = fleet_up(1, 0, policy(false));
-    fleet.apply(Time::ZERO, Event::Add(CommandId(1), change(2, &["S5", "S4"])));
+    fleet.apply(Time::ZERO, add(1, 2, &["S5", "S4"]));
     assert_eq!(fleet.apply(Time::ZERO, Event::Passed(ReplicaId(2))), []);
     assert_eq!(fleet.slots().count(), 1);
     let effects = fleet.apply(Time::ZERO, Event::Passed(ReplicaId(3)));
@@ -147,7 +159,7 @@ fn an_add_enters_the_ring_in_one_step_when_all_of_it_is_ready() {
 #[test]
 fn an_add_of_which_one_cannot_start_is_undone() {
     let mut fleet = fleet_up(1, 0, policy(false));
-    fleet.apply(Time::ZERO, Event::Add(CommandId(1), change(2, &[])));
+    fleet.apply(Time::ZERO, add(1, 2, &[]));
     fleet.apply(Time::ZERO, Event::Passed(ReplicaId(2)));
     let effects = fleet.apply(Time::ZERO, Event::Lost(ReplicaId(3), "port taken".into()));
     assert_eq!(effects[0], Effect::Stop(ReplicaId(2), Stopping::Gently));
@@ -159,7 +171,7 @@ fn an_add_of_which_one_cannot_start_is_undone() {
 #[test]
 fn removed_replicas_leave_the_ring_before_the_answer_and_are_stopped_after_their_sessions() {
     let mut fleet = fleet_up(3, 0, policy(false));
-    let effects = fleet.apply(Time::ZERO, Event::Remove(CommandId(1), change(1, &["server2"])));
+    let effects = fleet.apply(Time::ZERO, remove(1, 1, &["server2"]));
     assert_eq!(effects.first(), Some(&Effect::Publish));
     assert_eq!(effects.last(), Some(&Effect::Answer(CommandId(1), Ok(()))));
     assert!(effects.contains(&Effect::Drain(ReplicaId(2))));
@@ -172,8 +184,8 @@ fn removed_replicas_leave_the_ring_before_the_answer_and_are_stopped_after_their
 #[test]
 fn the_lowest_free_index_and_a_removed_name_can_be_used_again() {
     let mut fleet = fleet_up(3, 0, policy(false));
-    fleet.apply(Time::ZERO, Event::Remove(CommandId(1), change(1, &["server2"])));
-    fleet.apply(Time::ZERO, Event::Add(CommandId(2), change(1, &["server2"])));
+    fleet.apply(Time::ZERO, remove(1, 1, &["server2"]));
+    fleet.apply(Time::ZERO, add(2, 1, &["server2"]));
     fleet.apply(Time::ZERO, Event::Passed(ReplicaId(4)));
     assert_eq!(slot(&fleet, 2).hostname, host("server2"));
 }
@@ -182,20 +194,14 @@ fn the_lowest_free_index_and_a_removed_name_can_be_used_again() {
 fn wrong_commands_are_refused_with_the_reason() {
     let mut fleet = fleet_up(3, 0, policy(false));
     let cases = [
-        (
-            Event::Add(CommandId(1), change(1, &["a", "b"])),
-            "Length of hostname list is more than newly added instances",
-        ),
-        (Event::Add(CommandId(1), change(10, &[])), "the fleet has 3 slots and can have 12"),
-        (Event::Add(CommandId(1), change(1, &["server1"])), "server1 is in use"),
-        (Event::Add(CommandId(1), change(2, &["a", "a"])), "a is in use or repeated"),
-        (
-            Event::Remove(CommandId(1), change(1, &["a", "b"])),
-            "Length of hostname list is more than removable instances",
-        ),
-        (Event::Remove(CommandId(1), change(4, &[])), "the fleet has 3 replicas"),
-        (Event::Remove(CommandId(1), change(1, &["nobody"])), "nobody is unknown"),
-        (Event::Remove(CommandId(1), change(2, &["server1", "server1"])), "server1 is repeated"),
+        (add(1, 1, &["a", "b"]), "Length of hostname list is more than newly added instances"),
+        (add(1, 10, &[]), "the fleet has 3 slots and can have 12"),
+        (add(1, 1, &["server1"]), "server1 is in use"),
+        (add(1, 2, &["a", "a"]), "a is in use or repeated"),
+        (remove(1, 1, &["a", "b"]), "Length of hostname list is more than removable instances"),
+        (remove(1, 4, &[]), "the fleet has 3 replicas"),
+        (remove(1, 1, &["nobody"]), "nobody is unknown"),
+        (remove(1, 2, &["server1", "server1"]), "server1 is repeated"),
     ];
     for (event, expected) in cases {
         let effects = fleet.apply(Time::ZERO, event);
@@ -208,7 +214,7 @@ fn wrong_commands_are_refused_with_the_reason() {
 fn an_add_is_undone_when_it_has_taken_too_long_whatever_the_start_timeout() {
     let rules = Policy { start_timeout: Duration::from_secs(600), ..policy(false) };
     let mut fleet = fleet_up(1, 0, rules);
-    fleet.apply(Time::ZERO, Event::Add(CommandId(1), change(2, &[])));
+    fleet.apply(Time::ZERO, add(1, 2, &[]));
     fleet.apply(Time::ZERO, Event::Passed(ReplicaId(2)));
     let due = fleet.next_deadline().expect("an add has a deadline");
     assert!(due < Duration::from_secs(58), "{due:?}");
@@ -238,7 +244,7 @@ fn spares_do_not_keep_a_storm_going() {
 
 #[test]
 fn a_spare_that_moves_in_makes_a_clean_slate() {
-    let (mut fleet, _) = Fleet::new(policy(false), Names::Random, Lineup::new(vec![host("server1")], 1), 1);
+    let (mut fleet, _) = Fleet::new(policy(false), Names::Random, lineup([host("server1")], 1), 1);
     fleet.apply(Time::ZERO, Event::Lost(ReplicaId(1), "cannot start".into()));
     assert_eq!(slot(&fleet, 1).reason.as_deref(), Some("cannot start"));
     fleet.apply(Time::ZERO, Event::Passed(ReplicaId(2)));

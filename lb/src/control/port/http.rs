@@ -13,8 +13,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use proto::control::{Answer, Change, Command, Failure, FailureKind};
+use proto::control::{Answer, Command, Failure, FailureKind, Remapping, parse_body};
 use proto::line::query_parameter;
+use serde::de::DeserializeOwned;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -94,7 +95,8 @@ fn is_loopback(origin: &HeaderValue) -> bool {
 fn allowed(path: &str) -> Option<&'static str> {
     Some(match path {
         "/rep" | "/backends" | "/explain" | "/healthz" => "GET",
-        "/add" => "POST",
+        "/add" | "/plan" => "POST",
+        "/mapping" => "GET, PUT",
         "/rm" => "DELETE, POST",
         _ => return None,
     })
@@ -107,12 +109,16 @@ async fn command(head: &Parts, body: Incoming) -> Result<Command, Failure> {
         (&Method::GET, "/backends") => Ok(Command::Backends {}),
         (&Method::GET, "/healthz") => Ok(Command::Health {}),
         (&Method::GET, "/explain") => Ok(Command::Explain { id: id(head)? }),
-        (&Method::POST, "/add") => Ok(Command::Add(change(body).await?)),
-        (&Method::DELETE | &Method::POST, "/rm") => Ok(Command::Remove(change(body).await?)),
+        (&Method::GET, "/mapping") => Ok(Command::Mapping(Remapping::default())),
+        (&Method::POST, "/add") => Ok(Command::Add(parse(body).await?)),
+        (&Method::DELETE | &Method::POST, "/rm") => Ok(Command::Remove(parse(body).await?)),
+        (&Method::PUT, "/mapping") => Ok(Command::Mapping(remapping(body).await?)),
+        (&Method::POST, "/plan") => Ok(Command::Plan { change: parse(body).await? }),
         _ => Err(match allowed(path) {
             Some(methods) => FailureKind::MethodNotAllowed.because(format!("{path} takes {methods}")),
-            None => FailureKind::NotFound
-                .because(format!("there is no {path}; there are /rep /add /rm /backends /explain /healthz")),
+            None => FailureKind::NotFound.because(format!(
+                "there is no {path}; there are /rep /add /rm /backends /explain /healthz /mapping /plan"
+            )),
         }),
     }
 }
@@ -126,10 +132,23 @@ fn id(head: &Parts) -> Result<String, Failure> {
     Ok(String::from_utf8_lossy(id).into_owned())
 }
 
-async fn change(body: Incoming) -> Result<Change, Failure> {
+/// A change of the mapping. One that changes nothing is a mistake: what is to be read is read with GET.
+async fn remapping(body: Incoming) -> Result<Remapping, Failure> {
+    let remapping: Remapping = parse(body).await?;
+    if remapping == Remapping::default() {
+        let fields =
+            "mapping, points, slots, virtual, probing, request_hash, server_hash, balance_factor and weights";
+        return Err(
+            FailureKind::BadRequest.because(format!("there is nothing to change; there are {fields}"))
+        );
+    }
+    Ok(remapping)
+}
+
+async fn parse<T: DeserializeOwned>(body: Incoming) -> Result<T, Failure> {
     let late = |_| FailureKind::TooSlow.because(format!("a body takes at most {SENDER:?} to send"));
     let body = timeout(SENDER, collect(body)).await.map_err(late)??;
-    Ok(Change::parse(&body)?)
+    Ok(parse_body(&body)?)
 }
 
 /// The whole body. One that announces itself as too long is not even begun: its sender may wait for a word.

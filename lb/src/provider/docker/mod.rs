@@ -21,7 +21,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use proto::control::Hostname;
+use proto::control::{Hostname, Weight};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -34,7 +34,7 @@ use record::{Fate, Pen, Record, Remains, Writer};
 use site::{Known, Site, ensure_network, list};
 
 use super::{Assignment, ReplicaId, Reports, Seat, SlotId, Stopping};
-use crate::ring::{Algorithm, Mapping, Member};
+use crate::ring::{Mapping, Member, Scheme};
 
 /// What the containers of a fleet are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl Docker {
     pub(crate) async fn open(
         settings: Settings,
         (names, spares): (&[Hostname], usize),
-        algorithm: &Algorithm,
+        scheme: &Scheme,
     ) -> anyhow::Result<(Self, Found)> {
         let host = settings.host.as_deref().unwrap_or(engine::LOCAL);
         let engine = Engine::connect(host).await.with_context(|| format!("--provider docker: {host}"))?;
@@ -119,7 +119,7 @@ impl Docker {
         let doubts = Arc::new(Notify::new());
         let (writer, pen, held) = Writer::new(record);
         let writer = tokio::spawn(writer.run(Arc::clone(&doubts)));
-        if let Err(error) = prepare(&engine, &settings, algorithm, &seats).await {
+        if let Err(error) = prepare(&engine, &settings, scheme, &seats).await {
             drop(pen);
             writer.await?.conclude(if is_new { Fate::Erase } else { Fate::Release }).await;
             return Err(error);
@@ -202,11 +202,11 @@ impl Docker {
 async fn prepare(
     engine: &Engine,
     settings: &Settings,
-    algorithm: &Algorithm,
+    scheme: &Scheme,
     seats: &[Seat],
 ) -> anyhow::Result<()> {
-    let members: Vec<Member> = seats.iter().map(|seat| seat.slot.member()).collect();
-    Mapping::build(algorithm, &members).context("the slots of the fleet as it was found do not fit")?;
+    let members: Vec<Member> = seats.iter().map(Seat::member).collect();
+    Mapping::build(scheme, &members).context("the slots of the fleet as it was found do not fit")?;
     Ok(ensure_network(engine, &settings.network).await?)
 }
 
@@ -250,7 +250,7 @@ fn beginning(alive: &[Listed], names: &[Hostname]) -> Vec<Seat> {
                 || [&seat.slot.name, &seat.hostname].iter().any(|name| [&slot.name, &hostname].contains(name))
         });
         if !is_taken && number <= names.len() {
-            seats.push(Seat { slot, hostname });
+            seats.push(Seat { slot, weight: Weight::default(), hostname });
         }
     }
     seats.sort_by_key(|seat| seat.slot.index);

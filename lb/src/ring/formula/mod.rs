@@ -20,6 +20,7 @@ mod parser;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::ops::{Add, Mul};
 
 use parser::Parser;
@@ -28,8 +29,21 @@ use parser::Parser;
 const LONGEST: usize = 256;
 
 /// H(i): a formula over the number of a request.
+///
+/// It is evaluated for every connection, so one that is a polynomial of the second degree, like the classic one, is kept
+/// as its coefficients: modulo 2^64 that is the same function.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestHash(Node);
+pub struct RequestHash {
+    text: String,
+    formula: Formula,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Formula {
+    /// a + b i + c i²
+    Quadratic([u64; 3]),
+    Any(Node),
+}
 
 impl RequestHash {
     /// The one of the classic assignment, which is also the default.
@@ -40,23 +54,44 @@ impl RequestHash {
     /// # Errors
     /// Where it stops being one.
     pub fn parse(text: &str) -> Result<Self, NotAFormula> {
-        Parser { text, rest: text, variables: &[("i", Node::I)] }.formula().map(Self)
+        let node = Parser { text, rest: text, variables: &[("i", Node::I)] }.formula()?;
+        Ok(Self { text: text.to_owned(), formula: node.into() })
     }
 
     pub(super) fn value(&self, i: u64) -> u64 {
-        self.0.value(i, 0)
+        match &self.formula {
+            Formula::Quadratic([a, b, c]) => {
+                c.wrapping_mul(i).wrapping_add(*b).wrapping_mul(i).wrapping_add(*a)
+            }
+            Formula::Any(node) => node.value(i, 0),
+        }
+    }
+}
+
+impl From<Node> for Formula {
+    fn from(node: Node) -> Self {
+        node.coefficients().map_or(Formula::Any(node), Formula::Quadratic)
+    }
+}
+
+impl fmt::Display for RequestHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 
 impl Default for RequestHash {
     fn default() -> Self {
-        Self(Node::I * Node::I + Node::Number(2) * Node::I + Node::Number(17))
+        Self { text: Self::CLASSIC.to_owned(), formula: Formula::Quadratic([17, 2, 1]) }
     }
 }
 
 /// Φ(i, j): a formula over the index of a server and the number of one of its virtual servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServerHash(Node);
+pub struct ServerHash {
+    text: String,
+    node: Node,
+}
 
 impl ServerHash {
     /// The one of the classic assignment, which is also the default.
@@ -67,17 +102,25 @@ impl ServerHash {
     /// # Errors
     /// Where it stops being one.
     pub fn parse(text: &str) -> Result<Self, NotAFormula> {
-        Parser { text, rest: text, variables: &[("i", Node::I), ("j", Node::J)] }.formula().map(Self)
+        let node = Parser { text, rest: text, variables: &[("i", Node::I), ("j", Node::J)] }.formula()?;
+        Ok(Self { text: text.to_owned(), node })
     }
 
     pub(super) fn value(&self, i: u64, j: u64) -> u64 {
-        self.0.value(i, j)
+        self.node.value(i, j)
+    }
+}
+
+impl fmt::Display for ServerHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 
 impl Default for ServerHash {
     fn default() -> Self {
-        Self(Node::I * Node::I + Node::J * Node::J + Node::Number(2) * Node::J + Node::Number(25))
+        let node = Node::I * Node::I + Node::J * Node::J + Node::Number(2) * Node::J + Node::Number(25);
+        Self { text: Self::CLASSIC.to_owned(), node }
     }
 }
 
@@ -103,6 +146,26 @@ enum Node {
 impl Node {
     fn binary(operator: Operator, left: Node, right: Node) -> Self {
         Node::Binary(operator, Box::new([left, right]))
+    }
+
+    /// The coefficients of 1, i and i², if it is a polynomial of the second degree at most, without j.
+    fn coefficients(&self) -> Option<[u64; 3]> {
+        match self {
+            Node::Number(number) => Some([*number, 0, 0]),
+            Node::I => Some([0, 1, 0]),
+            Node::J => None,
+            Node::Binary(operator, sides) => {
+                let [left, right] = [sides[0].coefficients()?, sides[1].coefficients()?];
+                match (operator, right) {
+                    (Operator::Add | Operator::Subtract, _) => {
+                        Some([0, 1, 2].map(|degree| operator.apply(left[degree], right[degree])))
+                    }
+                    (Operator::Multiply, _) => product(left, right),
+                    (Operator::Power, [2, 0, 0]) => product(left, left),
+                    _ => None,
+                }
+            }
+        }
     }
 
     fn value(&self, i: u64, j: u64) -> u64 {
@@ -196,6 +259,18 @@ impl Operator {
             Operator::Power => power(left, right),
         }
     }
+}
+
+/// The product of two polynomials, if it is of the second degree at most.
+fn product(left: [u64; 3], right: [u64; 3]) -> Option<[u64; 3]> {
+    let mut product = [0_u64; 5];
+    for (m, a) in left.iter().enumerate() {
+        for (n, b) in right.iter().enumerate() {
+            product[m + n] = product[m + n].wrapping_add(a.wrapping_mul(*b));
+        }
+    }
+    let [a, b, c, 0, 0] = product else { return None };
+    Some([a, b, c])
 }
 
 fn shift(by: u64, shifted: impl Fn(u32) -> Option<u64>) -> u64 {

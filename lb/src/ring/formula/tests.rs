@@ -79,6 +79,23 @@ fn every_operation_has_a_value_everywhere() {
 }
 
 #[test]
+fn a_polynomial_of_the_second_degree_is_known_as_one_however_it_is_written() {
+    let polynomials = [
+        ("i*i + 2*i + 17", [17, 2, 1]),
+        ("(i + 1)^2 - 1", [0, 2, 1]),
+        ("0 - i", [0, u64::MAX, 0]),
+        ("7", [7, 0, 0]),
+        ("3*(i - 5)*(i + 5)", [0_u64.wrapping_sub(75), 0, 3]),
+    ];
+    for (text, coefficients) in polynomials {
+        assert_eq!(RequestHash::parse(text).unwrap().formula, Formula::Quadratic(coefficients), "{text}");
+    }
+    for text in ["i*i*i", "i^i", "i / 2", "i >> 1", "i & 7", "2^i"] {
+        assert!(matches!(RequestHash::parse(text).unwrap().formula, Formula::Any(_)), "{text}");
+    }
+}
+
+#[test]
 fn what_is_no_formula_is_told_where_and_what_is_expected() {
     let long = format!("{}1", "i+".repeat(128));
     let operand = "a number, i, or \"(\"";
@@ -190,7 +207,7 @@ proptest! {
     fn a_formula_that_is_written_down_and_read_is_the_same(node in nodes()) {
         let text = text(&node, 0);
         prop_assume!(text.len() <= LONGEST);
-        prop_assert_eq!(ServerHash::parse(&text), Ok(ServerHash(node)), "{}", text);
+        prop_assert_eq!(ServerHash::parse(&text), Ok(ServerHash { text: text.clone(), node }), "{}", text);
     }
 
     #[test]
@@ -205,6 +222,14 @@ proptest! {
     #[test]
     fn quotient_and_remainder_belong_together(i in any::<u64>(), j in prop_oneof![0..3_u64, any::<u64>()]) {
         prop_assert_eq!(value("i / j * j + i % j", i, j), i);
+    }
+
+    #[test]
+    fn what_is_kept_as_coefficients_has_the_values_of_the_formula(node in nodes(), i in any::<u64>()) {
+        if let Formula::Quadratic([a, b, c]) = Formula::from(node.clone()) {
+            let square = c.wrapping_mul(i).wrapping_mul(i);
+            prop_assert_eq!(square.wrapping_add(b.wrapping_mul(i)).wrapping_add(a), node.value(i, 0));
+        }
     }
 
     #[test]

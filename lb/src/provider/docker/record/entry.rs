@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bollard::models::{Volume, VolumeCreateRequest};
-use proto::control::Hostname;
+use proto::control::{Hostname, Weight};
 
 use crate::provider::docker::container::FLEET;
 use crate::provider::{Seat, SlotId};
@@ -58,11 +58,7 @@ impl Entry {
     pub(super) fn volume(&self, fleet: &str) -> VolumeCreateRequest {
         let (nonce, since) =
             self.holder.clone().map_or_else(Default::default, |holder| (holder.nonce, holder.since));
-        let seats: Vec<String> = self
-            .seats
-            .iter()
-            .map(|Seat { slot, hostname }| format!("{}={}={hostname}", slot.index, slot.name))
-            .collect();
+        let seats: Vec<String> = self.seats.iter().map(text).collect();
         let labels: HashMap<String, String> = [
             (FLEET, fleet.to_owned()),
             (NUMBER, self.number.to_string()),
@@ -80,13 +76,22 @@ impl Entry {
     }
 }
 
-/// `INDEX=NAME=HOSTNAME`.
+/// `INDEX=NAME=HOSTNAME`, and `=WEIGHT` where it is not the usual one.
+fn text(Seat { slot, weight, hostname }: &Seat) -> String {
+    let text = format!("{}={}={hostname}", slot.index, slot.name);
+    if weight.is_usual() { text } else { format!("{text}={weight}") }
+}
+
 fn seat(text: &str) -> Option<Seat> {
     let mut parts = text.split('=');
     let index = parts.next()?.parse().ok().filter(|&index| index > 0)?;
     let name = Hostname::try_from(parts.next()?.to_owned()).ok()?;
     let hostname = Hostname::try_from(parts.next()?.to_owned()).ok()?;
-    Some(Seat { slot: SlotId { index, name }, hostname })
+    let weight = match parts.next() {
+        Some(weight) => Weight::try_from(weight.parse::<u64>().ok()?).ok()?,
+        None => Weight::default(),
+    };
+    Some(Seat { slot: SlotId { index, name }, weight, hostname })
 }
 
 pub(super) fn name(fleet: &str, number: u64) -> String {

@@ -1,0 +1,103 @@
+//! What a command would do, without doing it.
+
+use std::fmt::Write as _;
+
+use proto::control::{Addition, Change, Failure, Hostname, Remapping, Removal};
+
+use super::Fleet;
+use super::commands::weigh;
+use crate::mapping::MappingPolicy;
+use crate::ring::Member;
+
+/// The fleet as it would be after a change.
+#[derive(Clone, Debug)]
+pub(crate) struct Preview {
+    /// How keys would be mapped.
+    pub(crate) policy: MappingPolicy,
+    /// The slots on the ring, as a mapping sees them.
+    pub(crate) members: Vec<Member>,
+    /// The command that does exactly this, also where the change leaves names to the fleet.
+    pub(crate) command: String,
+}
+
+impl Fleet {
+    /// What would become of the fleet with a change: it is refused as the command would be.
+    pub(crate) fn preview(&self, change: &Change) -> Result<Preview, Failure> {
+        let policy = self.policy.mapping.clone();
+        // The same choices as those of the command, if nothing comes between.
+        let mut rng = self.rng.clone();
+        let mut members = self.members();
+        match change {
+            Change::Add(addition) => {
+                let slots = self.plan_add(addition, &mut rng)?;
+                members.extend(slots.iter().map(|slot| slot.id.member(slot.weight)));
+                let names = slots.iter().map(|slot| &slot.id.name);
+                Ok(Preview { policy, members, command: add(addition, names) })
+            }
+            Change::Remove(removal) => {
+                let names = self.plan_remove(removal, &mut rng)?;
+                members.retain(|member| names.iter().all(|name| name.as_str() != member.name));
+                Ok(Preview { policy, members, command: rm(removal, &names) })
+            }
+            Change::Mapping(remapping) => {
+                let remapped = self.plan_remap(remapping)?;
+                weigh(&mut members, &remapped.weights);
+                Ok(Preview { policy: remapped.policy, members, command: set(remapping) })
+            }
+        }
+    }
+}
+
+fn add<'a>(Addition { n, weights, .. }: &Addition, names: impl Iterator<Item = &'a Hostname>) -> String {
+    let mut command = format!("lb add {n}");
+    names.for_each(|name| add_to(&mut command, name.as_str()));
+    if !weights.is_empty() {
+        let weights: Vec<String> = weights.iter().map(ToString::to_string).collect();
+        let _ = write!(command, " --weights {}", weights.join(","));
+    }
+    command
+}
+
+fn rm(Removal { n, .. }: &Removal, names: &[Hostname]) -> String {
+    let mut command = format!("lb rm {n}");
+    names.iter().for_each(|name| add_to(&mut command, name.as_str()));
+    command
+}
+
+fn set(remapping: &Remapping) -> String {
+    let mut command = "lb mapping set".to_owned();
+    if let Some(name) = &remapping.mapping {
+        add_to(&mut command, name);
+    }
+    let flags = [
+        ("points", &remapping.points),
+        ("slots", &remapping.slots),
+        ("virtual", &remapping.virtuals),
+        ("probing", &remapping.probing),
+        ("request-hash", &remapping.request_hash),
+        ("server-hash", &remapping.server_hash),
+        ("balance-factor", &remapping.balance_factor),
+    ];
+    for (flag, value) in flags {
+        if let Some(value) = value {
+            let _ = write!(command, " --{flag} ");
+            quote(&mut command, value);
+        }
+    }
+    for (name, weight) in &remapping.weights {
+        let _ = write!(command, " --weight {name}={weight}");
+    }
+    command
+}
+
+fn add_to(command: &mut String, word: &str) {
+    command.push(' ');
+    quote(command, word);
+}
+
+/// A word as a shell takes it. (What the fleet has accepted has no quotes in it: names, numbers and formulas.)
+fn quote(command: &mut String, word: &str) {
+    let is_plain = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+    let quote = if is_plain { "" } else { "'" };
+    let _ = write!(command, "{quote}{word}{quote}");
+}

@@ -1,0 +1,93 @@
+//! Whom to connect to, in which order.
+
+use std::sync::Arc;
+
+use super::{Eligibility, Lease, Replica, Slot, Snapshot};
+use crate::ring::Candidates;
+
+/// Holds on the replicas that a key may go to. See [`Snapshot::leases`].
+pub(super) struct Leases<'a> {
+    snapshot: &'a Snapshot,
+    key: &'a [u8],
+    order: Candidates<'a>,
+    turn: Turn,
+    /// The ordinals of the slots that were passed over because they have no room, the first one on top from the second
+    /// turn on.
+    full: Vec<usize>,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    WithinBound,
+    AboveBound,
+    LastResort,
+}
+
+impl<'a> Leases<'a> {
+    pub(super) fn new(snapshot: &'a Snapshot, key: &'a [u8]) -> Self {
+        let order = snapshot.mapping.candidates(key);
+        Leases { snapshot, key, order, turn: Turn::WithinBound, full: Vec::new() }
+    }
+
+    fn within_bound(&mut self) -> Option<Lease> {
+        loop {
+            let ordinal = self.order.next()?;
+            let Some((slot, replica)) = self.snapshot.held(ordinal, Eligibility::Yes) else { continue };
+            // First taken and then counted, so that workers that look at the same time do not both take the last place.
+            let lease = replica.lease(self.key);
+            if self.snapshot.has_room(slot, replica) {
+                return Some(lease);
+            }
+            self.full.push(ordinal);
+        }
+    }
+
+    fn above_bound(&mut self) -> Option<Lease> {
+        let (_, replica) = self.snapshot.held(self.full.pop()?, Eligibility::Yes)?;
+        Some(replica.lease(self.key))
+    }
+
+    fn last_resort(&mut self) -> Option<Lease> {
+        let (snapshot, wanted) = (self.snapshot, Eligibility::LastResort);
+        let (_, replica) = self.order.find_map(|ordinal| snapshot.held(ordinal, wanted))?;
+        Some(replica.lease(self.key))
+    }
+}
+
+impl Iterator for Leases<'_> {
+    type Item = Lease;
+
+    fn next(&mut self) -> Option<Lease> {
+        if self.turn == Turn::WithinBound {
+            if let Some(lease) = self.within_bound() {
+                return Some(lease);
+            }
+            self.full.reverse();
+            self.turn = Turn::AboveBound;
+        }
+        if self.turn == Turn::AboveBound {
+            if let Some(lease) = self.above_bound() {
+                return Some(lease);
+            }
+            // Only now: an order is not for nothing, and the last resort is hardly ever needed.
+            self.order = self.snapshot.mapping.candidates(self.key);
+            self.turn = Turn::LastResort;
+        }
+        self.last_resort()
+    }
+}
+
+impl Snapshot {
+    /// A slot and its replica, if it is eligible as `wanted`.
+    fn held(&self, ordinal: usize, wanted: Eligibility) -> Option<(&Slot, &Arc<Replica>)> {
+        let slot = self.slots.get(ordinal).filter(|slot| slot.eligibility() == wanted)?;
+        Some((slot, slot.replica.as_ref()?))
+    }
+
+    /// Whether a replica is not above the bound, with the lease that it has just given.
+    fn has_room(&self, slot: &Slot, replica: &Replica) -> bool {
+        let most = |factor| self.most(factor, self.open(), slot);
+        self.balance.is_none_or(|factor| replica.open() <= most(factor))
+    }
+}

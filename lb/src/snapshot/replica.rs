@@ -1,0 +1,252 @@
+//! A running server as the data plane sees it, and who holds it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use proto::control::Connections;
+use slab::Slab;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
+/// A running server as the data plane sees it.
+#[derive(Debug)]
+pub struct Replica {
+    /// The name it runs under.
+    pub hostname: String,
+    /// Where it listens.
+    pub address: SocketAddr,
+    sessions: TaskTracker,
+    /// The key of every session. It is locked for a few instructions only, and never over a system call.
+    keys: Mutex<Slab<Key>>,
+    evicted: CancellationToken,
+    connected: AtomicU64,
+    received: AtomicU64,
+    suspected: Notify,
+    is_suspect: AtomicBool,
+}
+
+impl Replica {
+    /// A replica without connections; its sessions end when `evicted` is cancelled.
+    #[must_use]
+    pub fn new(hostname: String, address: SocketAddr, evicted: CancellationToken) -> Self {
+        Replica {
+            hostname,
+            address,
+            sessions: TaskTracker::new(),
+            keys: Mutex::default(),
+            evicted,
+            connected: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            suspected: Notify::new(),
+            is_suspect: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes hold of the replica for one session with this key: it is not stopped by a drain as long as the lease lives.
+    #[must_use]
+    pub fn lease(self: &Arc<Self>, key: &[u8]) -> Lease {
+        let key = self.keys().insert(Key::of(key));
+        Lease { _session: self.sessions.token(), replica: Arc::clone(self), key }
+    }
+
+    /// How many sessions hold it.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Shows the key of every session, `None` for one that is too long to be kept. A few at a time, so that no session
+    /// waits for long; who comes or goes meanwhile may be missed.
+    pub fn each_key(&self, mut show: impl FnMut(Option<&[u8]>)) {
+        const AT_ONCE: usize = 256;
+        let mut next = 0;
+        loop {
+            let some: Vec<Key> = {
+                let keys = self.keys();
+                let end = next + AT_ONCE;
+                let some = (next..end).filter_map(|at| keys.get(at).cloned()).collect();
+                if keys.capacity() <= next {
+                    return;
+                }
+                next = end;
+                some
+            };
+            some.iter().for_each(|key| show(key.bytes()));
+        }
+    }
+
+    fn keys(&self) -> MutexGuard<'_, Slab<Key>> {
+        // Nobody can panic while it is locked; and if somebody did, the keys would be as they were.
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its connections.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        Connections { open: self.open(), total: self.connected.load(Relaxed) }
+    }
+
+    /// Bytes received from it so far: a sign of life, whatever its probes say.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received.load(Relaxed)
+    }
+
+    /// Says that a session had trouble with it, so that it is probed now and not at the next interval, and that the
+    /// next session looks twice.
+    pub fn suspect(&self) {
+        self.is_suspect.store(true, Relaxed);
+        self.suspected.notify_one();
+    }
+
+    /// Whether the last session had trouble with it.
+    #[must_use]
+    pub fn is_suspect(&self) -> bool {
+        self.is_suspect.load(Relaxed)
+    }
+
+    /// Says that a session had no trouble with it after all.
+    pub fn trust(&self) {
+        self.is_suspect.store(false, Relaxed);
+    }
+
+    /// Waits until a session has had trouble with it.
+    pub async fn suspected(&self) {
+        self.suspected.notified().await;
+    }
+
+    /// Waits until no session holds it.
+    pub async fn drained(&self) {
+        self.sessions.close();
+        self.sessions.wait().await;
+    }
+
+    /// Ends the sessions that are still there as soon as nothing comes from it any more: what its sockets here have received
+    /// is passed on first.
+    pub async fn evict_when_silent(&self, silence: Duration) {
+        let mut received = self.received();
+        while timeout(silence, self.drained()).await.is_err() {
+            let before = std::mem::replace(&mut received, self.received());
+            if before == received {
+                return self.evict();
+            }
+        }
+    }
+
+    /// Ends the sessions that are still there.
+    pub fn evict(&self) {
+        self.evicted.cancel();
+    }
+}
+
+/// A session's hold on its replica.
+#[derive(Debug)]
+pub struct Lease {
+    replica: Arc<Replica>,
+    _session: TaskTrackerToken,
+    /// Where its key is.
+    key: usize,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.replica.keys().try_remove(self.key);
+    }
+}
+
+/// The key of a session, kept to tell where it would go under another mapping.
+///
+/// It has a fixed size, so that no client can fill the memory with long ones: they are not kept.
+#[derive(Clone, Debug)]
+struct Key {
+    /// Above the number of bytes where there are too many.
+    length: u8,
+    bytes: [u8; LONGEST],
+}
+
+/// The longest key that is kept: any number, a UUID and any IP address are shorter.
+const LONGEST: usize = 39;
+
+impl Key {
+    fn of(key: &[u8]) -> Self {
+        let mut bytes = [0; LONGEST];
+        match bytes.get_mut(..key.len()) {
+            Some(room) => {
+                room.copy_from_slice(key);
+                Key { length: key.len() as u8, bytes }
+            }
+            None => Key { length: u8::MAX, bytes },
+        }
+    }
+
+    fn bytes(&self) -> Option<&[u8]> {
+        self.bytes.get(..self.length.into())
+    }
+}
+
+impl Lease {
+    /// The replica.
+    #[must_use]
+    pub fn replica(&self) -> &Arc<Replica> {
+        &self.replica
+    }
+
+    /// Counts the connection that has been made.
+    pub fn connected(&self) {
+        self.replica.connected.fetch_add(1, Relaxed);
+    }
+
+    /// Counts bytes that have come from the replica.
+    pub fn received(&self, bytes: usize) {
+        self.replica.received.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Waits until the session has to end.
+    pub async fn evicted(&self) {
+        self.replica.evicted.cancelled().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(replica: &Replica) -> Vec<Option<Vec<u8>>> {
+        let mut keys = Vec::new();
+        replica.each_key(|key| keys.push(key.map(<[u8]>::to_vec)));
+        keys.sort_unstable();
+        keys
+    }
+
+    #[test]
+    fn a_replica_knows_the_keys_of_the_sessions_that_hold_it() {
+        let address = ([127, 0, 0, 1], 1).into();
+        let replica = Arc::new(Replica::new("a".into(), address, CancellationToken::new()));
+        assert_eq!(keys(&replica), Vec::<Option<Vec<u8>>>::new());
+        let longest = [b'x'; LONGEST];
+        let leases: Vec<Lease> =
+            [b"".as_slice(), b"132574", &longest, &[b'x'; LONGEST + 1]].map(|key| replica.lease(key)).into();
+        let kept = |key: &[u8]| Some(key.to_vec());
+        assert_eq!(keys(&replica), [None, kept(b""), kept(b"132574"), kept(&longest)]);
+        drop(leases);
+        assert_eq!((keys(&replica), replica.open()), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn many_keys_are_shown_each_once() {
+        let address = ([127, 0, 0, 1], 1).into();
+        let replica = Arc::new(Replica::new("a".into(), address, CancellationToken::new()));
+        let mut leases: Vec<Lease> =
+            (0..1000_u32).map(|key| replica.lease(key.to_string().as_bytes())).collect();
+        leases.drain(100..400);
+        let mut expected: Vec<_> =
+            (0..100).chain(400..1000).map(|key| Some(key.to_string().into_bytes())).collect();
+        expected.sort_unstable();
+        assert_eq!(keys(&replica), expected);
+    }
+}

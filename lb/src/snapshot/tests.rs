@@ -1,0 +1,124 @@
+//! Who gets a connection, and who is passed over.
+
+use proptest::prelude::*;
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::ring::{Algorithm, Member};
+
+fn replica(name: &str) -> Arc<Replica> {
+    Arc::new(Replica::new(name.to_owned(), ([127, 0, 0, 1], 1).into(), CancellationToken::new()))
+}
+
+/// Slots of these weights and states, with a replica in each.
+fn snapshot(slots: &[(u32, State)], factor: Option<&str>) -> Snapshot {
+    let named = |(index, &(weight, state)): (u32, &(u32, State))| {
+        let name = format!("server{index}");
+        let replica = Some(replica(&name));
+        Slot { index, hostname: name.clone(), name, weight, state, reason: None, replica }
+    };
+    let slots: Vec<Slot> = (1..).zip(slots).map(named).collect();
+    let member = |slot: &Slot| Member { index: slot.index, name: slot.name.clone(), weight: slot.weight };
+    let members: Vec<Member> = slots.iter().map(member).collect();
+    let mapping = Mapping::build(&Algorithm::Ring { points: 100 }.into(), &members).unwrap();
+    Snapshot::new(Arc::new(mapping), slots, factor.map(|factor| BalanceFactor::parse(factor).unwrap()))
+}
+
+fn tried(snapshot: &Snapshot, key: &str) -> Vec<String> {
+    snapshot.leases(key.as_bytes()).map(|lease| lease.replica().hostname.clone()).collect()
+}
+
+fn in_order(snapshot: &Snapshot, key: &str) -> Vec<String> {
+    snapshot.order(key.as_bytes()).map(|slot| slot.hostname.clone()).collect()
+}
+
+#[test]
+fn those_in_rotation_come_in_the_order_of_the_mapping() {
+    let fleet = snapshot(&[(1, State::Up); 4], None);
+    for key in ["132574", "100000", "7"] {
+        assert_eq!(tried(&fleet, key), in_order(&fleet, key));
+        assert_eq!(fleet.pick(key.as_bytes()).unwrap().hostname, tried(&fleet, key)[0]);
+    }
+}
+
+#[test]
+fn a_replica_that_fails_its_probes_comes_last_and_one_without_weight_never() {
+    let fleet = snapshot(&[(1, State::Down), (1, State::Up), (0, State::Up), (1, State::Up)], None);
+    for key in ["132574", "100000", "7"] {
+        let order = tried(&fleet, key);
+        assert_eq!((order.len(), order.last().unwrap().as_str()), (3, "server1"), "{order:?}");
+        assert!(!order.contains(&"server3".to_owned()), "{order:?}");
+    }
+    assert_eq!(tried(&snapshot(&[(0, State::Up)], None), "7"), Vec::<String>::new());
+}
+
+#[test]
+fn a_full_replica_is_passed_over_and_tried_when_nobody_else_can_be_had() {
+    let fleet = snapshot(&[(1, State::Up), (1, State::Up), (1, State::Down)], Some("1.25"));
+    let order: Vec<String> = in_order(&fleet, "7").into_iter().filter(|name| name != "server3").collect();
+    let held: Vec<Lease> = (0..4).filter_map(|_| fleet.leases(b"7").next()).collect();
+    // Of 4 connections on 2 replicas each may have ceil(1.25 * 4 / 2).
+    let held_by = |name: &String| held.iter().filter(|lease| lease.replica().hostname == *name).count();
+    assert_eq!(order.iter().map(held_by).collect::<Vec<_>>(), [3, 1]);
+    let passed_over = vec![order[1].clone(), order[0].clone(), "server3".to_owned()];
+    // Of 5 each may have 4: the owner has room again, until it has taken it.
+    let fifth = fleet.leases(b"7").next().unwrap();
+    assert_eq!(fifth.replica().hostname, order[0]);
+    assert_eq!(fleet.pick(b"7").unwrap().hostname, order[1]);
+    assert_eq!(tried(&fleet, "7"), passed_over);
+}
+
+#[test]
+fn without_a_bound_the_owner_gets_everything() {
+    let fleet = snapshot(&[(1, State::Up); 3], None);
+    let held: Vec<Lease> = (0..50).filter_map(|_| fleet.leases(b"7").next()).collect();
+    assert!(held.iter().all(|lease| lease.replica().hostname == held[0].replica().hostname));
+}
+
+/// A history of connections whose ids follow Zipf's law (the k-th most frequent has 1/k of the first one's share), so that
+/// one replica would get far more than the others; a third of them ends before the next begins.
+fn bound_holds(weights: &[u32], factor: &str, seed: u64) -> usize {
+    let slots: Vec<(u32, State)> = weights.iter().map(|&weight| (weight, State::Up)).collect();
+    let fleet = snapshot(&slots, Some(factor));
+    let limit = BalanceFactor::parse(factor).unwrap();
+    let all: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let (mut held, mut overflowed) = (Vec::new(), 0);
+    for _ in 0..2000 {
+        // The inverse of the distribution function, near enough: 10^u for an even u.
+        let id = (10_f64.powf(rng.f64()) as u32).to_string();
+        let owner = fleet.order(id.as_bytes()).next().unwrap().hostname.clone();
+        let promised = fleet.pick(id.as_bytes()).unwrap().hostname.clone();
+        let lease = fleet.leases(id.as_bytes()).next().unwrap();
+        assert_eq!(lease.replica().hostname, promised, "what is explained is what is done");
+        overflowed += usize::from(promised != owner);
+        held.push(lease);
+        let slot = fleet.slots().iter().find(|slot| slot.hostname == promised).unwrap();
+        let (open, most) = (slot.replica.as_ref().unwrap().open(), limit.most(held.len(), slot.weight, all));
+        assert!(open <= most, "{promised} has {open} of {}, at most {most}", held.len());
+        if rng.u32(0..3) == 0 {
+            held.swap_remove(rng.usize(..held.len()));
+        }
+    }
+    overflowed
+}
+
+#[test]
+fn no_replica_gets_above_the_bound_however_uneven_the_ids_are() {
+    for (weights, factor) in [([1, 1, 1, 1], "1.25"), ([1, 1, 1, 1], "1"), ([1, 2, 5, 1], "1.1")] {
+        let overflowed = bound_holds(&weights, factor, 7);
+        println!("weights {weights:?}, factor {factor}: {overflowed} of 2000 went to another than the owner");
+        assert!(overflowed > 100, "the ids are not uneven enough to prove anything: {overflowed}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(16))]
+
+    #[test]
+    fn the_bound_holds_for_any_weights_and_factor(
+        weights in proptest::collection::vec(1..6_u32, 1..8), thousandths in 1000..3000_u32, seed in any::<u64>(),
+    ) {
+        bound_holds(&weights, &format!("{}.{:03}", thousandths / 1000, thousandths % 1000), seed);
+    }
+}
