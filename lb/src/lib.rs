@@ -5,7 +5,8 @@
 //!
 //! In reading order: [`config`] is what the user wants, [`mapping`] what of it can be changed later; [`ring`] maps keys to slots; [`snapshot`] is what both planes see;
 //! [`data`] serves connections; [`control`] owns the fleet; `provider` starts and stops replicas; [`client`] is the
-//! other end of the control port. [`run`] below is the whole task graph.
+//! other end of the control port. [`run`] below is the whole task graph. Apart from all this, [`peers`] computes which
+//! server other load balancers give a key to.
 
 pub mod client;
 pub mod config;
@@ -14,6 +15,7 @@ pub mod data;
 pub mod log;
 pub mod mapping;
 mod net;
+pub mod peers;
 mod provider;
 pub mod ring;
 pub mod snapshot;

@@ -48,5 +48,6 @@ fn the_mappings_and_the_fleet_are_pure() {
     let world =
         ["tokio::", "std::net", "std::fs", "Instant::now", "SystemTime", "crate::snapshot", "crate::data"];
     assert_eq!(mentions("ring", &world), none);
+    assert_eq!(mentions("peers", &world), none);
     assert_eq!(mentions("control/fleet", &world), none);
 }
