@@ -15,6 +15,7 @@ mod flags;
 mod harness;
 mod healing;
 mod life;
+mod peers;
 mod planes;
 mod port_trap;
 mod processes;
