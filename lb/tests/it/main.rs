@@ -23,6 +23,7 @@ mod refusals;
 mod relay;
 mod replica;
 mod shortage;
+mod specification;
 mod start;
 mod starting;
 mod streams;
