@@ -17,7 +17,7 @@ import os
 import re
 import sys
 from bisect import bisect_left
-from itertools import cycle, islice
+from itertools import count, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,7 +37,7 @@ class Slot(NamedTuple):
 
 def ring(members, seed=0, points=1000):
     circle = sorted(
-        (xxh3(numbered(slot.name, j), seed), slot.name) for slot in members for j in range(points * slot.weight)
+        (xxh3(numbered(slot.name, j)), slot.name) for slot in members for j in range(points * slot.weight)
     )
 
     def lookup(key):
@@ -49,7 +49,7 @@ def ring(members, seed=0, points=1000):
 
 
 def maglev(members, seed=0):
-    table = maglev_table(members, seed)
+    table = maglev_table(members)
     size, holders = len(table), len({*table} - {None})
 
     def lookup(key):
@@ -60,21 +60,18 @@ def maglev(members, seed=0):
     return lookup
 
 
-def maglev_table(members, seed=0, size=65537):
+def maglev_table(members, size=65537):
     table = [None] * size
 
     def free_entries(name):
-        offset, skip = (xxh3(numbered(name, j), seed) for j in (0, 1))
+        offset, skip = (xxh3(numbered(name, j)) for j in (0, 1))
         return (entry for entry in around(offset, skip, size) if table[entry] is None)
 
-    turns = [(slot, free_entries(slot.name)) for slot in sorted(members) if slot.weight > 0]
-    left = size
-    for slot, entries in cycle(turns):
-        for entry in islice(entries, slot.weight):
-            table[entry] = slot.name
-            left -= 1
-        if left == 0:
-            break
+    present = [(slot.name, slot.weight, free_entries(slot.name)) for slot in sorted(members) if slot.weight > 0]
+    heaviest = max((weight for _, weight, _ in present), default=0)
+    turns = ((name, entries) for t in count() for name, weight, entries in present if t * weight % heaviest < weight)
+    for name, entries in islice(turns, size if present else 0):
+        table[next(entries)] = name
     return table
 
 
@@ -423,7 +420,7 @@ def owners_by_position(mapping, members, seed, parameters):
     if not any(slot.weight for slot in members):
         return None
     if mapping == "maglev":
-        return maglev_table(members, seed)
+        return maglev_table(members)
     if mapping == "slots":
         at = slots(members, 0, **{**parameters, "request_hash": "i"})  # position i belongs to the key "i"
         return [at(str(position).encode())[1][0] for position in range(parameters["slots"])]
@@ -464,8 +461,7 @@ def document():
     classic = {"slots": 512, "virtual": 9, "probing": "linear", "request_hash": "i*i + 2*i + 17",
                "server_hash": "i*i + j*j + 2*j + 25"}
     # XXH3 mixes 16 bytes by a product of two numbers, and with this seed one of them is 0 if bytes 8 to 15 are
-    # "-collide". So two such names hash alike, with whatever makes them 24 to 32 bytes: every position is a tie, and
-    # most scores are.
+    # "-collide". So two such names hash alike, with whatever makes them 24 to 32 bytes: most scores are ties.
     twin_seed = (u64(SECRET, 8) - u64(b"-collide", 0)) & MAX
     twins = [Slot("zebra-01-collide-always", 1, 1), Slot("aaron-01-collide-always", 1, 2), *servers(3)[2:]]
     assert len({xxh3(numbered(slot.name, 999), twin_seed) for slot in twins[:2]}) == 1
@@ -484,15 +480,20 @@ def document():
         ask("a seed", servers(3), every, seed)
         ask("weights and a seed", weights[::-1], some, seed)
         ask("weights and the last seed", weights, few, MAX)
-        ask("names that hash alike", twins, few + [b"7", b"42", b"1234"], twin_seed)
         ask("nobody with a weight", [Slot("server1", 0, 1)], few[:2])
         if mapping == "ring":
             at = [numbered(f"server{n}", j) for n, j in ((1, 0), (2, 999), (3, 500), (1, 1000))]
             ask("keys that are exactly at a position, and one that is not", servers(3), at)
             ask("40 points", servers(6), few, 0, {"points": 40})
+            ask("under a seed they are nowhere in particular", servers(3), at, seed)
             ask("one point, weights and a seed", weights, some, seed, {"points": 1})
         elif mapping != "slots":
             ask("weights up to 100", six_weights, few)
+            if mapping == "rendezvous":
+                ask("names that hash alike", twins, few + [b"7", b"42", b"1234"], twin_seed)
+            else:
+                tens = [Slot(f"server{index}", 10 * index, index) for index in (1, 2, 3)]
+                ask("only the proportions of weights matter", tens, few)
         else:
             quadratic = {"probing": "quadratic"}
             small = {"slots": 64, "virtual": 5, "probing": "quadratic", "request_hash": "i^3",

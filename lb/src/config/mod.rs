@@ -16,6 +16,7 @@ use proto::control::{Hostname, Weight};
 use tracing_subscriber::filter::Targets;
 
 pub use crate::provider::docker::Settings as DockerSettings;
+pub use crate::provider::fixed::FixedBackend;
 pub use args::{Cli, Client, ClientCommand, MappingAction, MappingChange, PlannedChange, Serve, Subcommand};
 pub use value::{Checked, LogFormat};
 
@@ -74,17 +75,6 @@ pub enum Source {
     Docker(DockerSettings),
     /// Addresses that others look after.
     Fixed(Vec<FixedBackend>),
-}
-
-/// An address that others look after.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FixedBackend {
-    /// Its name.
-    pub name: Hostname,
-    /// `HOST:PORT`.
-    pub address: String,
-    /// The share of the keys that its slot gets.
-    pub weight: Weight,
 }
 
 /// What is wrong with a configuration, a line each.

@@ -5,15 +5,25 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use proto::control::Hostname;
+use proto::control::{Hostname, Weight};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use super::{ReplicaId, Report, Reports};
-use crate::config::FixedBackend;
 
 /// How long a look-up may take.
 const LOOK_UP: Duration = Duration::from_secs(5);
+
+/// An address that others look after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FixedBackend {
+    /// Its name.
+    pub name: Hostname,
+    /// `HOST:PORT`.
+    pub address: String,
+    /// The share of the keys that its slot gets.
+    pub weight: Weight,
+}
 
 /// The addresses, by name, each `HOST:PORT`.
 #[derive(Debug)]

@@ -5,12 +5,13 @@
 
 use std::fmt;
 
-use xxhash_rust::xxh3::xxh3_64_with_seed;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-/// What keys the hash: 0, the default, is the plain XXH3-64 of the specification.
+/// What keys the hash of keys: 0, the default, is the plain XXH3-64 of the specification.
 ///
-/// Who does not know the seed cannot compute which keys fall on one member. XXH3 is no cryptographic function, so a seed
-/// is no secret from whoever sees hashes.
+/// Who does not know the seed cannot compute which keys fall on one member. What is hashed of a *member* alone is not
+/// seeded: the text of one of its positions would, as a key, fall right on it under any seed. XXH3 is no cryptographic
+/// function, so a seed is no secret from whoever sees hashes.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Seed(pub u64);
 
@@ -36,27 +37,27 @@ impl Seed {
         Self(self.0.wrapping_add(k.into()))
     }
 
-    /// The positions of `name` on a ring: the hash of the name, one NUL byte and j as decimal text, j = 0 .. `count`-1.
-    ///
-    /// The NUL keeps `server1`, 23 apart from `server12`, 3: no name holds one.
-    pub(super) fn points(self, name: &str, count: u32) -> impl Iterator<Item = u64> {
-        let mut text = format!("{name}\0").into_bytes();
-        let stem = text.len();
-        (0..count).map(move |j| {
-            if j == 0 {
-                text.push(b'0');
-            } else {
-                count_up(&mut text, stem);
-            }
-            self.hash(&text)
-        })
-    }
-
     /// The number that stands for `key` in arithmetic: its value if it is all ASCII digits and fits, else its hash. Under
     /// a seed always its hash: whoever chooses numbers would choose where they fall.
     pub(super) fn number(self, key: &[u8]) -> u64 {
         decimal(key).filter(|_| !self.is_set()).unwrap_or_else(|| self.hash(key))
     }
+}
+
+/// The positions of `name` on a ring: XXH3-64 of the name, one NUL byte and j as decimal text, j = 0 .. `count`-1.
+///
+/// The NUL keeps `server1`, 23 apart from `server12`, 3: no name holds one.
+pub(super) fn points(name: &str, count: u32) -> impl Iterator<Item = u64> {
+    let mut text = format!("{name}\0").into_bytes();
+    let stem = text.len();
+    (0..count).map(move |j| {
+        if j == 0 {
+            text.push(b'0');
+        } else {
+            count_up(&mut text, stem);
+        }
+        xxh3_64(&text)
+    })
 }
 
 /// Adds 1 to the decimal number that `text` holds from `start` on.
@@ -104,7 +105,7 @@ mod tests {
     /// The same independent source: `xxh3_64(b"server1\x000")` and `xxh3_64(b"server1\x00999")`.
     #[test]
     fn a_point_is_the_hash_of_name_nul_and_decimal_number() {
-        let points: Vec<u64> = Seed::default().points("server1", 1000).collect();
+        let points: Vec<u64> = points("server1", 1000).collect();
         assert_eq!(points.len(), 1000);
         assert_eq!(points[0], 0x070d_8d7b_177e_ded9);
         assert_eq!(points[999], 0x8063_063f_ceba_2bba);

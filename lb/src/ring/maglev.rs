@@ -13,16 +13,19 @@
 //!   the key's own, so the keys of a lost member spread evenly over the others; the next entries of the table would
 //!   favour some of them.
 //!
-//! A member of weight w takes w entries in each of its turns.
+//! With weights, of which W is the highest, round t = 0, 1, 2 ... passes over every member of weight w but those with
+//! t * w mod W < w: after any number of rounds each has taken w for every W of the heaviest, and one more at most, and
+//! nothing but the proportions of the weights matters.
 //!
 //! A pure function of the set of names and weights: the order of the members, their indices and their addresses play no
-//! part. The shares of members of one weight differ by that many entries at most. When a member leaves, its entries go to the others, and so do, unlike on
+//! part. Shares differ by one entry at most, and with weights by a
+//! few from what those say. When a member leaves, its entries go to the others, and so do, unlike on
 //! `ring`, a few of theirs among themselves: about 0.1 % at six members.
 //!
 //! Costs: the table has 256 KiB, and it takes some M ln M steps to fill: a few milliseconds. The owner is one look into
 //! it; all N candidates take N ln N on the average and never more than M.
 
-use super::{Candidates, Count, Location, Member, Seed};
+use super::{Candidates, Count, Location, Member, Seed, hash};
 
 /// M, the entries of the table. It has to be a prime, or a permutation would not reach every entry; and large against
 /// the number of members, or their shares would differ.
@@ -42,7 +45,7 @@ impl Maglev {
     pub(super) const ENTRIES: u32 = ENTRIES;
 
     pub(super) fn build(seed: Seed, members: &[Member]) -> Self {
-        Self { owners: fill(seed, members), seed, count: Member::count(members) }
+        Self { owners: fill(members), seed, count: Member::count(members) }
     }
 
     pub(super) fn locate(&self, key: &[u8]) -> Location {
@@ -81,21 +84,22 @@ fn step(hash: u64) -> usize {
 
 /// Who holds which entry, as ordinals into `members`. Of more members than entries the last would get none; a fleet is
 /// never that large.
-fn fill(seed: Seed, members: &[Member]) -> Vec<u32> {
+fn fill(members: &[Member]) -> Vec<u32> {
     let mut order: Vec<(&Member, u32)> = members.iter().zip(0..).collect();
     order.retain(|(member, _)| member.weight > 0);
     order.sort_unstable_by(|(one, _), (other, _)| one.name.cmp(&other.name));
-    let mut turns: Vec<Turn> =
-        order.iter().map(|(member, ordinal)| Turn::of(seed, member, *ordinal)).collect();
+    let mut turns: Vec<Turn> = order.iter().map(|(member, ordinal)| Turn::of(member, *ordinal)).collect();
+    let heaviest = turns.iter().map(|turn| turn.weight).max().unwrap_or(0);
     let mut table = vec![None; ENTRIES as usize];
     let mut free = if turns.is_empty() { 0 } else { table.len() };
+    let mut round = 0;
     while free > 0 {
-        for turn in &mut turns {
-            for _ in 0..turn.weight.min(free) {
-                turn.claim(&mut table);
-                free -= 1;
-            }
+        let active = turns.iter_mut().filter(|turn| round * turn.weight % heaviest < turn.weight);
+        for turn in active.take(free) {
+            turn.claim(&mut table);
+            free -= 1;
         }
+        round += 1;
     }
     table.into_iter().flatten().collect()
 }
@@ -104,17 +108,16 @@ fn fill(seed: Seed, members: &[Member]) -> Vec<u32> {
 struct Turn {
     at: usize,
     skip: usize,
-    /// The entries that it takes at once.
-    weight: usize,
+    weight: u64,
     ordinal: u32,
 }
 
 impl Turn {
-    fn of(seed: Seed, member: &Member, ordinal: u32) -> Self {
-        let mut hashes = seed.points(&member.name, 2);
+    fn of(member: &Member, ordinal: u32) -> Self {
+        let mut hashes = hash::points(&member.name, 2);
         let mut next = || hashes.next().unwrap_or_default();
         let at = (next() % u64::from(ENTRIES)) as usize;
-        Self { at, skip: step(next()), weight: member.weight as usize, ordinal }
+        Self { at, skip: step(next()), weight: member.weight.into(), ordinal }
     }
 
     /// Takes the next free entry. There has to be one: the permutation comes past it.
@@ -129,7 +132,7 @@ impl Turn {
 #[cfg(test)]
 mod tests {
     use super::super::Algorithm;
-    use super::super::testing::{keys, named, names, order, without};
+    use super::super::testing::{keys, named, names, order, weighing, without};
     use super::*;
     use proptest::prelude::*;
 
@@ -139,7 +142,7 @@ mod tests {
     }
 
     fn filled(members: &[Member]) -> Vec<u32> {
-        fill(Seed::default(), members)
+        fill(members)
     }
 
     fn servers(count: u32) -> Vec<Member> {
@@ -183,7 +186,7 @@ mod tests {
     fn a_permutation_visits_every_entry_once() {
         for member in named(["server1", "server2", "a", "Z.9"]) {
             let mut table = vec![None; ENTRIES as usize];
-            let mut turn = Turn::of(Seed::default(), &member, 0);
+            let mut turn = Turn::of(&member, 0);
             (0..ENTRIES).for_each(|_| turn.claim(&mut table));
             assert!(table.iter().all(Option::is_some), "{member:?}");
         }
@@ -240,6 +243,36 @@ mod tests {
             let most = moved.fold(0.0, f64::max);
             println!("N={count}: at most {:.3} % of the others' entries move", 100.0 * most);
             assert!(most <= 0.01, "N={count}: {most}");
+        }
+    }
+
+    fn weighing_1_2_and_5(count: u32) -> Vec<Member> {
+        weighing(servers(count), &[1, 2, 5].repeat(count as usize))
+    }
+
+    #[test]
+    fn weights_move_no_more_entries_of_the_others_and_only_their_proportions_matter() {
+        for count in [3, 6, 20, 100] {
+            let members = weighing_1_2_and_5(count);
+            let most = members.iter().take(6).map(|gone| moved(&members, &gone.name)).fold(0.0, f64::max);
+            println!("N={count}, weights 1, 2, 5: at most {:.3} % of the others' entries move", 100.0 * most);
+            assert!(most <= 0.01, "N={count}: {most}");
+            let tenfold: Vec<u32> = members.iter().map(|member| 10 * member.weight).collect();
+            assert_eq!(filled(&weighing(members.clone(), &tenfold)), filled(&members));
+        }
+    }
+
+    #[test]
+    fn every_member_holds_what_its_weight_says_but_for_a_few_entries() {
+        for count in [3, 6, 20] {
+            let members = weighing_1_2_and_5(count);
+            let table = filled(&members);
+            let all: u32 = members.iter().map(|member| member.weight).sum();
+            for (ordinal, member) in (0..).zip(&members) {
+                let held = table.iter().filter(|&&owner| owner == ordinal).count() as f64;
+                let due = f64::from(ENTRIES) * f64::from(member.weight) / f64::from(all);
+                assert!((held - due).abs() < 4.0, "{member:?} holds {held} of {due}");
+            }
         }
     }
 

@@ -8,7 +8,7 @@
 //! Points are hashes, so they lie evenly. That is what makes both ends fast: to sort them is to put each into the bucket of
 //! its top bits, where it finds one other on the average; and the same buckets lead a key to its point.
 
-use super::{Candidates, Count, Full, Location, Member, Seed};
+use super::{Candidates, Count, Full, Location, Member, Seed, hash};
 
 /// All points of all members, clockwise. It holds 16 to 20 bytes a point, and no names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl Ring {
         order.sort_unstable_by(|(one, _), (other, _)| one.name.cmp(&other.name));
         let mut all = Vec::new();
         for (Member { name, weight, .. }, ordinal) in order {
-            all.extend(seed.points(name, points * weight).map(|position| (position, ordinal)));
+            all.extend(hash::points(name, points * weight).map(|position| (position, ordinal)));
         }
         let present = if points == 0 { 0 } else { Member::count(members).present };
         Ok(Self::sorted(&all, seed, Count { members: members.len(), present }))

@@ -51,7 +51,7 @@ fn people_get_words() {
     assert_eq!(
         said(&["explain", "132574"]),
         format!(
-            "id 132574 is key \"132574\": mapping ring, hash {number}, position {number}\n  \
+            "id 132574 is key \"132574\" (bytes 313332353734): mapping ring, hash {number}, position {number}\n  \
              1. {}   slot {}, up\n  2. {}   slot {}, up\nit goes to {}\n",
             order[0], order[0], order[1], order[1], order[0]
         )

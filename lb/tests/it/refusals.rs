@@ -50,7 +50,7 @@ const BAD_FIELDS: &[(&str, &str)] = &[
     (r#""n":4294967297"#, "but the fleet has 2"),
     (r#""n":1,"n":1"#, "duplicate field `n`"),
     (r#""n":1,"hostnames":[],"hostnames":[]"#, "duplicate field `hostnames`"),
-    (r#""n":1,"names":[]"#, "unknown field `names`, expected `n` or `hostnames`"),
+    (r#""n":1,"names":[]"#, "unknown field `names`, expected "),
     (r#""n":1,"hostnames":"S5""#, "expected `hostnames` as a list of names in quotes"),
     (r#""n":1,"hostnames":null"#, "expected `hostnames` as a list of names in quotes"),
     (r#""n":1,"hostnames":{"a":1}"#, "expected `hostnames` as a list of names in quotes"),
