@@ -15,6 +15,7 @@ mod flags;
 mod harness;
 mod healing;
 mod life;
+mod mapping;
 mod peers;
 mod planes;
 mod port_trap;
