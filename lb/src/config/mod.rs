@@ -116,13 +116,17 @@ impl Config {
                 None
             });
         let (source, slots) = source(&serve, problems);
+        let so_far = problems.0.len();
         let mapping = mapping(&serve, problems);
+        let is_understood = problems.0.len() == so_far;
         let spares = problems.take("spares", serve.spares, 0);
         if spares > 0 && matches!(source, Source::Fixed(_)) {
             problems
                 .add("--spares: fixed addresses cannot be started, so there can be no spares; leave it at 0");
         }
-        check_fit(&mapping.scheme, &slots, problems);
+        if is_understood {
+            check_fit(&mapping.scheme, &slots, problems);
+        }
         // There is nothing to choose yet: this version always copies.
         problems.take("splice", serve.splice, ());
         let same_name =

@@ -73,7 +73,7 @@ impl SlotsShape {
                 let wanted = start.checked_rem(self.slots.into())?;
                 let free = match self.probing {
                     Probing::Linear => table.free_from(wanted as usize)?,
-                    Probing::Quadratic => self.probe(wanted).find(|&slot| table.owners[slot].is_none())?,
+                    Probing::Quadratic => table.free_on(wanted as usize, |step| self.probe(wanted, step))?,
                 };
                 table.take(free, ordinal);
             }
@@ -81,27 +81,29 @@ impl SlotsShape {
         Some(table.owners)
     }
 
-    /// The slots that quadratic probing tries from a wanted one. It ends at t = M/2: M - t falls where t does, as
+    /// The slots that quadratic probing tries from a wanted one, from this step on. It ends at t = M/2: M - t falls where t does, as
     /// (M - t)² mod M is t².
-    fn probe(&self, wanted: u64) -> impl Iterator<Item = usize> + use<> {
+    fn probe(&self, wanted: u64, from: u64) -> impl Iterator<Item = usize> + use<> {
         let slots = u64::from(self.slots);
-        (0..=slots / 2).map(move |t| ((wanted + t * t) % slots) as usize)
+        (from..=slots / 2).map(move |t| ((wanted + t * t) % slots) as usize)
     }
 }
 
 /// A table while it is filled. It knows the way past taken slots, so that a formula under which all want the same slot
-/// costs no more than another, under linear probing: a table is filled while commands and probes wait.
+/// costs no more than another: a table is filled while commands and probes wait.
 struct Filling {
     owners: Vec<Option<u32>>,
     /// For a free slot itself, for a taken one another on the way to the next free one.
     onward: Vec<usize>,
+    /// For each slot, how many steps of quadratic probing from it have led to taken ones.
+    tried: Vec<u64>,
     free: usize,
 }
 
 impl Filling {
     fn new(slots: u32) -> Self {
         let free = slots as usize;
-        Self { owners: vec![None; free], onward: (0..free).collect(), free }
+        Self { owners: vec![None; free], onward: (0..free).collect(), tried: vec![0; free], free }
     }
 
     /// The first free slot at or after this one, around the end if need be. Ways that are gone get shorter (a disjoint-set
@@ -114,6 +116,15 @@ impl Filling {
             self.onward[slot] = self.onward[self.onward[slot]];
             slot = self.onward[slot];
         }
+        Some(slot)
+    }
+
+    /// The first free slot on this way from a wanted one. What was taken stays taken, so whoever wants the same slot later
+    /// goes on where the last one has found a place.
+    fn free_on<W: Iterator<Item = usize>>(&mut self, wanted: usize, way: impl Fn(u64) -> W) -> Option<usize> {
+        let tried = self.tried[wanted];
+        let (step, slot) = (tried..).zip(way(tried)).find(|&(_, slot)| self.owners[slot].is_none())?;
+        self.tried[wanted] = step;
         Some(slot)
     }
 
@@ -287,7 +298,7 @@ mod tests {
     #[test]
     fn quadratic_probing_goes_t_squared_further_and_gives_up_when_it_would_come_around() {
         let shape = SlotsShape { slots: 8, virtuals: 1, probing: Probing::Quadratic, ..classic() };
-        let tried: Vec<usize> = shape.probe(6).collect();
+        let tried: Vec<usize> = shape.probe(6, 0).collect();
         assert_eq!(tried, [6, 7, 2, 7, 6]);
         // Indices 1, 9, 17, ... all want slot 2 of 8, and from there only 2, 3 and 6 are ever tried.
         let rivals = |count| -> Vec<Member> {
@@ -320,13 +331,17 @@ mod tests {
         }
     }
 
-    /// Whoever comes to a taken slot looks at the next, one by one.
+    /// Whoever comes to a taken slot looks at the next on its way, one by one from the first on.
     fn filled_step_by_step(shape: &SlotsShape, members: &[Member]) -> Option<Vec<Option<u32>>> {
         let mut table = vec![None; shape.slots as usize];
         for (ordinal, member) in (0..).zip(members) {
             for j in 0..shape.virtuals {
                 let wanted = shape.server_hash.value(member.index.into(), j.into()) % u64::from(shape.slots);
-                let mut tried = (0..shape.slots as usize).map(|t| (wanted as usize + t) % table.len());
+                let (steps, power) = match shape.probing {
+                    Probing::Linear => (0..u64::from(shape.slots), 1),
+                    Probing::Quadratic => (0..u64::from(shape.slots / 2) + 1, 2),
+                };
+                let mut tried = steps.map(|t| (wanted + t.pow(power)) as usize % table.len());
                 let free = tried.find(|&slot| table[slot].is_none())?;
                 table[free] = Some(ordinal);
             }
@@ -336,13 +351,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn linear_probing_takes_the_next_free_slot_whatever_the_formula(
+        fn probing_takes_the_next_free_slot_on_its_way_whatever_the_formula(
             slots in 1..80_u32, virtuals in 1..6_u32, count in 0..12_u32,
             formula in proptest::sample::select(&["25", "i*i + j*j + 2*j + 25", "i + j", "i << 4", "0 - i*j", "i^j"][..]),
         ) {
             let server_hash = ServerHash::parse(formula).unwrap();
-            let shape = SlotsShape { slots, virtuals, server_hash, ..classic() };
-            prop_assert_eq!(shape.fill(&servers(count)), filled_step_by_step(&shape, &servers(count)));
+            for probing in [Probing::Linear, Probing::Quadratic] {
+                let shape = SlotsShape { slots, virtuals, probing, server_hash: server_hash.clone(), ..classic() };
+                prop_assert_eq!(shape.fill(&servers(count)), filled_step_by_step(&shape, &servers(count)));
+            }
         }
 
         #[test]

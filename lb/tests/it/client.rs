@@ -72,6 +72,59 @@ fn people_get_words() {
 }
 
 #[test]
+fn mappings_and_plans_are_told_in_words() {
+    let running = calm(&["--replicas", "2"]);
+    let control = [("LB_CONTROL", running.control.to_string())];
+    let control = control.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let said = |arguments: &[&str]| {
+        let (stdout, stderr, code) = lb(arguments, &control);
+        assert_eq!((stderr.as_str(), code), ("", Some(0)), "{arguments:?}");
+        stdout
+    };
+    let plain = "mapping ring\npoints 1000\nbalance_factor off\nseeded false\nweights server1=1 server2=1\n";
+    assert_eq!(said(&["mapping"]), plain);
+    let plan = said(&["plan", "add", "server3", "--weights", "2"]);
+    let lines: Vec<&str> = plan.lines().collect();
+    assert!(lines[0].contains("% of all 2^64 positions of the ring would move; "), "{plan}");
+    assert!(lines[1].ends_with(" -> server3") && lines[2].ends_with(" -> server3"), "{plan}");
+    assert!(lines[3].starts_with("busiest / mean: 1.0"), "{plan}");
+    assert_eq!(lines[4], "open connections: 0; out of place: 0 now, 0 then (they stay where they are)");
+    assert_eq!(lines[5..], ["to do it: lb add 1 server3 --weights 2"]);
+    assert!(said(&["plan", "rm", "1"]).contains("\nto do it: lb rm 1 server"));
+    assert!(said(&["plan", "rm", "server2"]).ends_with("\nto do it: lb rm 1 server2\n"));
+    let change = [
+        "mapping",
+        "set",
+        "slots",
+        "--request-hash",
+        "i*i + 7",
+        "--weight",
+        "server1=2",
+        "--balance-factor",
+        "1.5",
+    ];
+    let plan = said(&[&["plan"], &change[..]].concat());
+    let command =
+        "to do it: lb mapping set slots --request-hash 'i*i + 7' --balance-factor 1.5 --weight server1=2\n";
+    assert!(plan.ends_with(command) && plan.contains("\nwarning: "), "{plan}");
+    let expected = "mapping slots\nslots 512\nvirtual 9\nprobing linear\nrequest_hash i*i + 7\n\
+                    server_hash i*i + j*j + 2*j + 25\nbalance_factor 1.5\nseeded false\nweights server1=2 server2=1\n";
+    assert_eq!(said(&change), expected);
+    assert_eq!(said(&["add", "1", "S5", "--weights", "4"]), "3 replicas\n  server1\n  server2\n  S5\n");
+    assert_eq!(running.slot(3)["weight"], 4);
+    for wrong in [&["mapping", "set"][..], &["plan"], &["plan", "add"], &["mapping", "set", "--weight", "a"]]
+    {
+        assert_eq!(lb(wrong, &control).2, Some(2), "{wrong:?}");
+    }
+    let (_, stderr, code) = lb(&["mapping", "set", "--virtual", "0"], &control);
+    assert_eq!(
+        (stderr.starts_with("<Error> `virtual`: `0` is not allowed"), code),
+        (true, Some(1)),
+        "{stderr}"
+    );
+}
+
+#[test]
 fn a_failure_goes_to_stderr_and_exits_with_1() {
     let running = calm(&["--replicas", "1", "--control-token", "secret"]);
     let control = running.control.to_string();

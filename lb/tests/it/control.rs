@@ -123,13 +123,17 @@ pub(crate) fn as_http(command: &Value) -> (String, String) {
         "rm" => return ("DELETE /rm".to_owned(), Value::from(fields).to_string()),
         "explain" => format!("GET /explain?id={}", fields["id"].as_str().unwrap()),
         "health" => "GET /healthz".to_owned(),
+        "mapping" if !fields.is_empty() => {
+            return ("PUT /mapping".to_owned(), Value::from(fields).to_string());
+        }
+        "plan" => return ("POST /plan".to_owned(), fields["change"].to_string()),
         other => format!("GET /{other}"),
     };
     (line, String::new())
 }
 
-/// One of each command; `add` and `rm` in a form that is always refused.
-pub(crate) fn one_of_each() -> [Value; 6] {
+/// One of each command; `add`, `rm` and what else changes something in a form that is always refused.
+pub(crate) fn one_of_each() -> [Value; 9] {
     [
         json!({"cmd": "rep"}),
         json!({"cmd": "add", "n": 1, "hostnames": ["a", "b"]}),
@@ -137,6 +141,9 @@ pub(crate) fn one_of_each() -> [Value; 6] {
         json!({"cmd": "backends"}),
         json!({"cmd": "explain", "id": "132574"}),
         json!({"cmd": "health"}),
+        json!({"cmd": "mapping"}),
+        json!({"cmd": "mapping", "points": 0}),
+        json!({"cmd": "plan", "change": {"cmd": "rm", "n": 1}}),
     ]
 }
 

@@ -169,6 +169,8 @@ fn a_wrong_path_is_404_and_a_wrong_method_405_with_the_right_ones() {
         ("/healthz", "GET"),
         ("/add", "POST"),
         ("/rm", "DELETE, POST"),
+        ("/mapping", "GET, PUT"),
+        ("/plan", "POST"),
     ] {
         for method in ["GET", "POST", "DELETE", "PUT", "PATCH", "OPTIONS", "BREW"] {
             if !allowed.split(", ").any(|one| one == method) {

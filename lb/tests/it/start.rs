@@ -45,7 +45,9 @@ fn the_commands_of_the_readme_do_what_it_says() {
         stdout
     };
     let readme = include_str!("../../../README.md");
-    assert!(readme.contains(&ok(&["explain", "132574"])), "the README shows what is printed");
+    for shown in [&["explain", "132574"][..], &["plan", "rm", "server2"]] {
+        assert!(readme.contains(&ok(shown)), "the README shows what lb {shown:?} prints");
+    }
     assert_eq!(ok(&["rep"]), "3 replicas\n  server1\n  server2\n  server3\n");
     assert_eq!(ok(&["add", "2", "S5", "S4"]), "5 replicas\n  server1\n  server2\n  server3\n  S5\n  S4\n");
     assert!(ok(&["rm", "1"]).starts_with("4 replicas\n"));

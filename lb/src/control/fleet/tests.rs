@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::control::{Addition, Hostname, Removal, State, Weight};
+use proto::control::{Addition, Change, Hostname, Removal, State, Weight};
 
 use super::{CommandId, Effect, Event, Fleet, Lineup, Names, Policy, ReplicaId, Stopping, Time, View};
 use crate::mapping::MappingPolicy;
@@ -250,4 +250,47 @@ fn a_spare_that_moves_in_makes_a_clean_slate() {
     fleet.apply(Time::ZERO, Event::Passed(ReplicaId(2)));
     let view = slot(&fleet, 1);
     assert_eq!((view.state, view.replica, view.reason), (State::Up, Some(ReplicaId(2)), None));
+}
+
+fn remap(command: u64, fields: &[(&str, &str)]) -> Event {
+    let fields: serde_json::Map<_, _> =
+        fields.iter().map(|&(name, value)| (name.to_owned(), value.into())).collect();
+    Event::Remap(CommandId(command), serde_json::from_value(fields.into()).unwrap())
+}
+
+#[test]
+fn a_mapping_without_room_for_the_slots_that_are_coming_is_refused() {
+    let mut fleet = fleet_up(2, 0, policy(false));
+    fleet.apply(Time::ZERO, add(1, 2, &[]));
+    let effects = fleet.apply(Time::ZERO, remap(2, &[("slots", "15")]));
+    let [Effect::Answer(CommandId(2), Err(refusal))] = &effects[..] else { panic!("{effects:?}") };
+    assert!(refusal.to_string().contains("4 servers of 4 virtual servers each do not fit"), "{refusal}");
+    let effects = fleet.apply(Time::ZERO, remap(3, &[("slots", "16")]));
+    assert_eq!(effects, [Effect::Publish, Effect::Answer(CommandId(3), Ok(()))]);
+}
+
+#[test]
+fn a_preview_is_what_the_command_then_does() {
+    let mut fleet = fleet_up(3, 0, policy(false));
+    let names = |members: &[crate::ring::Member]| -> Vec<String> {
+        members.iter().map(|member| member.name.clone()).collect()
+    };
+    for change in [
+        Change::Add(Addition { n: 2, hostnames: vec![host("a")], weights: Vec::new() }),
+        Change::Remove(Removal { n: 2, hostnames: Vec::new() }),
+    ] {
+        let preview = fleet.preview(&change).unwrap();
+        let first = fleet.slots().count() as u64;
+        let event = match change {
+            Change::Add(addition) => Event::Add(CommandId(1), addition),
+            Change::Remove(removal) => Event::Remove(CommandId(2), removal),
+            Change::Mapping(_) => continue,
+        };
+        fleet.apply(Time::ZERO, event);
+        for id in first + 1..=first + 2 {
+            fleet.apply(Time::ZERO, Event::Passed(ReplicaId(id)));
+        }
+        let slots: Vec<_> = fleet.slots().filter_map(|view| view.member()).collect();
+        assert_eq!(names(&slots), names(&preview.members), "{}", preview.command);
+    }
 }

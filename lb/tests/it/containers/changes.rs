@@ -14,7 +14,8 @@ fn explanations(lb: &Lb) -> Vec<Value> {
 fn what_was_added_is_there_after_a_kill_right_after_the_answer() {
     let Some(fleet) = Fleet::of("added") else { return };
     let lb = fleet.start(&CALM);
-    lb.done(&json!({"cmd": "add", "n": 2, "hostnames": ["S5", "S4"]}));
+    lb.done(&json!({"cmd": "add", "n": 2, "hostnames": ["S5", "S4"], "weights": [3]}));
+    lb.done(&json!({"cmd": "mapping", "weights": {"server2": 2}}));
     let before = (slots(&lb), explanations(&lb));
     kill(lb);
     let containers = fleet.containers();
@@ -23,6 +24,8 @@ fn what_was_added_is_there_after_a_kill_right_after_the_answer() {
     let named = |(index, name, hostname): &(u64, String, String)| format!("{index} {name} {hostname}");
     let named: Vec<String> = slots(&lb).iter().map(named).collect();
     assert_eq!(named, ["1 server1 server1", "2 server2 server2", "3 server3 server3", "4 S5 S5", "5 S4 S4"]);
+    let weights = lb.done(&json!({"cmd": "mapping"}))["weights"].clone();
+    assert_eq!(weights, json!({"server1": 1, "server2": 2, "server3": 1, "S5": 3, "S4": 1}));
     fleet.settled(&lb);
     assert_eq!(fleet.containers(), containers, "nothing was made or removed");
 }
