@@ -5,8 +5,12 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 
-use socket2::{SockRef, TcpKeepalive};
+use rustix::io::Errno;
+use rustix::net::sockopt::set_tcp_quickack;
+use rustix::net::{SendFlags, send};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -65,21 +69,49 @@ pub(super) async fn first_reachable(
 }
 
 /// Connects, and forwards what it can of `head`: the stream, and how many bytes that were.
+///
+/// One write: as soon as any of it is forwarded, there is no other replica for this connection.
 async fn attempt(replica: &Replica, head: &[u8], limits: &Limits) -> io::Result<(TcpStream, usize)> {
-    let connect = timeout(limits.connect_timeout, TcpStream::connect(replica.address));
-    let mut stream =
-        connect.await.map_err(|_| io::Error::new(ErrorKind::TimedOut, "no answer to the connect"))??;
-    stream.set_nodelay(true)?;
-    if !replica.address.ip().is_loopback() {
-        // A machine that vanishes says nothing; one that is this machine cannot.
-        SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    let is_suspect = replica.is_suspect();
+    let is_sent_at_once = !head.is_empty() && !is_suspect;
+    let socket = dial(replica.address, is_sent_at_once)?;
+    if is_sent_at_once {
+        // On the same machine the handshake is over before `connect` returns. Else this says that it is not, and that
+        // nothing was taken (connect(2), EINPROGRESS; tcp(7) queues nothing before the handshake).
+        match send(&socket, head, SendFlags::NOSIGNAL) {
+            Ok(forwarded) => return Ok((TcpStream::from_std(socket.into())?, forwarded)),
+            Err(Errno::AGAIN | Errno::NOTCONN) => {}
+            Err(error) => return Err(socket.take_error()?.unwrap_or_else(|| error.into())),
+        }
     }
-    if replica.is_suspect() {
+    let mut stream = TcpStream::from_std(socket.into())?;
+    let connected = timeout(limits.connect_timeout, stream.writable());
+    connected.await.map_err(|_| io::Error::new(ErrorKind::TimedOut, "no answer to the connect"))??;
+    stream.take_error()?.map_or(Ok(()), Err)?;
+    if is_suspect {
         // Nothing is forwarded yet, so there is still another replica for this connection. (Boxed, because it is rare.)
         Box::pin(look_twice(&stream, SECOND_THOUGHT)).await?;
         replica.trust();
     }
-    // One write: as soon as any of it is forwarded, there is no other replica for this connection.
     let forwarded = if head.is_empty() { 0 } else { stream.write(head).await? };
     Ok((stream, forwarded))
+}
+
+/// A socket that connects, or has connected. With `bytes_follow` the last step of the handshake travels with them, and
+/// not in a packet of its own (tcp(7), `TCP_QUICKACK`).
+fn dial(address: SocketAddr, bytes_follow: bool) -> io::Result<Socket> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    let socket = Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::TCP))?;
+    socket.set_tcp_nodelay(true)?;
+    if !address.ip().is_loopback() {
+        // A machine that vanishes says nothing; one that is this machine cannot.
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    }
+    if bytes_follow {
+        set_tcp_quickack(&socket, false)?;
+    }
+    match socket.connect(&address.into()) {
+        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
+        _ => Ok(socket),
+    }
 }

@@ -3,14 +3,15 @@
 //! It is bounded in bytes and by one deadline, and nothing of it is changed or lost: [`Head::bytes`] is what has to be
 //! forwarded. A client that waits costs no buffer, because there is none before the first byte is there.
 
-use std::io;
+use std::io::{self, ErrorKind};
+use std::net::TcpStream as StdStream;
 
 use proto::line::{self, FirstLine, Progress};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::Limits;
-use super::socket::read_some;
+use super::socket::{read_some, receive};
 
 /// What a client has sent before its replica was chosen.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -33,41 +34,54 @@ pub(super) enum Kind {
     Opaque,
 }
 
-/// Reads until it is known what the first line says, for as long and as far as `limits` allow.
+/// The head, if the first line is there already: it costs no more than one read then.
 ///
-/// `None`: the client has left without a byte.
+/// `None`: there is more to come. What was read is in `bytes`.
 ///
 /// # Errors
-/// The client has reset the connection.
-pub(super) async fn read(client: &TcpStream, limits: &Limits) -> io::Result<Option<Head>> {
-    let mut bytes = Vec::new();
-    let kind = match timeout(limits.first_line_timeout, first_line(client, &mut bytes, limits)).await {
-        Ok(Ok(Some(kind))) => kind,
-        Ok(Ok(None)) => return Ok(None),
-        Ok(Err(error)) => return Err(error),
-        Err(_too_slow) => Kind::Opaque,
-    };
-    Ok(Some(Head { bytes, kind }))
+/// The client has left, or has reset the connection.
+pub(super) fn at_once(client: &StdStream, bytes: &mut Vec<u8>, limits: &Limits) -> io::Result<Option<Kind>> {
+    match receive(client, limits.first_line_max, |chunk| bytes.extend_from_slice(chunk)) {
+        Ok(read) => understand(bytes, read == 0, limits),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
-async fn first_line(client: &TcpStream, bytes: &mut Vec<u8>, limits: &Limits) -> io::Result<Option<Kind>> {
-    while bytes.len() < limits.first_line_max {
-        client.readable().await?;
-        let room = limits.first_line_max - bytes.len();
-        let ended = match read_some(client, room, |chunk| bytes.extend_from_slice(chunk))? {
-            None => continue,
-            Some(n) => n == 0,
-        };
-        if ended && bytes.is_empty() {
-            return Ok(None);
+/// Reads on, after `bytes`, until it is known what the first line says, until `deadline` and as far as `limits` allow.
+///
+/// # Errors
+/// The client has left, or has reset the connection.
+pub(super) async fn read(
+    client: &TcpStream,
+    bytes: &mut Vec<u8>,
+    deadline: Instant,
+    limits: &Limits,
+) -> io::Result<Kind> {
+    let first_line = async {
+        loop {
+            client.readable().await?;
+            let room = limits.first_line_max - bytes.len();
+            if let Some(read) = read_some(client, room, |chunk| bytes.extend_from_slice(chunk))?
+                && let Some(kind) = understand(bytes, read == 0, limits)?
+            {
+                return Ok(kind);
+            }
         }
-        match line::read(bytes, ended) {
-            Progress::More => {}
-            Progress::Opaque => return Ok(Some(Kind::Opaque)),
-            Progress::Line(line) => return Ok(Some(Kind::of(&line, &limits.id_param))),
-        }
+    };
+    timeout_at(deadline, first_line).await.unwrap_or(Ok(Kind::Opaque))
+}
+
+/// What the first line is, if that can be told from all the `bytes` so far.
+fn understand(bytes: &[u8], has_ended: bool, limits: &Limits) -> io::Result<Option<Kind>> {
+    if has_ended && bytes.is_empty() {
+        return Err(io::Error::new(ErrorKind::UnexpectedEof, "not a byte came"));
     }
-    Ok(Some(Kind::Opaque))
+    Ok(match line::read(bytes, has_ended) {
+        Progress::More if bytes.len() < limits.first_line_max => None,
+        Progress::More | Progress::Opaque => Some(Kind::Opaque),
+        Progress::Line(line) => Some(Kind::of(&line, &limits.id_param)),
+    })
 }
 
 impl Kind {

@@ -4,15 +4,17 @@
 //! waits for a peer.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::Builder;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -31,7 +33,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// If the address cannot be had, or another program listens there.
-pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<StdListener>> {
+pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
     // SO_REUSEPORT would let a second `lb` share the port in silence. A socket without it finds that out.
     listen(address, false)?;
     let first = listen(address, true)?;
@@ -40,7 +42,7 @@ pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<StdListener>>
     std::iter::once(Ok(first)).chain(others).collect()
 }
 
-fn listen(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
+fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
@@ -61,7 +63,7 @@ fn listen(address: SocketAddr, shared: bool) -> io::Result<StdListener> {
 /// If the thread or its runtime cannot be made.
 pub fn spawn(
     number: usize,
-    listener: StdListener,
+    listener: TcpListener,
     plane: Arc<Plane>,
     stop: CancellationToken,
     alive: TaskTrackerToken,
@@ -69,7 +71,7 @@ pub fn spawn(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let run = move || {
         runtime.block_on(async move {
-            match TcpListener::from_std(listener) {
+            match watch(listener) {
                 Ok(listener) => run(listener, plane, stop).await,
                 Err(error) => error!("worker {number} cannot use its listener: {error}"),
             }
@@ -80,7 +82,16 @@ pub fn spawn(
     Ok(())
 }
 
-async fn run(listener: TcpListener, plane: Arc<Plane>, stop: CancellationToken) {
+/// Has the runtime say when there is a connection.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe, for the sake of types that may close their file; this one owns it"
+)]
+fn watch(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+    AsyncFd::with_interest(listener, Interest::READABLE)
+}
+
+async fn run(listener: AsyncFd<TcpListener>, plane: Arc<Plane>, stop: CancellationToken) {
     let accept_all = async {
         loop {
             let (client, peer) = accept(&listener, &plane).await;
@@ -89,35 +100,36 @@ async fn run(listener: TcpListener, plane: Arc<Plane>, stop: CancellationToken) 
         }
     };
     stop.run_until_cancelled(accept_all).await;
-    if let Ok(listener) = listener.into_std() {
-        accept_the_rest(&listener, &plane);
-    }
+    accept_the_rest(&listener.into_inner(), &plane);
     plane.sessions.close();
     plane.sessions.wait().await;
 }
 
 /// To close a listener would reset the connections that the kernel has already accepted for it.
-fn accept_the_rest(listener: &StdListener, plane: &Arc<Plane>) {
+fn accept_the_rest(listener: &TcpListener, plane: &Arc<Plane>) {
     for _ in 0..BACKLOG {
-        let (client, peer) = match listener.accept() {
-            Ok(connection) => connection,
-            Err(error) if error.kind() != ErrorKind::WouldBlock && concerns_one_connection(&error) => {
-                continue;
+        match accept_now(listener) {
+            Ok((client, peer)) => {
+                tokio::spawn(session::run(client, peer, Arc::clone(plane), plane.sessions.token()));
             }
+            Err(error) if error.kind() != ErrorKind::WouldBlock && concerns_one_connection(&error) => {}
             Err(_) => return,
-        };
-        if client.set_nonblocking(true).is_ok()
-            && let Ok(client) = TcpStream::from_std(client)
-        {
-            tokio::spawn(session::run(client, peer, Arc::clone(plane), plane.sessions.token()));
         }
     }
 }
 
+/// The next connection, if there is one. It is not known to the runtime: its first line may be there already, and then it
+/// is read before anything is asked of the runtime.
+fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let (client, peer) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
+    let peer = peer.and_then(|peer| peer.try_into().ok());
+    Ok((client.into(), peer.ok_or(ErrorKind::ConnectionAborted)?))
+}
+
 /// The next connection.
-async fn accept(listener: &TcpListener, plane: &Plane) -> (TcpStream, SocketAddr) {
+async fn accept(listener: &AsyncFd<TcpListener>, plane: &Plane) -> (TcpStream, SocketAddr) {
     loop {
-        match listener.accept().await {
+        match listener.async_io(Interest::READABLE, accept_now).await {
             Ok(connection) => return connection,
             Err(error) if concerns_one_connection(&error) => {}
             Err(error) => {

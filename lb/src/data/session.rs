@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream as StdStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,15 +24,10 @@ const FAREWELL: Duration = Duration::from_secs(1);
 const NO_REPLICA: &str = r#"{"message":"<Error> no server replica is available","status":"failure"}"#;
 
 /// Serves one client, from accept to the last byte. It counts as a session for as long as it has the token.
-pub(super) async fn run(client: TcpStream, peer: SocketAddr, plane: Arc<Plane>, _counted: TaskTrackerToken) {
+pub(super) async fn run(client: StdStream, peer: SocketAddr, plane: Arc<Plane>, _counted: TaskTrackerToken) {
     let begun = Instant::now();
-    let head = match plane.limits.key {
-        KeyKind::Source => Ok(Some(Head::default())),
-        KeyKind::Id => head::read(&client, &plane.limits).await,
-    };
-    let Head { bytes, kind } = match head {
-        Ok(Some(head)) => head,
-        Ok(None) => return debug!(%peer, "session: the client left without a byte"),
+    let (client, Head { bytes, kind }) = match read_head(client, begun, &plane.limits).await {
+        Ok(read) => read,
         Err(error) => return debug!(%peer, %error, "session: the client left before its first line"),
     };
 
@@ -41,6 +37,10 @@ pub(super) async fn run(client: TcpStream, peer: SocketAddr, plane: Arc<Plane>, 
     let upstream = first_reachable(&snapshot, key.bytes(), &bytes, &plane.limits, &mut failed).await;
     drop(snapshot);
 
+    let client = match client.into_stream() {
+        Ok(client) => client,
+        Err(error) => return debug!(%peer, %error, "session: the client cannot be watched"),
+    };
     let Some(upstream) = upstream else {
         debug!(%peer, id = %key.id(), %key, attempts = %Attempts(&failed), "session: no replica is available");
         return turn_away(client, &kind, &plane.limits).await;
@@ -62,6 +62,35 @@ pub(super) async fn run(client: TcpStream, peer: SocketAddr, plane: Arc<Plane>, 
         %peer, id = %key.id(), %key, replica = lease.replica().hostname, attempts = %Attempts(&failed),
         up = traffic.up, down = traffic.down, duration = ?begun.elapsed(), %ending, "session"
     );
+}
+
+/// The client's connection. The runtime learns of it when there is something to wait for, and not before.
+enum Client {
+    Accepted(StdStream),
+    Watched(TcpStream),
+}
+
+impl Client {
+    fn into_stream(self) -> io::Result<TcpStream> {
+        match self {
+            Client::Accepted(socket) => TcpStream::from_std(socket),
+            Client::Watched(stream) => Ok(stream),
+        }
+    }
+}
+
+/// Reads the head. Most of the time the first line comes with the connection.
+async fn read_head(client: StdStream, begun: Instant, limits: &Limits) -> io::Result<(Client, Head)> {
+    let mut bytes = Vec::new();
+    if limits.key == KeyKind::Source {
+        return Ok((Client::Accepted(client), Head::default()));
+    }
+    if let Some(kind) = head::at_once(&client, &mut bytes, limits)? {
+        return Ok((Client::Accepted(client), Head { bytes, kind }));
+    }
+    let client = TcpStream::from_std(client)?;
+    let kind = head::read(&client, &mut bytes, (begun + limits.first_line_timeout).into(), limits).await?;
+    Ok((Client::Watched(client), Head { bytes, kind }))
 }
 
 /// What is hashed, and whether it is a request id.
@@ -139,8 +168,8 @@ async fn speaks_http(client: &TcpStream, kind: &Kind, limits: &Limits) -> bool {
     match limits.key {
         KeyKind::Id => matches!(kind, Kind::Http(_)),
         KeyKind::Source => {
-            let head = timeout(FAREWELL, head::read(client, limits)).await;
-            matches!(head, Ok(Ok(Some(Head { kind: Kind::Http(_), .. }))))
+            let head = head::read(client, &mut Vec::new(), (Instant::now() + FAREWELL).into(), limits).await;
+            matches!(head, Ok(Kind::Http(_)))
         }
     }
 }
@@ -157,6 +186,6 @@ mod tests {
     fn an_open_session_is_small() {
         let size = size_of_future(run);
         println!("a session is {size} bytes");
-        assert!(size <= 1152, "{size} bytes; box what is rare");
+        assert!(size <= 1024, "{size} bytes; box what is rare");
     }
 }

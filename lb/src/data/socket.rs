@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
+use std::net::TcpStream as StdStream;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -35,6 +36,17 @@ pub(super) fn read_some(
         if let Some(bytes) = read {
             take(&room[..bytes]);
         }
+        Ok(read)
+    })
+}
+
+/// Reads at most `most` bytes (and at most [`SCRATCH`]) of a socket that the runtime does not know, and gives them to
+/// `take`; 0 is the end of the stream.
+pub(super) fn receive(socket: &StdStream, most: usize, take: impl FnOnce(&[u8])) -> io::Result<usize> {
+    SCRATCH_BUFFER.with_borrow_mut(|scratch| {
+        let room = &mut scratch[..most.min(SCRATCH)];
+        let (read, _) = recv(socket, &mut *room, RecvFlags::empty())?;
+        take(&room[..read]);
         Ok(read)
     })
 }
