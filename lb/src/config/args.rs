@@ -9,11 +9,11 @@ use clap::{Args, Parser};
 use proto::control::Hostname;
 use tracing_subscriber::filter::Targets;
 
+use super::parameters::Parameters;
 use super::value::{self, BackendPart, Checked, LogFormat, MappingName, ProviderName, RespawnName};
 use crate::control::Probe;
 use crate::data::KeyKind;
 use crate::provider::process::child;
-use crate::ring::{Probing, RequestHash, ServerHash};
 use crate::snapshot::BalanceFactor;
 
 /// A self-healing layer-4 load balancer with stable slots on a consistent-hash ring.
@@ -263,30 +263,12 @@ pub struct Serve {
     /// How keys find slots: ring, slots, maglev or rendezvous
     #[arg(long, env = "LB_MAPPING", value_name = "NAME", default_value = "ring", value_parser = ValueParser::new(value::mapping))]
     pub(super) mapping: Checked<MappingName>,
-    /// ring: positions of each slot
-    #[arg(long, env = "LB_POINTS", value_name = "N", default_value = "1000", allow_hyphen_values = true, value_parser = ValueParser::new(value::points))]
-    pub(super) points: Checked<u32>,
-    /// slots: size of the table, M
-    #[arg(long, env = "LB_SLOTS", value_name = "M", default_value = "512", allow_hyphen_values = true, value_parser = ValueParser::new(value::slots))]
-    pub(super) slots: Checked<u32>,
-    /// slots: virtual servers of each server, K
-    #[arg(long = "virtual", env = "LB_VIRTUAL", value_name = "K", default_value = "9", allow_hyphen_values = true, value_parser = ValueParser::new(value::virtuals))]
-    pub(super) virtuals: Checked<u32>,
-    /// slots: what follows a collision, linear or quadratic
-    #[arg(long, env = "LB_PROBING", value_name = "NAME", default_value = "linear", value_parser = ValueParser::new(value::probing))]
-    pub(super) probing: Checked<Probing>,
-    /// slots: where request i falls, modulo M; u64 with + - * / % & | << >>, ^ or pow(a, b), parentheses, 0x1F
-    #[arg(long, env = "LB_REQUEST_HASH", value_name = "EXPR", default_value = RequestHash::CLASSIC, allow_hyphen_values = true, value_parser = ValueParser::new(value::request_hash))]
-    pub(super) request_hash: Checked<RequestHash>,
-    /// slots: where virtual server j = 0 .. K-1 of server i wants to be, modulo M
-    #[arg(long, env = "LB_SERVER_HASH", value_name = "EXPR", default_value = ServerHash::CLASSIC, allow_hyphen_values = true, value_parser = ValueParser::new(value::server_hash))]
-    pub(super) server_hash: Checked<ServerHash>,
+    /// The parameters of the mappings.
+    #[command(flatten)]
+    pub(super) parameters: Parameters,
     /// No replica gets more connections than this factor times the mean; what is above goes to the next on the ring
     #[arg(long, env = "LB_BALANCE_FACTOR", value_name = "FACTOR|off", default_value = "off", allow_hyphen_values = true, value_parser = ValueParser::new(value::balance_factor))]
     pub(super) balance_factor: Checked<Option<BalanceFactor>>,
-    /// Keys the hash, so that nobody who does not know the number can tell which ids fall on one replica [default: not keyed]
-    #[arg(long, env = "LB_HASH_SEED", value_name = "NUMBER", default_value = "0", hide_default_value = true, hide_env_values = true, allow_hyphen_values = true, value_parser = ValueParser::new(value::hash_seed))]
-    pub(super) hash_seed: Checked<u64>,
     /// What is hashed: the request id, or source, the client's IP address
     #[arg(long, env = "LB_KEY", value_name = "id|source", default_value = "id", value_parser = ValueParser::new(value::key))]
     pub(super) key: Checked<KeyKind>,

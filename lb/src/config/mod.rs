@@ -4,6 +4,7 @@
 //! is said at once: that is why the flags below take any text ([`Checked`]) and fail only in [`Config::check`].
 
 mod args;
+mod parameters;
 pub(crate) mod value;
 
 use std::collections::HashSet;
@@ -24,7 +25,7 @@ use crate::control::fleet::MOST_SLOTS;
 use crate::control::{HealthPolicy, Probe};
 use crate::data::{KeyKind, Limits};
 use crate::mapping::MappingPolicy;
-use crate::ring::{Algorithm, Full, Mapping, Member, Scheme, Seed, SlotsShape};
+use crate::ring::{Full, Mapping, Member, Scheme};
 use crate::snapshot::BalanceFactor;
 use value::{BackendPart, MappingName, ProviderName, RespawnName};
 
@@ -305,23 +306,9 @@ fn backends(serve: &Serve, problems: &mut Problems) -> Vec<FixedBackend> {
 
 fn mapping(serve: &Serve, problems: &mut Problems) -> MappingPolicy {
     let name = problems.take("mapping", serve.mapping.clone(), MappingName::Ring);
-    let points = problems.take("points", serve.points.clone(), 1);
-    let defaults = SlotsShape::default();
-    let shape = SlotsShape {
-        slots: problems.take("slots", serve.slots.clone(), defaults.slots),
-        virtuals: problems.take("virtual", serve.virtuals.clone(), defaults.virtuals),
-        probing: problems.take("probing", serve.probing.clone(), defaults.probing),
-        request_hash: problems.take("request-hash", serve.request_hash.clone(), defaults.request_hash),
-        server_hash: problems.take("server-hash", serve.server_hash.clone(), defaults.server_hash),
-    };
-    let algorithm = match name {
-        MappingName::Ring => Algorithm::Ring { points },
-        MappingName::Slots => Algorithm::Slots(shape),
-        MappingName::Maglev | MappingName::Rendezvous => Algorithm::named(name),
-    };
-    let seed = Seed(problems.take("hash-seed", serve.hash_seed.clone(), 0));
+    let scheme = serve.parameters.clone().scheme(name, problems);
     let balance: Option<BalanceFactor> = problems.take("balance-factor", serve.balance_factor.clone(), None);
-    MappingPolicy { scheme: Scheme { algorithm, seed }, balance }
+    MappingPolicy { scheme, balance }
 }
 
 /// Refuses more slots at start than the mapping, or any fleet, can hold.

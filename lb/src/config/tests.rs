@@ -1,7 +1,7 @@
 use clap::Parser as _;
 
 use super::*;
-use crate::ring::{Probing, RequestHash, Seed, ServerHash};
+use crate::ring::{Algorithm, Probing, RequestHash, Seed, ServerHash, SlotsShape};
 
 /// What these flags come to.
 fn check(flags: &[&str]) -> Result<Config, String> {
