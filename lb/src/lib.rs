@@ -6,7 +6,7 @@
 //! In reading order: [`config`] is what the user wants, [`mapping`] what of it can be changed later; [`ring`] maps keys to slots; [`snapshot`] is what both planes see;
 //! [`data`] serves connections; [`control`] owns the fleet; `provider` starts and stops replicas; [`client`] is the
 //! other end of the control port. [`run`] below is the whole task graph. Apart from all this, [`peers`] computes which
-//! server other load balancers give a key to.
+//! server other load balancers give a key to, and [`simulate`] compares them with ours, offline.
 
 pub mod client;
 pub mod config;
@@ -18,6 +18,7 @@ mod net;
 pub mod peers;
 mod provider;
 pub mod ring;
+pub mod simulate;
 pub mod snapshot;
 
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use lb::config::{Cli, Config, Serve, Subcommand};
+use lb::config::{Cli, Config, Problems, Serve, Simulate, Subcommand};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     let done = match cli.command {
         None => return serve(cli.serve),
         Some(Subcommand::Serve(flags)) => return serve(*flags),
+        Some(Subcommand::Simulate(flags)) => return simulate(*flags),
         Some(Subcommand::Client(command)) => lb::client::run(*command).and_then(|answer| print(&answer)),
         Some(Subcommand::Replica(arguments)) => lb::become_replica(&arguments),
         Some(Subcommand::Guard { group }) => lb::guard(group),
@@ -29,9 +30,7 @@ fn main() -> ExitCode {
 fn serve(flags: Serve) -> ExitCode {
     let config = match Config::check(flags) {
         Ok(config) => config,
-        Err(problems) => {
-            return complain(&format!("error: the configuration is wrong\n{problems}"), MISCONFIGURED);
-        }
+        Err(problems) => return refuse(&problems),
     };
     let _log = lb::log::begin(config.log.clone(), config.log_format);
     let served = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -44,6 +43,19 @@ fn serve(flags: Serve) -> ExitCode {
         Err(error) => Err(error.into()),
     };
     served.map_or_else(|error| complain(&format!("error: {error:#}"), FAILED), |()| ExitCode::SUCCESS)
+}
+
+fn simulate(flags: Simulate) -> ExitCode {
+    let plan = match flags.check() {
+        Ok(plan) => plan,
+        Err(problems) => return refuse(&problems),
+    };
+    let done = lb::simulate::run(&plan).and_then(|answer| print(&answer));
+    done.map_or_else(|error| complain(&format!("error: {error:#}"), FAILED), |()| ExitCode::SUCCESS)
+}
+
+fn refuse(problems: &Problems) -> ExitCode {
+    complain(&format!("error: the configuration is wrong\n{problems}"), MISCONFIGURED)
 }
 
 /// Serves until the first SIGTERM or SIGINT, which begins the drain; a second one ends everything at once.

@@ -10,6 +10,7 @@ use proto::control::Hostname;
 use tracing_subscriber::filter::Targets;
 
 use super::parameters::Parameters;
+use super::simulate::Simulate;
 use super::value::{self, BackendPart, Checked, LogFormat, MappingName, ProviderName, RespawnName};
 use crate::control::Probe;
 use crate::data::KeyKind;
@@ -38,6 +39,8 @@ pub enum Subcommand {
     /// Talk to a running `lb`.
     #[command(flatten)]
     Client(Box<ClientCommand>),
+    /// Say how even mappings are and what moves, ours and those of others: offline, without any server
+    Simulate(Box<Simulate>),
     /// Become a replica (used by `lb` itself)
     #[command(hide = true)]
     Replica(child::Arguments),

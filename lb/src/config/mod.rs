@@ -5,6 +5,7 @@
 
 mod args;
 mod parameters;
+mod simulate;
 pub(crate) mod value;
 
 use std::collections::HashSet;
@@ -19,6 +20,7 @@ use tracing_subscriber::filter::Targets;
 pub use crate::provider::docker::Settings as DockerSettings;
 pub use crate::provider::fixed::FixedBackend;
 pub use args::{Cli, Client, ClientCommand, MappingAction, MappingChange, PlannedChange, Serve, Subcommand};
+pub use simulate::Simulate;
 pub use value::{Checked, LogFormat};
 
 use crate::control::fleet::MOST_SLOTS;

@@ -97,7 +97,7 @@ pub(super) enum RespawnName {
 /// A value parser that never fails: what it says goes into the [`Checked`] value.
 pub(crate) type Parsed<T> = Result<Checked<T>, Infallible>;
 
-fn checked<T>(value: Option<T>, given: &str, takes: impl Display) -> Parsed<T> {
+pub(super) fn checked<T>(value: Option<T>, given: &str, takes: impl Display) -> Parsed<T> {
     Ok(Checked(value.ok_or_else(|| format!("`{given}` is not allowed; it takes {takes}"))))
 }
 
@@ -129,7 +129,10 @@ pub(super) fn first_line_size(given: &str) -> Parsed<usize> {
     checked(value, given, "a size from 16B to 64KiB, such as 8KiB")
 }
 
-fn within<T: std::str::FromStr + PartialOrd + Display>(given: &str, (least, most): (T, T)) -> Parsed<T> {
+pub(super) fn within<T: std::str::FromStr + PartialOrd + Display>(
+    given: &str,
+    (least, most): (T, T),
+) -> Parsed<T> {
     let value = given.parse().ok().filter(|value| *value >= least && *value <= most);
     checked(value, given, format_args!("a whole number from {least} to {most}"))
 }
