@@ -24,6 +24,7 @@ mod refusals;
 mod relay;
 mod replica;
 mod shortage;
+mod simulate;
 mod specification;
 mod start;
 mod starting;

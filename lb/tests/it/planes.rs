@@ -51,3 +51,10 @@ fn the_mappings_and_the_fleet_are_pure() {
     assert_eq!(mentions("peers", &world), none);
     assert_eq!(mentions("control/fleet", &world), none);
 }
+
+#[test]
+fn a_simulation_talks_to_nobody() {
+    let none: Vec<String> = Vec::new();
+    let world = ["tokio::", "std::net", "crate::provider", "crate::data", "crate::snapshot", "crate::client"];
+    assert_eq!(mentions("simulate", &world), none);
+}
