@@ -15,8 +15,9 @@ use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::time::sleep;
+use tokio::time::{interval, sleep};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::error;
 
@@ -27,6 +28,8 @@ use crate::net::KEEPALIVE;
 const BACKLOG: i32 = 4096;
 /// How long to wait out a shortage before the next look.
 const PAUSE: Duration = Duration::from_millis(20);
+/// How often an idle worker wakes up: less than what any session waits for in the rule.
+const PULSE: Duration = Duration::from_millis(500);
 
 /// Binds one listening socket for each worker, all on one address (`SO_REUSEPORT`, socket(7)); the kernel spreads the
 /// connections over them.
@@ -99,10 +102,20 @@ async fn run(listener: AsyncFd<TcpListener>, plane: Arc<Plane>, stop: Cancellati
             tokio::spawn(session::run(client, peer, Arc::clone(&plane), room));
         }
     };
+    let _pulse = AbortOnDropHandle::new(tokio::spawn(pulse()));
     stop.run_until_cancelled(accept_all).await;
     accept_the_rest(&listener.into_inner(), &plane);
     plane.sessions.close();
     plane.sessions.wait().await;
+}
+
+/// Never ends. A runtime that learns of a timer earlier than all others wakes its own poll for it, by a system call and a
+/// turn for nothing; every session has timers, and they are later than this one.
+async fn pulse() {
+    let mut pulse = interval(PULSE);
+    loop {
+        pulse.tick().await;
+    }
 }
 
 /// To close a listener would reset the connections that the kernel has already accepted for it.
