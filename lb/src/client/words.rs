@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
+/// How many moves of a plan are worth a line.
+const MOVES: usize = 20;
+
 /// An answer for people, without its last line feed.
 pub(super) fn in_words(message: &Value) -> String {
     if let Some(candidates) = message["candidates"].as_array() {
@@ -94,9 +97,12 @@ fn plan(message: &Value, moves: &[Value]) -> String {
         format!("{} of {keys} would move; {least} is the least possible", percent(&message["moved"]));
     let name = |side: &Value| side.as_str().unwrap_or("nobody").to_owned();
     let width = moves.iter().map(|one| name(&one["from"]).chars().count()).max().unwrap_or(0);
-    for one in moves {
+    for one in moves.iter().take(MOVES) {
         let (from, to) = (name(&one["from"]), name(&one["to"]));
         let _ = write!(text, "\n  {:>9}  {from:width$} -> {to}", percent(&one["share"]));
+    }
+    if moves.len() > MOVES {
+        let _ = write!(text, "\n  and {} smaller ones (--json tells them)", moves.len() - MOVES);
     }
     let load = |side: &str| match message[side]["max_over_mean"].as_f64() {
         Some(load) => format!("{load:.3}"),

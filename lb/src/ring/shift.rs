@@ -5,6 +5,8 @@
 //! of every six-digit id, the request ids of the classic assignment; where an owner takes many hashes to find, of every so
 //! many of them.
 
+use std::collections::HashMap;
+
 use super::{Maglev, Mapping, Member, Ring};
 
 /// The first six-digit id.
@@ -111,40 +113,26 @@ impl<'a> Shift<'a> {
     /// more get more.
     #[must_use]
     pub fn least(&self) -> u128 {
-        let before = self.owned(|flow| flow.from);
-        let owned_before =
-            |name: &str| before.iter().find(|(member, _)| member.name == name).map_or(0, |own| own.1);
-        let gains = self
-            .owned(|flow| flow.to)
-            .into_iter()
-            .map(|(member, keys)| keys.saturating_sub(owned_before(&member.name)));
-        gains.sum()
+        let before: HashMap<&str, u128> =
+            self.owned_before().into_iter().map(|(member, keys)| (member.name.as_str(), keys)).collect();
+        let owned_before = |name: &str| before.get(name).copied().unwrap_or(0);
+        let after = self.owned_after().into_iter();
+        after.map(|(member, keys)| keys.saturating_sub(owned_before(&member.name))).sum()
     }
 
     /// How many keys each member owns before.
     #[must_use]
     pub fn owned_before(&self) -> Vec<(&'a Member, u128)> {
-        let owned = self.owned(|flow| flow.from);
-        self.before.iter().map(|member| (member, count(&owned, member))).collect()
+        let rows = self.counts.chunks(self.after.len() + 1);
+        self.before.iter().zip(rows.map(|row| row.iter().sum())).collect()
     }
 
     /// How many keys each member owns after.
     #[must_use]
     pub fn owned_after(&self) -> Vec<(&'a Member, u128)> {
-        let owned = self.owned(|flow| flow.to);
-        self.after.iter().map(|member| (member, count(&owned, member))).collect()
-    }
-
-    fn owned(&self, end: impl Fn(&Flow<'a>) -> Option<&'a Member>) -> Vec<(&'a Member, u128)> {
-        let mut owned: Vec<(&Member, u128)> = Vec::new();
-        for flow in self.flows() {
-            let Some(member) = end(&flow) else { continue };
-            match owned.iter_mut().find(|(known, _)| known.name == member.name) {
-                Some((_, keys)) => *keys += flow.keys,
-                None => owned.push((member, flow.keys)),
-            }
-        }
-        owned
+        let columns = self.after.len() + 1;
+        let column = |at: usize| self.counts.iter().skip(at).step_by(columns).sum();
+        self.after.iter().enumerate().map(|(at, member)| (member, column(at))).collect()
     }
 
     fn add(&mut self, from: Option<usize>, to: Option<usize>, keys: u128) {
@@ -198,10 +186,6 @@ impl<'a> Shift<'a> {
         }
         if step == 1 { Keys::AllIds } else { Keys::SomeIds(looked_at) }
     }
-}
-
-fn count(owned: &[(&Member, u128)], member: &Member) -> u128 {
-    owned.iter().find(|(known, _)| known.name == member.name).map_or(0, |own| own.1)
 }
 
 /// A six-digit id as text.
