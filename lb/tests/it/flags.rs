@@ -273,11 +273,12 @@ fn the_environment_configures_lb_and_a_flag_is_stronger() {
 }
 
 #[test]
-fn the_environment_names_the_command_and_it_never_sees_the_token() {
-    let script = "test -z \"$LB_CONTROL_TOKEN\" && echo \"{port} $PORT of $SERVER_ID\" >&2; exec sleep 1000";
+fn the_environment_names_the_command_and_it_never_sees_a_secret() {
+    let script = "test -z \"$LB_CONTROL_TOKEN$LB_HASH_SEED\" && echo \"{port} $PORT of $SERVER_ID\" >&2; exec sleep 1000";
     let variables = [
         ("LB_COMMAND", script),
         ("LB_CONTROL_TOKEN", "secret"),
+        ("LB_HASH_SEED", "7"),
         ("LB_REPLICAS", "1"),
         ("LB_LISTEN", "127.0.0.1:0"),
         ("LB_CONTROL", "127.0.0.1:0"),

@@ -84,7 +84,8 @@ impl Process {
         command
             .env("PORT", port.to_string())
             .env("SERVER_ID", hostname.as_str())
-            .env_remove("LB_CONTROL_TOKEN");
+            .env_remove("LB_CONTROL_TOKEN")
+            .env_remove("LB_HASH_SEED");
         // What a command starts ends with this pipe; the demo server starts nothing.
         command.stdin(if self.command.is_some() { Stdio::piped() } else { Stdio::null() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
