@@ -5,6 +5,7 @@
 
 use std::collections::BinaryHeap;
 
+use super::points::Point;
 use super::rendezvous::{Rank, Rendezvous};
 
 /// The members in the order in which a key tries them, as ordinals.
@@ -26,16 +27,41 @@ pub(super) struct Count {
     pub(super) present: usize,
 }
 
+/// The members that are met on a walk, again and again.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Owners<'a> {
+    /// Of the entries of a table.
+    OfEntries(&'a [u32]),
+    /// Of the points on a ring.
+    OfPoints(&'a [Point]),
+}
+
+impl Owners<'_> {
+    fn len(self) -> usize {
+        match self {
+            Owners::OfEntries(entries) => entries.len(),
+            Owners::OfPoints(points) => points.len(),
+        }
+    }
+
+    fn get(self, at: usize) -> Option<usize> {
+        match self {
+            Owners::OfEntries(entries) => entries.get(at).map(|&owner| owner as usize),
+            Owners::OfPoints(points) => points.get(at).map(|point| point.owner()),
+        }
+    }
+}
+
 impl<'a> Candidates<'a> {
     /// Walks once around `owners` from `start`, past owners that came before. With none of the members left that are
     /// present it stops at once, and need not walk to the end to learn so.
-    pub(super) fn clockwise(owners: &'a [u32], start: usize, count: Count) -> Self {
+    pub(super) fn clockwise(owners: Owners<'a>, start: usize, count: Count) -> Self {
         Self::in_steps(1, owners, start, count)
     }
 
     /// The same in steps of this many owners. To come past each of them, the step has to be below their number and
     /// without a divisor in common with it.
-    pub(super) fn in_steps(step: usize, owners: &'a [u32], start: usize, count: Count) -> Self {
+    pub(super) fn in_steps(step: usize, owners: Owners<'a>, start: usize, count: Count) -> Self {
         let (unmet, last, seen) = (owners.len(), None, Vec::new());
         let Count { members, present } = count;
         Self(Order::Walk(Walk { owners, at: start, step, unmet, last, seen, members, left: present }))
@@ -61,7 +87,7 @@ impl Iterator for Candidates<'_> {
 /// A walk over owners, each of them once.
 #[derive(Clone, Debug)]
 struct Walk<'a> {
-    owners: &'a [u32],
+    owners: Owners<'a>,
     /// Where the walk goes on, at most their number further than it may be.
     at: usize,
     step: usize,
@@ -81,7 +107,7 @@ impl Walk<'_> {
         self.unmet = self.unmet.checked_sub(1)?;
         let at = self.at.checked_sub(self.owners.len()).unwrap_or(self.at);
         self.at = at + self.step;
-        self.owners.get(at).map(|&owner| owner as usize)
+        self.owners.get(at)
     }
 }
 

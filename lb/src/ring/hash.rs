@@ -74,8 +74,12 @@ fn count_up(text: &mut Vec<u8>, start: usize) {
 
 /// The value of one or more ASCII digits; `None` for anything else (a sign too) and for what a u64 cannot hold.
 fn decimal(key: &[u8]) -> Option<u64> {
-    let (&first, rest) = key.split_first()?;
-    rest.iter().try_fold(digit(first)?, |value, &byte| value.checked_mul(10)?.checked_add(digit(byte)?))
+    // So many digits always fit: usual keys need no check for more.
+    const SAFE: usize = 19;
+    let (first, rest) = key.split_at(key.len().min(SAFE));
+    let value = first.iter().try_fold(0, |value, &byte| Some(value * 10 + digit(byte)?));
+    let value = value.filter(|_| !key.is_empty())?;
+    rest.iter().try_fold(value, |value: u64, &byte| value.checked_mul(10)?.checked_add(digit(byte)?))
 }
 
 fn digit(byte: u8) -> Option<u64> {

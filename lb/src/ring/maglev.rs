@@ -25,6 +25,7 @@
 //! Costs: the table has 256 KiB, and it takes some M ln M steps to fill: a few milliseconds. The owner is one look into
 //! it; all N candidates take N ln N on the average and never more than M.
 
+use super::candidates::Owners;
 use super::{Candidates, Count, Location, Member, Seed, hash};
 
 /// M, the entries of the table. It has to be a prime, or a permutation would not reach every entry; and large against
@@ -60,7 +61,7 @@ impl Maglev {
     pub(super) fn candidates(&self, key: &[u8]) -> Candidates<'_> {
         let Location { hash, position } = self.locate(key);
         let step = step(hash / u64::from(ENTRIES));
-        Candidates::in_steps(step, &self.owners, position as usize, self.count)
+        Candidates::in_steps(step, Owners::OfEntries(&self.owners), position as usize, self.count)
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -126,7 +127,9 @@ impl Turn {
     /// Takes the next free entry. There has to be one: the permutation comes past it.
     fn claim(&mut self, table: &mut [Option<u32>]) {
         while table[self.at].is_some() {
-            self.at = (self.at + self.skip) % table.len();
+            self.at += self.skip;
+            // Less than twice around: to take one off is much cheaper than to divide.
+            self.at = self.at.checked_sub(table.len()).unwrap_or(self.at);
         }
         table[self.at] = Some(self.ordinal);
     }

@@ -47,7 +47,7 @@ impl Member {
 pub enum Algorithm {
     /// Consistent hashing.
     Ring {
-        /// Positions of a member of weight 1 on the ring: more spread keys more evenly, at 16 bytes each.
+        /// Positions of a member of weight 1 on the ring: more spread keys more evenly, at 14 to 16 bytes each.
         points: u32,
     },
     /// The classic table.

@@ -8,6 +8,7 @@
 
 use std::fmt;
 
+use super::candidates::Owners;
 use super::{Candidates, Count, Full, Location, Member, RequestHash, Seed, ServerHash};
 
 /// How large the table is, how it is filled and how requests fall on it.
@@ -174,7 +175,7 @@ impl Slots {
 
     pub(super) fn locate(&self, key: &[u8]) -> Location {
         let hash = self.request_hash.value(self.seed.number(key));
-        Location { hash, position: hash.checked_rem(self.taken_before.len() as u64).unwrap_or(0) }
+        Location { hash, position: remainder(hash, self.taken_before.len() as u64) }
     }
 
     pub(super) fn candidates(&self, key: &[u8]) -> Candidates<'_> {
@@ -183,7 +184,7 @@ impl Slots {
 
     fn candidates_from(&self, slot: usize) -> Candidates<'_> {
         let start = self.taken_before.get(slot).map_or(0, |&taken| taken as usize);
-        Candidates::clockwise(&self.owners, start, self.count)
+        Candidates::clockwise(Owners::OfEntries(&self.owners), start, self.count)
     }
 
     pub(super) fn owner(&self, key: &[u8]) -> Option<usize> {
@@ -200,6 +201,11 @@ impl Slots {
     pub(super) fn bytes(&self) -> usize {
         (self.taken_before.capacity() + self.owners.capacity()) * size_of::<u32>()
     }
+}
+
+/// `hash` mod M, and 0 without slots. A power of two, as usual, needs no division, the slowest step of a pick.
+fn remainder(hash: u64, slots: u64) -> u64 {
+    if slots.is_power_of_two() { hash & (slots - 1) } else { hash.checked_rem(slots).unwrap_or(0) }
 }
 
 #[cfg(test)]
@@ -350,6 +356,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_position_is_the_remainder_whether_there_is_a_division_or_not(hash in any::<u64>(), slots in 0..70_u64) {
+            prop_assert_eq!(remainder(hash, slots), hash.checked_rem(slots).unwrap_or(0));
+        }
+
         #[test]
         fn probing_takes_the_next_free_slot_on_its_way_whatever_the_formula(
             slots in 1..80_u32, virtuals in 1..6_u32, count in 0..12_u32,
