@@ -196,6 +196,12 @@ mod tests {
         assert_eq!(read(b"", true), Progress::Line(FirstLine::Raw(b"")));
     }
 
+    /// Whether it is a part of the bytes themselves, and no copy.
+    fn lies_in(part: &[u8], bytes: &[u8]) -> bool {
+        let (part, bytes) = (part.as_ptr_range(), bytes.as_ptr_range());
+        bytes.start <= part.start && part.end <= bytes.end
+    }
+
     proptest! {
         #[test]
         fn no_bytes_can_make_it_panic_and_more_bytes_never_change_a_decision(
@@ -207,6 +213,36 @@ mod tests {
             }
             if let Progress::Line(line) = read(&bytes, true) {
                 let _ = line.request_id("id");
+            }
+        }
+
+        #[test]
+        fn an_id_is_a_part_of_the_line_as_it_stands(
+            text in r"(GET |POST )?(/?[a-z/]{0,4}[?&=]|id=|id|&|=|[ \t\r\n]|[0-9a-z]){0,20}( HTTP/1\.[0-9])?\r?\n?[a-z\n]{0,9}",
+            noise in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            for bytes in [text.as_bytes(), &noise] {
+                let Progress::Line(line) = read(bytes, true) else { continue };
+                let end = bytes.iter().position(|&byte| byte == b'\n').unwrap_or(bytes.len());
+                if let Some(id) = line.request_id("id") {
+                    prop_assert!(!id.is_empty() && lies_in(id, &bytes[..end]));
+                    let ends_it = |byte: &u8| match line {
+                        FirstLine::Raw(_) => byte.is_ascii_whitespace(),
+                        _ => matches!(byte, b'&' | b' '),
+                    };
+                    prop_assert!(!id.iter().any(ends_it), "{}", id.escape_ascii());
+                }
+            }
+        }
+
+        #[test]
+        fn a_parameter_is_a_part_of_any_target(
+            target in r"[?&=id0-9/]{0,30}", noise in proptest::collection::vec(any::<u8>(), 0..40), name in "[id]{0,2}",
+        ) {
+            for target in [target.as_bytes(), &noise] {
+                if let Some(value) = query_parameter(target, &name) {
+                    prop_assert!(!value.is_empty() && !value.contains(&b'&') && lies_in(value, target));
+                }
             }
         }
 

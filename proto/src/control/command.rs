@@ -174,6 +174,7 @@ impl<'de> Deserialize<'de> for Fields {
 
 #[cfg(test)]
 mod tests {
+    use super::super::parse_body;
     use super::*;
     use proptest::prelude::*;
 
@@ -279,11 +280,60 @@ mod tests {
         assert!(line.command().is_err());
     }
 
+    fn read_in_every_way(bytes: &[u8]) {
+        let _ = Line::parse(bytes).and_then(Line::command);
+        let _ = parse_body::<Addition>(bytes);
+        let _ = parse_body::<Removal>(bytes);
+        let _ = parse_body::<Remapping>(bytes);
+        let _ = parse_body::<Change>(bytes);
+    }
+
+    fn names_of_fields() -> impl Strategy<Value = &'static str> {
+        let names = [
+            "cmd",
+            "n",
+            "hostnames",
+            "weights",
+            "mapping",
+            "points",
+            "change",
+            "id",
+            "token",
+            "balance_factor",
+        ];
+        proptest::sample::select(names.to_vec())
+    }
+
+    /// JSON of every kind, some of it what a field takes.
+    fn values() -> impl Strategy<Value = String> {
+        let words =
+            ["null", "true", "-1", "1e400", "3", "0.5", r#""add""#, r#""plan""#, r#""mapping""#, r#""S5""#];
+        let word = proptest::sample::select(words.to_vec()).prop_map(str::to_owned);
+        word.prop_recursive(3, 8, 3, |inner| {
+            let list =
+                proptest::collection::vec(inner.clone(), 0..3).prop_map(|all| format!("[{}]", all.join(",")));
+            prop_oneof![
+                list,
+                (names_of_fields(), inner).prop_map(|(name, value)| format!("{{\"{name}\":{value}}}"))
+            ]
+        })
+    }
+
     proptest! {
         #[test]
         fn no_line_can_make_it_panic(line in "[{}\\[\\]\",:a-z0-9 cmdnrepaddhostnames.-]{0,80}") {
-            let _ = command(&line);
-            let _ = super::super::parse_body::<Change>(line.as_bytes());
+            read_in_every_way(line.as_bytes());
+        }
+
+        #[test]
+        fn no_bytes_can_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            read_in_every_way(&bytes);
+        }
+
+        #[test]
+        fn no_fields_can_make_it_panic(fields in proptest::collection::vec((names_of_fields(), values()), 0..5)) {
+            let fields: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+            read_in_every_way(format!("{{{}}}", fields.join(",")).as_bytes());
         }
     }
 }

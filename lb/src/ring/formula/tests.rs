@@ -1,3 +1,5 @@
+use super::super::testing::named;
+use super::super::{Algorithm, SlotsShape};
 use super::*;
 use proptest::prelude::*;
 
@@ -238,11 +240,26 @@ proptest! {
     }
 
     #[test]
+    fn no_text_of_the_right_characters_panics_as_a_formula_of_requests(
+        text in r"([i0-9x ()+*/%^&|,-]|pow\(|<<|>>){0,80}", number in any::<u64>(), slots in 0..40_u32,
+    ) {
+        let Ok(request_hash) = RequestHash::parse(&text) else { return Ok(()) };
+        prop_assert_eq!(RequestHash::parse(&request_hash.to_string()), Ok(request_hash.clone()));
+        let shape = SlotsShape { slots, virtuals: 1, request_hash, ..SlotsShape::default() };
+        let members = named((0..slots.min(3)).map(|server| server.to_string()));
+        let mapping = Algorithm::Slots(shape).of(&members);
+        prop_assert_eq!(mapping.candidates(number.to_string().as_bytes()).count(), members.len());
+    }
+
+    #[test]
     fn no_text_of_the_right_characters_panics_and_errors_point_into_it(
         text in r"([ij0-9x ()+*/%^&|<>,-]|pow\(|<<|>>){0,80}", i in any::<u64>(), j in any::<u64>(),
     ) {
         match ServerHash::parse(&text) {
-            Ok(formula) => _ = formula.value(i, j),
+            Ok(formula) => {
+                _ = formula.value(i, j);
+                prop_assert_eq!(ServerHash::parse(&formula.to_string()), Ok(formula));
+            }
             Err(error) => prop_assert!((1..=text.len() + 1).contains(&error.column), "{}", error),
         }
     }

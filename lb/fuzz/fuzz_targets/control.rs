@@ -1,0 +1,19 @@
+//! Whatever a line or a body holds: it is a command, or is told what is wrong.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use proto::control::{Addition, Change, Line, Malformed, Remapping, Removal, parse_body};
+
+fuzz_target!(|bytes: &[u8]| {
+    told(Line::parse(bytes).and_then(Line::command));
+    told(parse_body::<Addition>(bytes));
+    told(parse_body::<Removal>(bytes));
+    told(parse_body::<Remapping>(bytes));
+    told(parse_body::<Change>(bytes));
+});
+
+fn told<T>(read: Result<T, Malformed>) {
+    if let Err(problem) = read {
+        assert!(!problem.to_string().is_empty());
+    }
+}

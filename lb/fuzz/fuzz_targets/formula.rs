@@ -1,0 +1,45 @@
+//! Whatever a text holds: it is a formula, or is told where it stops being one. A formula has a value for every number, and
+//! its text is the same formula again.
+#![no_main]
+
+use lb::ring::{Algorithm, Full, Mapping, Member, Probing, RequestHash, ServerHash, SlotsShape};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: (&str, u64, u8)| {
+    let (text, number, slots) = input;
+    let shape = SlotsShape { slots: slots.into(), virtuals: 3, ..SlotsShape::default() };
+    match ServerHash::parse(text) {
+        Ok(server_hash) => {
+            assert_eq!(ServerHash::parse(&server_hash.to_string()), Ok(server_hash.clone()));
+            evaluate(SlotsShape { server_hash, ..shape.clone() }, number);
+        }
+        Err(problem) => assert!(problem.to_string().starts_with("column ")),
+    }
+    match RequestHash::parse(text) {
+        Ok(request_hash) => {
+            assert_eq!(RequestHash::parse(&request_hash.to_string()), Ok(request_hash.clone()));
+            evaluate(SlotsShape { request_hash, ..shape }, number);
+        }
+        Err(problem) => assert!(problem.to_string().starts_with("column ")),
+    }
+});
+
+fn evaluate(shape: SlotsShape, number: u64) {
+    let members =
+        [1, 2, number as u32 | 4].map(|index| Member { index, name: format!("s{index}"), weight: 1 });
+    for probing in [Probing::Linear, Probing::Quadratic] {
+        let slots = shape.slots;
+        let scheme = Algorithm::Slots(SlotsShape { probing, ..shape.clone() }).into();
+        match Mapping::build(&scheme, &members) {
+            Ok(mapping) => {
+                let key = number.to_string();
+                assert!(mapping.locate(key.as_bytes()).position < slots.into());
+                let mut tried: Vec<usize> = mapping.candidates(key.as_bytes()).collect();
+                assert_eq!(tried.first().copied(), mapping.owner(key.as_bytes()));
+                tried.sort_unstable();
+                assert_eq!(tried, [0, 1, 2]);
+            }
+            Err(full) => assert!(matches!(full, Full::Slots { .. })),
+        }
+    }
+}
