@@ -17,10 +17,17 @@ pub(crate) const SECOND_THOUGHT: Duration = Duration::from_millis(50);
 /// The least time between two log lines about the same shortage.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Whether a failed connect is this side's fault: no files, no memory, no free port. It says nothing about the peer.
+/// Whether a failed connect is this side's fault: no files, no memory, no watches, no free port. It says nothing about the peer.
 pub(crate) fn is_local(error: &io::Error) -> bool {
-    let local =
-        [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL, Errno::ADDRINUSE];
+    let local = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+        Errno::NOSPC, // for what the runtime watches: epoll_ctl(2)
+        Errno::ADDRNOTAVAIL,
+        Errno::ADDRINUSE,
+    ];
     Errno::from_io_error(error).is_some_and(|errno| local.contains(&errno))
 }
 

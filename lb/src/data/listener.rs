@@ -136,7 +136,7 @@ fn accept_the_rest(listener: &TcpListener, plane: &Arc<Plane>) {
 fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let (client, peer) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
     let peer = peer.and_then(|peer| peer.try_into().ok());
-    Ok((client.into(), peer.ok_or(ErrorKind::ConnectionAborted)?))
+    Ok((client.into(), peer.ok_or(Errno::CONNABORTED)?))
 }
 
 /// The next connection.

@@ -37,10 +37,6 @@ pub(super) async fn run(client: StdStream, peer: SocketAddr, plane: Arc<Plane>, 
     let upstream = first_reachable(&snapshot, key.bytes(), &bytes, &plane.limits, &mut failed).await;
     drop(snapshot);
 
-    let client = match client.into_stream() {
-        Ok(client) => client,
-        Err(error) => return debug!(%peer, %error, "session: the client cannot be watched"),
-    };
     let Some(upstream) = upstream else {
         debug!(%peer, id = %key.id(), %key, attempts = %Attempts(&failed), "session: no replica is available");
         return turn_away(client, &kind, &plane.limits).await;
@@ -64,33 +60,19 @@ pub(super) async fn run(client: StdStream, peer: SocketAddr, plane: Arc<Plane>, 
     );
 }
 
-/// The client's connection. The runtime learns of it when there is something to wait for, and not before.
-enum Client {
-    Accepted(StdStream),
-    Watched(TcpStream),
-}
-
-impl Client {
-    fn into_stream(self) -> io::Result<TcpStream> {
-        match self {
-            Client::Accepted(socket) => TcpStream::from_std(socket),
-            Client::Watched(stream) => Ok(stream),
-        }
-    }
-}
-
-/// Reads the head. Most of the time the first line comes with the connection.
-async fn read_head(client: StdStream, begun: Instant, limits: &Limits) -> io::Result<(Client, Head)> {
+/// Reads the head. Most of the time the first line comes with the connection, and is read before the runtime watches it.
+async fn read_head(client: StdStream, begun: Instant, limits: &Limits) -> io::Result<(TcpStream, Head)> {
     let mut bytes = Vec::new();
-    if limits.key == KeyKind::Source {
-        return Ok((Client::Accepted(client), Head::default()));
-    }
-    if let Some(kind) = head::at_once(&client, &mut bytes, limits)? {
-        return Ok((Client::Accepted(client), Head { bytes, kind }));
-    }
+    let there = match limits.key {
+        KeyKind::Source => Some(Kind::Opaque),
+        KeyKind::Id => head::at_once(&client, &mut bytes, limits)?,
+    };
     let client = TcpStream::from_std(client)?;
-    let kind = head::read(&client, &mut bytes, (begun + limits.first_line_timeout).into(), limits).await?;
-    Ok((Client::Watched(client), Head { bytes, kind }))
+    let kind = match there {
+        Some(kind) => kind,
+        None => head::read(&client, &mut bytes, (begun + limits.first_line_timeout).into(), limits).await?,
+    };
+    Ok((client, Head { bytes, kind }))
 }
 
 /// What is hashed, and whether it is a request id.
