@@ -44,30 +44,25 @@ fn request(command: ClientCommand) -> (Value, Client) {
         }
         ClientCommand::Backends { client } => (json!({"cmd": "backends"}), client),
         ClientCommand::Mapping { action: None, client } => (json!({"cmd": "mapping"}), client),
-        ClientCommand::Mapping { action: Some(MappingAction::Set { change, client }), .. } => {
+        ClientCommand::Mapping { action: Some(MappingAction::Set { change }), client } => {
             (remapping(change), client)
         }
-        ClientCommand::Plan { change } => {
-            let (change, client) = planned(change);
-            (json!({"cmd": "plan", "change": change}), client)
-        }
+        ClientCommand::Plan { change, client } => (json!({"cmd": "plan", "change": planned(change)}), client),
         ClientCommand::Explain { id, client } => (json!({"cmd": "explain", "id": id}), client),
     }
 }
 
-fn planned(change: PlannedChange) -> (Value, Client) {
+fn planned(change: PlannedChange) -> Value {
     match change {
-        PlannedChange::Add { which, weights, client } => {
+        PlannedChange::Add { which, weights } => {
             let (n, hostnames) = number_and_names(which);
-            (json!({"cmd": "add", "n": n, "hostnames": hostnames, "weights": weights}), client)
+            json!({"cmd": "add", "n": n, "hostnames": hostnames, "weights": weights})
         }
-        PlannedChange::Rm { which, client } => {
+        PlannedChange::Rm { which } => {
             let (n, hostnames) = number_and_names(which);
-            (json!({"cmd": "rm", "n": n, "hostnames": hostnames}), client)
+            json!({"cmd": "rm", "n": n, "hostnames": hostnames})
         }
-        PlannedChange::Mapping { action: MappingAction::Set { change, client } } => {
-            (remapping(change), client)
-        }
+        PlannedChange::Mapping { action: MappingAction::Set { change } } => remapping(change),
     }
 }
 

@@ -89,6 +89,7 @@ fn plan(message: &Value, moves: &[Value]) -> String {
     let keys = match message["basis"].as_str() {
         Some("positions") => "all 2^64 positions of the ring".to_owned(),
         Some("entries") => format!("all {} entries of the table", message["keys"]),
+        Some("expected") => "all keys".to_owned(),
         Some("ids") => "all six-digit ids".to_owned(),
         _ => format!("{} six-digit ids", message["keys"]),
     };
@@ -101,8 +102,9 @@ fn plan(message: &Value, moves: &[Value]) -> String {
         let (from, to) = (name(&one["from"]), name(&one["to"]));
         let _ = write!(text, "\n  {:>9}  {from:width$} -> {to}", percent(&one["share"]));
     }
-    if moves.len() > MOVES {
-        let _ = write!(text, "\n  and {} smaller ones (--json tells them)", moves.len() - MOVES);
+    let more = moves.len().saturating_sub(MOVES) as u64 + message["omitted"]["moves"].as_u64().unwrap_or(0);
+    if more > 0 {
+        let _ = write!(text, "\n  and {more} smaller ones (--json has more)");
     }
     let load = |side: &str| match message[side]["max_over_mean"].as_f64() {
         Some(load) => format!("{load:.3}"),

@@ -105,6 +105,9 @@ pub enum ClientCommand {
         /// The change.
         #[command(subcommand)]
         change: PlannedChange,
+        /// Where to ask.
+        #[command(flatten)]
+        client: Client,
     },
     /// Say why a request id goes where it goes
     Explain {
@@ -124,9 +127,6 @@ pub enum MappingAction {
         /// What is to be different.
         #[command(flatten)]
         change: MappingChange,
-        /// Where to ask.
-        #[command(flatten)]
-        client: Client,
     },
 }
 
@@ -141,18 +141,12 @@ pub enum PlannedChange {
         /// Their weights, in the same order: each from 0 to 100; the rest gets 1
         #[arg(long, value_name = "W", value_delimiter = ',')]
         weights: Vec<u64>,
-        /// Where to ask.
-        #[command(flatten)]
-        client: Client,
     },
     /// Fewer replicas: N, or as many as there are names
     Rm {
         /// How many, their names, or both
         #[arg(required = true, value_name = "N|HOSTNAME")]
         which: Vec<String>,
-        /// Where to ask.
-        #[command(flatten)]
-        client: Client,
     },
     /// Another mapping
     Mapping {
@@ -195,20 +189,34 @@ pub struct MappingChange {
     pub weights: Vec<(String, u64)>,
 }
 
-/// Where a running `lb` is asked.
+/// Where a running `lb` is asked; before the last word of a command or after it. (The ids are there because such an argument
+/// also shows up in what is read for `lb serve`, which has some of the same names.)
 #[derive(Debug, Args)]
 pub struct Client {
     /// Control port of the running lb
-    #[arg(long, env = "LB_CONTROL", value_name = "ADDR", default_value = "127.0.0.1:5001", value_parser = ValueParser::new(value::host_and_port))]
+    #[arg(id = "lb-control", long = "control", global = true, env = "LB_CONTROL", value_name = "ADDR", default_value = "127.0.0.1:5001", value_parser = ValueParser::new(value::host_and_port))]
     pub control: String,
     /// Token of the control port
-    #[arg(long, env = "LB_CONTROL_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    #[arg(
+        id = "lb-control-token",
+        long = "control-token",
+        global = true,
+        env = "LB_CONTROL_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
     pub control_token: Option<String>,
     /// File that holds the token of the control port
-    #[arg(long, env = "LB_CONTROL_TOKEN_FILE", value_name = "FILE")]
+    #[arg(
+        id = "lb-control-token-file",
+        long = "control-token-file",
+        global = true,
+        env = "LB_CONTROL_TOKEN_FILE",
+        value_name = "FILE"
+    )]
     pub control_token_file: Option<PathBuf>,
     /// Print the answer as it comes
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub json: bool,
 }
 

@@ -290,15 +290,21 @@ fn fixed(
 /// The backends, each with the weight that follows it.
 fn backends(serve: &Serve, problems: &mut Problems) -> Vec<FixedBackend> {
     let mut backends: Vec<FixedBackend> = Vec::new();
+    let mut is_weighed = false;
     for part in &serve.backend {
         match (&part.0, backends.last_mut()) {
             (Ok(BackendPart::Backend(name, address)), _) => {
                 let (name, address) = (name.clone(), address.clone());
                 backends.push(FixedBackend { name, address, weight: Weight::default() });
+                is_weighed = false;
             }
-            (Ok(BackendPart::Weight(weight)), Some(backend)) => backend.weight = *weight,
-            (Ok(BackendPart::Weight(weight)), None) => {
-                problems.add(format!("--backend: weight={weight} follows a NAME=HOST:PORT and a comma"));
+            (Ok(BackendPart::Weight(weight)), Some(backend)) if !is_weighed => {
+                backend.weight = *weight;
+                is_weighed = true;
+            }
+            (Ok(BackendPart::Weight(weight)), _) => {
+                problems
+                    .add(format!("--backend: weight={weight} follows a NAME=HOST:PORT and a comma, once"));
             }
             (Err(problem), _) => problems.add(format!("--backend: {problem}")),
         }

@@ -267,7 +267,9 @@ fn a_weight_may_follow_a_backend() {
         assert_eq!(problems(&["--provider", "fixed", "--backend", &format!("a=h:1,{wrong}")]), [expected]);
     }
     let alone = problems(&["--provider", "fixed", "--backend", "weight=2,a=h:1"]);
-    assert_eq!(alone, ["--backend: weight=2 follows a NAME=HOST:PORT and a comma"]);
+    assert_eq!(alone, ["--backend: weight=2 follows a NAME=HOST:PORT and a comma, once"]);
+    let twice = problems(&["--provider", "fixed", "--backend", "a=h:1,weight=2,weight=3"]);
+    assert_eq!(twice, ["--backend: weight=3 follows a NAME=HOST:PORT and a comma, once"]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use proto::control::{
     Answer, Backend, Backends, Change, Command, Connections, Failure, FailureKind, Health, Message as Reply,
     Remapping, Replicas, State,
 };
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,8 @@ use crate::snapshot::{Cell, EVICTION, Replica, Slot, Snapshot};
 
 /// Reports of the provider that may wait.
 const REPORTS: usize = 1024;
+/// How many may wait for a plan at once.
+const PLANS: usize = 8;
 /// How long nothing may come from a replica that is gone before its sessions are ended.
 const SILENCE: Duration = Duration::from_secs(5);
 
@@ -74,7 +76,9 @@ pub(crate) struct Controller {
     running: HashMap<ReplicaId, Running>,
     waiting: HashMap<CommandId, Waiting>,
     last_command: u64,
-    planning: Arc<Mutex<()>>,
+    /// Room for those who wait for a plan, and who of them has one made.
+    planning: Arc<Semaphore>,
+    one_plan: Arc<Mutex<()>>,
     mailbox: Mailbox,
     reports: Reports,
     clock: Clock,
@@ -100,7 +104,8 @@ impl Controller {
             running: HashMap::new(),
             waiting: HashMap::new(),
             last_command: 0,
-            planning: Arc::default(),
+            planning: Arc::new(Semaphore::new(PLANS)),
+            one_plan: Arc::default(),
             mailbox,
             reports,
             clock: Clock { instant: Instant::now(), wall: SystemTime::now() },
@@ -170,12 +175,11 @@ impl Controller {
 
     /// Says once that all replicas are in rotation.
     fn announce(&mut self) {
-        let health = self.health();
-        if health.up == health.n
+        if self.fleet.slots().all(|view| view.state == State::Up)
             && let Some(ready) = self.ready.take()
         {
             // It fails only if the program is ending.
-            let _ = ready.send(health.n);
+            let _ = ready.send(self.fleet.slots().count());
         }
     }
 
@@ -310,17 +314,26 @@ impl Controller {
         });
     }
 
-    /// Answers what a change would do. That takes its time, which is not the controller's; who asks while another answer is
-    /// computed waits.
+    /// Answers what a change would do. That takes its time, which is not the controller's; who asks while others wait for
+    /// their answers already is refused.
     fn plan(&self, change: &Change, sender: oneshot::Sender<Answer>) {
         let preview = match self.fleet.preview(change) {
             Ok(preview) => preview,
             Err(refusal) => return reply(Some(sender), Err(refusal)),
         };
-        let (snapshot, one_at_a_time) = (self.setup.cell.load_full(), Arc::clone(&self.planning));
+        let Ok(place) = Arc::clone(&self.planning).try_acquire_owned() else {
+            let refusal =
+                FailureKind::Unavailable.because("other plans are being made; ask again when they are done");
+            return reply(Some(sender), Err(refusal));
+        };
+        let (snapshot, one_at_a_time) = (self.setup.cell.load_full(), Arc::clone(&self.one_plan));
         let members = self.mapped.as_ref().map_or_else(Vec::new, |(_, members)| members.clone());
         tokio::spawn(async move {
+            let _place = place;
             let _turn = one_at_a_time.lock().await;
+            if sender.is_closed() {
+                return; // Whoever asked has gone.
+            }
             let planned = spawn_blocking(move || plan::plan(&snapshot, &members, preview)).await;
             let answer = match planned {
                 Ok(Ok(plan)) => Ok(Reply::Plan(plan)),
@@ -342,7 +355,8 @@ impl Controller {
     }
 
     fn health(&self) -> Health {
-        let up = self.fleet.slots().filter(|view| view.state == State::Up).count();
+        let gets_connections = |view: &View| view.state == State::Up && view.weight.get() > 0;
+        let up = self.fleet.slots().filter(gets_connections).count();
         Health { up, n: self.fleet.slots().count() }
     }
 

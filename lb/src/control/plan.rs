@@ -3,17 +3,19 @@
 
 use std::collections::BTreeMap;
 
-use proto::control::{Displaced, Move, Plan, Shares};
+use proto::control::{Displaced, Move, Omitted, Plan, Shares};
 
 use super::fleet::Preview;
 use crate::ring::{Flow, Full, Keys, Mapping, Member, Shift, Side};
 use crate::snapshot::Snapshot;
 
-/// How many moves are told. There can be as many as pairs of slots.
+/// How many moves are told one by one. There can be as many as pairs of slots.
 const MOST_MOVES: usize = 1000;
+/// The most hashes that are computed to find out where open connections would go.
+const HASHES: u64 = 64_000_000;
 
 /// Compares the fleet as it is with what a change would make of it; `members` is what the snapshot's mapping was built
-/// from. It takes up to some tenths of a second.
+/// from. It takes up to a second or two in the largest of fleets.
 ///
 /// # Errors
 /// The mapping cannot be built, which [`Fleet::preview`](super::fleet::Fleet::preview) has tried already.
@@ -22,24 +24,27 @@ pub(super) fn plan(snapshot: &Snapshot, members: &[Member], preview: Preview) ->
     let before = Side { mapping: snapshot.mapping(), members };
     let after = Side { mapping: &mapping, members: &preview.members };
     let shift = Shift::between(before, after);
-    let whole = shift.whole();
+    let (whole, moved, least) = (shift.whole(), shift.moved(), shift.least());
+    let (moves, omitted) = moves(&shift);
     let (basis, keys) = match shift.keys {
         Keys::Positions => ("positions", None),
-        Keys::Entries(_) => ("entries", u64::try_from(whole).ok()),
-        Keys::AllIds => ("ids", u64::try_from(whole).ok()),
-        Keys::SomeIds(_) => ("sample", u64::try_from(whole).ok()),
+        Keys::Expected => ("expected", None),
+        Keys::Entries(entries) => ("entries", Some(entries)),
+        Keys::AllIds => ("ids", u32::try_from(whole).ok()),
+        Keys::SomeIds(ids) => ("sample", Some(ids)),
     };
     Ok(Plan {
         command: preview.command,
         basis,
         keys,
-        moved: share(shift.moved(), whole),
-        least: share(shift.least(), whole),
-        moves: moves(&shift),
-        before: shares(&shift.owned_before(), whole),
-        after: shares(&shift.owned_after(), whole),
+        moved: share(moved, whole),
+        least: share(least, whole),
+        moves,
+        omitted,
+        before: shares(before),
+        after: shares(after),
         connections: displaced(snapshot, &after),
-        warnings: warnings(&shift, &after),
+        warnings: warnings(&shift, (moved, least), &after),
     })
 }
 
@@ -47,17 +52,24 @@ fn share(keys: u128, whole: u128) -> f64 {
     keys as f64 / whole.max(1) as f64
 }
 
-fn moves(shift: &Shift) -> Vec<Move> {
+/// The largest moves, and what the others are together.
+fn moves(shift: &Shift) -> (Vec<Move>, Option<Omitted>) {
     let name = |member: Option<&Member>| member.map(|member| member.name.clone());
     let mut flows: Vec<Flow> = shift.flows().filter(Flow::is_move).collect();
     flows.sort_by_key(|flow| std::cmp::Reverse(flow.keys));
-    flows.truncate(MOST_MOVES);
+    let rest = flows.split_off(flows.len().min(MOST_MOVES));
     let whole = shift.whole();
+    let keys = rest.iter().map(|flow| flow.keys).sum();
+    let omitted = Omitted { moves: rest.len(), share: share(keys, whole) };
     let told = |flow: Flow| Move { from: name(flow.from), to: name(flow.to), share: share(flow.keys, whole) };
-    flows.into_iter().map(told).collect()
+    (flows.into_iter().map(told).collect(), Some(omitted).filter(|omitted| omitted.moves > 0))
 }
 
-fn shares(owned: &[(&Member, u128)], whole: u128) -> Shares {
+/// Who owns how much, by a mapping alone: what moves may be known from a sample only, where another kind of mapping takes
+/// its place.
+fn shares(side: Side) -> Shares {
+    let shift = Shift::between(side, side);
+    let (owned, whole) = (shift.owned_before(), shift.whole());
     let weight: u64 = owned.iter().map(|(member, _)| u64::from(member.weight)).sum();
     let fair = |member: &Member| f64::from(member.weight) / weight as f64;
     let loads = owned.iter().filter(|(member, _)| member.weight > 0);
@@ -69,15 +81,17 @@ fn shares(owned: &[(&Member, u128)], whole: u128) -> Shares {
 
 fn displaced(snapshot: &Snapshot, after: &Side) -> Displaced {
     let mut displaced = Displaced::default();
+    let mut affordable = HASHES / (snapshot.mapping().hashes() + after.mapping.hashes()).max(1);
     for slot in snapshot.slots() {
         let Some(replica) = &slot.replica else { continue };
         replica.each_key(|key| {
             displaced.open += 1;
-            let Some(key) = key else {
+            let Some(key) = key.filter(|_| affordable > 0) else {
                 displaced.unknown += 1;
                 return;
             };
-            let now = snapshot.order(key).next().map(|owner| owner.name.as_str());
+            affordable -= 1;
+            let now = snapshot.owner(key).map(|owner| owner.name.as_str());
             let then = after.mapping.owner(key).map(|owner| after.members[owner].name.as_str());
             displaced.out_of_place_now += usize::from(now != Some(slot.name.as_str()));
             displaced.out_of_place_then += usize::from(then != Some(slot.name.as_str()));
@@ -86,16 +100,21 @@ fn displaced(snapshot: &Snapshot, after: &Side) -> Displaced {
     displaced
 }
 
-fn warnings(shift: &Shift, after: &Side) -> Vec<String> {
+fn warnings(shift: &Shift, (moved, least): (u128, u128), after: &Side) -> Vec<String> {
     let mut warnings = Vec::new();
-    let excess = shift.moved() - shift.least();
+    let excess = moved - least;
     if excess > 0 {
-        let [moved, least, excess] = [shift.moved(), shift.least(), excess].map(|keys| {
-            // Never 0.00 % for what is not nothing.
+        let [moved, least, excess] = [moved, least, excess].map(|keys| {
+            // Never 0.000 % for what is not nothing.
             format!("{:.3} %", (100.0 * share(keys, shift.whole())).max(0.001))
         });
         warnings
             .push(format!("{moved} of the keys move, though {least} would do: {excess} move without need"));
+    }
+    if let Keys::SomeIds(ids) = shift.keys {
+        let (ids, moved) = (f64::from(ids), share(moved, shift.whole()));
+        let error = 200.0 * (moved * (1.0 - moved) / ids).sqrt();
+        warnings.push(format!("what moves was found out with {ids} ids: give or take {error:.3} %"));
     }
     if after.members.iter().all(|member| member.weight == 0) {
         warnings.push("no slot with a weight would be left: no connection could be placed".to_owned());

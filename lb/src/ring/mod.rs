@@ -188,7 +188,8 @@ impl Mapping {
     }
 
     /// How many hashes it takes to find an owner.
-    fn hashes(&self) -> u64 {
+    #[must_use]
+    pub fn hashes(&self) -> u64 {
         match self {
             Mapping::Ring(_) | Mapping::Slots(_) | Mapping::Maglev(_) => 1,
             Mapping::Rendezvous(rendezvous) => rendezvous.hashes(),

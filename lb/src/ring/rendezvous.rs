@@ -81,6 +81,10 @@ impl Rendezvous {
         Candidates::by_score(self, key)
     }
 
+    pub(super) fn seed(&self) -> Seed {
+        self.seed
+    }
+
     /// How many hashes a key takes.
     pub(super) fn hashes(&self) -> u64 {
         self.entrants.iter().map(|entrant| u64::from(entrant.weight)).sum()

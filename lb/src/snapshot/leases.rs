@@ -34,9 +34,8 @@ impl<'a> Leases<'a> {
         loop {
             let ordinal = self.order.next()?;
             let Some((slot, replica)) = self.snapshot.held(ordinal, Eligibility::Yes) else { continue };
-            // First taken and then counted, so that workers that look at the same time do not both take the last place.
-            let lease = replica.lease(self.key);
-            if self.snapshot.has_room(slot, replica) {
+            let Some(bound) = self.snapshot.bound(slot) else { return Some(replica.lease(self.key)) };
+            if let Some(lease) = replica.lease_within(self.key, bound.most) {
                 return Some(lease);
             }
             self.full.push(ordinal);
@@ -83,11 +82,5 @@ impl Snapshot {
     fn held(&self, ordinal: usize, wanted: Eligibility) -> Option<(&Slot, &Arc<Replica>)> {
         let slot = self.slots.get(ordinal).filter(|slot| slot.eligibility() == wanted)?;
         Some((slot, slot.replica.as_ref()?))
-    }
-
-    /// Whether a replica is not above the bound, with the lease that it has just given.
-    fn has_room(&self, slot: &Slot, replica: &Replica) -> bool {
-        let most = |factor| self.most(factor, self.open(), slot);
-        self.balance.is_none_or(|factor| replica.open() <= most(factor))
     }
 }

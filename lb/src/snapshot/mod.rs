@@ -135,6 +135,12 @@ impl Snapshot {
         self.mapping.locate(key)
     }
 
+    /// The slot that owns a key, whatever its state.
+    #[must_use]
+    pub fn owner(&self, key: &[u8]) -> Option<&Slot> {
+        self.mapping.owner(key).and_then(|ordinal| self.slots.get(ordinal))
+    }
+
     /// All slots that have a weight, in the order in which the mapping gives them to `key`, whatever their state.
     pub fn order<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = &'a Slot> {
         self.mapping.candidates(key).filter_map(|ordinal| self.slots.get(ordinal))
@@ -152,12 +158,8 @@ impl Snapshot {
     pub fn bound(&self, slot: &Slot) -> Option<Bound> {
         let replica = slot.replica.as_ref().filter(|_| slot.eligibility() == Eligibility::Yes)?;
         let factor = self.balance?;
-        Some(Bound { factor, most: self.most(factor, self.open() + 1, slot), open: replica.open() })
-    }
-
-    /// The most connections for a slot when there are `connections` in all.
-    fn most(&self, factor: BalanceFactor, connections: usize, slot: &Slot) -> usize {
-        factor.most(connections, slot.weight, self.weight)
+        let most = factor.most(self.open() + 1, slot.weight, self.weight);
+        Some(Bound { factor, most, open: replica.open() })
     }
 
     /// The slot whose replica would be the first to be tried for `key` now.

@@ -50,8 +50,21 @@ impl Replica {
     /// Takes hold of the replica for one session with this key: it is not stopped by a drain as long as the lease lives.
     #[must_use]
     pub fn lease(self: &Arc<Self>, key: &[u8]) -> Lease {
-        let key = self.keys().insert(Key::of(key));
-        Lease { _session: self.sessions.token(), replica: Arc::clone(self), key }
+        let place = self.keys().insert(Key::of(key));
+        Lease { _session: self.sessions.token(), replica: Arc::clone(self), place }
+    }
+
+    /// The same, unless `most` sessions hold it already. Of two workers that want the last place one gets it.
+    #[must_use]
+    pub fn lease_within(self: &Arc<Self>, key: &[u8], most: usize) -> Option<Lease> {
+        let place = {
+            let mut keys = self.keys();
+            if keys.len() >= most {
+                return None;
+            }
+            keys.insert(Key::of(key))
+        };
+        Some(Lease { _session: self.sessions.token(), replica: Arc::clone(self), place })
     }
 
     /// How many sessions hold it.
@@ -150,12 +163,12 @@ pub struct Lease {
     replica: Arc<Replica>,
     _session: TaskTrackerToken,
     /// Where its key is.
-    key: usize,
+    place: usize,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.replica.keys().try_remove(self.key);
+        self.replica.keys().try_remove(self.place);
     }
 }
 

@@ -69,6 +69,49 @@ fn a_full_replica_is_passed_over_and_tried_when_nobody_else_can_be_had() {
 }
 
 #[test]
+fn of_those_over_the_bound_the_first_candidate_is_tried_first() {
+    let fleet = snapshot(&[(1, State::Up); 3], Some("1"));
+    let order = in_order(&fleet, "7");
+    // One each, and then the third of them leaves: the other two are full for the fourth.
+    let mut held: Vec<Lease> = (0..3).filter_map(|_| fleet.leases(b"7").next()).collect();
+    held.retain(|lease| lease.replica().hostname != order[2]);
+    let more: Vec<Lease> = fleet.leases(b"7").collect();
+    let names: Vec<&str> = more.iter().map(|lease| lease.replica().hostname.as_str()).collect();
+    assert_eq!(names, [&order[2], &order[0], &order[1]]);
+}
+
+#[test]
+fn connections_of_replicas_that_are_out_of_rotation_do_not_raise_the_mean() {
+    let fleet = snapshot(&[(1, State::Up), (1, State::Up), (1, State::Down), (0, State::Up)], Some("1"));
+    let others = &fleet.slots()[2..];
+    let _held: Vec<Lease> =
+        others.iter().flat_map(|slot| (0..50).map(|_| slot.replica.as_ref().unwrap().lease(b"1"))).collect();
+    let two: Vec<Lease> = (0..2).filter_map(|_| fleet.leases(b"7").next()).collect();
+    assert_ne!(two[0].replica().hostname, two[1].replica().hostname, "one each, of a mean of one");
+}
+
+#[test]
+fn workers_that_want_the_last_place_at_the_same_time_do_not_both_get_it() {
+    const WORKERS: usize = 4;
+    let slots: Vec<(u32, State)> = vec![(1, State::Up); WORKERS];
+    for _ in 0..300 {
+        let fleet = snapshot(&slots, Some("1"));
+        let start = std::sync::Barrier::new(WORKERS);
+        std::thread::scope(|scope| {
+            let worker = || {
+                start.wait();
+                fleet.leases(b"7").next().unwrap()
+            };
+            let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(worker)).collect();
+            let held: Vec<Lease> = workers.into_iter().map(|worker| worker.join().unwrap()).collect();
+            let names: std::collections::BTreeSet<&str> =
+                held.iter().map(|lease| lease.replica().hostname.as_str()).collect();
+            assert_eq!(names.len(), WORKERS, "one each");
+        });
+    }
+}
+
+#[test]
 fn without_a_bound_the_owner_gets_everything() {
     let fleet = snapshot(&[(1, State::Up); 3], None);
     let held: Vec<Lease> = (0..50).filter_map(|_| fleet.leases(b"7").next()).collect();

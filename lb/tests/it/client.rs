@@ -112,6 +112,19 @@ fn mappings_and_plans_are_told_in_words() {
     assert_eq!(said(&change), expected);
     assert_eq!(said(&["add", "1", "S5", "--weights", "4"]), "3 replicas\n  server1\n  server2\n  S5\n");
     assert_eq!(running.slot(3)["weight"], 4);
+    let other = calm(&["--replicas", "1"]);
+    for place in 0..3 {
+        // Wherever it stands, the one that is named is meant, not the one in the environment.
+        let mut words = vec!["mapping", "set", "rendezvous"];
+        let address = other.control.to_string();
+        words.splice(place + 1..place + 1, ["--control", &address]);
+        assert!(said(&words).starts_with("mapping rendezvous\n"), "{words:?}");
+        assert_eq!(other.done(&json!({"cmd": "mapping"}))["mapping"], "rendezvous", "{words:?}");
+        other.done(&json!({"cmd": "mapping", "mapping": "ring"}));
+        let plan = ["plan", "--control", &address, "rm", "1"];
+        assert!(said(&plan).ends_with("to do it: lb rm 1 server1\n"));
+    }
+    assert!(said(&["mapping"]).starts_with("mapping slots\n"));
     for wrong in [&["mapping", "set"][..], &["plan"], &["plan", "add"], &["mapping", "set", "--weight", "a"]]
     {
         assert_eq!(lb(wrong, &control).2, Some(2), "{wrong:?}");

@@ -225,18 +225,21 @@ pub struct Table {
 pub struct Plan {
     /// The command that does exactly this, also where the change leaves names to the fleet.
     pub command: String,
-    /// What was looked at: `positions` (all 2^64 of a ring), `entries` (all of a table), `ids` (all that have six digits)
-    /// or `sample` (some of those).
+    /// What was looked at: `positions` (all 2^64 of a ring), `entries` (all of a table), `expected` (exact for a key that
+    /// may be any), `ids` (all that have six digits) or `sample` (some of those).
     pub basis: &'static str,
     /// How many keys that are, where they can be counted: 65,537 entries, 900,000 ids.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub keys: Option<u64>,
+    pub keys: Option<u32>,
     /// The share of them that gets another slot, from 0 to 1.
     pub moved: f64,
     /// The share that has to move at least for the slots to own what they will.
     pub least: f64,
     /// From which slot to which, the largest share first.
     pub moves: Vec<Move>,
+    /// The smaller ones, if there are more than a thousand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub omitted: Option<Omitted>,
     /// As it is.
     pub before: Shares,
     /// As it would be.
@@ -259,6 +262,15 @@ pub struct Move {
     pub share: f64,
 }
 
+/// Moves that are not told one by one.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Omitted {
+    /// How many there are.
+    pub moves: usize,
+    /// Their share of all keys together, from 0 to 1.
+    pub share: f64,
+}
+
 /// Who owns how many keys.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Shares {
@@ -277,7 +289,7 @@ pub struct Displaced {
     pub out_of_place_now: usize,
     /// On another than the one that would own it.
     pub out_of_place_then: usize,
-    /// With a key that is too long to be known any more.
+    /// With a key that is too long to be known any more, or one too many to be looked at.
     pub unknown: usize,
 }
 

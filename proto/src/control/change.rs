@@ -8,7 +8,8 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::command::{Fields, Hostname, Malformed, field};
+use super::command::{Hostname, Malformed, field};
+use super::json::Fields;
 
 /// How many replicas to start, which, and what share each is to get.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -66,11 +67,17 @@ pub struct Remapping {
     #[serde(deserialize_with = "scalar")]
     pub server_hash: Option<String>,
     /// The bound of a replica's connections, as a multiple of the mean; `off` (or `null`) for none.
-    #[serde(deserialize_with = "scalar")]
+    #[serde(deserialize_with = "factor")]
     pub balance_factor: Option<String>,
     /// Weights of slots, by name or hostname.
     #[serde(deserialize_with = "weights_by_name")]
     pub weights: BTreeMap<Hostname, Weight>,
+}
+
+impl Remapping {
+    /// The names of all fields, for messages.
+    pub const FIELDS: &str =
+        "mapping, points, slots, virtual, probing, request_hash, server_hash, balance_factor and weights";
 }
 
 /// A change of which one may ask what would follow from it.
@@ -91,7 +98,7 @@ pub enum Change {
 /// # Errors
 /// Names the field or the place that is wrong, and what is allowed there.
 pub fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Malformed> {
-    let Fields(fields) = serde_json::from_slice(body)?;
+    let Fields(fields) = Fields::read(body)?;
     Ok(T::deserialize(MapDeserializer::<_, serde_json::Error>::new(fields.into_iter()))?)
 }
 
@@ -173,14 +180,18 @@ fn weights_by_name<'de, D: Deserializer<'de>>(
     })
 }
 
-/// Text, or what is read as text: a number, and `null` as `off`.
+/// Text, or whatever else there is as it is written: what it may be is not known here, and who knows says so.
 fn scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    field(deserializer, "text in quotes or a number", |value| match value {
-        Value::String(text) => Some(Some(text.clone())),
-        Value::Number(number) => Some(Some(number.to_string())),
-        Value::Null => Some(Some("off".to_owned())),
-        _ => None,
-    })
+    Ok(Some(match Value::deserialize(deserializer)? {
+        Value::String(text) => text,
+        other => other.to_string(),
+    }))
+}
+
+/// The same; `null` is off.
+fn factor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let factor = scalar(deserializer)?;
+    Ok(factor.map(|text| if text == "null" { "off".to_owned() } else { text }))
 }
 
 #[cfg(test)]
@@ -240,6 +251,8 @@ mod tests {
         };
         assert_eq!(change, expected);
         assert_eq!(read::<Remapping>(r#"{"balance_factor":null}"#).unwrap().balance_factor, text("off"));
+        assert_eq!(read::<Remapping>(r#"{"points":null}"#).unwrap().points, text("null"));
+        assert_eq!(read::<Remapping>(r#"{"points":[1]}"#).unwrap().points, text("[1]"));
         let weights = read::<Remapping>(r#"{"weights":{"S5":0,"S4":7}}"#).unwrap().weights;
         assert_eq!(weights, [(name("S5"), weight_of(0)), (name("S4"), weight_of(7))].into());
     }
@@ -247,8 +260,8 @@ mod tests {
     #[test]
     fn a_remapping_that_cannot_be_understood_says_why() {
         let cases = [
-            (r#"{"mapping":["ring"]}"#, "invalid value [\"ring\"], expected text in quotes or a number"),
             (r#"{"point":1}"#, "unknown field `point`, expected one of `algorithm`, `mapping`"),
+            (r#"{"weights":{"S5":1,"S5":2}}"#, "duplicate field `S5`"),
             (r#"{"weights":{"S5":101}}"#, "each with a whole number from 0 to 100"),
             (r#"{"weights":{"../x":1}}"#, "`weights` as an object of hostnames"),
             (r#"{"mapping":"ring","algorithm":"ring"}"#, "duplicate field `mapping`"),

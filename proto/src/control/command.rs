@@ -4,11 +4,12 @@ use std::fmt;
 
 use serde::Deserialize;
 use serde::de::value::MapDeserializer;
-use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{Deserializer, Error as _};
 use serde_json::Value;
 use serde_json::error::Category;
 
 use super::change::{Addition, Change, Remapping, Removal};
+use super::json::Fields;
 
 /// What one may ask of the control port.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -127,7 +128,7 @@ impl Line {
     /// # Errors
     /// Where the line is not one JSON object, with the column.
     pub fn parse(line: &[u8]) -> Result<Self, Malformed> {
-        let Fields(mut fields) = serde_json::from_slice(line)?;
+        let Fields(mut fields) = Fields::read(line)?;
         let token = fields.extract_if(.., |(name, _)| name == "token").last();
         let token = token.and_then(|(_, value)| value.as_str().map(str::to_owned));
         Ok(Line { token, fields })
@@ -142,33 +143,6 @@ impl Line {
             return Err(Malformed(format!("invalid value {cmd}, expected `cmd` as text, such as \"rep\"")));
         }
         Ok(Command::deserialize(MapDeserializer::<_, serde_json::Error>::new(self.fields.into_iter()))?)
-    }
-}
-
-/// The fields of a JSON object in their order, repeated ones too (`serde_json::Map` would keep the last one silently).
-pub(super) struct Fields(pub(super) Vec<(String, Value)>);
-
-impl<'de> Deserialize<'de> for Fields {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Fields;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
-                let mut fields = Vec::new();
-                while let Some(field) = map.next_entry()? {
-                    fields.push(field);
-                }
-                Ok(Fields(fields))
-            }
-        }
-
-        deserializer.deserialize_map(InOrder)
     }
 }
 
@@ -251,6 +225,7 @@ mod tests {
             (r#"{"cmd":"plan"}"#, "missing field `change`"),
             (r#"{"cmd":"plan","change":{"cmd":"rep"}}"#, "unknown variant `rep`, expected one of `add`"),
             (r#"{"cmd":"plan","change":{"cmd":"add"}}"#, "missing field `n`"),
+            (r#"{"cmd":"plan","change":{"cmd":"rm","n":1,"n":2}}"#, "duplicate field `n`"),
             (r#"{"cmd":"mapping","n":1}"#, "unknown field `n`, expected one of `algorithm`"),
             (r#"{"cmd":"explain"}"#, "missing field `id`"),
             (r#"{"cmd":"explain","id":5}"#, "invalid value 5, expected `id` as text"),

@@ -57,7 +57,7 @@ impl Fleet {
                 change.weights.len()
             )));
         }
-        self.refuse_if_crowded(n)?;
+        self.refuse_if_crowded(n, &change.weights)?;
         let mut names = self.new_names(&change.hostnames, n, rng)?.into_iter();
         let weights = change.weights.iter().copied().map(Some).chain(std::iter::repeat(None));
         let members = self.future_members();
@@ -98,9 +98,10 @@ impl Fleet {
     }
 
     /// Refuses more slots than a fleet can have.
-    fn refuse_if_crowded(&self, n: usize) -> Result<(), Failure> {
+    fn refuse_if_crowded(&self, n: usize, weights: &[Weight]) -> Result<(), Failure> {
         let members = self.future_members();
-        let is_plain = members.iter().all(|member| member.weight == 1);
+        let is_plain =
+            members.iter().all(|member| member.weight == 1) && weights.iter().all(Weight::is_usual);
         // Weights take more room, or less: then only the whole set tells.
         let capacity = self.policy.mapping.scheme.algorithm.capacity().filter(|_| is_plain);
         let (now, most) = (members.len(), capacity.unwrap_or(MOST_SLOTS).min(MOST_SLOTS));
@@ -133,6 +134,9 @@ impl Fleet {
     /// How keys would be mapped, or why they cannot be.
     pub(super) fn plan_remap(&self, change: &Remapping) -> Result<Remapped, Failure> {
         self.refuse_if_over()?;
+        if *change == Remapping::default() {
+            return Err(bad(format!("there is nothing to change; there are {}", Remapping::FIELDS)));
+        }
         let policy = self.policy.mapping.amended(change).map_err(|problems| bad(problems.join("; ")))?;
         let mut weights = BTreeMap::new();
         for (name, weight) in &change.weights {

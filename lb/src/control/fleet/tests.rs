@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::control::{Addition, Change, Hostname, Removal, State, Weight};
+use proto::control::{Addition, Change, Hostname, Remapping, Removal, State, Weight};
 
 use super::{CommandId, Effect, Event, Fleet, Lineup, Names, Policy, ReplicaId, Stopping, Time, View};
 use crate::mapping::MappingPolicy;
@@ -270,27 +270,48 @@ fn a_mapping_without_room_for_the_slots_that_are_coming_is_refused() {
 }
 
 #[test]
+fn slots_that_hold_nothing_need_no_room() {
+    let mut fleet = fleet_up(12, 0, policy(false));
+    let addition =
+        |weight| Addition { n: 1, hostnames: Vec::new(), weights: vec![Weight::try_from(weight).unwrap()] };
+    let refused = fleet.apply(Time::ZERO, Event::Add(CommandId(1), addition(1)));
+    assert!(matches!(&refused[..], [Effect::Answer(_, Err(_))]), "{refused:?}");
+    let effects = fleet.apply(Time::ZERO, Event::Add(CommandId(2), addition(0)));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Start(..))), "{effects:?}");
+}
+
+/// Applies a change, with everything that has to happen for it.
+fn carry_out(fleet: &mut Fleet, change: Change) {
+    let started = fleet.slots().count() as u64;
+    let event = match change {
+        Change::Add(addition) => Event::Add(CommandId(1), addition),
+        Change::Remove(removal) => Event::Remove(CommandId(1), removal),
+        Change::Mapping(remapping) => Event::Remap(CommandId(1), remapping),
+    };
+    fleet.apply(Time::ZERO, event);
+    for id in started + 1..=started + 2 {
+        fleet.apply(Time::ZERO, Event::Passed(ReplicaId(id)));
+    }
+}
+
+#[test]
 fn a_preview_is_what_the_command_then_does() {
     let mut fleet = fleet_up(3, 0, policy(false));
-    let names = |members: &[crate::ring::Member]| -> Vec<String> {
-        members.iter().map(|member| member.name.clone()).collect()
-    };
+    let two = Weight::try_from(2).unwrap();
     for change in [
-        Change::Add(Addition { n: 2, hostnames: vec![host("a")], weights: Vec::new() }),
+        Change::Add(Addition { n: 2, hostnames: vec![host("a")], weights: vec![two] }),
         Change::Remove(Removal { n: 2, hostnames: Vec::new() }),
+        Change::Mapping(Remapping { mapping: Some("maglev".to_owned()), ..Remapping::default() }),
     ] {
         let preview = fleet.preview(&change).unwrap();
-        let first = fleet.slots().count() as u64;
-        let event = match change {
-            Change::Add(addition) => Event::Add(CommandId(1), addition),
-            Change::Remove(removal) => Event::Remove(CommandId(2), removal),
-            Change::Mapping(_) => continue,
-        };
-        fleet.apply(Time::ZERO, event);
-        for id in first + 1..=first + 2 {
-            fleet.apply(Time::ZERO, Event::Passed(ReplicaId(id)));
-        }
-        let slots: Vec<_> = fleet.slots().filter_map(|view| view.member()).collect();
-        assert_eq!(names(&slots), names(&preview.members), "{}", preview.command);
+        carry_out(&mut fleet, change);
+        let members: Vec<_> = fleet.slots().filter_map(|view| view.member()).collect();
+        assert_eq!((members, fleet.mapping()), (preview.members, &preview.policy), "{}", preview.command);
     }
+    let weights = fleet.slots().map(|view| (view.hostname, two)).collect();
+    let change = Change::Mapping(Remapping { weights, ..Remapping::default() });
+    let preview = fleet.preview(&change).unwrap();
+    carry_out(&mut fleet, change);
+    let members: Vec<_> = fleet.slots().filter_map(|view| view.member()).collect();
+    assert!(members == preview.members && members.iter().all(|member| member.weight == 2), "{members:?}");
 }

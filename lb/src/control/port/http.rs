@@ -136,8 +136,7 @@ fn id(head: &Parts) -> Result<String, Failure> {
 async fn remapping(body: Incoming) -> Result<Remapping, Failure> {
     let remapping: Remapping = parse(body).await?;
     if remapping == Remapping::default() {
-        let fields =
-            "mapping, points, slots, virtual, probing, request_hash, server_hash, balance_factor and weights";
+        let fields = Remapping::FIELDS;
         return Err(
             FailureKind::BadRequest.because(format!("there is nothing to change; there are {fields}"))
         );

@@ -206,7 +206,9 @@ async fn prepare(
     seats: &[Seat],
 ) -> anyhow::Result<()> {
     let members: Vec<Member> = seats.iter().map(Seat::member).collect();
-    Mapping::build(scheme, &members).context("the slots of the fleet as it was found do not fit")?;
+    Mapping::build(scheme, &members).context(
+        "the slots of the fleet as it was found do not fit; it takes another mapping (--mapping, --points, --slots)",
+    )?;
     Ok(ensure_network(engine, &settings.network).await?)
 }
 

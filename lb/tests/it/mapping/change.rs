@@ -107,7 +107,9 @@ fn a_change_that_makes_no_sense_is_refused_and_changes_nothing() {
             r#"{"balance_factor":0.5}"#,
             "`balance_factor`: `0.5` is not allowed; it takes a number from 1 to 100",
         ),
-        (r#"{"points":["1"]}"#, "expected text in quotes or a number"),
+        (r#"{"points":["1"]}"#, "`points`: `[\"1\"]` is not allowed; it takes a whole number"),
+        (r#"{"points":null}"#, "`points`: `null` is not allowed; it takes a whole number"),
+        (r#"{"weights":{"server1":1,"server1":2}}"#, "duplicate field `server1`"),
         (r#"{"hash_seed":1}"#, "unknown field `hash_seed`"),
         ("{}", "there is nothing to change; there are mapping, points, "),
     ] {

@@ -114,6 +114,7 @@ fn a_plan_changes_nothing_and_is_refused_where_the_change_would_be() {
         (json!({"cmd": "add", "n": 2}), "the fleet has 3 slots and can have 4"),
         (json!({"cmd": "rm", "n": 1, "hostnames": ["nobody"]}), "hostname nobody is unknown"),
         (json!({"cmd": "mapping", "points": 5}), "`points` goes with the mapping ring only"),
+        (json!({"cmd": "mapping"}), "there is nothing to change; there are mapping, points, "),
         (json!({"cmd": "rep"}), "unknown variant `rep`"),
         (
             json!({"cmd": "add", "n": 1, "hostnames": ["a", "b"]}),
@@ -126,6 +127,37 @@ fn a_plan_changes_nothing_and_is_refused_where_the_change_would_be() {
     }
     assert_eq!(http(&lb, "GET /plan", "").header("allow"), Some("POST"));
     assert_eq!(state(), before);
+}
+
+#[test]
+fn of_many_moves_the_largest_are_told_and_the_others_counted() {
+    let backends: Vec<String> = (1..=40).map(|port| format!("s{port}=127.0.0.1:{port}")).collect();
+    let lb =
+        Lb::launch(&["--provider", "fixed", "--health-interval", "1h", "--backend", &backends.join(",")]);
+    let told = plan(&lb, &json!({"cmd": "mapping", "mapping": "maglev"}));
+    let moves = told["moves"].as_array().unwrap();
+    assert_eq!((moves.len(), &told["omitted"]["moves"]), (1000, &json!(40 * 39 - 1000)));
+    let sum = moves.iter().map(|one| share(&one["share"])).sum::<f64>() + share(&told["omitted"]["share"]);
+    assert!((sum - share(&told["moved"])).abs() < 1e-9, "{sum}: {}", told["moved"]);
+}
+
+#[test]
+fn rendezvous_is_exact_in_the_largest_of_fleets() {
+    let backends: Vec<String> =
+        (1..=1000).map(|port| format!("s{port}=127.0.0.1:{port},weight=100")).collect();
+    let flags = ["--mapping", "rendezvous", "--provider", "fixed", "--health-interval", "1h", "--backend"];
+    let lb = Lb::launch(&[&flags[..], &[&backends.join(",")]].concat());
+    let told = plan(&lb, &json!({"cmd": "rm", "n": 1, "hostnames": ["s5"]}));
+    assert_eq!(
+        (&told["basis"], &told["moved"], &told["least"]),
+        (&json!("expected"), &json!(0.001), &json!(0.001))
+    );
+    for side in ["before", "after"] {
+        assert!((share(&told[side]["max_over_mean"]) - 1.0).abs() < 1e-9, "{told}");
+    }
+    let ring = plan(&lb, &json!({"cmd": "mapping", "mapping": "ring", "points": 10}));
+    assert!((share(&ring["before"]["max_over_mean"]) - 1.0).abs() < 1e-9, "{ring}");
+    assert!(ring["warnings"].to_string().contains("give or take"), "{ring}");
 }
 
 #[test]

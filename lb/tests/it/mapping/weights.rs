@@ -51,6 +51,7 @@ fn where_nobody_has_a_weight_nobody_gets_a_connection() {
     assert_eq!(explain(&lb, "1")["owner"], json!(null));
     assert_eq!(lb.route("1"), "");
     assert!(lb.get("/home?id=1").starts_with("HTTP/1.1 503 "));
+    assert_eq!(http(&lb, "GET /healthz", "").status, 503, "who watches it is told");
 }
 
 #[test]

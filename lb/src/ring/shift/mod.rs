@@ -1,9 +1,13 @@
 //! What moves when one mapping takes the place of another: computed before it does.
 //!
-//! On rings it is exact over all 2^64 positions, arc by arc; in tables of `maglev` over all entries. Other mappings have no
-//! places that keys fall on alike (`slots` has, but its formulas send keys to few of them), so they are asked for the owner
-//! of every six-digit id, the request ids of the classic assignment; where an owner takes many hashes to find, of every so
-//! many of them.
+//! On rings it is exact over all 2^64 positions, arc by arc; in tables of `maglev` over all entries. `rendezvous` has no
+//! places, but every draw of a score is as likely to be the highest, and that makes an exact expectation. Where one kind of
+//! mapping takes the place of another, and under `slots`, whose formulas send keys to few of its places, they are asked for
+//! the owner of every six-digit id, the request ids of the classic assignment; where an owner takes many hashes to find, of
+//! every so many of them.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 
@@ -13,7 +17,7 @@ use super::{Maglev, Mapping, Member, Ring};
 const FIRST_ID: u32 = 100_000;
 /// How many six-digit ids there are.
 const IDS: u32 = 900_000;
-/// The most hashes that are computed to find owners of ids: some tenths of a second.
+/// The most hashes that are computed to find owners of ids: a fifth of a second.
 const HASHES: u64 = 16_000_000;
 
 /// A mapping and the members that its ordinals mean.
@@ -32,6 +36,8 @@ pub enum Keys {
     Positions,
     /// Every entry of a table.
     Entries(u32),
+    /// All keys there can be, in expectation.
+    Expected,
     /// Every six-digit id.
     AllIds,
     /// So many six-digit ids, at equal distances.
@@ -80,6 +86,9 @@ impl<'a> Shift<'a> {
             }
             (Mapping::Maglev(one), Mapping::Maglev(other)) if one.seed() == other.seed() => {
                 shift.add_entries(one, other)
+            }
+            (Mapping::Rendezvous(one), Mapping::Rendezvous(other)) if one.seed() == other.seed() => {
+                shift.add_draws()
             }
             (one, other) => shift.add_ids(one, other),
         };
@@ -174,6 +183,31 @@ impl<'a> Shift<'a> {
         Keys::Entries(Maglev::ENTRIES)
     }
 
+    /// A key belongs to whoever has the highest of all draws, and each is as likely to be that. Of the draws of both
+    /// mappings together: one that both have decides before and after; one that is only in the first decided before, and
+    /// then any of the second does; and the other way round.
+    fn add_draws(&mut self) -> Keys {
+        let (before, after) = (stakes(self.before), stakes(self.after));
+        let sum = |stakes: &[Stake]| stakes.iter().map(|stake| stake.weight).sum::<u128>();
+        let (all_before, all_after) = (sum(&before), sum(&after));
+        let weights = |stakes: &[Stake<'a>]| -> HashMap<Option<&'a str>, u128> {
+            stakes.iter().map(|stake| (stake.name, stake.weight)).collect()
+        };
+        let (was, will_be) = (weights(&before), weights(&after));
+        for from in &before {
+            let lost = from.weight.saturating_sub(will_be.get(&from.name).copied().unwrap_or(0));
+            for to in &after {
+                let gained = to.weight.saturating_sub(was.get(&to.name).copied().unwrap_or(0));
+                let kept = if from.name == to.name { from.weight.min(to.weight) } else { 0 };
+                let keys = kept * all_before * all_after
+                    + lost * to.weight * all_before
+                    + gained * from.weight * all_after;
+                self.add(from.ordinal, to.ordinal, keys);
+            }
+        }
+        Keys::Expected
+    }
+
     fn add_ids(&mut self, before: &Mapping, after: &Mapping) -> Keys {
         let hashes = u64::from(IDS) * (before.hashes() + after.hashes());
         // Odd, so that the ids do not all fall on every other entry of a table.
@@ -188,6 +222,30 @@ impl<'a> Shift<'a> {
     }
 }
 
+/// A member's part of all draws.
+struct Stake<'a> {
+    ordinal: Option<usize>,
+    name: Option<&'a str>,
+    weight: u128,
+}
+
+/// Those of all members. Where none has a weight, all keys are nobody's: as if there were one more, which has some.
+fn stakes(members: &[Member]) -> Vec<Stake<'_>> {
+    let mut stakes: Vec<Stake> = members
+        .iter()
+        .enumerate()
+        .map(|(ordinal, member)| Stake {
+            ordinal: Some(ordinal),
+            name: Some(&member.name),
+            weight: member.weight.into(),
+        })
+        .collect();
+    if super::total_weight(members) == 0 {
+        stakes.push(Stake { ordinal: None, name: None, weight: 1 });
+    }
+    stakes
+}
+
 /// A six-digit id as text.
 fn digits(mut id: u32) -> [u8; 6] {
     let mut text = [b'0'; 6];
@@ -196,121 +254,4 @@ fn digits(mut id: u32) -> [u8; 6] {
         id /= 10;
     }
     text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::testing::{named, names, weighing, without};
-    use super::super::{Algorithm, Seed, SlotsShape};
-    use super::*;
-    use proptest::prelude::*;
-
-    fn shift<'a>(before: (&'a Mapping, &'a [Member]), after: (&'a Mapping, &'a [Member])) -> Shift<'a> {
-        let side = |(mapping, members)| Side { mapping, members };
-        Shift::between(side(before), side(after))
-    }
-
-    /// From one algorithm to another, or from some members to others.
-    fn moved(one: (&Algorithm, &[Member]), other: (&Algorithm, &[Member])) -> (Keys, u128, u128, u128) {
-        let (before, after) = (one.0.of(one.1), other.0.of(other.1));
-        let shift = shift((&before, one.1), (&after, other.1));
-        (shift.keys, shift.whole(), shift.moved(), shift.least())
-    }
-
-    #[test]
-    fn on_a_ring_a_newcomer_gets_exactly_what_moves_and_nothing_else_does() {
-        let (three, four) = (named(["a", "b", "c"]), named(["a", "b", "c", "d"]));
-        let ring = Algorithm::Ring { points: 1000 };
-        let (keys, whole, moved, least) = moved((&ring, &three), (&ring, &four));
-        assert_eq!((keys, whole, moved), (Keys::Positions, 1 << 64, least));
-        let share = moved as f64 / whole as f64;
-        assert!((share - 0.25).abs() < 0.02, "{share}");
-    }
-
-    #[test]
-    fn adding_the_fourth_server_of_the_classic_table_moves_the_published_slots_and_no_more() {
-        let (three, four) = (named(["s1", "s2", "s3"]), named(["s1", "s2", "s3", "s4"]));
-        let slots = Algorithm::Slots(SlotsShape::default());
-        let (keys, whole, moved, least) = moved((&slots, &three), (&slots, &four));
-        assert_eq!((keys, whole), (Keys::AllIds, 900_000));
-        assert_eq!(moved, least);
-        // Counted one by one: the ids that fall into the 24 slots that are known to move.
-        let (before, after) = (slots.of(&three), slots.of(&four));
-        let owner = |mapping: &Mapping, id: u32| mapping.owner(id.to_string().as_bytes());
-        let expected = (100_000..=999_999).filter(|&id| owner(&before, id) != owner(&after, id)).count();
-        assert_eq!(moved, expected as u128);
-    }
-
-    #[test]
-    fn maglev_moves_more_than_it_has_to_and_says_so() {
-        let members = named((1..=6).map(|index| format!("server{index}")));
-        let rest = without(&members, "server3");
-        let (keys, whole, moved, least) = moved((&Algorithm::Maglev, &members), (&Algorithm::Maglev, &rest));
-        assert_eq!((keys, whole), (Keys::Entries(65_537), 65_537));
-        assert!(moved > least && (moved - least) * 100 < whole, "{moved} of {least}");
-        assert!(least.abs_diff(65_537 / 6) <= 1, "{least}");
-    }
-
-    #[test]
-    fn who_owns_what_is_the_same_by_arcs_and_by_ids() {
-        let members = weighing(named(["a", "b", "c"]), &[1, 2, 0]);
-        let ring = Algorithm::Ring { points: 1000 }.of(&members);
-        let rendezvous = Algorithm::Rendezvous.of(&members);
-        let arcs = shift((&ring, &members), (&ring, &members));
-        let ids = shift((&ring, &members), (&rendezvous, &members));
-        assert_eq!((arcs.moved(), ids.keys), (0, Keys::AllIds));
-        let owned = |shift: &Shift| {
-            shift.owned_before().iter().map(|own| own.1 as f64 / shift.whole() as f64).collect()
-        };
-        let (arcs, ids): (Vec<f64>, Vec<f64>) = (owned(&arcs), owned(&ids));
-        for (arc, id) in arcs.iter().zip(&ids) {
-            assert!((arc - id).abs() < 0.003, "{arcs:?} {ids:?}");
-        }
-        assert_eq!(arcs[2], 0.0);
-    }
-
-    #[test]
-    fn where_an_owner_takes_many_hashes_fewer_ids_are_looked_at() {
-        let members = named((0..200).map(|index| format!("server{index}")));
-        let rest = without(&members, "server7");
-        let (keys, whole, moved, least) =
-            moved((&Algorithm::Rendezvous, &members), (&Algorithm::Rendezvous, &rest));
-        assert_eq!(keys, Keys::SomeIds(u32::try_from(whole).unwrap()));
-        assert!((30_000..50_000).contains(&whole), "{whole}");
-        assert_eq!(moved, least);
-    }
-
-    #[test]
-    fn an_empty_fleet_and_a_ring_under_another_seed_are_no_exceptions() {
-        let (members, ring) = (named(["a"]), Algorithm::Ring { points: 3 });
-        let (empty, one) = (ring.of(&[]), ring.of(&members));
-        let first = shift((&empty, &[]), (&one, &members));
-        let flows: Vec<Flow> = first.flows().collect();
-        assert_eq!(flows, [Flow { from: None, to: Some(&members[0]), keys: 1 << 64 }]);
-        assert_eq!((first.moved(), first.least()), (1 << 64, 1 << 64));
-        let nothing = shift((&empty, &[]), (&empty, &[]));
-        assert_eq!((nothing.whole(), nothing.moved()), (1 << 64, 0));
-        let seeded = super::super::Scheme { algorithm: ring, seed: Seed(1) };
-        let seeded = Mapping::build(&seeded, &members).unwrap();
-        assert_eq!(shift((&one, &members), (&seeded, &members)).keys, Keys::AllIds);
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
-
-        #[test]
-        fn arcs_agree_with_the_owners_of_keys(names in names(2..6), points in 1..30_u32) {
-            let members = named(names);
-            let rest = without(&members, &members[0].name);
-            let ring = Algorithm::Ring { points };
-            let (before, after) = (ring.of(&members), ring.of(&rest));
-            let shift = shift((&before, &members), (&after, &rest));
-            prop_assert_eq!(shift.whole(), 1 << 64);
-            prop_assert_eq!(shift.moved(), shift.least());
-            let gone = shift.owned_before()[0].1 as f64 / shift.whole() as f64;
-            let ids = (0..20_000_u32).filter(|id| before.owner(&id.to_le_bytes()) == Some(0)).count();
-            prop_assert!((gone - ids as f64 / 20_000.0).abs() < 0.02, "{} {}", gone, ids);
-            prop_assert_eq!(shift.moved(), shift.owned_before()[0].1);
-        }
-    }
 }
