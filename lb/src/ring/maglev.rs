@@ -155,12 +155,12 @@ mod tests {
         named((1..=count).map(|index| format!("server{index}")))
     }
 
-    /// Computed by an independent implementation: Python, after the pseudocode of the paper, the package `xxhash` 4.1.0.
     #[test]
     fn an_entry_takes_four_bytes() {
         assert_eq!(built(&named(["a", "b"])).bytes(), 4 * 65_537);
     }
 
+    /// Computed by an independent implementation: Python, after the pseudocode of the paper, the package `xxhash` 4.1.0.
     #[test]
     fn three_servers_own_what_an_independent_implementation_gives_them() {
         let cases: [(&[u8], u64, [usize; 3]); 12] = [
