@@ -37,7 +37,7 @@ use config::{Config, Source};
 use control::fleet::{Effect, Fleet, Lineup, Names, Policy};
 use control::port::{self, Desk};
 use control::{Controller, Message, Setup};
-use data::{FileBudget, Plane, listener};
+use data::{FileBudget, Pipes, Plane, listener};
 use provider::Provider;
 use provider::docker::Docker;
 use provider::fixed::Fixed;
@@ -71,10 +71,12 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
     info!("listening data={} control={}", addresses.0, addresses.1);
 
     let cell = Arc::new(Cell::from_pointee(Snapshot::empty(&config.mapping)?));
+    let files = FileBudget::of_this_process(config.workers, config.spares, config.splice.is_some());
     let plane = Arc::new(Plane {
         fleet: Arc::clone(&cell),
         limits: config.limits.clone(),
-        files: FileBudget::of_this_process(config.workers, config.spares),
+        pipes: Pipes::new(config.splice.unwrap_or(0), files.pipes()),
+        files,
         sessions: TaskTracker::new(),
     });
     let (evict, drain_timeout, token) =

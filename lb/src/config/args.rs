@@ -331,9 +331,12 @@ pub struct Serve {
     /// Data-plane threads [default: number of cores]
     #[arg(long, env = "LB_WORKERS", value_name = "N", allow_hyphen_values = true, value_parser = ValueParser::new(value::small))]
     pub(super) workers: Option<Checked<usize>>,
-    /// Zero-copy relay: auto or never (this version always copies)
+    /// Zero-copy relay: auto (what comes in long runs is not copied) or never
     #[arg(long, env = "LB_SPLICE", value_name = "auto|never", default_value = "auto", value_parser = ValueParser::new(value::splice))]
-    pub(super) splice: Checked<()>,
+    pub(super) splice: Checked<bool>,
+    /// How much a pipe of the zero-copy relay holds (to be changed by tests only: small ones are full more often)
+    #[arg(long, hide = true, value_name = "SIZE", default_value = "1MiB", value_parser = ValueParser::new(value::pipe_size))]
+    pub(super) splice_pipe: Checked<usize>,
     /// What to log: a level, or TARGET=LEVEL pairs with commas between them
     #[arg(long, env = "LB_LOG", value_name = "FILTER", default_value = "info", value_parser = ValueParser::new(value::log_filter))]
     pub(super) log: Checked<Targets>,

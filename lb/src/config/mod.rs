@@ -52,6 +52,8 @@ pub struct Config {
     pub mapping: MappingPolicy,
     /// The rules for sessions.
     pub limits: Limits,
+    /// How large the pipes are, in bytes, through which bytes go without being copied; `None`: all are copied.
+    pub splice: Option<usize>,
     /// How replicas are probed.
     pub health: HealthPolicy,
     /// How long a replica may take to get ready.
@@ -130,8 +132,6 @@ impl Config {
         if is_understood {
             check_fit(&mapping.scheme, &slots, problems);
         }
-        // There is nothing to choose yet: this version always copies.
-        problems.take("splice", serve.splice, ());
         let same_name =
             problems.take("respawn-name", serve.respawn_name, RespawnName::Random) == RespawnName::Same;
         Config {
@@ -157,6 +157,7 @@ impl Config {
                 connect_timeout: problems.take("connect-timeout", serve.connect_timeout, Duration::ZERO),
                 connect_attempts: problems.take("connect-attempts", serve.connect_attempts, 1),
             },
+            splice: splice(serve.splice, serve.splice_pipe, problems),
             health: HealthPolicy {
                 probe: problems.take("health", serve.health, Probe::Tcp),
                 interval: problems.take("health-interval", serve.health_interval, Duration::ZERO),
@@ -171,6 +172,11 @@ impl Config {
             log_format: problems.take("log-format", serve.log_format, LogFormat::Text),
         }
     }
+}
+
+fn splice(wanted: Checked<bool>, pipe: Checked<usize>, problems: &mut Problems) -> Option<usize> {
+    let size = problems.take("splice-pipe", pipe, 0);
+    problems.take("splice", wanted, true).then_some(size)
 }
 
 fn control_port(serve: &Serve, problems: &mut Problems) -> SocketAddr {

@@ -129,6 +129,14 @@ pub(super) fn first_line_size(given: &str) -> Parsed<usize> {
     checked(value, given, "a size from 16B to 64KiB, such as 8KiB")
 }
 
+pub(super) fn pipe_size(given: &str) -> Parsed<usize> {
+    let size: Option<bytesize::ByteSize> = given.parse().ok();
+    let value = size
+        .and_then(|size| usize::try_from(size.as_u64()).ok())
+        .filter(|size| (4096..=1_048_576).contains(size));
+    checked(value, given, "a size from 4KiB to 1MiB")
+}
+
 pub(super) fn within<T: std::str::FromStr + PartialOrd + Display>(
     given: &str,
     (least, most): (T, T),
@@ -254,8 +262,8 @@ pub(super) fn respawn_name(given: &str) -> Parsed<RespawnName> {
     one_of(given, &[("random", RespawnName::Random), ("same", RespawnName::Same)])
 }
 
-pub(super) fn splice(given: &str) -> Parsed<()> {
-    one_of(given, &[("auto", ()), ("never", ())])
+pub(super) fn splice(given: &str) -> Parsed<bool> {
+    one_of(given, &[("auto", true), ("never", false)])
 }
 
 pub(super) fn log_format(given: &str) -> Parsed<LogFormat> {

@@ -14,29 +14,47 @@ const PER_WORKER: usize = 6;
 const PER_REPLICA: usize = 5;
 /// Open files of one session: the client's connection and the replica's.
 const PER_SESSION: usize = 2;
+/// Open files of one pipe.
+const PER_PIPE: usize = 2;
+/// One pipe to so many files: where files are short, connections need them more.
+const FILES_FOR_A_PIPE: usize = 128;
+/// Pipes for each worker, at most. Those that are full hold memory of the kernel, a mebibyte each.
+const PIPES: usize = 64;
 
 /// The share of the file limit that sessions may use.
 #[derive(Debug)]
 pub struct FileBudget {
     limit: usize,
     reserved: usize,
+    pipes: usize,
     complaints: Complaints,
 }
 
 impl FileBudget {
-    /// Raises the limit of open files as far as allowed, and divides it.
+    /// Raises the limit of open files as far as allowed, and divides it. Pipes get a share only where `splices`.
     #[must_use]
-    pub fn of_this_process(workers: usize, spares: usize) -> Self {
+    pub fn of_this_process(workers: usize, spares: usize, splices: bool) -> Self {
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
         // To be refused leaves the limit as it was, and that one is read next.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
         let limit = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |files| files as usize);
-        FileBudget::new(limit, workers, spares)
+        FileBudget::new(limit, workers, spares, splices)
     }
 
-    fn new(limit: usize, workers: usize, spares: usize) -> Self {
-        let reserved = PROCESS + PER_WORKER * workers + PER_REPLICA * spares + control_connections(limit);
-        FileBudget { limit, reserved, complaints: Complaints::default() }
+    fn new(limit: usize, workers: usize, spares: usize, splices: bool) -> Self {
+        let pipes = if splices { (limit / FILES_FOR_A_PIPE).min(PIPES * workers) } else { 0 };
+        let reserved = PROCESS
+            + PER_WORKER * workers
+            + PER_REPLICA * spares
+            + PER_PIPE * pipes
+            + control_connections(limit);
+        FileBudget { limit, reserved, pipes, complaints: Complaints::default() }
+    }
+
+    /// How many pipes there may be at once.
+    #[must_use]
+    pub fn pipes(&self) -> usize {
+        self.pipes
     }
 
     /// How many connections the control port may have at once.
@@ -68,13 +86,25 @@ mod tests {
 
     #[test]
     fn sessions_leave_files_for_everything_else() {
-        assert_eq!(FileBudget::new(64, 2, 0).sessions(3), 9);
-        assert_eq!(FileBudget::new(64, 2, 1).sessions(3), 7);
-        assert_eq!(FileBudget::new(20_000, 2, 0).sessions(3), 9_851);
+        assert_eq!(FileBudget::new(64, 2, 0, false).sessions(3), 9);
+        assert_eq!(FileBudget::new(64, 2, 1, false).sessions(3), 7);
+        assert_eq!(FileBudget::new(20_000, 2, 0, false).sessions(3), 9_851);
+    }
+
+    #[test]
+    fn pipes_get_a_small_share() {
+        let shares = |limit, splices| {
+            let files = FileBudget::new(limit, 2, 0, splices);
+            (files.pipes(), files.sessions(3))
+        };
+        assert_eq!(shares(64, true), (0, 9));
+        assert_eq!(shares(20_000, false), (0, 9_851));
+        assert_eq!(shares(1_280, true).0, 10);
+        assert_eq!(shares(20_000, true), (128, 9_851 - 128));
     }
 
     #[test]
     fn one_session_is_always_allowed() {
-        assert_eq!(FileBudget::new(8, 2, 0).sessions(1000), 1);
+        assert_eq!(FileBudget::new(8, 2, 0, true).sessions(1000), 1);
     }
 }

@@ -6,11 +6,13 @@
 
 mod connect;
 mod files;
+mod flow;
 mod head;
 pub mod listener;
 mod relay;
 mod session;
 mod socket;
+mod splice;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +20,7 @@ use std::time::Duration;
 use tokio_util::task::TaskTracker;
 
 pub use files::FileBudget;
+pub use splice::Pipes;
 
 use crate::snapshot::Cell;
 
@@ -56,6 +59,8 @@ pub struct Plane {
     pub limits: Limits,
     /// How many files sessions may have open.
     pub files: FileBudget,
+    /// What bytes go through if they are not copied.
+    pub pipes: Pipes,
     /// All sessions of all workers.
     pub sessions: TaskTracker,
 }

@@ -1,12 +1,15 @@
-//! Copies bytes both ways until both directions have ended.
+//! Moves bytes both ways until both directions have ended.
 //!
 //! What it promises:
 //!
 //! - every byte in order; a FIN is passed on after the last byte, and the other direction stays open;
 //! - a reset is passed on as a reset, after every byte that came before it: nothing that was cut looks complete;
-//! - who does not read is not read for: at most [`SCRATCH`] bytes wait in each direction;
-//! - a connection on which nothing happens holds no buffer: all share one scratch buffer per worker, and only what
-//!   could not be written at once is kept.
+//! - who does not read is not read for: at most [`SCRATCH`] bytes, or a pipe of them, wait in each direction;
+//! - a connection on which nothing happens holds no buffer and no pipe: all share one scratch buffer and some pipes per
+//!   worker, and only what could not be written at once is kept;
+//! - a busy connection lets the others on its worker have their turn.
+//!
+//! What one direction does is [`Flow`]; here is what becomes of the other one when it has ended.
 //!
 //! It never looks at the bytes, and sets no limit to how long a connection that is open both ways may be silent.
 
@@ -14,7 +17,7 @@ use std::fmt;
 use std::future::{self, poll_fn};
 use std::io;
 use std::pin::pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::net::{Shutdown, shutdown};
@@ -22,7 +25,9 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
+use super::flow::{Break, Ends, Flow};
 use super::socket::{SCRATCH, all_sent, discard, read_some, reset, write_some};
+use super::splice::{self, Pipe, Pipes};
 use crate::snapshot::Lease;
 
 /// How long a half-closed connection may be silent: its other end may be long gone without a word.
@@ -32,7 +37,7 @@ const LINGER: Duration = Duration::from_secs(300);
 /// How long a reset may be held back behind a FIN.
 const LINGER_BEHIND_FIN: Duration = Duration::from_secs(5);
 
-/// Bytes copied so far.
+/// Bytes moved so far.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     /// From the client to the replica.
@@ -68,17 +73,6 @@ impl fmt::Display for Ending {
     }
 }
 
-/// Why a direction ended without a FIN.
-#[derive(Clone, Copy, Debug)]
-enum Break {
-    /// The connection it reads from was reset; all that came before is written.
-    Source,
-    /// The connection it writes to was reset.
-    Sink,
-    /// Silent for too long.
-    Idle,
-}
-
 /// Relays until both directions have ended; both streams are to be dropped then.
 ///
 /// `unsent` was read from the client already and goes first.
@@ -86,12 +80,14 @@ pub(super) async fn run(
     client: &TcpStream,
     replica: &TcpStream,
     lease: &Lease,
+    pipes: &Pipes,
     unsent: Vec<u8>,
     traffic: &mut Traffic,
 ) -> Ending {
-    let mut up = Flow::new(client, replica, &mut traffic.up, None);
-    up.rest = unsent;
-    let mut down = Flow::new(replica, client, &mut traffic.down, Some(lease));
+    let upwards = Sockets { from: client, to: replica, pipes };
+    let downwards = Sockets { from: replica, to: client, pipes };
+    let mut up = Flow::new(upwards, unsent, &mut traffic.up, None);
+    let mut down = Flow::new(downwards, Vec::new(), &mut traffic.down, Some(lease));
     // A busy direction uses up what a task may do at once. `select!` begins with either, so it cannot starve the other.
     let up_ended_first = tokio::select! {
         end = poll_fn(|cx| up.poll(cx)) => (true, end),
@@ -120,14 +116,18 @@ pub(super) fn cut(client: &TcpStream, replica: &TcpStream) -> Ending {
 /// One direction has come to its `end`; brings the `other` to its own.
 ///
 /// The break, if there is one, is told from the point of view of the first direction.
-async fn conclude(end: Result<(), Break>, first: &mut Flow<'_>, other: &mut Flow<'_>) -> Result<(), Break> {
-    let end = end.and_then(|()| first.pass_fin());
+async fn conclude(
+    end: Result<(), Break>,
+    first: &mut Direction<'_>,
+    other: &mut Direction<'_>,
+) -> Result<(), Break> {
+    let end = end.and_then(|()| pass_fin(first.ends.to));
     match end {
         Ok(()) => return conclude_half_closed(other).await,
-        Err(Break::Source) => reset_after(future::ready(()), first.to).await,
+        Err(Break::Source) => reset_after(future::ready(()), first.ends.to).await,
         Err(Break::Sink | Break::Idle) => {
             // What the lost side had sent before its reset can still be read, up to the error or what looks like an end.
-            let to = other.to;
+            let to = other.ends.to;
             reset_after(poll_fn(|cx| other.poll(cx)), to).await;
         }
     }
@@ -135,29 +135,29 @@ async fn conclude(end: Result<(), Break>, first: &mut Flow<'_>, other: &mut Flow
 }
 
 /// The same after a FIN was passed on; what is the sink of `other` is the source of the first direction.
-async fn conclude_half_closed(other: &mut Flow<'_>) -> Result<(), Break> {
+async fn conclude_half_closed(other: &mut Direction<'_>) -> Result<(), Break> {
     match half_closed(other).await {
         Ok(()) => Ok(()),
         Err(Break::Source) => {
-            reset_after(future::ready(()), other.to).await;
+            reset_after(future::ready(()), other.ends.to).await;
             Err(Break::Sink)
         }
         Err(Break::Sink) => {
-            reset_after_fin(other.from).await;
+            reset_after_fin(other.ends.from).await;
             Err(Break::Source)
         }
         Err(Break::Idle) => {
-            cut(other.from, other.to);
+            cut(other.ends.from, other.ends.to);
             Err(Break::Idle)
         }
     }
 }
 
 /// Runs the direction that is left after the other one has ended.
-async fn half_closed(flow: &mut Flow<'_>) -> Result<(), Break> {
+async fn half_closed(flow: &mut Direction<'_>) -> Result<(), Break> {
     let mut idle = pin!(sleep(HALF_CLOSED_IDLE));
     // Nothing is read from the side that has sent its FIN; that it resets the connection shows as an error only.
-    let mut lost = pin!(flow.to.ready(Interest::ERROR));
+    let mut lost = pin!(flow.ends.to.ready(Interest::ERROR));
     let mut moved = *flow.moved;
     poll_fn(|cx| {
         if let Poll::Ready(end) = flow.poll(cx) {
@@ -184,72 +184,51 @@ fn ending(result: Result<(), Break>, source: Ending, sink: Ending) -> Ending {
     }
 }
 
-/// One direction.
-struct Flow<'a> {
+/// The sockets of one direction, and where its pipes come from.
+struct Sockets<'a> {
     from: &'a TcpStream,
     to: &'a TcpStream,
-    /// What was read and could not be written yet, from `written` on; without capacity most of the time.
-    rest: Vec<u8>,
-    written: usize,
-    moved: &'a mut u64,
-    /// Who is told about every byte, if it comes from a replica.
-    lease: Option<&'a Lease>,
+    pipes: &'a Pipes,
 }
 
-impl<'a> Flow<'a> {
-    fn new(from: &'a TcpStream, to: &'a TcpStream, moved: &'a mut u64, lease: Option<&'a Lease>) -> Self {
-        Flow { from, to, rest: Vec::new(), written: 0, moved, lease }
+type Direction<'a> = Flow<'a, Sockets<'a>>;
+
+impl Ends for Sockets<'_> {
+    type Pipe = Pipe;
+    const STREAK: usize = 2 * SCRATCH;
+    const AT_ONCE: u64 = 1024 * 1024;
+
+    fn poll_source(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.from.poll_read_ready(cx)
     }
 
-    /// Copies until there is nothing to read or no room to write. `Ok` at the end of the source, with every byte
-    /// written.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Break>> {
-        loop {
-            ready!(self.poll_rest(cx)).map_err(|_| Break::Sink)?;
-            ready!(self.from.poll_read_ready(cx)).map_err(|_| Break::Source)?;
-            if self.copy_once()? == Some(0) {
-                return Poll::Ready(Ok(()));
-            }
-        }
+    fn poll_sink(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.to.poll_write_ready(cx)
     }
 
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.written < self.rest.len() {
-            ready!(self.to.poll_write_ready(cx))?;
-            self.written += write_some(self.to, &self.rest[self.written..])?;
-        }
-        if !self.rest.is_empty() {
-            (self.rest, self.written) = (Vec::new(), 0);
-        }
-        Poll::Ready(Ok(()))
+    fn read(&self, take: impl FnOnce(&[u8])) -> io::Result<Option<usize>> {
+        read_some(self.from, SCRATCH, take)
     }
 
-    /// One read and one write; how much was read, if anything could be.
-    fn copy_once(&mut self) -> Result<Option<usize>, Break> {
-        let (to, mut outcome) = (self.to, Ok(0));
-        let read = read_some(self.from, SCRATCH, |chunk| {
-            if chunk.is_empty() {
-                return; // The end of the stream: not worth a system call.
-            }
-            outcome = write_some(to, chunk);
-            if let Ok(written) = outcome
-                && written < chunk.len()
-            {
-                self.rest = chunk[written..].to_vec();
-            }
-        });
-        let read = read.map_err(|_| Break::Source)?;
-        if let Some(bytes) = read {
-            *self.moved += bytes as u64;
-            self.lease.inspect(|lease| lease.received(bytes));
-        }
-        outcome.map_err(|_| Break::Sink)?;
-        Ok(read)
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        write_some(self.to, bytes)
     }
 
-    fn pass_fin(&self) -> Result<(), Break> {
-        shutdown(self.to, Shutdown::Write).map_err(|_| Break::Sink)
+    fn fill(&self) -> io::Result<Option<(Pipe, usize)>> {
+        self.pipes.fill(self.from)
     }
+
+    fn drain(&self, pipe: &Pipe, most: usize) -> io::Result<usize> {
+        splice::drain(pipe, self.to, most)
+    }
+
+    fn put_back(&self, pipe: Pipe) {
+        splice::put_back(pipe);
+    }
+}
+
+fn pass_fin(to: &TcpStream) -> Result<(), Break> {
+    shutdown(to, Shutdown::Write).map_err(|_| Break::Sink)
 }
 
 /// Resets a connection, but not before the `rest` is written to it and the kernel has sent every byte: a reset throws
@@ -304,7 +283,8 @@ mod tests {
             Arc::new(Replica::new("a".into(), replica.local_addr().unwrap(), CancellationToken::new()))
                 .lease(b"7");
         let mut traffic = Traffic::default();
-        let mut relay = Box::pin(run(&to_client, &to_replica, &lease, Vec::new(), &mut traffic));
+        let pipes = Pipes::new(0, 0);
+        let mut relay = Box::pin(run(&to_client, &to_replica, &lease, &pipes, Vec::new(), &mut traffic));
         for _ in 0..64 {
             client.try_write(b"x").unwrap();
             replica.try_write(b"x").unwrap();

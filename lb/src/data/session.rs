@@ -46,7 +46,7 @@ pub(super) async fn run(client: StdStream, peer: SocketAddr, plane: Arc<Plane>, 
     let unsent = bytes.get(upstream.forwarded..).unwrap_or_default().to_vec();
     drop(bytes);
     let lease = &upstream.lease;
-    let relayed = relay::run(&client, &upstream.stream, lease, unsent, &mut traffic);
+    let relayed = relay::run(&client, &upstream.stream, lease, &plane.pipes, unsent, &mut traffic);
     let ending = tokio::select! {
         ending = relayed => ending,
         () = lease.evicted() => relay::cut(&client, &upstream.stream),

@@ -1,0 +1,183 @@
+//! One direction of a relay: what it reads, when, and what it does with what cannot be written yet.
+//!
+//! It decides, and makes no system call: those are [`Ends`], so that a test can put every order of events before it. It
+//! never looks at the bytes, never waits, and never reads on while it holds bytes that are not written.
+//!
+//! Bytes are copied until [`Ends::STREAK`] of them came in one run, without a pause of the source. From then on they are
+//! moved through a pipe, until a run is shorter again: a message of a few kilobytes is cheaper to copy. A pipe moves bytes and
+//! nothing else. Whatever is no bytes (no pipe to be had, nothing to read, the end of the stream, urgent data, at which
+//! splice(2) stops) is left to the copy that is tried next, so that there is one place to understand each.
+
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::task::yield_now;
+
+use crate::snapshot::Lease;
+
+/// Why a direction ended without a FIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Break {
+    /// The connection it reads from was reset; all that came before is written.
+    Source,
+    /// The connection it writes to was reset.
+    Sink,
+    /// Silent for too long.
+    Idle,
+}
+
+/// The system calls of a direction: its two sockets, and the pipes between them.
+pub(super) trait Ends {
+    /// A pipe.
+    type Pipe;
+    /// So many bytes without a pause of the source are worth a pipe.
+    const STREAK: usize;
+    /// So many bytes are moved before others on the same thread have their turn.
+    const AT_ONCE: u64;
+
+    /// Waits until it may be worth reading.
+    fn poll_source(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Waits until it may be worth writing.
+    fn poll_sink(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Reads some bytes and gives them to `take`. `Some(0)` is the end of the stream; `None` that there is nothing now, and
+    /// then [`Ends::poll_source`] waits for more.
+    fn read(&self, take: impl FnOnce(&[u8])) -> io::Result<Option<usize>>;
+    /// Writes as many bytes as there is room for. Where that is less than all, [`Ends::poll_sink`] waits for room.
+    fn write(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// Moves bytes from the source into an empty pipe; the pipe, and how many they are. `None` says nothing but that none
+    /// were moved.
+    fn fill(&self) -> io::Result<Option<(Self::Pipe, usize)>>;
+    /// Moves at most `most` bytes, which are in the pipe, to the sink. Where it moves none, [`Ends::poll_sink`] waits for room.
+    fn drain(&self, pipe: &Self::Pipe, most: usize) -> io::Result<usize>;
+    /// Takes back a pipe that is empty. One that is not is dropped instead.
+    fn put_back(&self, pipe: Self::Pipe);
+}
+
+/// What was read and is not written yet.
+enum Held<P> {
+    Nothing,
+    /// From this byte on.
+    Copied(Vec<u8>, usize),
+    /// As many bytes, at least one.
+    Piped(P, usize),
+}
+
+/// One direction.
+pub(super) struct Flow<'a, E: Ends> {
+    pub(super) ends: E,
+    held: Held<E::Pipe>,
+    /// Bytes since the source last made a pause, and whether there were enough of them before it.
+    run: usize,
+    streams: bool,
+    /// Bytes read so far.
+    pub(super) moved: &'a mut u64,
+    /// Who is told about every byte, if it comes from a replica.
+    lease: Option<&'a Lease>,
+}
+
+impl<'a, E: Ends> Flow<'a, E> {
+    /// A direction that begins with `unsent`, which was read already and is not counted.
+    pub(super) fn new(ends: E, unsent: Vec<u8>, moved: &'a mut u64, lease: Option<&'a Lease>) -> Self {
+        let held = if unsent.is_empty() { Held::Nothing } else { Held::Copied(unsent, 0) };
+        Flow { ends, held, run: 0, streams: false, moved, lease }
+    }
+
+    /// Moves bytes until there is nothing to read or no room to write. `Ok` at the end of the source, with every byte
+    /// written.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Break>> {
+        let begun = *self.moved;
+        loop {
+            ready!(self.poll_held(cx)).map_err(|_| self.lose())?;
+            if *self.moved - begun >= E::AT_ONCE {
+                ready!(pin!(yield_now()).poll(cx));
+            }
+            ready!(self.poll_source(cx)).map_err(|_| Break::Source)?;
+            if self.move_some()? == Some(0) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Writes what is held; ready when that is nothing.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let left = match &self.held {
+                Held::Nothing => return Poll::Ready(Ok(())),
+                Held::Copied(bytes, written) => bytes.len() - written,
+                Held::Piped(_, left) => *left,
+            };
+            if left == 0 {
+                if let Held::Piped(pipe, _) = std::mem::replace(&mut self.held, Held::Nothing) {
+                    self.ends.put_back(pipe);
+                }
+                return Poll::Ready(Ok(()));
+            }
+            ready!(self.ends.poll_sink(cx))?;
+            match &mut self.held {
+                Held::Nothing => {}
+                Held::Copied(bytes, written) => *written += self.ends.write(&bytes[*written..])?,
+                Held::Piped(pipe, left) => *left -= self.ends.drain(pipe, *left)?,
+            }
+        }
+    }
+
+    /// Waits for the source, and takes note if that makes a pause.
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let ready = self.ends.poll_source(cx);
+        if ready.is_pending() {
+            self.streams = self.run >= E::STREAK;
+            self.run = 0;
+        }
+        ready
+    }
+
+    /// One step; how much was read, if anything could be.
+    fn move_some(&mut self) -> Result<Option<usize>, Break> {
+        if self.streams || self.run >= E::STREAK {
+            let filled = self.ends.fill().map_err(|_| Break::Source)?;
+            if let Some((pipe, bytes)) = filled {
+                self.held = Held::Piped(pipe, bytes);
+                self.count(bytes);
+                return Ok(Some(bytes));
+            }
+        }
+        self.copy_some()
+    }
+
+    /// One read and one write.
+    fn copy_some(&mut self) -> Result<Option<usize>, Break> {
+        let (ends, held) = (&self.ends, &mut self.held);
+        let mut outcome = Ok(0);
+        let read = ends.read(|chunk| {
+            if chunk.is_empty() {
+                return; // The end of the stream: not worth a system call.
+            }
+            outcome = ends.write(chunk);
+            if let Ok(written) = outcome
+                && written < chunk.len()
+            {
+                *held = Held::Copied(chunk[written..].to_vec(), 0);
+            }
+        });
+        let read = read.map_err(|_| Break::Source)?;
+        self.count(read.unwrap_or(0));
+        outcome.map_err(|_| Break::Sink)?;
+        Ok(read)
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.run = self.run.saturating_add(bytes);
+        *self.moved += bytes as u64;
+        self.lease.inspect(|lease| lease.received(bytes));
+    }
+
+    /// Nobody takes what is held any more, and a pipe with bytes in it is of no use to others.
+    fn lose(&mut self) -> Break {
+        self.held = Held::Nothing;
+        Break::Sink
+    }
+}
+
+#[cfg(test)]
+mod tests;

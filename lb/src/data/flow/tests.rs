@@ -1,0 +1,178 @@
+//! A direction under every order of events, up to some length, and every odd thing that a system call may do.
+
+mod fake;
+mod world;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Wake, Waker};
+
+use super::*;
+use fake::{CHUNK, Fake, PIPE};
+use world::{EVENTS, Event, World};
+
+/// How many events a history has, and how many odd things happen in it.
+const HISTORIES: [(usize, usize); 3] = [(6, 0), (5, 1), (4, 2)];
+
+/// Choices, in the order in which they are made: all of them in turn, the last one first.
+#[derive(Default)]
+struct Choices {
+    made: Vec<(usize, usize)>,
+    at: usize,
+}
+
+impl Choices {
+    fn choose(&mut self, of: usize) -> usize {
+        if self.at == self.made.len() {
+            self.made.push((0, of));
+        }
+        self.at += 1;
+        assert_eq!(self.made[self.at - 1].1, of, "the same choices lead to the same question");
+        self.made[self.at - 1].0
+    }
+
+    /// Goes on to the next history; false if there is none.
+    fn next(&mut self) -> bool {
+        self.at = 0;
+        while let Some((choice, of)) = self.made.pop() {
+            if choice + 1 < of {
+                self.made.push((choice + 1, of));
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Hears whether the direction was woken.
+#[derive(Default)]
+struct Ear(AtomicBool);
+
+impl Wake for Ear {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// Polls the direction if it was woken, and checks all that has to be true then; its end, if it has come to it.
+fn run(flow: &mut Flow<'_, Fake>, ear: &Arc<Ear>) -> Option<Result<(), Break>> {
+    let waker = Waker::from(Arc::clone(ear));
+    while ear.0.swap(false, Relaxed) {
+        let begun = *flow.moved;
+        flow.ends.0.borrow_mut().calls = 0;
+        let outcome = flow.poll(&mut Context::from_waker(&waker));
+        let moved = *flow.moved - begun;
+        assert!(moved < Fake::AT_ONCE + PIPE.max(CHUNK) as u64, "{moved} bytes, and nobody else had a turn");
+        let world = flow.ends.0.borrow();
+        let held = world.taken - world.written();
+        assert!(held <= PIPE.max(CHUNK), "{held} bytes wait");
+        match outcome {
+            Poll::Ready(end) => {
+                assert!(matches!(flow.held, Held::Nothing), "what is over holds nothing");
+                world.check_end(end);
+                return Some(end);
+            }
+            Poll::Pending => {
+                assert_eq!(held == 0, matches!(flow.held, Held::Nothing), "only bytes need a pipe");
+                assert!(
+                    ear.0.load(Relaxed) || !world.could_go_on(held),
+                    "it waits for what is there: {world:?}"
+                );
+            }
+        }
+    }
+    None
+}
+
+/// One history, as the choices tell it.
+fn history(choices: &mut Choices, events: usize, odd: usize) -> World {
+    let (ear, mut moved) = (Arc::new(Ear::default()), 0);
+    let unsent: Vec<u8> = (0..choices.choose(2) as u8).collect();
+    let fake = Fake::new(std::mem::take(choices), unsent.len(), odd);
+    let mut flow = Flow::new(fake.clone(), unsent, &mut moved, None);
+    ear.0.store(true, Relaxed);
+    let mut end = run(&mut flow, &ear);
+    for _ in 0..events {
+        if end.is_some() {
+            break;
+        }
+        let late = {
+            let mut world = flow.ends.0.borrow_mut();
+            let possible: Vec<Event> = EVENTS.into_iter().filter(|event| world.may(*event)).collect();
+            let event = possible[world.choices.choose(possible.len())];
+            world.happen(event);
+            world.is_odd()
+        };
+        if !late {
+            end = run(&mut flow, &ear);
+        }
+    }
+    if end.is_none() {
+        flow.ends.0.borrow_mut().happen(Event::Room(1000));
+        run(&mut flow, &ear);
+    }
+    drop(flow);
+    let world = fake.0.take();
+    assert_eq!(world.pipes, 0, "a pipe is left");
+    world
+}
+
+#[test]
+fn every_order_of_events_gives_every_byte_in_order_and_the_right_end() {
+    let (mut histories, mut piped) = (0, 0);
+    for (events, odd) in HISTORIES {
+        let mut choices = Choices::default();
+        loop {
+            let world = history(&mut choices, events, odd);
+            (histories, piped) = (histories + 1, piped + usize::from(world.fills > 0));
+            choices = world.choices;
+            if !choices.next() {
+                break;
+            }
+        }
+    }
+    println!("{histories} histories, {piped} of them with a pipe");
+    assert!(piped > histories / 20, "{piped} of {histories} histories had a pipe");
+}
+
+/// How often a pipe is filled for runs of these lengths, with a pause after each.
+fn fills(runs: &[usize]) -> Vec<usize> {
+    let (ear, mut moved) = (Arc::new(Ear::default()), 0);
+    let fake = Fake::new(Choices::default(), 0, 0);
+    let mut flow = Flow::new(fake.clone(), Vec::new(), &mut moved, None);
+    fake.0.borrow_mut().happen(Event::Room(1000));
+    let fills = |run_of: &usize| {
+        let before = fake.0.borrow().fills;
+        fake.0.borrow_mut().happen(Event::Bytes(*run_of));
+        ear.0.store(true, Relaxed);
+        assert_eq!(run(&mut flow, &ear), None);
+        fake.0.borrow().fills - before
+    };
+    runs.iter().map(fills).collect()
+}
+
+#[test]
+fn short_messages_are_copied_and_long_runs_are_not() {
+    assert_eq!(fills(&[1, 2, 3, 3, 1, 2]), [0; 6], "messages");
+    let long = Fake::STREAK + PIPE;
+    assert_eq!(fills(&[long]), [1], "once it is long enough");
+    assert_eq!(
+        fills(&[long, long, PIPE, PIPE]),
+        [1, 3, 1, 0],
+        "from the beginning, where the last one was long"
+    );
+}
+
+#[test]
+fn every_choice_is_made_once() {
+    let mut choices = Choices::default();
+    let mut seen = Vec::new();
+    loop {
+        let (one, other) = (choices.choose(2), choices.choose(3));
+        seen.push((one, other));
+        if !choices.next() {
+            break;
+        }
+    }
+    assert_eq!(seen, [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]);
+}

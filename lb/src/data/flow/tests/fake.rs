@@ -1,0 +1,131 @@
+//! The system calls of a direction, in a world of numbers. Where the kernel has a choice they do now and then what is odd.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::super::Ends;
+use super::Choices;
+use super::world::{Event, World};
+
+/// The most that is read at once.
+pub(super) const CHUNK: usize = 2;
+/// What fits into a pipe.
+pub(super) const PIPE: usize = 3;
+
+/// The ends of a direction in this world.
+#[derive(Clone)]
+pub(super) struct Fake(pub(super) Rc<RefCell<World>>);
+
+impl Fake {
+    /// A world in which so many bytes were read already.
+    pub(super) fn new(choices: Choices, read: usize, odd: usize) -> Self {
+        Fake(Rc::new(RefCell::new(World::new(choices, read, odd))))
+    }
+}
+
+/// A pipe that is out of the pool.
+pub(super) struct FakePipe {
+    bytes: RefCell<VecDeque<u8>>,
+    is_back: Cell<bool>,
+    world: Rc<RefCell<World>>,
+}
+
+impl Drop for FakePipe {
+    fn drop(&mut self) {
+        if let Ok(mut world) = self.world.try_borrow_mut() {
+            world.pipes -= 1;
+        }
+        let is_wasted = self.bytes.get_mut().is_empty() && !self.is_back.get();
+        assert!(!is_wasted || std::thread::panicking(), "an empty pipe goes back");
+    }
+}
+
+impl Ends for Fake {
+    type Pipe = FakePipe;
+    const STREAK: usize = 4;
+    const AT_ONCE: u64 = 7;
+
+    fn poll_source(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().call();
+        self.0.borrow_mut().source.poll(cx)
+    }
+
+    fn poll_sink(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.borrow_mut().call();
+        self.0.borrow_mut().sink.poll(cx)
+    }
+
+    fn read(&self, take: impl FnOnce(&[u8])) -> io::Result<Option<usize>> {
+        let mut world = self.0.borrow_mut();
+        world.call();
+        if !world.source.is_ready {
+            return Ok(None);
+        }
+        if world.source_end.is_none() && world.is_odd() {
+            world.happen(Event::Bytes(1)); // Between the last call and this one.
+        }
+        let bytes = world.take(CHUNK);
+        let answer = if bytes.is_empty() { world.ask()? } else { Some(bytes.len()) };
+        // What the runtime knows of an end stays.
+        world.source.is_ready = bytes.len() == CHUNK || world.source_end.is_some();
+        drop(world);
+        if answer.is_some() {
+            take(&bytes);
+        }
+        Ok(answer)
+    }
+
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let mut world = self.0.borrow_mut();
+        world.call();
+        if !world.sink.is_ready {
+            return Ok(0);
+        }
+        let written = world.send(bytes)?;
+        world.sink.is_ready = written == bytes.len();
+        Ok(written)
+    }
+
+    fn fill(&self) -> io::Result<Option<(FakePipe, usize)>> {
+        let mut world = self.0.borrow_mut();
+        world.call();
+        // Odd: urgent data, or no memory.
+        if world.has_no_pipes || world.is_odd() {
+            return Ok(None);
+        }
+        // Odd: it is full of small pieces.
+        let most = if world.is_odd() { 1 } else { PIPE };
+        let bytes = world.take(most);
+        if bytes.is_empty() {
+            return world.ask().map(|_| None);
+        }
+        (world.pipes, world.fills) = (world.pipes + 1, world.fills + 1);
+        assert_eq!(world.pipes, 1, "one is enough");
+        let count = bytes.len();
+        let bytes = RefCell::new(bytes.into());
+        Ok(Some((FakePipe { bytes, is_back: Cell::new(false), world: Rc::clone(&self.0) }, count)))
+    }
+
+    fn drain(&self, pipe: &FakePipe, most: usize) -> io::Result<usize> {
+        let (mut world, mut bytes) = (self.0.borrow_mut(), pipe.bytes.borrow_mut());
+        world.call();
+        assert_eq!(most, bytes.len(), "it knows what is in the pipe");
+        if !world.sink.is_ready {
+            return Ok(0);
+        }
+        // Odd: a signal.
+        let most = if world.is_odd() { 1 } else { most };
+        let written = world.send(&bytes.make_contiguous()[..most])?;
+        bytes.drain(..written);
+        world.sink.is_ready = written > 0;
+        Ok(written)
+    }
+
+    fn put_back(&self, pipe: FakePipe) {
+        assert!(pipe.bytes.borrow().is_empty(), "bytes for somebody else");
+        pipe.is_back.set(true);
+    }
+}

@@ -1,0 +1,206 @@
+//! What the kernel and the runtime know of two sockets that are only numbers.
+//!
+//! Readiness is told once for each change (epoll(7), edge-triggered), and room only to who was refused.
+
+use std::io;
+use std::task::{Context, Poll, Waker};
+
+use super::super::Break;
+use super::Choices;
+
+/// More calls than any poll needs.
+const CALLS: usize = 60;
+
+/// What may happen to the sockets.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Event {
+    Bytes(usize),
+    Fin,
+    SourceReset,
+    Room(usize),
+    SinkReset,
+    /// Pipes are not to be had any more, or are again.
+    Pipes,
+}
+
+pub(super) const EVENTS: [Event; 8] = [
+    Event::Bytes(1),
+    Event::Bytes(5),
+    Event::Room(1),
+    Event::Room(5),
+    Event::Fin,
+    Event::SourceReset,
+    Event::SinkReset,
+    Event::Pipes,
+];
+
+/// How a source ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum SourceEnd {
+    Fin,
+    Reset,
+    /// A reset that was told: what is read now looks like the end of the stream.
+    ToldReset,
+}
+
+/// One socket's readiness, and who waits for it.
+#[derive(Debug, Default)]
+pub(super) struct Readiness {
+    pub(super) is_ready: bool,
+    waits: Option<Waker>,
+}
+
+impl Readiness {
+    fn tell(&mut self) {
+        self.is_ready = true;
+        if let Some(waker) = self.waits.take() {
+            waker.wake();
+        }
+    }
+
+    pub(super) fn poll(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_ready {
+            return Poll::Ready(Ok(()));
+        }
+        self.waits = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+#[derive(Default)]
+pub(super) struct World {
+    pub(super) choices: Choices,
+    /// How many odd things may still happen.
+    odd: usize,
+    /// Calls in this poll.
+    pub(super) calls: usize,
+    /// Bytes that were sent, and taken from the source; each byte is its own number.
+    sent: usize,
+    pub(super) taken: usize,
+    pub(super) source_end: Option<SourceEnd>,
+    pub(super) source: Readiness,
+    out: Vec<u8>,
+    room: usize,
+    sink_is_reset: bool,
+    pub(super) sink: Readiness,
+    /// Somebody was refused and has to be told of room.
+    is_refused: bool,
+    pub(super) has_no_pipes: bool,
+    /// Pipes out of the pool.
+    pub(super) pipes: usize,
+    pub(super) fills: usize,
+}
+
+impl std::fmt::Debug for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "sent {}, taken {}, written {}, ", self.sent, self.taken, self.out.len())?;
+        write!(f, "end {:?}, room {}, sink reset {}", self.source_end, self.room, self.sink_is_reset)
+    }
+}
+
+impl World {
+    /// One in which so many bytes were read already, and so many odd things may happen.
+    pub(super) fn new(choices: Choices, read: usize, odd: usize) -> Self {
+        let sink = Readiness { is_ready: true, waits: None };
+        World { choices, odd, sent: read, taken: read, sink, room: 2, ..World::default() }
+    }
+
+    pub(super) fn written(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Whether something odd happens here.
+    pub(super) fn is_odd(&mut self) -> bool {
+        let odd = self.odd > 0 && self.choices.choose(2) == 1;
+        self.odd -= usize::from(odd);
+        odd
+    }
+
+    pub(super) fn may(&self, event: Event) -> bool {
+        match event {
+            Event::Bytes(_) | Event::Fin => self.source_end.is_none(),
+            Event::SourceReset => self.source_end != Some(SourceEnd::Reset),
+            Event::SinkReset => !self.sink_is_reset,
+            Event::Room(_) | Event::Pipes => true,
+        }
+    }
+
+    pub(super) fn happen(&mut self, event: Event) {
+        match event {
+            Event::Bytes(count) => self.sent += count,
+            Event::Fin => self.source_end = Some(SourceEnd::Fin),
+            Event::SourceReset => self.source_end = Some(SourceEnd::Reset),
+            Event::Room(count) => self.room += count,
+            Event::SinkReset => self.sink_is_reset = true,
+            Event::Pipes => self.has_no_pipes = !self.has_no_pipes,
+        }
+        match event {
+            Event::Bytes(_) | Event::Fin | Event::SourceReset => self.source.tell(),
+            Event::SinkReset => self.sink.tell(),
+            Event::Room(_) if std::mem::take(&mut self.is_refused) => self.sink.tell(),
+            Event::Room(_) | Event::Pipes => {}
+        }
+    }
+
+    /// Whether there is something to do for a direction that holds so many bytes.
+    pub(super) fn could_go_on(&self, held: usize) -> bool {
+        if held > 0 {
+            self.room > 0 || self.sink_is_reset
+        } else {
+            self.left() > 0 || self.source_end.is_some()
+        }
+    }
+
+    pub(super) fn check_end(&self, end: Result<(), Break>) {
+        match end {
+            Ok(()) => assert_eq!(self.source_end, Some(SourceEnd::Fin), "{self:?}"),
+            Err(Break::Source) => assert_eq!(self.source_end, Some(SourceEnd::ToldReset), "{self:?}"),
+            Err(Break::Sink) => return assert!(self.sink_is_reset, "{self:?}"),
+            Err(Break::Idle) => panic!("nobody looks at a clock"),
+        }
+        assert_eq!(self.out.len(), self.sent, "an end after all bytes: {self:?}");
+    }
+
+    pub(super) fn call(&mut self) {
+        self.calls += 1;
+        assert!(self.calls < CALLS, "it goes round and round: {self:?}");
+    }
+
+    fn left(&self) -> usize {
+        self.sent - self.taken
+    }
+
+    /// The next bytes of the source, at most so many.
+    pub(super) fn take(&mut self, most: usize) -> Vec<u8> {
+        let end = self.taken + most.min(self.left());
+        let bytes = (self.taken..end).map(|byte| byte as u8).collect();
+        self.taken = end;
+        bytes
+    }
+
+    /// What a source without bytes says; `Some(0)` is its end.
+    pub(super) fn ask(&mut self) -> io::Result<Option<usize>> {
+        match self.source_end {
+            None => Ok(None),
+            Some(SourceEnd::Reset) => {
+                self.source_end = Some(SourceEnd::ToldReset);
+                Err(io::ErrorKind::ConnectionReset.into())
+            }
+            Some(SourceEnd::Fin | SourceEnd::ToldReset) => Ok(Some(0)),
+        }
+    }
+
+    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.sink_is_reset {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let written = bytes.len().min(self.room);
+        self.room -= written;
+        self.is_refused = written < bytes.len();
+        for byte in &bytes[..written] {
+            assert_eq!(usize::from(*byte), self.out.len(), "bytes in order: {self:?}");
+            self.out.push(*byte);
+        }
+        Ok(written)
+    }
+}
