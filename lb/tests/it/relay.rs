@@ -2,84 +2,21 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::sync::LazyLock;
 use std::thread;
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
 
-use crate::harness::{Lb, Wire, eventually, field, patient, reset};
-
-const KIB: usize = 1024;
-const MIB: usize = 1024 * KIB;
-
-/// What is sent in these tests, over and over: random, and of a prime length, so that bytes that are lost, doubled or
-/// swapped show.
-static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let step = |_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state as u8
-    };
-    (0..1_000_003).map(step).collect()
-});
-
-/// The noise from byte `at` on, at most `most` of it.
-fn noise(at: usize, most: usize) -> &'static [u8] {
-    let rest = &NOISE[at % NOISE.len()..];
-    &rest[..most.min(rest.len())]
-}
-
-/// Sends the first `len` bytes of the noise, in pieces of odd sizes.
-fn send(mut to: &TcpStream, len: usize) {
-    let (mut sent, mut sizes) = (0, [1, 7, 1448, 65_537, 131_071, 4093, 999_999].into_iter().cycle());
-    while sent < len {
-        let piece = noise(sent, sizes.next().unwrap().min(len - sent));
-        to.write_all(piece).unwrap();
-        sent += piece.len();
-    }
-}
-
-/// Reads the first `len` bytes of the noise.
-#[track_caller]
-fn receive(mut from: &TcpStream, len: usize) {
-    let (mut buffer, mut seen) = (vec![0; 100_003], 0);
-    while seen < len {
-        let room = buffer.len().min(len - seen);
-        let n =
-            from.read(&mut buffer[..room]).unwrap_or_else(|error| panic!("after {seen} of {len}: {error}"));
-        assert!(n > 0, "the end after {seen} of {len}");
-        let mut rest = &buffer[..n];
-        while !rest.is_empty() {
-            let piece = noise(seen, rest.len());
-            assert!(rest[..piece.len()] == *piece, "other bytes between {seen} and {}", seen + piece.len());
-            (rest, seen) = (&rest[piece.len()..], seen + piece.len());
-        }
-    }
-}
-
-/// How a stream goes on: with an end, an error, or (wrongly) with bytes.
-fn end(mut from: &TcpStream) -> Result<usize, ErrorKind> {
-    from.read(&mut [0]).map_err(|error| error.kind())
-}
-
-const FIN: Result<usize, ErrorKind> = Ok(0);
-const RESET: Result<usize, ErrorKind> = Err(ErrorKind::ConnectionReset);
-
-/// An `lb` that reads no first line: what one end sends is all that the other gets.
-fn wire() -> Wire {
-    Wire::start(&["--key", "source", "--log", "debug"])
-}
+use crate::harness::{Lb, Wire, eventually, every_relay, field, patient, reset};
+use crate::noise::{FIN, KIB, MIB, RESET, end, noise, receive, send, wait_until_taken};
 
 /// Both ends of a connection that `lb` knows to stand: a replica that resets earlier is one that cannot be reached.
-fn pair(wire: &Wire) -> (TcpStream, TcpStream) {
+pub(crate) fn pair(wire: &Wire) -> (TcpStream, TcpStream) {
     settled(wire.pair())
 }
 
 /// The same whose ends have room for few bytes that nobody reads: most of them stay with `lb`.
-fn narrow_pair(wire: &Wire) -> (TcpStream, TcpStream) {
+pub(crate) fn narrow_pair(wire: &Wire) -> (TcpStream, TcpStream) {
     const ROOM: usize = 4 * KIB;
     SockRef::from(&wire.listener).set_recv_buffer_size(ROOM).unwrap();
     let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
@@ -95,22 +32,10 @@ fn settled((client, replica): (TcpStream, TcpStream)) -> (TcpStream, TcpStream) 
 }
 
 /// A pair of ends, the client's and the replica's, or the other way round.
-type Turn = fn((TcpStream, TcpStream)) -> (TcpStream, TcpStream);
+pub(crate) type Turn = fn((TcpStream, TcpStream)) -> (TcpStream, TcpStream);
 /// Whatever holds for one side holds for the other.
-const BOTH_WAYS: [(&str, Turn); 2] =
+pub(crate) const BOTH_WAYS: [(&str, Turn); 2] =
     [("from the client", |pair| pair), ("from the replica", |(a, b)| (b, a))];
-
-/// Waits until `lb` has taken every byte that was sent: until then a reset would destroy them on their way to it.
-fn wait_until_taken(by: &TcpStream) {
-    let ports = (by.local_addr().unwrap().port(), by.peer_addr().unwrap().port());
-    let ends = format!(" 0100007F:{:04X} 0100007F:{:04X} ", ports.0, ports.1);
-    eventually("an empty send queue", || {
-        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        let line = table.lines().find(|line| line.contains(&ends))?;
-        let queues = line.split_whitespace().nth(4)?;
-        queues.starts_with("00000000:").then_some(())
-    });
-}
 
 /// The log line of the session of this client.
 fn session(lb: &Lb, client: TcpStream) -> String {
@@ -122,151 +47,159 @@ fn session(lb: &Lb, client: TcpStream) -> String {
 #[test]
 fn sixty_four_mib_each_way_at_once_arrive_as_they_were_sent() {
     const LEN: usize = 64 * MIB;
-    let wire = wire();
-    let (client, replica) = wire.pair();
-    thread::scope(|scope| {
-        for stream in [&client, &replica] {
-            scope.spawn(|| {
-                send(stream, LEN);
-                stream.shutdown(Shutdown::Write).unwrap();
-            });
-        }
-        scope.spawn(|| receive(&replica, LEN));
-        receive(&client, LEN);
-    });
-    assert_eq!((end(&client), end(&replica)), (FIN, FIN));
-    let line = session(&wire.lb, client);
-    let all = LEN.to_string();
-    assert_eq!((field(&line, "up="), field(&line, "down=")), (all.as_str(), all.as_str()));
-    assert!(line.ends_with("ending=complete"), "{line}");
-}
-
-#[test]
-fn single_bytes_arrive_one_by_one() {
-    let wire = wire();
-    let (mut client, mut replica) = wire.pair();
-    for stream in [&client, &replica] {
-        stream.set_nodelay(true).unwrap();
-    }
-    for at in 0..2000 {
-        client.write_all(noise(at, 1)).unwrap();
-        let mut byte = [0];
-        replica.read_exact(&mut byte).unwrap();
-        assert_eq!(byte, noise(at, 1));
-        replica.write_all(&byte).unwrap();
-        client.read_exact(&mut byte).unwrap();
-        assert_eq!(byte, noise(at, 1));
-    }
-    drop(replica);
-    let line = session(&wire.lb, client);
-    assert_eq!((field(&line, "up="), field(&line, "down=")), ("2000", "2000"));
-}
-
-#[test]
-fn after_a_half_close_the_other_direction_goes_on() {
-    let wire = wire();
-    for (what, turn) in BOTH_WAYS {
-        let (first, other) = turn(pair(&wire));
-        send(&first, 3 * KIB);
-        first.shutdown(Shutdown::Write).unwrap();
-        receive(&other, 3 * KIB);
-        assert_eq!(end(&other), FIN, "{what}");
-        for _ in 0..20 {
-            thread::scope(|scope| {
-                scope.spawn(|| send(&other, MIB));
-                receive(&first, MIB);
-            });
-        }
-        other.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(end(&first), FIN, "{what}");
-    }
-}
-
-#[test]
-fn both_sides_may_half_close_at_once() {
-    let wire = wire();
-    for _ in 0..50 {
+    for wire in every_relay() {
         let (client, replica) = wire.pair();
-        for stream in [&client, &replica] {
-            stream.shutdown(Shutdown::Write).unwrap();
-        }
+        thread::scope(|scope| {
+            for stream in [&client, &replica] {
+                scope.spawn(|| {
+                    send(stream, LEN);
+                    stream.shutdown(Shutdown::Write).unwrap();
+                });
+            }
+            scope.spawn(|| receive(&replica, LEN));
+            receive(&client, LEN);
+        });
         assert_eq!((end(&client), end(&replica)), (FIN, FIN));
         let line = session(&wire.lb, client);
+        let all = LEN.to_string();
+        assert_eq!((field(&line, "up="), field(&line, "down=")), (all.as_str(), all.as_str()));
         assert!(line.ends_with("ending=complete"), "{line}");
     }
 }
 
 #[test]
-fn a_reset_arrives_as_a_reset_after_every_byte_before_it() {
-    let wire = wire();
-    for (what, turn) in BOTH_WAYS {
-        for (len, half_closed) in [(0, false), (1, true), (200 * KIB, false), (2 * MIB + 1, true)] {
-            let (from, to) = turn(pair(&wire));
-            if half_closed {
-                to.shutdown(Shutdown::Write).unwrap();
-                assert_eq!(end(&from), FIN);
+fn single_bytes_arrive_one_by_one() {
+    for wire in every_relay() {
+        let (mut client, mut replica) = wire.pair();
+        for stream in [&client, &replica] {
+            stream.set_nodelay(true).unwrap();
+        }
+        for at in 0..2000 {
+            client.write_all(noise(at, 1)).unwrap();
+            let mut byte = [0];
+            replica.read_exact(&mut byte).unwrap();
+            assert_eq!(byte, noise(at, 1));
+            replica.write_all(&byte).unwrap();
+            client.read_exact(&mut byte).unwrap();
+            assert_eq!(byte, noise(at, 1));
+        }
+        drop(replica);
+        let line = session(&wire.lb, client);
+        assert_eq!((field(&line, "up="), field(&line, "down=")), ("2000", "2000"));
+    }
+}
+
+#[test]
+fn after_a_half_close_the_other_direction_goes_on() {
+    for wire in every_relay() {
+        for (what, turn) in BOTH_WAYS {
+            let (first, other) = turn(pair(&wire));
+            send(&first, 3 * KIB);
+            first.shutdown(Shutdown::Write).unwrap();
+            receive(&other, 3 * KIB);
+            assert_eq!(end(&other), FIN, "{what}");
+            for _ in 0..20 {
+                thread::scope(|scope| {
+                    scope.spawn(|| send(&other, MIB));
+                    receive(&first, MIB);
+                });
             }
-            thread::scope(|scope| {
-                scope.spawn(|| receive(&to, len));
-                send(&from, len);
-            });
-            reset(from);
-            assert_eq!(end(&to), RESET, "{what}, {len} bytes");
+            other.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(end(&first), FIN, "{what}");
+        }
+    }
+}
+
+#[test]
+fn both_sides_may_half_close_at_once() {
+    for wire in every_relay() {
+        for _ in 0..50 {
+            let (client, replica) = wire.pair();
+            for stream in [&client, &replica] {
+                stream.shutdown(Shutdown::Write).unwrap();
+            }
+            assert_eq!((end(&client), end(&replica)), (FIN, FIN));
+            let line = session(&wire.lb, client);
+            assert!(line.ends_with("ending=complete"), "{line}");
+        }
+    }
+}
+
+#[test]
+fn a_reset_arrives_as_a_reset_after_every_byte_before_it() {
+    for wire in every_relay() {
+        for (what, turn) in BOTH_WAYS {
+            for (len, half_closed) in [(0, false), (1, true), (200 * KIB, false), (2 * MIB + 1, true)] {
+                let (from, to) = turn(pair(&wire));
+                if half_closed {
+                    to.shutdown(Shutdown::Write).unwrap();
+                    assert_eq!(end(&from), FIN);
+                }
+                thread::scope(|scope| {
+                    scope.spawn(|| receive(&to, len));
+                    send(&from, len);
+                });
+                reset(from);
+                assert_eq!(end(&to), RESET, "{what}, {len} bytes");
+            }
         }
     }
 }
 
 #[test]
 fn a_reset_that_is_noticed_by_sending_arrives_after_every_byte_before_it_too() {
-    let wire = wire();
-    for (what, turn) in BOTH_WAYS {
-        // Which way `lb` looks first is a matter of luck.
-        for _ in 0..10 {
-            let (from, to) = turn(pair(&wire));
-            wire.lb.signal("STOP");
-            send(&from, 30 * KIB);
-            send(&to, 1);
-            wait_until_taken(&from);
-            reset(from);
-            wire.lb.signal("CONT");
-            receive(&to, 30 * KIB);
-            assert_eq!(end(&to), RESET, "{what}");
+    for wire in every_relay() {
+        for (what, turn) in BOTH_WAYS {
+            // Which way `lb` looks first is a matter of luck.
+            for _ in 0..10 {
+                let (from, to) = turn(pair(&wire));
+                wire.lb.signal("STOP");
+                send(&from, 30 * KIB);
+                send(&to, 1);
+                wait_until_taken(&from);
+                reset(from);
+                wire.lb.signal("CONT");
+                receive(&to, 30 * KIB);
+                assert_eq!(end(&to), RESET, "{what}");
+            }
         }
     }
 }
 
 #[test]
 fn a_reset_does_not_overtake_bytes_that_a_slow_reader_has_not_read_yet() {
-    let wire = wire();
-    for (what, turn) in BOTH_WAYS {
-        for len in [1, 40 * KIB, 200 * KIB] {
-            let (from, to) = turn(narrow_pair(&wire));
-            send(&from, len);
-            wait_until_taken(&from);
-            reset(from);
-            receive(&to, len);
-            assert_eq!(end(&to), RESET, "{what}, {len} bytes");
+    for wire in every_relay() {
+        for (what, turn) in BOTH_WAYS {
+            for len in [1, 40 * KIB, 200 * KIB] {
+                let (from, to) = turn(narrow_pair(&wire));
+                send(&from, len);
+                wait_until_taken(&from);
+                reset(from);
+                receive(&to, len);
+                assert_eq!(end(&to), RESET, "{what}, {len} bytes");
+            }
         }
     }
 }
 
 #[test]
 fn a_reset_arrives_behind_a_half_close_too() {
-    let wire = wire();
-    let resets = BOTH_WAYS.map(|(what, turn)| {
-        let (from, to) = turn(pair(&wire));
-        send(&from, 3 * KIB);
-        from.shutdown(Shutdown::Write).unwrap();
-        receive(&to, 3 * KIB);
-        assert_eq!(end(&to), FIN, "{what}");
-        reset(from);
-        (what, to)
-    });
-    for (what, to) in resets {
-        // Nothing more can be read, so it shows as an error only.
-        let error = eventually("the reset", || to.take_error().unwrap());
-        let expected = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
-        assert!(expected.contains(&error.kind()), "{what}: {error}");
+    for wire in every_relay() {
+        let resets = BOTH_WAYS.map(|(what, turn)| {
+            let (from, to) = turn(pair(&wire));
+            send(&from, 3 * KIB);
+            from.shutdown(Shutdown::Write).unwrap();
+            receive(&to, 3 * KIB);
+            assert_eq!(end(&to), FIN, "{what}");
+            reset(from);
+            (what, to)
+        });
+        for (what, to) in resets {
+            // Nothing more can be read, so it shows as an error only.
+            let error = eventually("the reset", || to.take_error().unwrap());
+            let expected = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
+            assert!(expected.contains(&error.kind()), "{what}: {error}");
+        }
     }
 }
 
@@ -277,33 +210,34 @@ fn an_early_answer_arrives_whole_although_the_rest_of_the_request_is_not_wanted(
         (drop, 300 * KIB),
         (|server| server.shutdown(Shutdown::Write).unwrap(), 30 * KIB),
     ];
-    let wire = wire();
-    for (what, turn) in BOTH_WAYS {
-        for (leave, answer) in leaves {
-            let (server, client) = turn(pair(&wire));
-            thread::scope(|scope| {
-                scope.spawn(|| {
-                    receive(&server, MIB);
-                    send(&server, answer);
-                    wait_until_taken(&server);
-                    leave(server);
+    for wire in every_relay() {
+        for (what, turn) in BOTH_WAYS {
+            for (leave, answer) in leaves {
+                let (server, client) = turn(pair(&wire));
+                thread::scope(|scope| {
+                    scope.spawn(|| {
+                        receive(&server, MIB);
+                        send(&server, answer);
+                        wait_until_taken(&server);
+                        leave(server);
+                    });
+                    // It reads nothing before it has sent all, or could not.
+                    let mut sent = 0;
+                    while sent < 64 * MIB
+                        && let Ok(n) = (&client).write(noise(sent, 64 * KIB))
+                    {
+                        sent += n;
+                    }
                 });
-                // It reads nothing before it has sent all, or could not.
-                let mut sent = 0;
-                while sent < 64 * MIB
-                    && let Ok(n) = (&client).write(noise(sent, 64 * KIB))
-                {
-                    sent += n;
-                }
-            });
-            receive(&client, answer);
-            assert!([FIN, RESET].contains(&end(&client)), "{what}");
+                receive(&client, answer);
+                assert!([FIN, RESET].contains(&end(&client)), "{what}");
+            }
         }
     }
 }
 
 /// Sends the noise until nothing goes any more; how much did.
-fn flood(mut to: &TcpStream) -> usize {
+pub(crate) fn flood(mut to: &TcpStream) -> usize {
     to.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     let mut sent = 0;
     while let Ok(n) = to.write(noise(sent, 64 * KIB)) {
@@ -316,46 +250,48 @@ fn flood(mut to: &TcpStream) -> usize {
 #[test]
 fn who_does_not_read_holds_the_sender_back_and_costs_little_memory() {
     const PAIRS: usize = 30;
-    let wire = wire();
-    wire.pair();
-    let before = wire.lb.resident();
-    let pairs: Vec<_> = (0..PAIRS).map(|_| narrow_pair(&wire)).collect();
-    thread::scope(|scope| {
-        let floods: Vec<_> = pairs
-            .iter()
-            .map(|(client, replica)| (scope.spawn(|| flood(client)), scope.spawn(|| flood(replica))))
-            .collect();
-        let sent: Vec<_> =
-            floods.into_iter().map(|(up, down)| (up.join().unwrap(), down.join().unwrap())).collect();
-        let grown = wire.lb.resident().saturating_sub(before);
-        assert!(grown < PAIRS * 64 * KIB + 2 * MIB, "{} bytes a connection", grown / PAIRS);
+    for wire in every_relay() {
+        wire.pair();
+        let before = wire.lb.resident();
+        let pairs: Vec<_> = (0..PAIRS).map(|_| narrow_pair(&wire)).collect();
+        thread::scope(|scope| {
+            let floods: Vec<_> = pairs
+                .iter()
+                .map(|(client, replica)| (scope.spawn(|| flood(client)), scope.spawn(|| flood(replica))))
+                .collect();
+            let sent: Vec<_> =
+                floods.into_iter().map(|(up, down)| (up.join().unwrap(), down.join().unwrap())).collect();
+            let grown = wire.lb.resident().saturating_sub(before);
+            assert!(grown < PAIRS * 64 * KIB + 2 * MIB, "{} bytes a connection", grown / PAIRS);
 
-        let (client, replica) = wire.pair();
-        send(&client, 10);
-        receive(&replica, 10);
+            let (client, replica) = wire.pair();
+            send(&client, 10);
+            receive(&replica, 10);
 
-        for ((client, replica), (up, down)) in pairs.iter().zip(sent) {
-            for (stream, len) in [(replica, up), (client, down)] {
-                SockRef::from(stream).set_recv_buffer_size(MIB).unwrap();
-                scope.spawn(move || receive(stream, len));
+            for ((client, replica), (up, down)) in pairs.iter().zip(sent) {
+                for (stream, len) in [(replica, up), (client, down)] {
+                    SockRef::from(stream).set_recv_buffer_size(MIB).unwrap();
+                    scope.spawn(move || receive(stream, len));
+                }
             }
-        }
-    });
+        });
+    }
 }
 
 #[test]
 fn an_idle_connection_holds_no_buffer() {
     const PAIRS: usize = 300;
-    let wire = wire();
-    wire.pair();
-    let before = wire.lb.resident();
-    let pairs: Vec<_> = (0..PAIRS).map(|_| wire.pair()).collect();
-    for (client, replica) in &pairs {
-        for (from, to) in [(client, replica), (replica, client)] {
-            send(from, 40 * KIB);
-            receive(to, 40 * KIB);
+    for wire in every_relay() {
+        wire.pair();
+        let before = wire.lb.resident();
+        let pairs: Vec<_> = (0..PAIRS).map(|_| wire.pair()).collect();
+        for (client, replica) in &pairs {
+            for (from, to) in [(client, replica), (replica, client)] {
+                send(from, 40 * KIB);
+                receive(to, 40 * KIB);
+            }
         }
+        let grown = wire.lb.resident().saturating_sub(before);
+        assert!(grown < PAIRS * 8 * KIB, "{} bytes a connection", grown / PAIRS);
     }
-    let grown = wire.lb.resident().saturating_sub(before);
-    assert!(grown < PAIRS * 8 * KIB, "{} bytes a connection", grown / PAIRS);
 }

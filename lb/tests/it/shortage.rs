@@ -2,16 +2,13 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Lb, eventually, signal};
+use crate::harness::{Lb, eventually, signal, with_files};
 
 /// `lb` with at most 64 open files.
 fn short_of_files(flags: &[&str]) -> Lb {
-    let (lb, mut command) = (Lb::command(flags), Command::new("sh"));
-    command.args(["-c", "ulimit -n 64; exec \"$@\"", "sh"]).arg(lb.get_program()).args(lb.get_args());
-    let lb = Lb::launch_as(command);
+    let lb = Lb::launch_as(with_files(64, &Lb::command(flags)));
     lb.wait_for_log("ready data=");
     lb
 }
