@@ -1,11 +1,14 @@
 //! The life of a replica process: options in, [`backend::run`], exit code out (0 after SIGTERM or SIGINT, 1 when it
 //! cannot listen, 2 for a bad option). What a replica does is all in the library.
 
+use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
+use clap::builder::OsStringValueParser;
 
 /// A demo replica: HTTP/1.1 (/home, /heartbeat, /bytes/N, POST /echo), and a raw line mode, on one port.
 #[derive(Parser)]
@@ -20,13 +23,18 @@ struct Options {
     /// The ID of this replica in its answers
     #[arg(long, env = "SERVER_ID", default_value = "backend")]
     id: String,
+    /// Where a load balancer on this host hands accepted connections over, beside those that come by themselves
+    #[arg(long, env = handoff::VARIABLE, value_name = "PATH", value_parser = OsStringValueParser::new())]
+    handoff: Option<OsString>,
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let options = Options::parse();
     let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, options.port));
-    match backend::run(options.listen.unwrap_or(everywhere), &options.id).await {
+    // An empty variable is as good as none.
+    let handoff = options.handoff.as_deref().filter(|path| !path.is_empty()).map(Path::new);
+    match backend::run(options.listen.unwrap_or(everywhere), &options.id, handoff).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "{error}");

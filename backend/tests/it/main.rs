@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod handed_over;
 mod http;
 mod life;
 mod program;

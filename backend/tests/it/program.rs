@@ -10,26 +10,26 @@ use crate::{Client, HANG};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_backend");
 
 /// The program as a child process that dies with the test.
-struct Program {
-    child: Child,
+pub(crate) struct Program {
+    pub(crate) child: Child,
     stderr: BufReader<ChildStderr>,
 }
 
 impl Program {
-    fn start(command: &mut Command) -> Self {
+    pub(crate) fn start(command: &mut Command) -> Self {
         let mut child = command.kill_on_drop(true).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         Self { child, stderr }
     }
 
-    async fn log_line(&mut self) -> String {
+    pub(crate) async fn log_line(&mut self) -> String {
         let mut line = String::new();
         timeout(HANG, self.stderr.read_line(&mut line)).await.expect("no log line").unwrap();
         line
     }
 
     /// The port and the id in the line that says where it listens.
-    async fn listening(&mut self, host: &str) -> (u16, String) {
+    pub(crate) async fn listening(&mut self, host: &str) -> (u16, String) {
         let line = self.log_line().await;
         let (port, id) = line
             .strip_prefix(&format!("listening on {host}:"))
@@ -38,19 +38,19 @@ impl Program {
         (port.parse().unwrap(), id.to_owned())
     }
 
-    async fn signal(&self, name: &str) {
+    pub(crate) async fn signal(&self, name: &str) {
         let kill = format!("kill -{name} {}", self.child.id().unwrap());
         assert!(Command::new("sh").args(["-c", &kill]).status().await.unwrap().success());
     }
 
-    async fn exit(&mut self) -> ExitStatus {
+    pub(crate) async fn exit(&mut self) -> ExitStatus {
         timeout(HANG, self.child.wait()).await.expect("it does not end").unwrap()
     }
 }
 
-fn program(arguments: &[&str]) -> Command {
+pub(crate) fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(PROGRAM);
-    command.args(arguments).env_remove("PORT").env_remove("SERVER_ID");
+    command.args(arguments).env_remove("PORT").env_remove("SERVER_ID").env_remove("LB_HANDOFF");
     command
 }
 

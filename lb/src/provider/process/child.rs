@@ -69,5 +69,5 @@ pub fn guard(group: i32) -> anyhow::Result<()> {
 fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let address = (std::net::Ipv4Addr::LOCALHOST, arguments.port).into();
-    Ok(runtime.block_on(backend::run(address, &arguments.id))?)
+    Ok(runtime.block_on(backend::run(address, &arguments.id, None))?)
 }
