@@ -112,19 +112,6 @@ fn mappings_and_plans_are_told_in_words() {
     assert_eq!(said(&change), expected);
     assert_eq!(said(&["add", "1", "S5", "--weights", "4"]), "3 replicas\n  server1\n  server2\n  S5\n");
     assert_eq!(running.slot(3)["weight"], 4);
-    let other = calm(&["--replicas", "1"]);
-    for place in 0..3 {
-        // Wherever it stands, the one that is named is meant, not the one in the environment.
-        let mut words = vec!["mapping", "set", "rendezvous"];
-        let address = other.control.to_string();
-        words.splice(place + 1..place + 1, ["--control", &address]);
-        assert!(said(&words).starts_with("mapping rendezvous\n"), "{words:?}");
-        assert_eq!(other.done(&json!({"cmd": "mapping"}))["mapping"], "rendezvous", "{words:?}");
-        other.done(&json!({"cmd": "mapping", "mapping": "ring"}));
-        let plan = ["plan", "--control", &address, "rm", "1"];
-        assert!(said(&plan).ends_with("to do it: lb rm 1 server1\n"));
-    }
-    assert!(said(&["mapping"]).starts_with("mapping slots\n"));
     for wrong in [&["mapping", "set"][..], &["plan"], &["plan", "add"], &["mapping", "set", "--weight", "a"]]
     {
         assert_eq!(lb(wrong, &control).2, Some(2), "{wrong:?}");
@@ -135,6 +122,23 @@ fn mappings_and_plans_are_told_in_words() {
         (true, Some(1)),
         "{stderr}"
     );
+}
+
+#[test]
+fn whom_to_ask_may_stand_anywhere_in_a_command_and_goes_before_the_environment() {
+    let (running, other) = (calm(&["--replicas", "1"]), calm(&["--replicas", "1"]));
+    let (wrong, address) = (running.control.to_string(), other.control.to_string());
+    let said = |words: &[&str]| lb(words, &[("LB_CONTROL", &wrong)]).0;
+    for place in 1..4 {
+        let mut words = vec!["mapping", "set", "rendezvous"];
+        words.splice(place..place, ["--control", &address]);
+        assert!(said(&words).starts_with("mapping rendezvous\n"), "{words:?}");
+        assert_eq!(other.done(&json!({"cmd": "mapping"}))["mapping"], "rendezvous", "{words:?}");
+        other.done(&json!({"cmd": "mapping", "mapping": "ring"}));
+    }
+    other.done(&json!({"cmd": "add", "n": 1, "hostnames": ["other"]}));
+    assert!(said(&["plan", "--control", &address, "rm", "other"]).ends_with("to do it: lb rm 1 other\n"));
+    assert_eq!(running.done(&json!({"cmd": "mapping"}))["mapping"], "ring");
 }
 
 #[test]
