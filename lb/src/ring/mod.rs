@@ -147,7 +147,7 @@ impl Mapping {
     /// [`Full`], as from [`Mapping::build`].
     pub fn check(scheme: &Scheme, members: &[Member]) -> Result<(), Full> {
         match &scheme.algorithm {
-            Algorithm::Ring { points } => Ring::check(*points, members),
+            Algorithm::Ring { points } => Ring::check(*points, members).map(drop),
             Algorithm::Slots(shape) => Slots::build(shape, scheme.seed, members).map(drop),
             Algorithm::Maglev | Algorithm::Rendezvous => Ok(()),
         }

@@ -80,11 +80,11 @@ impl Ring {
     pub(super) const LONGEST: u64 = 1 << 22;
 
     pub(super) fn build(points: u32, seed: Seed, members: &[Member]) -> Result<Self, Full> {
-        Self::check(points, members)?;
+        let positions = Self::check(points, members)?;
         // In the order of their names: of two points at the same position the one with the lesser name comes first.
         let mut order: Vec<(&Member, u32)> = members.iter().zip(0..).collect();
         order.sort_unstable_by(|(one, _), (other, _)| one.name.cmp(&other.name));
-        let mut all = Vec::new();
+        let mut all = Vec::with_capacity(positions);
         for (Member { name, weight, .. }, ordinal) in order {
             all.extend(hash::points(name, points * weight).map(|position| (position, ordinal)));
         }
@@ -92,9 +92,10 @@ impl Ring {
         Ok(Self::sorted(&all, seed, Count { members: members.len(), present }))
     }
 
-    pub(super) fn check(points: u32, members: &[Member]) -> Result<(), Full> {
+    /// How many points there will be.
+    pub(super) fn check(points: u32, members: &[Member]) -> Result<usize, Full> {
         let positions = super::total_weight(members) * u64::from(points);
-        if positions > Self::LONGEST { Err(Full::Ring { positions }) } else { Ok(()) }
+        if positions > Self::LONGEST { Err(Full::Ring { positions }) } else { Ok(positions as usize) }
     }
 
     /// Of two points at the same position the one that was given first comes first.
