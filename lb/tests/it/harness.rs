@@ -1,7 +1,7 @@
 //! A real `lb` on free ports, replicas that misbehave on demand, and ways to wait for a state instead of a time.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 pub(crate) use crate::processes::{group_of, is_alive, processes_with, signal};
 pub(crate) use crate::replica::Replica;
 pub(crate) use crate::streams::{patient, raw_answer, reset};
+pub(crate) use crate::wire::{Wire, every_relay, every_relay_with};
 
 /// How long any state may take to come: the machine may be slow, a hang is not.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -339,60 +340,6 @@ pub(crate) fn with_files(most: usize, command: &Command) -> Command {
     limited.args(["-c", &format!("ulimit -n {most}; exec \"$@\""), "sh"]);
     limited.arg(command.get_program()).args(command.get_args());
     limited
-}
-
-/// A running `lb` in front of one replica that is served by the test itself.
-pub(crate) struct Wire {
-    pub(crate) lb: Lb,
-    pub(crate) listener: TcpListener,
-}
-
-impl Wire {
-    /// Starts `lb` with these flags too. Its replica passes one probe, and the next is an hour away.
-    pub(crate) fn start(flags: &[&str]) -> Wire {
-        Wire::start_as(flags, |command| command)
-    }
-
-    /// The same, where the command that starts `lb` is made another one.
-    pub(crate) fn start_as(flags: &[&str], other: impl FnOnce(Command) -> Command) -> Wire {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        socket2::SockRef::from(&listener).set_read_timeout(Some(PATIENCE)).unwrap();
-        let backend = format!("a={}", listener.local_addr().unwrap());
-        let fleet =
-            ["--provider", "fixed", "--backend", &backend, "--health", "tcp", "--health-interval", "1h"];
-        let lb = Lb::launch_as(other(Lb::command(&[&fleet, flags].concat())));
-        lb.wait_for_log("ready data=");
-        let wire = Wire { lb, listener };
-        drop(wire.accept());
-        wire
-    }
-
-    /// The next connection that `lb` makes.
-    #[track_caller]
-    pub(crate) fn accept(&self) -> TcpStream {
-        patient(self.listener.accept().unwrap().0)
-    }
-
-    /// Both ends of a new connection through `lb`, the client's and the replica's; for an `lb` that reads no first line.
-    #[track_caller]
-    pub(crate) fn pair(&self) -> (TcpStream, TcpStream) {
-        (self.lb.connect(), self.accept())
-    }
-}
-
-/// An `lb` that reads no first line (so what one end sends is all that the other gets) for each way in which it can move bytes:
-/// through pipes, through pipes that are full after one page, and copied.
-pub(crate) fn every_relay() -> impl Iterator<Item = Wire> {
-    every_relay_with(&[])
-}
-
-/// The same with these flags too.
-pub(crate) fn every_relay_with(flags: &[&str]) -> impl Iterator<Item = Wire> {
-    let ways: [&[&str]; 3] = [&["--splice", "auto"], &["--splice-pipe", "4KiB"], &["--splice", "never"]];
-    ways.into_iter().map(move |way| {
-        println!("the relay with {}", way.join(" "));
-        Wire::start(&[&["--key", "source", "--log", "debug"], way, flags].concat())
-    })
 }
 
 /// The flags for a fixed fleet of these replicas, called a, b, c ...

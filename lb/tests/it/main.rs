@@ -31,3 +31,4 @@ mod splice;
 mod start;
 mod starting;
 mod streams;
+mod wire;

@@ -1,7 +1,9 @@
 //! The only owner of the fleet: takes in messages, applies them, performs the effects.
 //!
 //! It never waits for anything but the next message or deadline: whatever takes time (starting, stopping, probing,
-//! draining) is a task of its own that reports back.
+//! draining, planning) is a task of its own that reports back.
+
+mod commands;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -9,12 +11,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::bail;
-use proto::control::{
-    Answer, Backend, Backends, Change, Command, Connections, Failure, FailureKind, Health, Message as Reply,
-    Remapping, Replicas, State,
-};
+use proto::control::State;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
-use tokio::task::spawn_blocking;
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -22,10 +20,11 @@ use tracing::{error, info};
 
 use super::fleet::{CommandId, Effect, Event, Fleet, SlotId, Time, View};
 use super::health::{self, HealthPolicy};
-use super::{Mailbox, Message, explain, plan};
+use super::{Mailbox, Message};
 use crate::provider::{Keeper, Provider, ReplicaId, Report, Reports};
 use crate::ring::{Mapping, Member, Scheme};
 use crate::snapshot::{Cell, EVICTION, Replica, Slot, Snapshot};
+use commands::Waiting;
 
 /// Reports of the provider that may wait.
 const REPORTS: usize = 1024;
@@ -51,19 +50,6 @@ struct Running {
     /// Known as soon as the provider has started it.
     replica: Option<Arc<Replica>>,
     probes: Option<AbortOnDropHandle<()>>,
-}
-
-/// Somebody who waits for the end of a command.
-struct Waiting {
-    sender: oneshot::Sender<Answer>,
-    question: Question,
-}
-
-/// What is to be told when a command has succeeded.
-#[derive(Clone, Copy, Debug)]
-enum Question {
-    Replicas,
-    Mapping,
 }
 
 /// The only owner of the fleet.
@@ -265,128 +251,6 @@ impl Controller {
     }
 }
 
-/// Commands.
-impl Controller {
-    fn serve(&mut self, command: Command, sender: oneshot::Sender<Answer>) {
-        let answer = match command {
-            Command::Add(change) => return self.change(sender, |command| Event::Add(command, change)),
-            Command::Remove(change) => return self.change(sender, |command| Event::Remove(command, change)),
-            Command::Mapping(change) if change != Remapping::default() => {
-                return self.change(sender, |command| Event::Remap(command, change));
-            }
-            Command::Plan { change } => return self.plan(&change, sender),
-            Command::Mapping(_) => Ok(self.mapping()),
-            Command::Rep {} => Ok(self.replicas()),
-            Command::Backends {} => Ok(self.backends()),
-            Command::Explain { id } => explain::explain(&self.setup.cell.load(), self.fleet.mapping(), id),
-            Command::Health {} => match self.health() {
-                Health { up: 0, .. } => {
-                    Err(FailureKind::Unavailable.because("no server replica is available"))
-                }
-                health => Ok(Reply::Health(health)),
-            },
-        };
-        reply(Some(sender), answer);
-    }
-
-    /// Applies a command that is answered by an effect, now or later.
-    fn change(&mut self, sender: oneshot::Sender<Answer>, event: impl FnOnce(CommandId) -> Event) {
-        self.last_command += 1;
-        let command = CommandId(self.last_command);
-        let event = event(command);
-        let question = if matches!(event, Event::Remap(..)) { Question::Mapping } else { Question::Replicas };
-        self.waiting.insert(command, Waiting { sender, question });
-        self.apply(event);
-    }
-
-    /// Answers a command that has changed something (or not): as soon as it is certain that the change outlives this program.
-    fn answer(&mut self, command: CommandId, result: Result<(), Failure>) {
-        let Some(Waiting { sender, question }) = self.waiting.remove(&command) else { return };
-        let answer = match (result, question) {
-            (Err(failure), _) => return reply(Some(sender), Err(failure)),
-            (Ok(()), Question::Replicas) => self.replicas(),
-            (Ok(()), Question::Mapping) => self.mapping(),
-        };
-        let written = self.setup.provider.written();
-        tokio::spawn(async move {
-            written.await;
-            reply(Some(sender), Ok(answer));
-        });
-    }
-
-    /// Answers what a change would do. That takes its time, which is not the controller's; who asks while others wait for
-    /// their answers already is refused.
-    fn plan(&self, change: &Change, sender: oneshot::Sender<Answer>) {
-        let preview = match self.fleet.preview(change) {
-            Ok(preview) => preview,
-            Err(refusal) => return reply(Some(sender), Err(refusal)),
-        };
-        let Ok(place) = Arc::clone(&self.planning).try_acquire_owned() else {
-            let refusal =
-                FailureKind::Unavailable.because("other plans are being made; ask again when they are done");
-            return reply(Some(sender), Err(refusal));
-        };
-        let (snapshot, one_at_a_time) = (self.setup.cell.load_full(), Arc::clone(&self.one_plan));
-        let members = self.mapped.as_ref().map_or_else(Vec::new, |(_, members)| members.clone());
-        tokio::spawn(async move {
-            let _place = place;
-            let _turn = one_at_a_time.lock().await;
-            if sender.is_closed() {
-                return; // Whoever asked has gone.
-            }
-            let planned = spawn_blocking(move || plan::plan(&snapshot, &members, preview)).await;
-            let answer = match planned {
-                Ok(Ok(plan)) => Ok(Reply::Plan(plan)),
-                Ok(Err(full)) => Err(FailureKind::BadRequest.because(full.to_string())),
-                Err(_) => Err(FailureKind::Unavailable.because("lb is shutting down")),
-            };
-            reply(Some(sender), answer);
-        });
-    }
-
-    fn mapping(&self) -> Reply {
-        let weight = |view: View| Some((view.slot?.name.to_string(), view.weight));
-        Reply::Mapping(self.fleet.mapping().describe(self.fleet.slots().filter_map(weight)))
-    }
-
-    fn replicas(&self) -> Reply {
-        let replicas: Vec<String> = self.fleet.slots().map(|view| view.hostname.to_string()).collect();
-        Reply::Replicas(Replicas { n: replicas.len(), replicas })
-    }
-
-    fn health(&self) -> Health {
-        let gets_connections = |view: &View| view.state == State::Up && view.weight.get() > 0;
-        let up = self.fleet.slots().filter(gets_connections).count();
-        Health { up, n: self.fleet.slots().count() }
-    }
-
-    fn backends(&self) -> Reply {
-        let n = self.fleet.slots().count();
-        let mut backends: Vec<Backend> =
-            self.fleet.slots().chain(self.fleet.in_passing()).map(|view| self.backend(view)).collect();
-        backends.sort_by_key(|backend| backend.index);
-        let spares = self.fleet.spares().map(|view| self.backend(view)).collect();
-        Reply::Backends(Backends { n, backends, spares })
-    }
-
-    fn backend(&self, view: View) -> Backend {
-        let replica = view.replica.and_then(|id| self.running.get(&id)?.replica.as_ref());
-        let (index, name) = view.slot.map(|slot| (slot.index, slot.name.to_string())).unzip();
-        Backend {
-            index,
-            name,
-            hostname: view.hostname.to_string(),
-            weight: view.weight,
-            address: replica.map(|replica| replica.address.to_string()),
-            state: view.state,
-            reason: view.reason,
-            since: self.clock.rfc3339(view.since),
-            restarts: view.restarts,
-            connections: replica.map_or_else(Connections::default, |replica| replica.connections()),
-        }
-    }
-}
-
 /// The start of the program, on both clocks.
 struct Clock {
     instant: Instant,
@@ -396,13 +260,6 @@ struct Clock {
 impl Clock {
     fn rfc3339(&self, time: Time) -> String {
         humantime::format_rfc3339_millis(self.wall + time).to_string()
-    }
-}
-
-fn reply(sender: Option<oneshot::Sender<Answer>>, result: Result<Reply, Failure>) {
-    if let Some(sender) = sender {
-        // Whoever asked may have gone.
-        let _ = sender.send(Answer::from(result));
     }
 }
 

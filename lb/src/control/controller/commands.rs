@@ -1,0 +1,154 @@
+//! Commands: what is asked of the controller, and what it answers.
+
+use std::sync::Arc;
+
+use proto::control::{
+    Answer, Backend, Backends, Change, Command, Connections, Failure, FailureKind, Health, Message as Reply,
+    Remapping, Replicas, State,
+};
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+
+use super::{CommandId, Controller, Event, View};
+use crate::control::{explain, plan};
+
+/// Somebody who waits for the end of a command.
+pub(super) struct Waiting {
+    sender: oneshot::Sender<Answer>,
+    question: Question,
+}
+
+/// What is to be told when a command has succeeded.
+#[derive(Clone, Copy, Debug)]
+enum Question {
+    Replicas,
+    Mapping,
+}
+
+impl Controller {
+    pub(super) fn serve(&mut self, command: Command, sender: oneshot::Sender<Answer>) {
+        let answer = match command {
+            Command::Add(change) => return self.change(sender, |command| Event::Add(command, change)),
+            Command::Remove(change) => return self.change(sender, |command| Event::Remove(command, change)),
+            Command::Mapping(change) if change != Remapping::default() => {
+                return self.change(sender, |command| Event::Remap(command, change));
+            }
+            Command::Plan { change } => return self.plan(&change, sender),
+            Command::Mapping(_) => Ok(self.mapping()),
+            Command::Rep {} => Ok(self.replicas()),
+            Command::Backends {} => Ok(self.backends()),
+            Command::Explain { id } => explain::explain(&self.setup.cell.load(), self.fleet.mapping(), id),
+            Command::Health {} => match self.health() {
+                Health { up: 0, .. } => {
+                    Err(FailureKind::Unavailable.because("no server replica is available"))
+                }
+                health => Ok(Reply::Health(health)),
+            },
+        };
+        reply(Some(sender), answer);
+    }
+
+    /// Applies a command that is answered by an effect, now or later.
+    fn change(&mut self, sender: oneshot::Sender<Answer>, event: impl FnOnce(CommandId) -> Event) {
+        self.last_command += 1;
+        let command = CommandId(self.last_command);
+        let event = event(command);
+        let question = if matches!(event, Event::Remap(..)) { Question::Mapping } else { Question::Replicas };
+        self.waiting.insert(command, Waiting { sender, question });
+        self.apply(event);
+    }
+
+    /// Answers a command that has changed something (or not): as soon as it is certain that the change outlives this program.
+    pub(super) fn answer(&mut self, command: CommandId, result: Result<(), Failure>) {
+        let Some(Waiting { sender, question }) = self.waiting.remove(&command) else { return };
+        let answer = match (result, question) {
+            (Err(failure), _) => return reply(Some(sender), Err(failure)),
+            (Ok(()), Question::Replicas) => self.replicas(),
+            (Ok(()), Question::Mapping) => self.mapping(),
+        };
+        let written = self.setup.provider.written();
+        tokio::spawn(async move {
+            written.await;
+            reply(Some(sender), Ok(answer));
+        });
+    }
+
+    /// Answers what a change would do. That takes its time, which is not the controller's; who asks while others wait for
+    /// their answers already is refused.
+    fn plan(&self, change: &Change, sender: oneshot::Sender<Answer>) {
+        let preview = match self.fleet.preview(change) {
+            Ok(preview) => preview,
+            Err(refusal) => return reply(Some(sender), Err(refusal)),
+        };
+        let Ok(place) = Arc::clone(&self.planning).try_acquire_owned() else {
+            let refusal =
+                FailureKind::Unavailable.because("other plans are being made; ask again when they are done");
+            return reply(Some(sender), Err(refusal));
+        };
+        let (snapshot, one_at_a_time) = (self.setup.cell.load_full(), Arc::clone(&self.one_plan));
+        let members = self.mapped.as_ref().map_or_else(Vec::new, |(_, members)| members.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            let _turn = one_at_a_time.lock().await;
+            if sender.is_closed() {
+                return; // Whoever asked has gone.
+            }
+            let planned = spawn_blocking(move || plan::plan(&snapshot, &members, preview)).await;
+            let answer = match planned {
+                Ok(Ok(plan)) => Ok(Reply::Plan(plan)),
+                Ok(Err(full)) => Err(FailureKind::BadRequest.because(full.to_string())),
+                Err(_) => Err(FailureKind::Unavailable.because("lb is shutting down")),
+            };
+            reply(Some(sender), answer);
+        });
+    }
+
+    fn mapping(&self) -> Reply {
+        let weight = |view: View| Some((view.slot?.name.to_string(), view.weight));
+        Reply::Mapping(self.fleet.mapping().describe(self.fleet.slots().filter_map(weight)))
+    }
+
+    fn replicas(&self) -> Reply {
+        let replicas: Vec<String> = self.fleet.slots().map(|view| view.hostname.to_string()).collect();
+        Reply::Replicas(Replicas { n: replicas.len(), replicas })
+    }
+
+    fn health(&self) -> Health {
+        let gets_connections = |view: &View| view.state == State::Up && view.weight.get() > 0;
+        let up = self.fleet.slots().filter(gets_connections).count();
+        Health { up, n: self.fleet.slots().count() }
+    }
+
+    fn backends(&self) -> Reply {
+        let n = self.fleet.slots().count();
+        let mut backends: Vec<Backend> =
+            self.fleet.slots().chain(self.fleet.in_passing()).map(|view| self.backend(view)).collect();
+        backends.sort_by_key(|backend| backend.index);
+        let spares = self.fleet.spares().map(|view| self.backend(view)).collect();
+        Reply::Backends(Backends { n, backends, spares })
+    }
+
+    fn backend(&self, view: View) -> Backend {
+        let replica = view.replica.and_then(|id| self.running.get(&id)?.replica.as_ref());
+        let (index, name) = view.slot.map(|slot| (slot.index, slot.name.to_string())).unzip();
+        Backend {
+            index,
+            name,
+            hostname: view.hostname.to_string(),
+            weight: view.weight,
+            address: replica.map(|replica| replica.address.to_string()),
+            state: view.state,
+            reason: view.reason,
+            since: self.clock.rfc3339(view.since),
+            restarts: view.restarts,
+            connections: replica.map_or_else(Connections::default, |replica| replica.connections()),
+        }
+    }
+}
+
+fn reply(sender: Option<oneshot::Sender<Answer>>, result: Result<Reply, Failure>) {
+    if let Some(sender) = sender {
+        // Whoever asked may have gone.
+        let _ = sender.send(Answer::from(result));
+    }
+}
