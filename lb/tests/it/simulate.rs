@@ -208,7 +208,7 @@ fn a_table_that_is_full_is_refused_with_the_step_that_fills_it() {
         (
             &[
                 "--points",
-                "10000",
+                "2400",
                 "--replicas",
                 "1000",
                 "--weight",
