@@ -64,3 +64,17 @@ pub struct Plane {
     /// All sessions of all workers.
     pub sessions: TaskTracker,
 }
+
+/// What the tests of several parts share.
+#[cfg(test)]
+mod testing {
+    use tokio::net::{TcpListener, TcpStream};
+
+    /// Both ends of a new connection.
+    pub(super) async fn connection() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (one, other) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (one.unwrap(), other.unwrap().0)
+    }
+}

@@ -262,19 +262,12 @@ async fn reset_after_fin(stream: &TcpStream) {
 mod tests {
     use std::sync::Arc;
 
-    use tokio::net::TcpListener;
     use tokio::task::{consume_budget, yield_now};
     use tokio_util::sync::CancellationToken;
 
     use super::*;
+    use crate::data::testing::connection;
     use crate::snapshot::Replica;
-
-    async fn connection() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (one, other) =
-            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        (one.unwrap(), other.unwrap().0)
-    }
 
     #[tokio::test]
     async fn no_direction_starves_when_the_other_uses_up_the_budget_of_the_task() {

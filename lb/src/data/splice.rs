@@ -136,17 +136,10 @@ impl Pipe {
 #[cfg(test)]
 mod tests {
     use socket2::SockRef;
-    use tokio::net::TcpListener;
 
     use super::*;
     use crate::data::socket::read_some;
-
-    async fn connection() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (one, other) =
-            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        (one.unwrap(), other.unwrap().0)
-    }
+    use crate::data::testing::connection;
 
     /// What can be read now.
     fn all(from: &TcpStream) -> Vec<u8> {

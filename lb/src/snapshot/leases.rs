@@ -31,11 +31,12 @@ impl<'a> Leases<'a> {
     }
 
     fn within_bound(&mut self) -> Option<Lease> {
+        let load = self.snapshot.load();
         loop {
             let ordinal = self.order.next()?;
             let Some((slot, replica)) = self.snapshot.held(ordinal, Eligibility::Yes) else { continue };
-            let Some(bound) = self.snapshot.bound(slot) else { return Some(replica.lease(self.key)) };
-            if let Some(lease) = replica.lease_within(self.key, bound.most) {
+            let Some(load) = &load else { return Some(replica.lease(self.key)) };
+            if let Some(lease) = replica.lease_within(self.key, load.most(slot)) {
                 return Some(lease);
             }
             self.full.push(ordinal);

@@ -87,6 +87,21 @@ impl Bound {
     }
 }
 
+/// The connections of all replicas in rotation at one moment, with one more. To count them takes a look at each, so that is
+/// done once for all candidates of a key.
+struct Load {
+    factor: BalanceFactor,
+    connections: usize,
+    weight: u64,
+}
+
+impl Load {
+    /// The most connections for a slot.
+    fn most(&self, slot: &Slot) -> usize {
+        self.factor.most(self.connections, slot.weight, self.weight)
+    }
+}
+
 impl Slot {
     /// Whether it can get a connection.
     #[must_use]
@@ -157,15 +172,23 @@ impl Snapshot {
     #[must_use]
     pub fn bound(&self, slot: &Slot) -> Option<Bound> {
         let replica = slot.replica.as_ref().filter(|_| slot.eligibility() == Eligibility::Yes)?;
-        let factor = self.balance?;
-        let most = factor.most(self.open() + 1, slot.weight, self.weight);
-        Some(Bound { factor, most, open: replica.open() })
+        let load = self.load()?;
+        Some(Bound { factor: load.factor, most: load.most(slot), open: replica.open() })
+    }
+
+    /// What a bound is a part of, if loads are bounded.
+    fn load(&self) -> Option<Load> {
+        Some(Load { factor: self.balance?, connections: self.open() + 1, weight: self.weight })
     }
 
     /// The slot whose replica would be the first to be tried for `key` now.
     #[must_use]
     pub fn pick<'a>(&'a self, key: &'a [u8]) -> Option<&'a Slot> {
-        let is_full = |slot: &Slot| self.bound(slot).is_some_and(|bound| bound.is_reached());
+        let load = self.load();
+        let has_room = |load: &Load, slot: &Slot| {
+            slot.replica.as_ref().is_some_and(|replica| replica.open() < load.most(slot))
+        };
+        let is_full = |slot: &Slot| load.as_ref().is_some_and(|load| !has_room(load, slot));
         let first = |wanted| self.order(key).filter(move |slot| slot.eligibility() == wanted);
         first(Eligibility::Yes)
             .find(|slot| !is_full(slot))
