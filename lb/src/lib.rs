@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use proto::control::Hostname;
+use proto::control::{Hostname, Transport};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -40,6 +40,7 @@ use control::{Controller, Message, Setup};
 use data::{FileBudget, Pipes, Plane, listener};
 use provider::Provider;
 use provider::docker::Docker;
+use provider::doors::Doors;
 use provider::fixed::Fixed;
 use provider::process::Process;
 pub use provider::process::child::{guard, run as become_replica};
@@ -78,9 +79,12 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
         pipes: Pipes::new(config.splice.unwrap_or(0), files.pipes()),
         files,
         sessions: TaskTracker::new(),
+        handed_over: TaskTracker::new(),
     });
     let (evict, drain_timeout, token) =
         (cut.child_token(), config.drain_timeout, config.control_token.clone());
+    // Replicas that go on keep what they have taken over.
+    let handed_over = if config.replicas_go_on() { TaskTracker::new() } else { plane.handed_over.clone() };
     let (fleet, setup) = plan(config, cell, evict.clone()).await?;
     let workers = TaskTracker::new();
     for (number, listener) in (1..).zip(listeners) {
@@ -104,13 +108,13 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
         ended = &mut controller => {
             // Nobody looks after the replicas any more, and what is cut off must not look complete.
             stop.cancel();
-            drain(&workers, Duration::ZERO, &evict).await;
+            drain(&workers, &handed_over, Duration::ZERO, &evict).await;
             ended.context("the controller failed")??;
             bail!("the controller has ended");
         }
     }
     info!("stopping: connections may finish for {drain_timeout:?}");
-    drain(&workers, drain_timeout, &evict).await;
+    drain(&workers, &handed_over, drain_timeout, &evict).await;
     let stopped = async {
         // It fails only if the controller has ended.
         let _ = mailbox.send(Message::Shutdown).await;
@@ -132,21 +136,25 @@ async fn plan(
         restartable: !matches!(config.source, Source::Fixed(_)),
         keep: matches!(&config.source, Source::Docker(settings) if settings.keep),
     };
+    let doors = match config.limits.transport {
+        Transport::Proxy => None,
+        Transport::Handoff => Some(Doors::open(config.handoff_dir.as_deref())?),
+    };
     let (provider, names, lineup) = match config.source {
         Source::Process { command } => {
             let lineup = Lineup::new(config.slots, config.spares);
-            (Provider::Process(Process::new(command)), Names::Random, lineup)
+            (Provider::Process(Process::new(command, doors)), Names::Random, lineup)
         }
         Source::Docker(settings) => {
             let names: Vec<Hostname> = config.slots.into_iter().map(|(name, _)| name).collect();
             let wanted = (names.as_slice(), config.spares);
-            let (docker, found) = Docker::open(settings, wanted, &config.mapping.scheme).await?;
+            let (docker, found) = Docker::open(settings, doors, wanted, &config.mapping.scheme).await?;
             (Provider::Docker(docker), Names::Random, Lineup::of(found.seats, found.spares, config.spares))
         }
         Source::Fixed(backends) => {
             let names = backends.iter().map(|backend| (backend.name.clone(), backend.weight)).collect();
             let lineup = Lineup::new(config.slots, config.spares);
-            (Provider::Fixed(Fixed::new(backends)), Names::Fixed(names), lineup)
+            (Provider::Fixed(Fixed::new(backends, doors)), Names::Fixed(names), lineup)
         }
     };
     let fleet = Fleet::new(policy, names, lineup, fastrand::u64(..));
@@ -154,12 +162,17 @@ async fn plan(
     Ok((fleet, Setup { health, drain_timeout, provider, cell, evict }))
 }
 
-/// Waits for the workers to end with their last session; resets what is left when it has been long enough, or when
-/// `evict` says so.
-async fn drain(workers: &TaskTracker, limit: Duration, evict: &CancellationToken) {
+/// Waits for the workers to end with their last session, and for those that replicas have taken over; resets what is left when
+/// it has been long enough, or when `evict` says so.
+async fn drain(workers: &TaskTracker, handed_over: &TaskTracker, limit: Duration, evict: &CancellationToken) {
     workers.close();
-    let _ = timeout(limit, evict.run_until_cancelled(workers.wait())).await;
-    if !workers.is_empty() {
+    handed_over.close();
+    let all = async {
+        workers.wait().await;
+        handed_over.wait().await;
+    };
+    let _ = timeout(limit, evict.run_until_cancelled(all)).await;
+    if !workers.is_empty() || !handed_over.is_empty() {
         warn!("connections that are still open are reset");
         evict.cancel();
         let _ = timeout(CUT, workers.wait()).await;

@@ -144,6 +144,9 @@ fn table<'a>(backends: impl Iterator<Item = &'a Value> + Clone) -> String {
         }
         let connections = &backend["connections"];
         let _ = write!(text, "{} open, {} in all", connections["open"], connections["total"]);
+        if backend["transport"] == "handoff" {
+            text.push_str(", handed over");
+        }
         if let Some(reason) = backend["reason"].as_str() {
             let _ = write!(text, "  ({reason})");
         }

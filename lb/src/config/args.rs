@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, ValueParser};
 use clap::{Args, Parser};
-use proto::control::Hostname;
+use proto::control::{Hostname, Transport};
 use tracing_subscriber::filter::Targets;
 
 use super::parameters::Parameters;
@@ -337,6 +337,17 @@ pub struct Serve {
     /// How much a pipe of the zero-copy relay holds (to be changed by tests only: small ones are full more often)
     #[arg(long, hide = true, value_name = "SIZE", default_value = "1MiB", value_parser = ValueParser::new(value::pipe_size))]
     pub(super) splice_pipe: Checked<usize>,
+    /// How a connection gets to its replica: proxy (bytes are passed on) or handoff (a replica on this host that takes
+    /// connections over gets the client's socket itself; others are proxied to)
+    #[arg(long, env = "LB_TRANSPORT", value_name = "proxy|handoff", default_value = "proxy", value_parser = ValueParser::new(value::transport))]
+    pub(super) transport: Checked<Transport>,
+    /// handoff: the folder in which replicas listen for connections [default: a new one, for child processes]
+    #[arg(long, env = "LB_HANDOFF_DIR", value_name = "DIR")]
+    pub(super) handoff_dir: Option<PathBuf>,
+    /// handoff, docker: the volume which holds that folder, where lb itself is in a container [default: it is a folder of
+    /// the engine's machine]
+    #[arg(long, env = "LB_HANDOFF_VOLUME", value_name = "VOLUME", value_parser = ValueParser::new(value::volume))]
+    pub(super) handoff_volume: Option<Checked<String>>,
     /// What to log: a level, or TARGET=LEVEL pairs with commas between them
     #[arg(long, env = "LB_LOG", value_name = "FILTER", default_value = "info", value_parser = ValueParser::new(value::log_filter))]
     pub(super) log: Checked<Targets>,

@@ -4,6 +4,7 @@
 //! is said at once: that is why the flags below take any text ([`Checked`]) and fail only in [`Config::check`].
 
 mod args;
+mod handoff;
 mod parameters;
 mod simulate;
 pub(crate) mod value;
@@ -11,7 +12,7 @@ pub(crate) mod value;
 use std::collections::HashSet;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use proto::control::{Hostname, Weight};
@@ -52,6 +53,8 @@ pub struct Config {
     pub mapping: MappingPolicy,
     /// The rules for sessions.
     pub limits: Limits,
+    /// The folder in which replicas listen for connections that are handed over; `None`: a new one.
+    pub handoff_dir: Option<PathBuf>,
     /// How large the pipes are, in bytes, through which bytes go without being copied; `None`: all are copied.
     pub splice: Option<usize>,
     /// How replicas are probed.
@@ -113,6 +116,16 @@ impl Config {
         if problems.0.is_empty() { Ok(config) } else { Err(problems) }
     }
 
+    /// Whether replicas outlive this process.
+    #[must_use]
+    pub fn replicas_go_on(&self) -> bool {
+        match &self.source {
+            Source::Process { .. } => false,
+            Source::Docker(settings) => settings.keep,
+            Source::Fixed(_) => true,
+        }
+    }
+
     fn read(serve: Serve, problems: &mut Problems) -> Self {
         let control = control_port(&serve, problems);
         let control_token = token(serve.control_token.clone(), serve.control_token_file.as_deref())
@@ -121,6 +134,7 @@ impl Config {
                 None
             });
         let (source, slots) = source(&serve, problems);
+        let (transport, handoff_dir) = handoff::read(&serve, &source, problems);
         let so_far = problems.0.len();
         let mapping = mapping(&serve, problems);
         let is_understood = problems.0.len() == so_far;
@@ -156,7 +170,9 @@ impl Config {
                 first_line_max: problems.take("first-line-max", serve.first_line_max, 0),
                 connect_timeout: problems.take("connect-timeout", serve.connect_timeout, Duration::ZERO),
                 connect_attempts: problems.take("connect-attempts", serve.connect_attempts, 1),
+                transport,
             },
+            handoff_dir,
             splice: splice(serve.splice, serve.splice_pipe, problems),
             health: HealthPolicy {
                 probe: problems.take("health", serve.health, Probe::Tcp),
@@ -241,6 +257,7 @@ fn refuse_what_belongs_elsewhere(serve: &Serve, provider: &ProviderName, problem
         ("memory", serve.memory.as_ref().is_some_and(Checked::is_fine), ProviderName::Docker),
         ("pids", serve.pids.as_ref().is_some_and(Checked::is_fine), ProviderName::Docker),
         ("keep", serve.keep, ProviderName::Docker),
+        ("handoff-volume", serve.handoff_volume.as_ref().is_some_and(Checked::is_fine), ProviderName::Docker),
         ("backend", !serve.backend.is_empty(), ProviderName::Fixed),
     ];
     for (flag, is_given, home) in flags {
@@ -260,6 +277,10 @@ fn docker(serve: &Serve, problems: &mut Problems) -> DockerSettings {
         memory: serve.memory.clone().map(|memory| problems.take("memory", memory, 0)),
         pids: serve.pids.clone().map(|pids| problems.take("pids", pids, 0)),
         keep: serve.keep,
+        volume: serve
+            .handoff_volume
+            .clone()
+            .map(|volume| problems.take("handoff-volume", volume, String::new())),
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
 
-use proto::control::{Hostname, Weight};
+use proto::control::{Hostname, Transport, Weight};
 
 use tracing_subscriber::filter::Targets;
 
@@ -214,6 +214,12 @@ pub(super) fn network(given: &str) -> Parsed<String> {
     checked(value.map(|name| name.to_string()), given, takes)
 }
 
+pub(super) fn volume(given: &str) -> Parsed<String> {
+    let value = Hostname::try_from(given.to_owned()).ok();
+    let takes = format_args!("the name of a volume, of the form {}", Hostname::PATTERN);
+    checked(value.map(|name| name.to_string()), given, takes)
+}
+
 pub(super) fn fleet(given: &str) -> Parsed<Hostname> {
     checked(
         Hostname::try_from(given.to_owned()).ok(),
@@ -264,6 +270,10 @@ pub(super) fn respawn_name(given: &str) -> Parsed<RespawnName> {
 
 pub(super) fn splice(given: &str) -> Parsed<bool> {
     one_of(given, &[("auto", true), ("never", false)])
+}
+
+pub(super) fn transport(given: &str) -> Parsed<Transport> {
+    one_of(given, &[("proxy", Transport::Proxy), ("handoff", Transport::Handoff)])
 }
 
 pub(super) fn log_format(given: &str) -> Parsed<LogFormat> {

@@ -4,6 +4,8 @@
 //! has not passed yet is asked often, so that it joins soon; one that failed once is asked again at once; one with
 //! which a session had trouble is asked now. What goes wrong on this side is no news about the replica.
 //!
+//! A replica that passes is also where a link is seen to, if it takes connections over ([`Links`]).
+//!
 //! It decides nothing: it tells the controller that probes pass, that they fail, and that a failing replica has not
 //! been heard of for long.
 
@@ -21,6 +23,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::fleet::Event;
+use super::link::Links;
 use super::{Mailbox, Message};
 use crate::net::{SECOND_THOUGHT, is_local, look_twice};
 use crate::provider::ReplicaId;
@@ -105,6 +108,7 @@ pub(super) async fn watch(
         reason: String::new(),
         is_reported: false,
         identity: identity.then(|| replica.hostname.clone()),
+        links: Links::default(),
         replica,
         policy,
     };
@@ -121,6 +125,7 @@ pub(super) async fn watch(
 /// What is known of one replica.
 struct Watch {
     replica: Arc<Replica>,
+    links: Links,
     /// Who it has to be, if it says who it is.
     identity: Option<String>,
     policy: HealthPolicy,
@@ -149,6 +154,8 @@ impl Watch {
         }
         let reason = match outcome {
             Ok(()) => {
+                // Before it gets its first connection.
+                self.links.ensure(&self.replica);
                 let news = self.dampener.observe(true);
                 self.has_passed |= news.is_some();
                 return news.map(|_| Event::Passed(id));

@@ -8,6 +8,7 @@ mod controller;
 mod explain;
 pub(crate) mod fleet;
 mod health;
+mod link;
 mod plan;
 pub(crate) mod port;
 

@@ -1,12 +1,15 @@
-//! From a key to a connected replica: the candidates in order, each with a deadline, a bounded number of them.
+//! From a key to a replica that has the client: the candidates in order, each with a deadline, a bounded number of them.
 //!
-//! A replica that refuses, does not answer or drops the connection before a byte could be forwarded is passed over for
+//! A replica that takes connections over gets the client's socket; to any other one a second connection is made, for bytes to
+//! be passed on. One that refuses, does not answer or drops the connection before a byte could be forwarded is passed over for
 //! the next *distinct* one. What goes wrong on this side of the connection is never held against a replica.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use handoff::Refused;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_tcp_quickack;
 use rustix::net::{SendFlags, send};
@@ -15,9 +18,30 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::Limits;
+use super::client::Client;
+use super::{Limits, Plane};
 use crate::net::{KEEPALIVE, SECOND_THOUGHT, is_local, look_twice};
-use crate::snapshot::{Lease, Replica, Snapshot};
+use crate::snapshot::{About, Held, Lease, Replica, Snapshot};
+
+/// Who wants a replica.
+pub(super) struct Request<'a> {
+    /// What is hashed.
+    pub(super) key: &'a [u8],
+    /// The request id, where the first line holds one.
+    pub(super) id: Option<&'a [u8]>,
+    /// What has to be forwarded.
+    pub(super) head: &'a [u8],
+}
+
+/// What has become of a client.
+pub(super) enum Reached {
+    /// There is a connection to a replica.
+    Connected(TcpStream, Upstream),
+    /// A replica has got the client itself; nothing is left to be done.
+    HandedOver(Arc<Replica>),
+    /// No replica can be had.
+    Nobody(Client),
+}
 
 /// A connected replica that has got the head, or the beginning of it.
 pub(super) struct Upstream {
@@ -31,47 +55,85 @@ pub(super) struct Upstream {
 #[derive(Debug)]
 pub(super) struct Attempt {
     hostname: String,
+    /// What was tried.
+    step: &'static str,
     error: io::Error,
+}
+
+impl Attempt {
+    fn refused(replica: &Replica, refused: Refused) -> Self {
+        let (Refused::Full(error) | Refused::Gone(error)) = refused;
+        Attempt { hostname: replica.hostname.clone(), step: "hand-off: ", error }
+    }
 }
 
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.hostname, self.error)
+        write!(f, "{}: {}{}", self.hostname, self.step, self.error)
     }
 }
 
-/// Connects to the first candidate for `key` that can be reached, and forwards `head` to it.
+/// Brings a client to the first candidate for its key that can be had: hands it over, or makes a connection and forwards its
+/// head.
 ///
-/// Every attempt that fails is added to `failed`. `None` where no replica can be had.
+/// Every attempt that fails is added to `failed`.
+///
+/// # Errors
+/// The client's socket cannot be watched.
 pub(super) async fn first_reachable(
     snapshot: &Snapshot,
-    key: &[u8],
-    head: &[u8],
-    limits: &Limits,
+    request: &Request<'_>,
+    client: Client,
+    plane: &Plane,
     failed: &mut Vec<Attempt>,
-) -> Option<Upstream> {
-    for lease in snapshot.leases(key).take(limits.connect_attempts) {
+) -> io::Result<Reached> {
+    let candidates = snapshot.leases(request.key).take(plane.limits.connect_attempts);
+    for (attempt, (slot, mut lease)) in candidates.enumerate() {
+        if let Client::Unwatched(socket) = &client
+            && let Some(link) = lease.replica().link()
+        {
+            let replica = Arc::clone(lease.replica());
+            let about = About { slot: &slot.name, key: request.key, request_id: request.id, attempt };
+            let Err(refused) =
+                link.hand_over(socket, Held { lease, counted: plane.handed_over.token() }, about)
+            else {
+                return Ok(Reached::HandedOver(replica));
+            };
+            let is_full = is_full(&refused);
+            failed.push(Attempt::refused(&replica, refused));
+            if is_full {
+                replica.suspect();
+                continue;
+            }
+            // It may be well, and so its key stays at home.
+            lease = replica.lease(request.key);
+        }
         let replica = lease.replica();
-        match attempt(replica, head, limits).await {
+        match connect(replica, request.head, &plane.limits).await {
             Ok((stream, forwarded)) => {
                 lease.connected();
-                return Some(Upstream { stream, lease, forwarded });
+                return Ok(Reached::Connected(client.watched()?, Upstream { stream, lease, forwarded }));
             }
             Err(error) => {
                 if !is_local(&error) {
                     replica.suspect();
                 }
-                failed.push(Attempt { hostname: replica.hostname.clone(), error });
+                failed.push(Attempt { hostname: replica.hostname.clone(), step: "", error });
             }
         }
     }
-    None
+    Ok(Reached::Nobody(client))
+}
+
+/// Whether the replica takes nothing at the moment. (A shortage of this machine is not its fault.)
+fn is_full(refused: &Refused) -> bool {
+    matches!(refused, Refused::Full(error) if error.kind() == ErrorKind::WouldBlock)
 }
 
 /// Connects, and forwards what it can of `head`: the stream, and how many bytes that were.
 ///
 /// One write: as soon as any of it is forwarded, there is no other replica for this connection.
-async fn attempt(replica: &Replica, head: &[u8], limits: &Limits) -> io::Result<(TcpStream, usize)> {
+async fn connect(replica: &Replica, head: &[u8], limits: &Limits) -> io::Result<(TcpStream, usize)> {
     let is_suspect = replica.is_suspect();
     let is_sent_at_once = !head.is_empty() && !is_suspect;
     let mut stream = TcpStream::from_std(dial(replica.address, is_sent_at_once)?.into())?;
@@ -133,6 +195,7 @@ mod tests {
     use std::net::TcpListener;
     use std::time::Duration;
 
+    use proto::control::Transport;
     use rustix::net::sockopt::tcp_quickack;
     use tokio_util::sync::CancellationToken;
 
@@ -147,6 +210,7 @@ mod tests {
             first_line_max: 8192,
             connect_timeout: Duration::from_secs(30),
             connect_attempts: 1,
+            transport: Transport::Proxy,
         }
     }
 
@@ -160,7 +224,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let replica = replica(listener.local_addr().unwrap());
         for head in [b"132574\n".as_slice(), b""] {
-            let (stream, forwarded) = attempt(&replica, head, &limits()).await.unwrap();
+            let (stream, forwarded) = connect(&replica, head, &limits()).await.unwrap();
             assert_eq!(forwarded, head.len());
             assert!(tcp_quickack(&stream).unwrap());
         }
@@ -170,7 +234,7 @@ mod tests {
     async fn a_refused_connect_says_so() {
         let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         for head in [b"132574\n".as_slice(), b""] {
-            let error = attempt(&replica(gone), head, &limits()).await.unwrap_err();
+            let error = connect(&replica(gone), head, &limits()).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
         }
     }

@@ -10,8 +10,8 @@ use crate::net::Complaints;
 const PROCESS: usize = 14;
 /// Open files of one worker: its listener, its runtime, and the connection for which there is no room yet.
 const PER_WORKER: usize = 6;
-/// Open files of one replica, in a slot or in reserve: its process, its input and output, its probe.
-const PER_REPLICA: usize = 5;
+/// Open files of one replica, in a slot or in reserve: its process, its input and output, its probe, the link to it.
+const PER_REPLICA: usize = 6;
 /// Open files of one session: the client's connection and the replica's.
 const PER_SESSION: usize = 2;
 /// Open files of one pipe.
@@ -86,9 +86,9 @@ mod tests {
 
     #[test]
     fn sessions_leave_files_for_everything_else() {
-        assert_eq!(FileBudget::new(64, 2, 0, false).sessions(3), 9);
-        assert_eq!(FileBudget::new(64, 2, 1, false).sessions(3), 7);
-        assert_eq!(FileBudget::new(20_000, 2, 0, false).sessions(3), 9_851);
+        assert_eq!(FileBudget::new(64, 2, 0, false).sessions(3), 8);
+        assert_eq!(FileBudget::new(64, 2, 1, false).sessions(3), 5);
+        assert_eq!(FileBudget::new(20_000, 2, 0, false).sessions(3), 9_850);
     }
 
     #[test]
@@ -97,10 +97,10 @@ mod tests {
             let files = FileBudget::new(limit, 2, 0, splices);
             (files.pipes(), files.sessions(3))
         };
-        assert_eq!(shares(64, true), (0, 9));
-        assert_eq!(shares(20_000, false), (0, 9_851));
+        assert_eq!(shares(64, true), (0, 8));
+        assert_eq!(shares(20_000, false), (0, 9_850));
         assert_eq!(shares(1_280, true).0, 10);
-        assert_eq!(shares(20_000, true), (128, 9_851 - 128));
+        assert_eq!(shares(20_000, true), (128, 9_850 - 128));
     }
 
     #[test]

@@ -1,22 +1,25 @@
 //! The head: what is read from a client before a replica is chosen.
 //!
-//! It is bounded in bytes and by one deadline, and nothing of it is changed or lost: [`Head::bytes`] is what has to be
-//! forwarded. A client that waits costs no buffer, because there is none before the first byte is there.
+//! It is bounded in bytes and by one deadline, and nothing of it is changed or lost. Where connections may be handed over
+//! it is only looked at, and stays where it is for whoever reads next. A client that waits costs no buffer, because there is
+//! none before the first byte is there.
 
 use std::io::{self, ErrorKind};
 use std::net::TcpStream as StdStream;
 
+use proto::control::Transport;
 use proto::line::{self, FirstLine, Progress};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::Limits;
-use super::socket::{read_some, receive};
+use super::socket::{peek, peek_some, read_some, receive};
 
 /// What a client has sent before its replica was chosen.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Head {
-    /// All of it, as it came.
+    /// What was taken from the client's stream, and has to be forwarded.
     pub(super) bytes: Vec<u8>,
     /// What its first line is.
     pub(super) kind: Kind,
@@ -41,7 +44,12 @@ pub(super) enum Kind {
 /// # Errors
 /// The client has left, or has reset the connection.
 pub(super) fn at_once(client: &StdStream, bytes: &mut Vec<u8>, limits: &Limits) -> io::Result<Option<Kind>> {
-    match receive(client, limits.first_line_max, |chunk| bytes.extend_from_slice(chunk)) {
+    let (room, keep) = (limits.first_line_max, |chunk: &[u8]| bytes.extend_from_slice(chunk));
+    let read = match limits.transport {
+        Transport::Proxy => receive(client, room, keep),
+        Transport::Handoff => peek(client, room, keep),
+    };
+    match read {
         Ok(read) => understand(bytes, read == 0, limits),
         Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
         Err(error) => Err(error),
@@ -60,16 +68,33 @@ pub(super) async fn read(
 ) -> io::Result<Kind> {
     let first_line = async {
         loop {
-            client.readable().await?;
-            let room = limits.first_line_max - bytes.len();
-            if let Some(read) = read_some(client, room, |chunk| bytes.extend_from_slice(chunk))?
-                && let Some(kind) = understand(bytes, read == 0, limits)?
+            let ready = client.ready(Interest::READABLE).await?;
+            let read = match limits.transport {
+                Transport::Proxy => more(client, bytes, limits)?.map(|read| read == 0),
+                // Asked before the look: whatever came before the end is there then.
+                Transport::Handoff => all(client, bytes, limits)?.map(|_| ready.is_read_closed()),
+            };
+            if let Some(has_ended) = read
+                && let Some(kind) = understand(bytes, has_ended, limits)?
             {
                 return Ok(kind);
             }
         }
     };
     timeout_at(deadline, first_line).await.unwrap_or(Ok(Kind::Opaque))
+}
+
+/// What has come since.
+fn more(client: &TcpStream, bytes: &mut Vec<u8>, limits: &Limits) -> io::Result<Option<usize>> {
+    read_some(client, limits.first_line_max - bytes.len(), |chunk| bytes.extend_from_slice(chunk))
+}
+
+/// All that has come.
+fn all(client: &TcpStream, bytes: &mut Vec<u8>, limits: &Limits) -> io::Result<Option<usize>> {
+    peek_some(client, limits.first_line_max, |chunk| {
+        bytes.clear();
+        bytes.extend_from_slice(chunk);
+    })
 }
 
 /// What the first line is, if that can be told from all the `bytes` so far.

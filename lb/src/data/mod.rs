@@ -4,6 +4,7 @@
 //! one core. What the workers share is in [`Plane`]. The data plane never starts, stops or judges a replica: it reads
 //! the newest snapshot, and says at most that a replica looked suspicious.
 
+mod client;
 mod connect;
 mod files;
 mod flow;
@@ -17,6 +18,7 @@ mod splice;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::control::Transport;
 use tokio_util::task::TaskTracker;
 
 pub use files::FileBudget;
@@ -48,6 +50,8 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// How many replicas are tried.
     pub connect_attempts: usize,
+    /// Whether connections may be handed over: then what a client sends first is looked at, and left where it is.
+    pub transport: Transport,
 }
 
 /// What all workers share.
@@ -63,6 +67,8 @@ pub struct Plane {
     pub pipes: Pipes,
     /// All sessions of all workers.
     pub sessions: TaskTracker,
+    /// The connections that were handed over and are still open, as far as is known.
+    pub handed_over: TaskTracker,
 }
 
 /// What the tests of several parts share.

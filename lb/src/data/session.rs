@@ -7,13 +7,15 @@ use std::net::{IpAddr, SocketAddr, TcpStream as StdStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use proto::control::Transport;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::debug;
 
-use super::connect::{Attempt, first_reachable};
+use super::client::Client;
+use super::connect::{Attempt, Reached, Request, first_reachable};
 use super::head::{self, Head, Kind};
 use super::relay::{self, Ending, Traffic};
 use super::{KeyKind, Limits, Plane, socket};
@@ -34,12 +36,23 @@ pub(super) async fn run(client: StdStream, peer: SocketAddr, plane: Arc<Plane>, 
     let key = Key::of(&kind, peer.ip());
     let mut failed = Vec::new();
     let snapshot = plane.fleet.load_full();
-    let upstream = first_reachable(&snapshot, key.bytes(), &bytes, &plane.limits, &mut failed).await;
+    let request = Request { key: key.bytes(), id: key.given(), head: &bytes };
+    let reached = Box::pin(first_reachable(&snapshot, &request, client, &plane, &mut failed)).await;
     drop(snapshot);
 
-    let Some(upstream) = upstream else {
-        debug!(%peer, id = %key.id(), %key, attempts = %Attempts(&failed), "session: no replica is available");
-        return turn_away(client, &kind, &plane.limits).await;
+    let (client, upstream) = match reached {
+        Ok(Reached::Connected(client, upstream)) => (client, upstream),
+        Ok(Reached::HandedOver(replica)) => {
+            return debug!(
+                %peer, id = %key.id(), %key, replica = replica.hostname, attempts = %Attempts(&failed),
+                "session: handed over"
+            );
+        }
+        Ok(Reached::Nobody(client)) => {
+            debug!(%peer, id = %key.id(), %key, attempts = %Attempts(&failed), "session: no replica is available");
+            return turn_away(client, &kind, &plane.limits).await;
+        }
+        Err(error) => return debug!(%peer, %error, "session: the client cannot be watched"),
     };
 
     let mut traffic = Traffic { up: bytes.len() as u64, down: 0 };
@@ -61,18 +74,28 @@ pub(super) async fn run(client: StdStream, peer: SocketAddr, plane: Arc<Plane>, 
 }
 
 /// Reads the head. Most of the time the first line comes with the connection, and is read before the runtime watches it.
-async fn read_head(client: StdStream, begun: Instant, limits: &Limits) -> io::Result<(TcpStream, Head)> {
+async fn read_head(client: StdStream, begun: Instant, limits: &Limits) -> io::Result<(Client, Head)> {
     let mut bytes = Vec::new();
     let there = match limits.key {
         KeyKind::Source => Some(Kind::Opaque),
         KeyKind::Id => head::at_once(&client, &mut bytes, limits)?,
     };
-    let client = TcpStream::from_std(client)?;
+    let mut client = Client::Unwatched(client);
     let kind = match there {
         Some(kind) => kind,
-        None => head::read(&client, &mut bytes, (begun + limits.first_line_timeout).into(), limits).await?,
+        None => {
+            let watched = client.watched()?;
+            let kind =
+                head::read(&watched, &mut bytes, (begun + limits.first_line_timeout).into(), limits).await?;
+            client = Client::Watched(watched);
+            kind
+        }
     };
-    Ok((client, Head { bytes, kind }))
+    match limits.transport {
+        Transport::Proxy => Ok((Client::Watched(client.watched()?), Head { bytes, kind })),
+        // Nothing was taken from the stream.
+        Transport::Handoff => Ok((Client::Unwatched(client.unwatched()?), Head { bytes: Vec::new(), kind })),
+    }
 }
 
 /// What is hashed, and whether it is a request id.
@@ -98,6 +121,14 @@ impl<'a> Key<'a> {
         match self {
             Key::Given(id) => id,
             Key::Random(text) | Key::Source(text) => text.as_bytes(),
+        }
+    }
+
+    /// The request id, if the first line holds one.
+    fn given(&self) -> Option<&[u8]> {
+        match self {
+            Key::Given(id) => Some(id),
+            Key::Random(_) | Key::Source(_) => None,
         }
     }
 
@@ -131,7 +162,9 @@ impl fmt::Display for Attempts<'_> {
 }
 
 /// Ends a connection for which there is no replica; an HTTP client is told.
-async fn turn_away(mut client: TcpStream, kind: &Kind, limits: &Limits) {
+async fn turn_away(client: Client, kind: &Kind, limits: &Limits) {
+    // What fails here fails on a client that is gone, or for want of memory.
+    let Ok(mut client) = client.watched() else { return };
     if speaks_http(&client, kind, limits).await {
         let answer = format!(
             "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
@@ -142,7 +175,10 @@ async fn turn_away(mut client: TcpStream, kind: &Kind, limits: &Limits) {
     }
     // Unread bytes would turn the close into a reset, and that would overtake the answer.
     let _ = client.shutdown().await;
-    socket::discard(&client, FAREWELL).await;
+    // Who was only looked at has to be watched anew: the runtime has told already that there is something to be read.
+    if let Ok(client) = Client::Watched(client).unwatched().and_then(TcpStream::from_std) {
+        socket::discard(&client, FAREWELL).await;
+    }
 }
 
 /// Whether a client that gets no replica can be told in HTTP. With `--key source` its first line has not been read yet.

@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
 use std::net::TcpStream as StdStream;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,9 +17,11 @@ use tokio::time::timeout;
 
 /// The most that is read at once, and so the most that can wait for a slow reader, in bytes.
 pub(super) const SCRATCH: usize = 32 * 1024;
+/// The most that is looked at: the longest first line that can be asked for (`--first-line-max`).
+const LOOK: usize = 64 * 1024;
 
 thread_local! {
-    static SCRATCH_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
+    static SCRATCH_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; LOOK]);
 }
 
 /// Reads at most `most` bytes (and at most [`SCRATCH`]) if there are any, and gives them to `take`. `Some(0)` is the end
@@ -48,6 +51,27 @@ pub(super) fn receive(socket: &StdStream, most: usize, take: impl FnOnce(&[u8]))
         let (read, _) = recv(socket, &mut *room, RecvFlags::empty())?;
         take(&room[..read]);
         Ok(read)
+    })
+}
+
+/// Shows `take` what the stream begins with, at most `most` bytes (and at most [`LOOK`]), and leaves it there. As for
+/// [`read_some`], but nothing tells the end of a stream that has bytes in it.
+pub(super) fn peek_some(
+    stream: &TcpStream,
+    most: usize,
+    take: impl FnOnce(&[u8]),
+) -> io::Result<Option<usize>> {
+    let room = most.min(LOOK);
+    once(stream, Interest::READABLE, room, || peek(stream, room, take))
+}
+
+/// The same for a socket that the runtime does not know.
+pub(super) fn peek(socket: impl AsFd, most: usize, take: impl FnOnce(&[u8])) -> io::Result<usize> {
+    SCRATCH_BUFFER.with_borrow_mut(|scratch| {
+        let room = &mut scratch[..most.min(LOOK)];
+        let (seen, _) = recv(socket, &mut *room, RecvFlags::PEEK)?;
+        take(&room[..seen]);
+        Ok(seen)
     })
 }
 

@@ -9,7 +9,8 @@ use proto::control::{Hostname, Weight};
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-use super::{ReplicaId, Report, Reports};
+use super::doors::Doors;
+use super::{Reach, ReplicaId, Report, Reports};
 
 /// How long a look-up may take.
 const LOOK_UP: Duration = Duration::from_secs(5);
@@ -25,22 +26,25 @@ pub struct FixedBackend {
     pub weight: Weight,
 }
 
-/// The addresses, by name, each `HOST:PORT`.
+/// The addresses, by name, each `HOST:PORT`, and where the servers there take connections over.
 #[derive(Debug)]
 pub(crate) struct Fixed {
     addresses: HashMap<Hostname, String>,
+    doors: Option<Doors>,
 }
 
 impl Fixed {
-    pub(crate) fn new(backends: Vec<FixedBackend>) -> Self {
-        Fixed { addresses: backends.into_iter().map(|backend| (backend.name, backend.address)).collect() }
+    pub(crate) fn new(backends: Vec<FixedBackend>, doors: Option<Doors>) -> Self {
+        let addresses = backends.into_iter().map(|backend| (backend.name, backend.address)).collect();
+        Fixed { addresses, doors }
     }
 
     pub(super) fn start(&self, id: ReplicaId, hostname: &Hostname, reports: Reports) {
         let address = self.addresses.get(hostname).cloned().unwrap_or_default();
+        let door = self.doors.as_ref().map(|doors| doors.of(hostname));
         tokio::spawn(async move {
             let report = match look_up(&address).await {
-                Ok(found) => Report::Started(id, found),
+                Ok(address) => Report::Started(id, Reach { address, door }),
                 Err(error) => Report::Lost(id, format!("cannot look up {address}: {error}")),
             };
             // It fails only if the program is ending.

@@ -4,10 +4,12 @@
 //! is gone. It never decides that one has to be replaced.
 
 pub(crate) mod docker;
+pub(crate) mod doors;
 pub(crate) mod fixed;
 pub(crate) mod process;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use proto::control::{Hostname, Weight};
 use tokio::sync::{mpsc, oneshot};
@@ -68,11 +70,19 @@ pub(crate) enum Stopping {
     Release,
 }
 
+/// How one gets to a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reach {
+    pub(crate) address: SocketAddr,
+    /// Where it takes connections over, if it was asked to.
+    pub(crate) door: Option<PathBuf>,
+}
+
 /// What a provider sees.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// The replica has been started; it listens, or soon will, at this address.
-    Started(ReplicaId, SocketAddr),
+    /// The replica has been started; it listens, or soon will, where this says.
+    Started(ReplicaId, Reach),
     /// It could not be started, or has ended; with the reason.
     Lost(ReplicaId, String),
     /// It could not even be tried to start it, for reasons that are not its own.

@@ -30,45 +30,45 @@ impl<'a> Leases<'a> {
         Leases { snapshot, key, order, turn: Turn::WithinBound, full: Vec::new() }
     }
 
-    fn within_bound(&mut self) -> Option<Lease> {
+    fn within_bound(&mut self) -> Option<(&'a Slot, Lease)> {
         let load = self.snapshot.load();
         loop {
             let ordinal = self.order.next()?;
             let Some((slot, replica)) = self.snapshot.held(ordinal, Eligibility::Yes) else { continue };
-            let Some(load) = &load else { return Some(replica.lease(self.key)) };
+            let Some(load) = &load else { return Some((slot, replica.lease(self.key))) };
             if let Some(lease) = replica.lease_within(self.key, load.most(slot)) {
-                return Some(lease);
+                return Some((slot, lease));
             }
             self.full.push(ordinal);
         }
     }
 
-    fn above_bound(&mut self) -> Option<Lease> {
-        let (_, replica) = self.snapshot.held(self.full.pop()?, Eligibility::Yes)?;
-        Some(replica.lease(self.key))
+    fn above_bound(&mut self) -> Option<(&'a Slot, Lease)> {
+        let (slot, replica) = self.snapshot.held(self.full.pop()?, Eligibility::Yes)?;
+        Some((slot, replica.lease(self.key)))
     }
 
-    fn last_resort(&mut self) -> Option<Lease> {
+    fn last_resort(&mut self) -> Option<(&'a Slot, Lease)> {
         let (snapshot, wanted) = (self.snapshot, Eligibility::LastResort);
-        let (_, replica) = self.order.find_map(|ordinal| snapshot.held(ordinal, wanted))?;
-        Some(replica.lease(self.key))
+        let (slot, replica) = self.order.find_map(|ordinal| snapshot.held(ordinal, wanted))?;
+        Some((slot, replica.lease(self.key)))
     }
 }
 
-impl Iterator for Leases<'_> {
-    type Item = Lease;
+impl<'a> Iterator for Leases<'a> {
+    type Item = (&'a Slot, Lease);
 
-    fn next(&mut self) -> Option<Lease> {
+    fn next(&mut self) -> Option<Self::Item> {
         if self.turn == Turn::WithinBound {
-            if let Some(lease) = self.within_bound() {
-                return Some(lease);
+            if let Some(candidate) = self.within_bound() {
+                return Some(candidate);
             }
             self.full.reverse();
             self.turn = Turn::AboveBound;
         }
         if self.turn == Turn::AboveBound {
-            if let Some(lease) = self.above_bound() {
-                return Some(lease);
+            if let Some(candidate) = self.above_bound() {
+                return Some(candidate);
             }
             // Only now: an order is not for nothing, and the last resort is hardly ever needed.
             self.order = self.snapshot.mapping.candidates(self.key);

@@ -5,6 +5,7 @@
 
 mod balance;
 mod leases;
+mod link;
 mod replica;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ use proto::control::State;
 
 pub use balance::BalanceFactor;
 use leases::Leases;
+pub use link::{About, Held, Link};
 pub use replica::{Lease, Replica};
 
 use crate::mapping::MappingPolicy;
@@ -163,8 +165,8 @@ impl Snapshot {
 
     /// Holds on replicas that may get a connection with this key, in the order in which to try them, each once: those in
     /// rotation that are not above the bound, if there is one; then those above it, which is better than nobody when the
-    /// others cannot be reached; and after them the ones that fail their probes but run.
-    pub fn leases<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = Lease> {
+    /// others cannot be reached; and after them the ones that fail their probes but run. Each comes with its slot.
+    pub fn leases<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = (&'a Slot, Lease)> {
         Leases::new(self, key)
     }
 

@@ -1,6 +1,7 @@
 //! A running server as the data plane sees it, and who holds it.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::link::{Door, Link};
+
 /// A running server as the data plane sees it.
 #[derive(Debug)]
 pub struct Replica {
@@ -20,6 +23,8 @@ pub struct Replica {
     pub hostname: String,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where it may take connections over, if it was told to.
+    door: Option<Door>,
     sessions: TaskTracker,
     /// The key of every session. It is locked for a few instructions only, and never over a system call.
     keys: Mutex<Slab<Key>>,
@@ -31,12 +36,13 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// A replica without connections; its sessions end when `evicted` is cancelled.
+    /// A replica without connections, to which they are proxied; its sessions end when `evicted` is cancelled.
     #[must_use]
     pub fn new(hostname: String, address: SocketAddr, evicted: CancellationToken) -> Self {
         Replica {
             hostname,
             address,
+            door: None,
             sessions: TaskTracker::new(),
             keys: Mutex::default(),
             evicted,
@@ -45,6 +51,39 @@ impl Replica {
             suspected: Notify::new(),
             is_suspect: AtomicBool::new(false),
         }
+    }
+
+    /// The same, which may take connections over at this path.
+    #[must_use]
+    pub fn behind(self, door: Option<PathBuf>) -> Self {
+        Replica { door: door.map(Door::new), ..self }
+    }
+
+    /// Where it may take connections over.
+    #[must_use]
+    pub fn door(&self) -> Option<&Path> {
+        self.door.as_ref().map(Door::path)
+    }
+
+    /// The link over which it takes connections over now.
+    #[must_use]
+    pub fn link(&self) -> Option<Arc<Link>> {
+        self.door.as_ref()?.link()
+    }
+
+    /// Has connections handed over on this link from now on.
+    pub fn open_door(&self, link: Arc<Link>) {
+        if let Some(door) = &self.door {
+            door.open(link);
+        }
+    }
+
+    /// Ends a link: what comes is proxied again, unless there is another one.
+    pub fn close_door(&self, link: &Arc<Link>) {
+        if let Some(door) = &self.door {
+            door.close(link);
+        }
+        link.end();
     }
 
     /// Takes hold of the replica for one session with this key: it is not stopped by a drain as long as the lease lives.
@@ -151,6 +190,16 @@ impl Replica {
         }
     }
 
+    /// Counts bytes that have come from it: a sign of life.
+    pub fn heard(&self, bytes: usize) {
+        self.received.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// Waits until the sessions have to end.
+    pub async fn evicted(&self) {
+        self.evicted.cancelled().await;
+    }
+
     /// Ends the sessions that are still there.
     pub fn evict(&self) {
         self.evicted.cancel();
@@ -214,14 +263,19 @@ impl Lease {
         self.replica.connected.fetch_add(1, Relaxed);
     }
 
+    /// Takes that back: it has not been made after all.
+    pub(super) fn not_connected(&self) {
+        self.replica.connected.fetch_sub(1, Relaxed);
+    }
+
     /// Counts bytes that have come from the replica.
     pub fn received(&self, bytes: usize) {
-        self.replica.received.fetch_add(bytes as u64, Relaxed);
+        self.replica.heard(bytes);
     }
 
     /// Waits until the session has to end.
     pub async fn evicted(&self) {
-        self.replica.evicted.cancelled().await;
+        self.replica.evicted().await;
     }
 }
 

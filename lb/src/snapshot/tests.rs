@@ -25,7 +25,11 @@ fn snapshot(slots: &[(u32, State)], factor: Option<&str>) -> Snapshot {
 }
 
 fn tried(snapshot: &Snapshot, key: &str) -> Vec<String> {
-    snapshot.leases(key.as_bytes()).map(|lease| lease.replica().hostname.clone()).collect()
+    snapshot.leases(key.as_bytes()).map(|(_, lease)| lease.replica().hostname.clone()).collect()
+}
+
+fn lease(snapshot: &Snapshot, key: &str) -> Option<Lease> {
+    snapshot.leases(key.as_bytes()).next().map(|(_, lease)| lease)
 }
 
 fn in_order(snapshot: &Snapshot, key: &str) -> Vec<String> {
@@ -56,13 +60,13 @@ fn a_replica_that_fails_its_probes_comes_last_and_one_without_weight_never() {
 fn a_full_replica_is_passed_over_and_tried_when_nobody_else_can_be_had() {
     let fleet = snapshot(&[(1, State::Up), (1, State::Up), (1, State::Down)], Some("1.25"));
     let order: Vec<String> = in_order(&fleet, "7").into_iter().filter(|name| name != "server3").collect();
-    let held: Vec<Lease> = (0..4).filter_map(|_| fleet.leases(b"7").next()).collect();
+    let held: Vec<Lease> = (0..4).filter_map(|_| lease(&fleet, "7")).collect();
     // Of 4 connections on 2 replicas each may have ceil(1.25 * 4 / 2).
     let held_by = |name: &String| held.iter().filter(|lease| lease.replica().hostname == *name).count();
     assert_eq!(order.iter().map(held_by).collect::<Vec<_>>(), [3, 1]);
     let passed_over = vec![order[1].clone(), order[0].clone(), "server3".to_owned()];
     // Of 5 each may have 4: the owner has room again, until it has taken it.
-    let fifth = fleet.leases(b"7").next().unwrap();
+    let fifth = lease(&fleet, "7").unwrap();
     assert_eq!(fifth.replica().hostname, order[0]);
     assert_eq!(fleet.pick(b"7").unwrap().hostname, order[1]);
     assert_eq!(tried(&fleet, "7"), passed_over);
@@ -73,9 +77,9 @@ fn of_those_over_the_bound_the_first_candidate_is_tried_first() {
     let fleet = snapshot(&[(1, State::Up); 3], Some("1"));
     let order = in_order(&fleet, "7");
     // One each, and then the third of them leaves: the other two are full for the fourth.
-    let mut held: Vec<Lease> = (0..3).filter_map(|_| fleet.leases(b"7").next()).collect();
+    let mut held: Vec<Lease> = (0..3).filter_map(|_| lease(&fleet, "7")).collect();
     held.retain(|lease| lease.replica().hostname != order[2]);
-    let more: Vec<Lease> = fleet.leases(b"7").collect();
+    let more: Vec<Lease> = fleet.leases(b"7").map(|(_, lease)| lease).collect();
     let names: Vec<&str> = more.iter().map(|lease| lease.replica().hostname.as_str()).collect();
     assert_eq!(names, [&order[2], &order[0], &order[1]]);
 }
@@ -86,7 +90,7 @@ fn connections_of_replicas_that_are_out_of_rotation_do_not_raise_the_mean() {
     let others = &fleet.slots()[2..];
     let _held: Vec<Lease> =
         others.iter().flat_map(|slot| (0..50).map(|_| slot.replica.as_ref().unwrap().lease(b"1"))).collect();
-    let two: Vec<Lease> = (0..2).filter_map(|_| fleet.leases(b"7").next()).collect();
+    let two: Vec<Lease> = (0..2).filter_map(|_| lease(&fleet, "7")).collect();
     assert_ne!(two[0].replica().hostname, two[1].replica().hostname, "one each, of a mean of one");
 }
 
@@ -100,7 +104,7 @@ fn workers_that_want_the_last_place_at_the_same_time_do_not_both_get_it() {
         std::thread::scope(|scope| {
             let worker = || {
                 start.wait();
-                fleet.leases(b"7").next().unwrap()
+                lease(&fleet, "7").unwrap()
             };
             let workers: Vec<_> = (0..WORKERS).map(|_| scope.spawn(worker)).collect();
             let held: Vec<Lease> = workers.into_iter().map(|worker| worker.join().unwrap()).collect();
@@ -114,7 +118,7 @@ fn workers_that_want_the_last_place_at_the_same_time_do_not_both_get_it() {
 #[test]
 fn without_a_bound_the_owner_gets_everything() {
     let fleet = snapshot(&[(1, State::Up); 3], None);
-    let held: Vec<Lease> = (0..50).filter_map(|_| fleet.leases(b"7").next()).collect();
+    let held: Vec<Lease> = (0..50).filter_map(|_| lease(&fleet, "7")).collect();
     assert!(held.iter().all(|lease| lease.replica().hostname == held[0].replica().hostname));
 }
 
@@ -132,7 +136,7 @@ fn bound_holds(weights: &[u32], factor: &str, seed: u64) -> usize {
         let id = (10_f64.powf(rng.f64()) as u32).to_string();
         let owner = fleet.order(id.as_bytes()).next().unwrap().hostname.clone();
         let promised = fleet.pick(id.as_bytes()).unwrap().hostname.clone();
-        let lease = fleet.leases(id.as_bytes()).next().unwrap();
+        let lease = lease(&fleet, &id).unwrap();
         assert_eq!(lease.replica().hostname, promised, "what is explained is what is done");
         overflowed += usize::from(promised != owner);
         held.push(lease);

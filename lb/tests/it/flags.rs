@@ -84,6 +84,8 @@ fn every_variable_is_read_and_all_wrong_values_are_reported_at_once_before_anyth
         ("DRAIN_TIMEOUT", "a duration, such as 0s"),
         ("WORKERS", "a whole number from 1 to 256"),
         ("SPLICE", "auto or never"),
+        ("TRANSPORT", "proxy or handoff"),
+        ("HANDOFF_VOLUME", "the name of a volume, of the form"),
         ("LOG", "a level (error, warn, info, debug, trace, off)"),
         ("LOG_FORMAT", "text or json"),
     ];

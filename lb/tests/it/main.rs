@@ -12,6 +12,7 @@ mod failover;
 mod fake_engine;
 mod first_line;
 mod flags;
+mod handoff;
 mod harness;
 mod healing;
 mod life;

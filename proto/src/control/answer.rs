@@ -103,8 +103,28 @@ pub struct Backend {
     pub since: String,
     /// How many replicas this slot has had after its first.
     pub restarts: u64,
+    /// What becomes of a new connection for the replica that runs there, where that is not the usual.
+    #[serde(skip_serializing_if = "Transport::is_usual")]
+    pub transport: Transport,
     /// The connections of the replica that runs there.
     pub connections: Connections,
+}
+
+/// How a client's connection gets to its replica.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// There are two connections, and bytes are passed from one to the other.
+    #[default]
+    Proxy,
+    /// The replica gets the client's connection itself.
+    Handoff,
+}
+
+impl Transport {
+    fn is_usual(&self) -> bool {
+        *self == Transport::Proxy
+    }
 }
 
 /// Connections of one replica.

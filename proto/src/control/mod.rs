@@ -11,7 +11,7 @@ mod json;
 
 pub use answer::{
     Answer, Backend, Backends, Candidate, Connections, Displaced, Explanation, Failure, FailureKind, Health,
-    Mapping, Message, Move, Omitted, Plan, Replicas, Shares, State, Table,
+    Mapping, Message, Move, Omitted, Plan, Replicas, Shares, State, Table, Transport,
 };
 pub use change::{Addition, Change, Remapping, Removal, Weight, parse_body};
 pub use command::{Command, Hostname, Line, Malformed};

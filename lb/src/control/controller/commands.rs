@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use proto::control::{
     Answer, Backend, Backends, Change, Command, Connections, Failure, FailureKind, Health, Message as Reply,
-    Remapping, Replicas, State,
+    Remapping, Replicas, State, Transport,
 };
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
@@ -130,6 +130,7 @@ impl Controller {
 
     fn backend(&self, view: View) -> Backend {
         let replica = view.replica.and_then(|id| self.running.get(&id)?.replica.as_ref());
+        let is_linked = replica.is_some_and(|replica| replica.link().is_some());
         let (index, name) = view.slot.map(|slot| (slot.index, slot.name.to_string())).unzip();
         Backend {
             index,
@@ -141,6 +142,7 @@ impl Controller {
             reason: view.reason,
             since: self.clock.rfc3339(view.since),
             restarts: view.restarts,
+            transport: if is_linked { Transport::Handoff } else { Transport::Proxy },
             connections: replica.map_or_else(Connections::default, |replica| replica.connections()),
         }
     }

@@ -6,7 +6,6 @@
 mod commands;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -21,7 +20,7 @@ use tracing::{error, info};
 use super::fleet::{CommandId, Effect, Event, Fleet, SlotId, Time, View};
 use super::health::{self, HealthPolicy};
 use super::{Mailbox, Message};
-use crate::provider::{Keeper, Provider, ReplicaId, Report, Reports};
+use crate::provider::{Keeper, Provider, Reach, ReplicaId, Report, Reports};
 use crate::ring::{Mapping, Member, Scheme};
 use crate::snapshot::{Cell, EVICTION, Replica, Slot, Snapshot};
 use commands::Waiting;
@@ -121,7 +120,7 @@ impl Controller {
 
     fn see(&mut self, report: Report) {
         match report {
-            Report::Started(id, address) => self.started(id, address),
+            Report::Started(id, reach) => self.started(id, reach),
             Report::Lost(id, reason) => {
                 self.give_up(id);
                 self.apply(Event::Lost(id, reason));
@@ -204,13 +203,11 @@ impl Controller {
         })
     }
 
-    fn started(&mut self, id: ReplicaId, address: SocketAddr) {
+    fn started(&mut self, id: ReplicaId, Reach { address, door }: Reach) {
         let Some(running) = self.running.get_mut(&id) else { return };
-        let replica = Arc::new(Replica::new(
-            running.keeper.hostname().to_string(),
-            address,
-            self.setup.evict.child_token(),
-        ));
+        let hostname = running.keeper.hostname().to_string();
+        let replica = Replica::new(hostname, address, self.setup.evict.child_token());
+        let replica = Arc::new(replica.behind(door));
         let identity = self.setup.provider.names_replicas();
         let watch = health::watch(
             id,

@@ -5,11 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum as State,
-    EndpointSettings, HostConfig, NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
+    EndpointSettings, HostConfig, Mount, MountType, NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
 };
 use proto::control::Hostname;
 
 use super::Settings;
+use crate::provider::doors::{Door, Doors};
 use crate::provider::{Assignment, SlotId};
 
 /// The label that makes a container (or volume) part of a fleet.
@@ -19,6 +20,11 @@ pub(super) const FLEET: &str = "lb.fleet";
 const SLOT_INDEX: &str = "lb.slot.index";
 const SLOT_NAME: &str = "lb.slot.name";
 const HOSTNAME: &str = "lb.hostname";
+/// The name of its door, if it was told to take connections over.
+const DOOR: &str = "lb.door";
+
+/// Where a container sees the folder of all doors.
+const DOORS: &str = "/run/lb-doors";
 
 /// An image that Compose has built carries its labels. A container that inherits them would be taken for one of Compose's.
 const NOT_COMPOSES: [(&str, &str); 2] =
@@ -33,14 +39,18 @@ pub(super) fn fleet_label(fleet: &str) -> String {
 }
 
 /// What is asked of the engine for a new replica.
-pub(super) fn body(settings: &Settings, assignment: &Assignment) -> ContainerCreateBody {
+pub(super) fn body(
+    settings: &Settings,
+    assignment: &Assignment,
+    door: Option<(&Doors, &Door)>,
+) -> ContainerCreateBody {
     let hostname = assignment.hostname.to_string();
     let aliases = (settings.network != DEFAULT_BRIDGE).then(|| vec![hostname.clone()]);
     let endpoint = EndpointSettings { aliases, ..EndpointSettings::default() };
     ContainerCreateBody {
         image: Some(settings.image.clone()),
-        env: Some(vec![format!("SERVER_ID={hostname}"), format!("PORT={}", settings.port)]),
-        labels: Some(labels(&settings.fleet, assignment)),
+        env: Some(environment(settings, &hostname, door.map(|(_, door)| door))),
+        labels: Some(labels(&settings.fleet, assignment, door.map(|(_, door)| door))),
         hostname: Some(hostname),
         host_config: Some(HostConfig {
             network_mode: Some(settings.network.clone()),
@@ -54,6 +64,7 @@ pub(super) fn body(settings: &Settings, assignment: &Assignment) -> ContainerCre
             memory_swap: settings.memory,
             pids_limit: settings.pids,
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
+            mounts: door.map(|(doors, _)| vec![mount(settings, doors)]),
             ..HostConfig::default()
         }),
         networking_config: Some(NetworkingConfig {
@@ -63,7 +74,22 @@ pub(super) fn body(settings: &Settings, assignment: &Assignment) -> ContainerCre
     }
 }
 
-fn labels(fleet: &str, assignment: &Assignment) -> HashMap<String, String> {
+fn environment(settings: &Settings, hostname: &str, door: Option<&Door>) -> Vec<String> {
+    let door = door.map(|door| format!("{}={DOORS}/{}", handoff::VARIABLE, door.name()));
+    [format!("SERVER_ID={hostname}"), format!("PORT={}", settings.port)].into_iter().chain(door).collect()
+}
+
+/// How the folder of all doors gets into a container: as a folder of this machine, or, where this program is itself in a
+/// container, as the volume that it has mounted there.
+fn mount(settings: &Settings, doors: &Doors) -> Mount {
+    let (typ, source) = match &settings.volume {
+        Some(volume) => (MountType::VOLUME, volume.clone()),
+        None => (MountType::BIND, doors.path().to_string_lossy().into_owned()),
+    };
+    Mount { typ: Some(typ), source: Some(source), target: Some(DOORS.to_owned()), ..Mount::default() }
+}
+
+fn labels(fleet: &str, assignment: &Assignment, door: Option<&Door>) -> HashMap<String, String> {
     let identity = [(FLEET, fleet), (HOSTNAME, assignment.hostname.as_str())];
     let mut labels: HashMap<String, String> = identity.into_iter().chain(NOT_COMPOSES).map(owned).collect();
     if let Some(slot) = &assignment.slot {
@@ -71,6 +97,7 @@ fn labels(fleet: &str, assignment: &Assignment) -> HashMap<String, String> {
             [(SLOT_INDEX, slot.index.to_string().as_str()), (SLOT_NAME, slot.name.as_str())].map(owned),
         );
     }
+    labels.extend(door.map(|door| owned((DOOR, door.name()))));
     labels
 }
 
@@ -86,6 +113,8 @@ pub(super) struct Listed {
     pub(super) hostname: Option<Hostname>,
     /// The slot that it was started for.
     pub(super) slot: Option<SlotId>,
+    /// The name of its door.
+    pub(super) door: Option<String>,
     pub(super) state: State,
     /// Its address in the network of the fleet.
     pub(super) address: Option<IpAddr>,
@@ -102,6 +131,7 @@ impl Listed {
             name: name?.trim_start_matches('/').to_owned(),
             hostname: labels.get(HOSTNAME).and_then(|name| Hostname::try_from(name.clone()).ok()),
             slot: slot(&labels),
+            door: labels.get(DOOR).cloned(),
             state: summary.state.unwrap_or(State::EMPTY),
             address: networks.and_then(|networks| address_in(&networks, &settings.network)),
         })

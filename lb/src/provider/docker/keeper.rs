@@ -15,7 +15,8 @@ use super::container::{self, Listed};
 use super::engine::Trouble;
 use super::process::Process;
 use super::site::{Known, Notice, Site};
-use crate::provider::{Assignment, ReplicaId, Report, Reports, Stopping};
+use crate::provider::doors::{Door, Doors};
+use crate::provider::{Assignment, Reach, ReplicaId, Report, Reports, Stopping};
 
 /// How long a container may take to end after its stop signal before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -34,6 +35,8 @@ struct Container {
     /// Nothing that was found out about it before this says anything about it now.
     since: Instant,
     known: Known,
+    /// Where it takes connections over.
+    door: Option<Door>,
 }
 
 /// Why there is no container.
@@ -105,7 +108,7 @@ pub(super) async fn keep(
             return;
         }
     };
-    let _ = reports.send(Report::Started(id, container.address)).await;
+    let _ = reports.send(Report::Started(id, container.reach())).await;
     let report = async |reason| drop(reports.send(Report::Lost(id, reason)).await);
     let how = tokio::select! {
         sign = vigil.sign(&container) => {
@@ -184,6 +187,10 @@ impl Vigil {
 }
 
 impl Container {
+    fn reach(&self) -> Reach {
+        Reach { address: self.address, door: self.door.as_ref().map(|door| door.path().to_owned()) }
+    }
+
     /// How it has ended, if that shows in a list of all containers.
     fn end_by(&self, all: &HashMap<String, Listed>) -> Option<&'static str> {
         match all.get(&self.id) {
@@ -217,8 +224,9 @@ async fn adopt(site: &Site, listed: Listed, known: Known) -> Result<Container, F
             .map(|address| (SocketAddr::new(address, site.settings.port), None))
             .ok_or_else(|| trouble.to_string()),
     };
+    let door = site.doors.as_ref().zip(listed.door).and_then(|(doors, name)| doors.known(&name));
     match obtained {
-        Ok((address, process)) => Ok(Container { id: listed.id, address, process, since, known }),
+        Ok((address, process)) => Ok(Container { id: listed.id, address, process, since, known, door }),
         Err(reason) => Err(Failure { why: Why::Lost(reason), left: Some((listed.id, known)) }),
     }
 }
@@ -240,9 +248,10 @@ async fn make(
     if !site.is_held() {
         return Err(Why::Hindered("another lb holds this fleet".to_owned()).into());
     }
-    let (id, known) = create(site, assignment).await.map_err(Why::from)?;
+    let door = site.doors.as_ref().map(Doors::fresh);
+    let (id, known) = create(site, assignment, door.as_ref()).await.map_err(Why::from)?;
     match start(site, &id).await {
-        Ok((address, process, since)) => Ok(Container { id, address, process, since, known }),
+        Ok((address, process, since)) => Ok(Container { id, address, process, since, known, door }),
         Err(why) => Err(Failure { why, left: Some((id, known)) }),
     }
 }
@@ -271,8 +280,12 @@ async fn turn(site: &Site) -> Option<SemaphorePermit<'_>> {
     site.starts.acquire().await.ok()
 }
 
-async fn create(site: &Arc<Site>, assignment: &Assignment) -> Result<(String, Known), Trouble> {
-    let body = container::body(&site.settings, assignment);
+async fn create(
+    site: &Arc<Site>,
+    assignment: &Assignment,
+    door: Option<&Door>,
+) -> Result<(String, Known), Trouble> {
+    let body = container::body(&site.settings, assignment, site.doors.as_ref().zip(door));
     let name = format!("{}-{}", site.settings.fleet, assignment.hostname);
     let known = site.know(name.clone()).unwrap_or_else(|| site.know_variant(&name));
     match site.engine.create(known.name(), body.clone()).await {
@@ -305,7 +318,7 @@ async fn start(site: &Site, id: &str) -> Result<(SocketAddr, Option<Process>, In
 async fn end(site: &Site, container: Container, how: Stopping) {
     if how == Stopping::Release {
         container.known.for_good();
-        return;
+        return container.door.into_iter().for_each(Door::leave);
     }
     let _turn = site.stops.acquire().await;
     if site.is_away() {

@@ -33,6 +33,7 @@ use events::Ears;
 use record::{Fate, Pen, Record, Remains, Writer};
 use site::{Known, Site, ensure_network, list};
 
+use super::doors::Doors;
 use super::{Assignment, ReplicaId, Reports, Seat, SlotId, Stopping};
 use crate::ring::{Mapping, Member, Scheme};
 
@@ -55,6 +56,9 @@ pub struct Settings {
     pub pids: Option<i64>,
     /// Whether they stay when this program ends.
     pub keep: bool,
+    /// The volume that holds the folder in which they listen for connections that are handed over; `None` if that is a folder
+    /// of the engine's machine.
+    pub volume: Option<String>,
 }
 
 /// The fleet as it was found, or as it is to begin.
@@ -93,6 +97,7 @@ impl Docker {
     /// been touched then.
     pub(crate) async fn open(
         settings: Settings,
+        doors: Option<Doors>,
         (names, spares): (&[Hostname], usize),
         scheme: &Scheme,
     ) -> anyhow::Result<(Self, Found)> {
@@ -124,7 +129,7 @@ impl Docker {
             writer.await?.conclude(if is_new { Fate::Erase } else { Fate::Release }).await;
             return Err(error);
         }
-        let site = Arc::new(Site::new(engine, settings, held));
+        let site = Arc::new(Site::new(engine, settings, doors, held));
         let (adoptable, spares) = adoptable(&site, alive, &seats, spares);
         if !adoptable.is_empty() {
             info!(containers = adoptable.len(), slots = seats.len(), "the fleet is taken over as it is");

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 use super::Settings;
 use super::container::{Listed, fleet_label};
 use super::engine::{Engine, LIMIT, Trouble};
+use crate::provider::doors::Doors;
 
 /// Containers that are made and started at the same time: the engine does not get faster by more.
 const STARTS: usize = 8;
@@ -36,6 +37,8 @@ pub(super) enum Notice {
 pub(super) struct Site {
     pub(super) engine: Engine,
     pub(super) settings: Settings,
+    /// Where containers take connections over.
+    pub(super) doors: Option<Doors>,
     pub(super) notices: broadcast::Sender<Notice>,
     pub(super) starts: Semaphore,
     pub(super) stops: Semaphore,
@@ -53,10 +56,16 @@ pub(super) struct Site {
 }
 
 impl Site {
-    pub(super) fn new(engine: Engine, settings: Settings, held: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(
+        engine: Engine,
+        settings: Settings,
+        doors: Option<Doors>,
+        held: watch::Receiver<bool>,
+    ) -> Self {
         Site {
             engine,
             settings,
+            doors,
             notices: broadcast::channel(NOTICES).0,
             starts: Semaphore::new(STARTS),
             stops: Semaphore::new(STOPS),

@@ -6,10 +6,13 @@
 //! That reaches the child alone. A command may start others, so its process group gets a guard: a process apart from it that
 //! waits for the end of a pipe whose other end only `lb` holds, and kills the group then.
 
+use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::{CommandExt as _, parent_id};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
+use clap::builder::OsStringValueParser;
 use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
 
 /// This very program, even if its file has been replaced since it was started.
@@ -28,6 +31,8 @@ pub struct Arguments {
     port: u16,
     #[arg(long, env = "SERVER_ID")]
     id: String,
+    #[arg(long, env = handoff::VARIABLE, value_parser = OsStringValueParser::new())]
+    handoff: Option<OsString>,
 }
 
 pub(super) fn arguments(command: Option<&str>, port: u16) -> Vec<String> {
@@ -69,5 +74,6 @@ pub fn guard(group: i32) -> anyhow::Result<()> {
 fn serve(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let address = (std::net::Ipv4Addr::LOCALHOST, arguments.port).into();
-    Ok(runtime.block_on(backend::run(address, &arguments.id, None))?)
+    let door = arguments.handoff.as_deref().filter(|path| !path.is_empty()).map(Path::new);
+    Ok(runtime.block_on(backend::run(address, &arguments.id, door))?)
 }

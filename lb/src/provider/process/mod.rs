@@ -23,7 +23,8 @@ use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use self::ports::Ports;
-use super::{ReplicaId, Report, Reports, Stopping};
+use super::doors::{Door, Doors};
+use super::{Reach, ReplicaId, Report, Reports, Stopping};
 use crate::net::is_local;
 
 /// How long a child may take to end after SIGTERM before it is killed.
@@ -39,12 +40,14 @@ pub(crate) struct Process {
     /// What to run, for `sh -c`; `None` is the built-in demo server.
     command: Option<String>,
     ports: Ports,
+    /// Where they take connections over.
+    doors: Option<Doors>,
     children: TaskTracker,
 }
 
 impl Process {
-    pub(crate) fn new(command: Option<String>) -> Self {
-        Process { command, ports: Ports::new(), children: TaskTracker::new() }
+    pub(crate) fn new(command: Option<String>, doors: Option<Doors>) -> Self {
+        Process { command, ports: Ports::new(), doors, children: TaskTracker::new() }
     }
 
     pub(super) fn start(
@@ -54,7 +57,8 @@ impl Process {
         reports: Reports,
         stop: oneshot::Receiver<Stopping>,
     ) {
-        let spawned = self.spawn(&hostname);
+        let door = self.doors.as_ref().map(Doors::fresh);
+        let spawned = self.spawn(&hostname, door.as_ref());
         self.children.spawn(async move {
             let end = match spawned {
                 Err(error) if is_local(&error) => {
@@ -65,8 +69,9 @@ impl Process {
                 }
                 Err(error) => format!("cannot be started: {error}"),
                 Ok((family, address)) => {
+                    let reach = Reach { address, door: door.as_ref().map(|door| door.path().to_owned()) };
                     // To send fails only if the program is ending.
-                    let _ = reports.send(Report::Started(id, address)).await;
+                    let _ = reports.send(Report::Started(id, reach)).await;
                     let status = keep(family, stop, &hostname).await;
                     status.map_or_else(|error| error.to_string(), |status| format!("ended with {status}"))
                 }
@@ -77,7 +82,7 @@ impl Process {
     }
 
     /// The child, and where it was told to listen.
-    fn spawn(&mut self, hostname: &Hostname) -> io::Result<(Family, SocketAddr)> {
+    fn spawn(&mut self, hostname: &Hostname, door: Option<&Door>) -> io::Result<(Family, SocketAddr)> {
         let port = self.ports.next_free()?;
         let mut command = Command::new(child::PROGRAM);
         command.arg0("lb-replica").args(child::arguments(self.command.as_deref(), port));
@@ -86,6 +91,11 @@ impl Process {
             .env("SERVER_ID", hostname.as_str())
             .env_remove("LB_CONTROL_TOKEN")
             .env_remove("LB_HASH_SEED");
+        match door {
+            Some(door) => command.env(handoff::VARIABLE, door.path()),
+            // It may be there because this lb is itself a replica.
+            None => command.env_remove(handoff::VARIABLE),
+        };
         // What a command starts ends with this pipe; the demo server starts nothing.
         command.stdin(if self.command.is_some() { Stdio::piped() } else { Stdio::null() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -6,6 +6,7 @@
 mod away;
 mod changes;
 mod drill;
+mod handoff;
 mod healing;
 mod load;
 mod start;

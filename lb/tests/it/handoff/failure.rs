@@ -1,0 +1,174 @@
+//! Replicas that are full, hang, are dead or talk nonsense while connections are handed over to them.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use super::connections;
+use super::taker::{Takers, client, expect_line, is_over, wait_for_transport};
+use crate::harness::{Lb, eventually, id_for, signal};
+
+/// More than any queue of a link holds.
+const MORE_THAN_FITS: usize = 2000;
+
+fn answer(mut client: TcpStream) -> String {
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn whom_a_full_replica_does_not_take_the_next_candidate_gets_and_nobody_is_lost() {
+    let takers = Takers::new(2);
+    let (lb, links) = takers.start(&["--health-interval", "1h"]);
+    let line = format!("{}\n", id_for(&lb, "a"));
+    // The first of them receives nothing.
+    let mut clients = Vec::new();
+    let overflow = loop {
+        assert!(clients.len() < MORE_THAN_FITS, "there is always room for one more");
+        clients.push(client(&lb, &line));
+        let handed = clients.len() as u64;
+        eventually("the hand-over", || (connections(&lb).1 + total(&lb, 2) == handed).then_some(()));
+        if total(&lb, 2) > 0 {
+            break clients.pop().unwrap();
+        }
+    };
+    let (mut taken, metadata) = links[1].take();
+    assert_eq!((metadata.slot(), metadata.attempt()), (b"b".as_slice(), 1));
+    // Nothing was done to it.
+    expect_line(&mut taken, &line);
+    taken.write_all(b"b").unwrap();
+    drop(taken);
+    assert_eq!(answer(overflow), "b");
+    // As soon as it goes on, it serves all that waited.
+    for waiting in clients {
+        let (mut taken, metadata) = links[0].take();
+        expect_line(&mut taken, &line);
+        taken.write_all(b"a").unwrap();
+        drop(taken);
+        links[0].report(&[metadata.number()]);
+        assert_eq!(answer(waiting), "a");
+    }
+    eventually("nothing open", || (connections(&lb).0 == 0).then_some(()));
+    assert_eq!((takers.proxied(0), takers.proxied(1)), (0, 0));
+}
+
+fn total(lb: &Lb, index: u64) -> u64 {
+    lb.slot(index)["connections"]["total"].as_u64().unwrap()
+}
+
+#[test]
+fn what_waits_at_a_replica_that_dies_is_cut_off_and_new_ones_go_elsewhere() {
+    let flags =
+        ["--replicas", "2", "--transport", "handoff", "--replace-after", "10m", "--health-timeout", "10m"];
+    let lb = Lb::start(&flags);
+    wait_for_transport(&lb, 1, "handoff");
+    wait_for_transport(&lb, 2, "handoff");
+    let line = format!("{}\n", id_for(&lb, "server1"));
+    let replica = lb.process_of("server1");
+    signal(replica, "STOP");
+    let mut waiting: Vec<TcpStream> = (0..20).map(|_| client(&lb, &line)).collect();
+    eventually("twenty in its queue", || (connections(&lb) == (20, 20)).then_some(()));
+    signal(replica, "KILL");
+    // PATIENCE is the bound here; the kernel takes milliseconds.
+    assert!(waiting.iter_mut().all(is_over), "nobody can serve them");
+    // Their places are free again as soon as the link has ended, and the slot has a new replica.
+    eventually("the replacement", || {
+        Some(lb.slot(1)).filter(|slot| slot["restarts"] == 1 && slot["state"] == "up")
+    });
+    wait_for_transport(&lb, 1, "handoff");
+    assert_eq!(connections(&lb), (0, 0));
+    assert_ne!(lb.route(line.trim()), "server2", "its keys are home again");
+}
+
+#[test]
+fn a_replica_that_hangs_is_replaced_and_its_clients_are_cut_off() {
+    let flags = [
+        "--replicas",
+        "2",
+        "--transport",
+        "handoff",
+        "--replace-after",
+        "500ms",
+        "--health-timeout",
+        "200ms",
+    ];
+    let lb = Lb::start(&flags);
+    wait_for_transport(&lb, 1, "handoff");
+    let line = format!("{}\n", id_for(&lb, "server1"));
+    signal(lb.process_of("server1"), "STOP");
+    let mut waiting = client(&lb, &line);
+    assert!(is_over(&mut waiting));
+    eventually("the replacement", || {
+        Some(lb.slot(1)).filter(|slot| slot["restarts"] == 1 && slot["state"] == "up")
+    });
+    assert_ne!(lb.route(line.trim()), "server2");
+}
+
+#[test]
+fn when_a_link_ends_its_replica_is_proxied_to_until_there_is_another_one() {
+    let takers = Takers::new(2);
+    let (lb, mut links) = takers.start(&["--health-interval", "1h"]);
+    let line = format!("{}\n", id_for(&lb, "a"));
+    let mut open = client(&lb, &line);
+    let (mut taken, _) = links[0].take();
+    drop(links.remove(0));
+    wait_for_transport(&lb, 1, "proxy");
+    assert_eq!(connections(&lb).0, 0, "nobody will say what becomes of it");
+    assert_eq!(answer(client(&lb, &line)), "proxied");
+    assert_eq!((takers.proxied(0), takers.proxied(1)), (1, 0), "its keys stay at home");
+    // What was handed over before lives on.
+    taken.write_all(b"!").unwrap();
+    open.read_exact(&mut [0]).unwrap();
+}
+
+#[test]
+fn a_link_is_made_again_with_the_next_probe() {
+    let takers = Takers::new(1);
+    let (lb, mut links) = takers.start(&["--health-interval", "20ms"]);
+    let first = client(&lb, "1\n");
+    links[0].report(&[links[0].take().1.number()]);
+    eventually("the report", || (connections(&lb).0 == 0).then_some(()));
+    drop(links.remove(0));
+    drop(first);
+    let again = takers.accept(0);
+    wait_for_transport(&lb, 1, "handoff");
+    let _client = client(&lb, "2\n");
+    assert_eq!(again.take().1.key(), b"2");
+}
+
+#[test]
+fn nonsense_ends_the_link_and_nothing_else() {
+    let cases: [&[u8]; 4] = [b"", b"1234567", &[0; 9], &[7; 8 * 600]];
+    for nonsense in cases {
+        let takers = Takers::new(1);
+        let (lb, links) = takers.start(&["--health-interval", "1h"]);
+        let mut open = client(&lb, "1\n");
+        let (mut taken, _) = links[0].take();
+        if nonsense.is_empty() {
+            // A message without a byte cannot be told from the end.
+            links[0].say(&[0]);
+        } else {
+            links[0].say(nonsense);
+        }
+        wait_for_transport(&lb, 1, "proxy");
+        taken.write_all(b"!").unwrap();
+        open.read_exact(&mut [0]).unwrap();
+        assert_eq!(answer(client(&lb, "1\n")), "proxied");
+        lb.wait_for_log("connections are no longer handed over");
+    }
+}
+
+#[test]
+fn a_client_that_leaves_at_once_leaves_nothing_behind() {
+    let lb = Lb::start(&["--replicas", "1", "--transport", "handoff"]);
+    wait_for_transport(&lb, 1, "handoff");
+    let before = lb.open_files();
+    for number in 0..300 {
+        let gone = client(&lb, ["1\n", "", "13"][number % 3]);
+        if number % 2 == 0 {
+            crate::harness::reset(gone);
+        }
+    }
+    eventually("nothing open", || (connections(&lb).0 == 0 && lb.open_files() <= before).then_some(()));
+    assert_eq!(lb.route("132574"), "server1");
+}

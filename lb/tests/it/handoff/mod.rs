@@ -1,0 +1,293 @@
+//! Connections that are handed over (`--transport handoff`, docs/HANDOFF.md).
+//!
+//! - here: what a replica and a client see of it, who is counted, who is not handed over;
+//! - [`failure`]: who is full, hangs, is dead, or talks nonsense;
+//! - [`same`]: what is checked of an `lb` that proxies, checked again.
+
+mod failure;
+mod same;
+mod taker;
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::json;
+
+use crate::harness::{Lb, demo_after, eventually, processes_with, text};
+use taker::{Takers, client, expect_line, wait_for_transport};
+
+/// The connections of slot 1: those that are open, and all there were.
+fn connections(lb: &Lb) -> (u64, u64) {
+    let connections = &lb.slot(1)["connections"];
+    (connections["open"].as_u64().unwrap(), connections["total"].as_u64().unwrap())
+}
+
+#[test]
+fn a_replica_gets_the_clients_own_socket_with_nothing_read_and_what_lb_knows_of_it() {
+    let takers = Takers::new(1);
+    let (lb, links) = takers.start(&[]);
+    // First line, request id, key; after the colon what comes later.
+    let cases: [(&str, Option<&str>, Option<&str>); 6] = [
+        ("132574\n", Some("132574"), Some("132574")),
+        ("GET /home?id=a%20b HTTP/1.1\r\nHost: x\r\n\r\n", Some("a%20b"), Some("a%20b")),
+        ("GET /home HTTP/1.1\r\n\r\n", None, None),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", None, None),
+        ("\u{16}\u{3}\u{1}", None, Some("127.0.0.1")),
+        ("x 1\nand much more that is not read before\n", Some("x"), Some("x")),
+    ];
+    for (number, (line, id, key)) in (0..).zip(cases) {
+        let mut client = client(&lb, line);
+        let (mut taken, metadata) = links[0].take();
+        assert_eq!(taken.peer_addr().unwrap(), client.local_addr().unwrap(), "it is the client");
+        assert_eq!(taken.local_addr().unwrap(), lb.data);
+        expect_line(&mut taken, line);
+        assert_eq!((metadata.number(), metadata.attempt(), metadata.slot()), (number, 0, b"a".as_slice()));
+        assert_eq!(metadata.request_id(), id.map(str::as_bytes), "{line:?}");
+        match key {
+            Some(key) => assert_eq!(metadata.key(), key.as_bytes(), "{line:?}"),
+            None => assert!(
+                metadata.key().len() == 6 && metadata.key().iter().all(u8::is_ascii_digit),
+                "{line:?}"
+            ),
+        }
+        taken.write_all(b"answer").unwrap();
+        drop(taken);
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert_eq!(answer, "answer", "the end comes with the replica's end: lb has no copy");
+    }
+    assert_eq!(takers.proxied(0), 0);
+}
+
+#[test]
+fn a_line_in_pieces_or_without_end_is_looked_at_until_it_is_whole() {
+    let takers = Takers::new(1);
+    let (lb, links) = takers.start(&["--workers", "1"]);
+    for last in ["\n", ""] {
+        let mut client = client(&lb, "13");
+        // Whoever comes later is served first, so the first piece has been looked at by then.
+        let other = taker::client(&lb, "other\n");
+        assert_eq!(links[0].take().1.key(), b"other");
+        drop(other);
+        client.write_all(format!("2574{last}").as_bytes()).unwrap();
+        if last.is_empty() {
+            client.shutdown(Shutdown::Write).unwrap();
+        }
+        let (mut taken, metadata) = links[0].take();
+        assert_eq!(metadata.key(), b"132574");
+        expect_line(&mut taken, &format!("132574{last}"));
+    }
+}
+
+#[test]
+fn with_source_as_key_a_client_is_handed_over_before_it_says_anything() {
+    let takers = Takers::new(1);
+    let (lb, links) = takers.start(&["--key", "source"]);
+    let mut client = client(&lb, "");
+    let (mut taken, metadata) = links[0].take();
+    assert_eq!((metadata.key(), metadata.request_id()), (b"127.0.0.1".as_slice(), None));
+    taken.write_all(b"the server speaks first").unwrap();
+    drop(taken);
+    let mut greeting = String::new();
+    client.read_to_string(&mut greeting).unwrap();
+    assert_eq!(greeting, "the server speaks first");
+}
+
+#[test]
+fn a_connection_is_open_until_the_replica_says_that_it_is_closed() {
+    let takers = Takers::new(1);
+    let (lb, links) = takers.start(&[]);
+    let clients: Vec<_> = ["1\n", "2\n", "3\n"].map(|line| client(&lb, line)).into();
+    let taken: Vec<_> = clients.iter().map(|_| links[0].take()).collect();
+    assert_eq!(connections(&lb), (3, 3));
+    drop(clients);
+    links[0].report(&[taken[1].1.number()]);
+    eventually("one less", || (connections(&lb) == (2, 3)).then_some(()));
+    // What is not known is ignored, and so is what was said before.
+    links[0].report(&[taken[1].1.number(), 1 << 40, taken[0].1.number(), taken[2].1.number()]);
+    eventually("none left", || (connections(&lb) == (0, 3)).then_some(()));
+}
+
+#[test]
+fn a_removed_replica_is_drained_of_what_it_was_handed() {
+    let takers = Takers::new(2);
+    let (lb, links) = takers.start(&[]);
+    let key = crate::harness::id_for(&lb, "a");
+    let mut client = client(&lb, &format!("{key}\n"));
+    let (mut taken, metadata) = links[0].take();
+    lb.done(&json!({"cmd": "rm", "n": 1, "hostnames": ["a"]}));
+    let leaving = || lb.backends().iter().any(|slot| slot["name"] == "a");
+    assert!(leaving(), "it waits for its connection");
+    let other = taker::client(&lb, &format!("{key}\n"));
+    assert_eq!(links[1].take().1.slot(), b"b", "and gets no new one");
+    drop(other);
+    expect_line(&mut taken, &format!("{key}\n"));
+    taken.write_all(b"still there").unwrap();
+    drop(taken);
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "still there");
+    assert!(leaving(), "until it says so");
+    links[0].report(&[metadata.number()]);
+    eventually("its end", || (!leaving()).then_some(()));
+}
+
+#[test]
+fn a_replica_that_does_not_take_connections_over_is_proxied_to() {
+    let lb = Lb::start(&[
+        "--replicas",
+        "2",
+        "--transport",
+        "handoff",
+        "--command",
+        &demo_after("unset LB_HANDOFF;"),
+    ]);
+    for index in [1, 2] {
+        wait_for_transport(&lb, index, "proxy");
+        lb.wait_for_log("the replica does not take them over there");
+    }
+    for id in 0..20 {
+        assert!(lb.route(&id.to_string()).starts_with("server"));
+    }
+    assert!(lb.get("/home?id=132574").ends_with(r#""status":"successful"}"#));
+}
+
+#[test]
+fn nobody_is_asked_to_take_connections_over_where_they_are_proxied() {
+    let mut command = Lb::command(&["--replicas", "1"]);
+    // As if this lb were a replica of another.
+    command.env("LB_HANDOFF", "/nobody/listens/here").env("LB_TRANSPORT", "proxy");
+    let lb = Lb::launch_as(command);
+    lb.wait_for_log("ready data=");
+    let replica = lb.process_of("server1");
+    assert!(!processes_with("LB_HANDOFF=/nobody/listens/here").contains(&replica));
+    wait_for_transport(&lb, 1, "proxy");
+}
+
+#[test]
+fn the_folder_of_the_sockets_is_for_its_owner_alone_and_gone_in_the_end() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let temporary = tempfile::tempdir().unwrap();
+    let mut command = Lb::command(&["--replicas", "2", "--transport", "handoff"]);
+    command.env("TMPDIR", temporary.path()).env_remove("LB_HANDOFF_DIR");
+    let mut lb = Lb::launch_as(command);
+    lb.wait_for_log("ready data=");
+    let inside = |folder: &Path| -> Vec<PathBuf> {
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect()
+    };
+    let folder = inside(temporary.path()).remove(0);
+    assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(inside(&folder).len(), 2);
+    crate::harness::signal(lb.process_of("server1"), "KILL");
+    eventually("the replacement", || {
+        Some(lb.slot(1)).filter(|slot| slot["restarts"] == 1 && slot["state"] == "up")
+    });
+    assert_eq!(wait_for_transport(&lb, 1, "handoff")["state"], "up");
+    eventually("two sockets", || (inside(&folder).len() == 2).then_some(()));
+    lb.signal("TERM");
+    assert_eq!(lb.wait().code(), Some(0));
+    assert_eq!(inside(temporary.path()), Vec::<PathBuf>::new());
+}
+
+/// A replica that somebody else looks after: the demo server, as a process of its own.
+struct Elsewhere(Child);
+
+impl Elsewhere {
+    /// Starts one that takes connections over in this folder, under the name "a"; where it listens.
+    fn start(folder: &Path) -> (Elsewhere, String) {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lb"));
+        command.args([
+            "replica",
+            "--parent",
+            &std::process::id().to_string(),
+            "--port",
+            &port.to_string(),
+            "--id",
+            "a",
+        ]);
+        command.env("LB_HANDOFF", folder.join("a.sock")).stdin(Stdio::null()).stderr(Stdio::null());
+        (Elsewhere(command.spawn().unwrap()), format!("a=127.0.0.1:{port}"))
+    }
+}
+
+impl Drop for Elsewhere {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn what_was_handed_over_lives_on_when_lb_is_killed_and_the_next_lb_hands_over_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_replica, backend) = Elsewhere::start(folder.path());
+    let flags = ["--provider", "fixed", "--backend", &backend, "--transport", "handoff"];
+    let flags = [flags.as_slice(), &["--handoff-dir", folder.path().to_str().unwrap()]].concat();
+    let mut lb = Lb::start(&flags);
+    wait_for_transport(&lb, 1, "handoff");
+    let mut session = client(&lb, "1\n");
+    let mut line = |text: &str| {
+        session.write_all(text.as_bytes()).unwrap();
+        let mut answer = [0; 4];
+        session.read_exact(&mut answer).unwrap();
+        String::from_utf8(answer.to_vec()).unwrap()
+    };
+    assert_eq!(line(""), "a 1\n");
+    lb.signal("KILL");
+    lb.wait();
+    assert_eq!(line("2\n"), "a 2\n");
+
+    // To end in order, it does not wait for those that are not its own.
+    let mut next = Lb::start(&flags);
+    wait_for_transport(&next, 1, "handoff");
+    let mut other = client(&next, "3\n");
+    let mut answer = [0; 4];
+    other.read_exact(&mut answer).unwrap();
+    eventually("the count", || (connections(&next) == (1, 1)).then_some(()));
+    next.signal("TERM");
+    assert_eq!(next.wait().code(), Some(0));
+    assert_eq!(line("4\n"), "a 4\n");
+    other.write_all(b"5\n").unwrap();
+    other.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"a 5\n");
+}
+
+#[test]
+fn ten_thousand_connections_leave_no_file_behind_on_either_side() {
+    let lb = Lb::start(&["--replicas", "1", "--transport", "handoff"]);
+    wait_for_transport(&lb, 1, "handoff");
+    let replica = lb.process_of("server1");
+    let files = |pid: u32| std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let some = || assert!((0..10).all(|id| lb.route(&id.to_string()) == "server1"));
+    some();
+    eventually("nothing open", || (connections(&lb).0 == 0).then_some(()));
+    let before = (files(lb.pid()), files(replica));
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..2500).for_each(|id| assert_eq!(lb.route(&id.to_string()), "server1")));
+        }
+    });
+    // Probes come and go on both sides, so what is asked for is that it is ever so few.
+    eventually("as few files as before", || {
+        (files(lb.pid()) <= before.0 && files(replica) <= before.1).then_some(())
+    });
+    eventually("nothing open", || (connections(&lb).0 == 0).then_some(()));
+    assert_eq!(connections(&lb).1, 10_010);
+}
+
+#[test]
+fn a_replica_of_a_few_lines_of_python_is_handed_its_connections() {
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../backend/handoff/examples/replica.py");
+    let command = format!("exec python3 {}", example.display());
+    let lb = Lb::start(&["--replicas", "2", "--transport", "handoff", "--command", &command]);
+    for index in [1, 2] {
+        wait_for_transport(&lb, index, "handoff");
+    }
+    let answers: Vec<String> = (0..20).map(|id| lb.get(&format!("/home?id={id}"))).collect();
+    assert!(answers.iter().all(|answer| answer.starts_with("HTTP/1.1 200")), "{answers:?}");
+    assert!(answers.iter().any(|answer| answer.contains(text(&lb.slot(1)["hostname"]))));
+    eventually("nothing open", || (connections(&lb).0 == 0).then_some(()));
+}
