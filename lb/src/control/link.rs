@@ -35,7 +35,7 @@ impl Links {
     pub(super) fn ensure(&mut self, replica: &Arc<Replica>) {
         let Some(path) = replica.door() else { return };
         match &self.current {
-            Some(link) if !link.has_ended() => return,
+            Some(link) if !link.is_over() => return,
             Some(link) => {
                 let was_of_use = link.has_reported();
                 self.end(was_of_use);
@@ -84,6 +84,7 @@ async fn listen(replica: Arc<Replica>, link: Arc<Link>, mut closed: Closed) {
                 Err(ended) => break Some(ended),
             },
             () = replica.evicted() => break None,
+            () = link.over() => break None,
         }
     };
     replica.close_door(&link);

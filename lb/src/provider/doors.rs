@@ -23,6 +23,7 @@ pub(crate) const FRESH_NAME: usize = DIGITS + SUFFIX.len();
 const DIGITS: usize = 16;
 /// For so long after it was made, a socket is left alone.
 const JUST_NOW: Duration = Duration::from_secs(60);
+const EVERYBODY_WRITES: u32 = 0o002;
 /// For its owner alone.
 const MODE: u32 = 0o700;
 
@@ -107,7 +108,14 @@ fn is_dead(path: &Path) -> bool {
 
 fn given(path: &Path) -> anyhow::Result<PathBuf> {
     let made = DirBuilder::new().recursive(true).mode(MODE).create(path).and_then(|()| path.canonicalize());
-    made.with_context(|| format!("cannot use the folder {} (--handoff-dir)", path.display()))
+    let path = made.with_context(|| format!("cannot use the folder {} (--handoff-dir)", path.display()))?;
+    ensure!(
+        fs::metadata(&path)?.permissions().mode() & EVERYBODY_WRITES == 0,
+        "everybody may write to {}, and so could take connections over: it takes a folder of lb's and its replicas' own \
+         (--handoff-dir)",
+        path.display()
+    );
+    Ok(path)
 }
 
 fn fresh_name() -> String {
@@ -212,6 +220,14 @@ mod tests {
                 .iter()
                 .all(|name| doors.known(name).is_none())
         );
+    }
+
+    #[tokio::test]
+    async fn a_folder_to_which_everybody_may_write_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let error = Doors::open(Some(folder.path())).unwrap_err();
+        assert!(error.to_string().contains("everybody may write"), "{error}");
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwapOption;
 use handoff::{Channel, Metadata, Refused};
 use rustix::io::Errno;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Lease;
@@ -52,6 +53,7 @@ pub struct Link {
     channel: Channel,
     last_number: AtomicU64,
     has_reported: AtomicBool,
+    over: CancellationToken,
     /// By number; `None` at its end. It is locked for a few instructions only, and never over a system call.
     open: Mutex<Option<HashMap<u64, Held>>>,
 }
@@ -83,7 +85,8 @@ impl Link {
     #[must_use]
     pub fn new(channel: Channel) -> Self {
         let (last_number, has_reported) = (AtomicU64::new(0), AtomicBool::new(false));
-        Link { channel, last_number, has_reported, open: Mutex::new(Some(HashMap::new())) }
+        let (over, open) = (CancellationToken::new(), Mutex::new(Some(HashMap::new())));
+        Link { channel, last_number, has_reported, over, open }
     }
 
     /// Hands a client over. What is `held` is kept until the replica says that the connection is closed, or will never say
@@ -128,6 +131,7 @@ impl Link {
 
     /// Lets go of everything: nobody will say what becomes of it. Nothing can be handed over any more.
     pub fn end(&self) {
+        self.over.cancel();
         let open = self.open().take();
         // Not under the lock.
         drop(open);
@@ -135,8 +139,13 @@ impl Link {
 
     /// Whether it has ended.
     #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.open().is_none()
+    pub fn is_over(&self) -> bool {
+        self.over.is_cancelled()
+    }
+
+    /// Waits for its end.
+    pub async fn over(&self) {
+        self.over.cancelled().await;
     }
 
     /// What is held under these numbers; to be dropped when nothing is locked.

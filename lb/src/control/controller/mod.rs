@@ -224,6 +224,9 @@ impl Controller {
     /// Gives up a replica that is gone, or will be.
     fn give_up(&mut self, id: ReplicaId) -> Option<Keeper> {
         let Running { keeper, replica, .. } = self.running.remove(&id)?;
+        if let Some(link) = replica.as_ref().and_then(|replica| replica.link()) {
+            link.end();
+        }
         if let Some(replica) = replica.filter(|_| self.setup.provider.takes_the_network_along()) {
             tokio::spawn(async move { replica.evict_when_silent(SILENCE).await });
         }

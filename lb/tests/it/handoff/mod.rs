@@ -132,6 +132,12 @@ fn a_removed_replica_is_drained_of_what_it_was_handed() {
     assert!(leaving(), "until it says so");
     links[0].report(&[metadata.number()]);
     eventually("its end", || (!leaving()).then_some(()));
+    assert!(links[0].is_over(), "nothing is left of it");
+    // It can come back.
+    lb.done(&json!({"cmd": "add", "n": 1, "hostnames": ["a"]}));
+    let again = takers.accept(0);
+    let _back = taker::client(&lb, &format!("{key}\n"));
+    assert_eq!(again.take().1.key(), key.as_bytes());
 }
 
 #[test]

@@ -99,6 +99,11 @@ impl Link {
         (patient(stream), Metadata::decode(&bytes[..received.bytes]).unwrap())
     }
 
+    /// Waits for the end of the link: whether it comes before anything else.
+    pub(crate) fn is_over(&self) -> bool {
+        rustix::net::recv(&self.0, &mut [0; 1], RecvFlags::empty()).unwrap().1 == 0
+    }
+
     /// Says that these connections are closed.
     pub(crate) fn report(&self, numbers: &[u64]) {
         self.say(&encode_closed(numbers).unwrap());
