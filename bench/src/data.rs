@@ -363,6 +363,9 @@ pub(crate) struct Reading {
     pub(crate) seconds: f64,
     /// CPU time of the contender's processes, in nanoseconds; `None` where there is no proxy.
     pub(crate) cpu_ns: Option<u64>,
+    /// CPU time of the replicas in the same time, in nanoseconds, where it was taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) replicas_cpu_ns: Option<u64>,
     /// Memory that the operations hold, in bytes, where that is what is measured.
     pub(crate) memory: Option<u64>,
     /// Latency of an operation in microseconds, median and 99th percentile, where it was taken.

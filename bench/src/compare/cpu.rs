@@ -8,8 +8,8 @@ use std::io;
 
 use anyhow::Context as _;
 
-/// The processes of one program: the one that was started, and its descendants (such as the worker of nginx).
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The processes of one program: the one that was started, and its descendants (such as the worker of nginx). Or of several.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Processes(Vec<u32>);
 
 impl Processes {
@@ -24,6 +24,12 @@ impl Processes {
             parents.extend(pid.ok().zip(parent));
         }
         Ok(Processes(tree(root, &parents)))
+    }
+
+    /// These as well.
+    pub(super) fn and(mut self, others: Processes) -> Self {
+        self.0.extend(others.0);
+        self
     }
 
     /// Nanoseconds on a core so far, of all threads that there are. Those of a thread that has ended are gone; a proxy

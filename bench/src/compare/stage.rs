@@ -55,6 +55,8 @@ pub(super) struct Ready {
     pub(super) address: SocketAddr,
     /// The processes of the proxy, if there is one.
     pub(super) processes: Option<Processes>,
+    /// Those of all replicas.
+    pub(super) replicas: Processes,
     /// Ends it when it is dropped.
     _program: Held,
 }
@@ -74,6 +76,8 @@ pub(super) struct Stage {
     /// How many connections each proxy is set up for.
     pub(super) sessions: usize,
     addresses: Vec<SocketAddr>,
+    /// Those of all replicas.
+    processes: Processes,
     _replicas: Vec<Program>,
 }
 
@@ -85,12 +89,15 @@ impl Stage {
     pub(super) async fn set(cores: Cores) -> anyhow::Result<Self> {
         let sessions = sessions(raise_file_limit());
         let (mut addresses, mut replicas) = (Vec::new(), Vec::new());
+        let mut processes = Processes::default();
         for number in 1..=REPLICAS {
             let (address, program) = replica(&format!("s{number}"), cores.load).await?;
             addresses.push(address);
+            processes =
+                processes.and(Processes::of(program.pid()).context("which processes has a replica?")?);
             replicas.push(program);
         }
-        Ok(Stage { cores, sessions, addresses, _replicas: replicas })
+        Ok(Stage { cores, sessions, addresses, processes, _replicas: replicas })
     }
 
     /// What is known about a contender before it runs.
@@ -131,7 +138,7 @@ impl Stage {
         }
         let processes =
             pid.map(Processes::of).transpose().with_context(|| format!("which processes has {name}?"))?;
-        Ok(Ready { name, address, processes, _program: program })
+        Ok(Ready { name, address, processes, replicas: self.processes.clone(), _program: program })
     }
 
     fn lb_flags(&self) -> Vec<String> {

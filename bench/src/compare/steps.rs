@@ -32,10 +32,13 @@ pub(super) async fn load_step(
 ) -> anyhow::Result<Option<Reading>> {
     let Some(warm_up) = warm_up(&plan, stop).await? else { return Ok(None) };
     let cpu = || contender.processes.as_ref().map(|processes| processes.cpu()).transpose();
-    let before = cpu()?;
+    let (before, replicas_before) = (cpu()?, contender.replicas.cpu()?);
     let Some(load) = send(plan, stop).await? else { return Ok(None) };
-    let spent = cpu()?.zip(before).map(|(after, before)| share(after.saturating_sub(before), &load));
-    let mut reading = reading(work, &load, spent);
+    let spent = |before, after: u64| share(after.saturating_sub(before), &load);
+    let replicas = spent(replicas_before, contender.replicas.cpu()?);
+    let proxy = cpu()?.zip(before).map(|(after, before)| spent(before, after));
+    let mut reading = reading(work, &load, proxy);
+    reading.replicas_cpu_ns = Some(replicas);
     reading.failures += warm_up.failed();
     Ok(Some(reading))
 }
@@ -71,6 +74,7 @@ pub(super) fn reading(work: Work, load: &Load, cpu_ns: Option<u64>) -> Reading {
         operations: work.operations(load),
         seconds: load.seconds,
         cpu_ns,
+        replicas_cpu_ns: None,
         memory: None,
         p50: Some(load.latency.p50),
         p99: Some(load.latency.p99),

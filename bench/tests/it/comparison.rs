@@ -42,6 +42,7 @@ fn everybody_does_everything_in_every_round() {
             } else {
                 assert!(reading["operations"].as_f64().unwrap() > 0.0, "{mode}");
                 assert_eq!(reading["cpu_ns"].is_number(), !is_direct, "{mode}");
+                assert!(reading["replicas_cpu_ns"].as_u64().unwrap() > 0, "{mode}");
             }
             assert_eq!(reading["failures"], 0, "{mode}");
         }
