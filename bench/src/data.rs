@@ -142,6 +142,13 @@ impl Balance {
     }
 }
 
+impl Comparison {
+    /// The place of `lb` with hand-off, if it took part.
+    pub(crate) fn handoff(&self) -> Option<usize> {
+        self.contenders.iter().position(|contender| contender.name == HANDOFF)
+    }
+}
+
 impl Load {
     /// Requests without a right answer, of whatever kind.
     pub(crate) fn failed(&self) -> u64 {
@@ -312,10 +319,13 @@ pub(crate) struct Series {
     pub(crate) counts: Vec<u64>,
 }
 
+/// What the contender is called that hands its clients over to the replicas: the same `lb`, told to.
+pub(crate) const HANDOFF: &str = "lb handoff";
+
 /// The same load on several contenders, in interleaved rounds.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Comparison {
-    /// Who took part; the first is `lb`, to which the others are compared.
+    /// Who took part; the first is `lb`. It and [`HANDOFF`] are those that the others are compared to.
     pub(crate) contenders: Vec<Contender>,
     /// What was done.
     pub(crate) modes: Vec<Mode>,
@@ -330,7 +340,7 @@ pub(crate) struct Comparison {
 /// Who takes part in a comparison.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Contender {
-    /// Its name: lb, haproxy, nginx, direct.
+    /// Its name: lb, lb handoff, haproxy, nginx, direct.
     pub(crate) name: String,
     /// Its version.
     pub(crate) version: String,

@@ -2,7 +2,7 @@
 //!
 //! Pure, and without a word or a colour: those are for `text` and `chart`.
 
-use crate::data::{Drill, Kill, Mode, Reading};
+use crate::data::{Comparison, Drill, Kill, Mode, Reading};
 use crate::stats::{self, Spread};
 
 /// The name of a phase, and when a kill reached it in milliseconds.
@@ -44,6 +44,8 @@ pub(super) fn steps(drill: &Drill) -> Vec<(&'static str, Spread)> {
 pub(super) enum Metric {
     /// CPU time of the proxy in nanoseconds for an operation.
     Cpu,
+    /// That of proxy and replicas together; of the replicas alone where there is no proxy.
+    Whole,
     /// Memory of the proxy in bytes for an operation that is held.
     Memory,
     /// Operations in a second.
@@ -57,6 +59,9 @@ impl Metric {
     pub(super) fn of(self, reading: &Reading) -> Option<f64> {
         let value = match self {
             Self::Cpu => reading.cpu_ns? as f64 / reading.operations,
+            Self::Whole => {
+                (reading.cpu_ns.unwrap_or(0) + reading.replicas_cpu_ns?) as f64 / reading.operations
+            }
             Self::Memory => reading.memory? as f64 / reading.operations,
             Self::Rate => reading.operations / reading.seconds,
             Self::Tail => reading.p99? as f64,
@@ -76,16 +81,39 @@ pub(super) fn spread(mode: &Mode, contender: usize, metric: Metric) -> Option<Sp
     Spread::of(mode.rounds.iter().filter_map(|round| metric.of(round.get(contender)?)))
 }
 
-/// The ratio of the first contender to another, round by round.
-pub(super) fn ratio(mode: &Mode, contender: usize, metric: Metric) -> Option<Spread> {
+/// Two contenders, by their places: one of ours, and whom it is compared to.
+pub(super) type Pair = (usize, usize);
+
+/// Who is compared to whom: `lb` to everybody who is not `lb`, and with hand-off to everybody.
+pub(super) fn pairs(comparison: &Comparison) -> Vec<Pair> {
+    let all = 0..comparison.contenders.len();
+    let handoff = comparison.handoff();
+    let of_lb = all.clone().skip(1).filter(|&peer| Some(peer) != handoff).map(|peer| (0, peer));
+    let of_handoff = handoff
+        .into_iter()
+        .flat_map(|ours| all.clone().filter(move |&peer| peer != ours).map(move |peer| (ours, peer)));
+    of_lb.chain(of_handoff).collect()
+}
+
+/// The ratio of one contender to another, round by round.
+pub(super) fn ratio(mode: &Mode, (ours, peer): Pair, metric: Metric) -> Option<Spread> {
     let value = |round: &[Reading], who: usize| round.get(who).and_then(|reading| metric.of(reading));
-    let pairs = mode.rounds.iter().map(|round| (value(round, 0), value(round, contender)));
+    let pairs = mode.rounds.iter().map(|round| (value(round, ours), value(round, peer)));
     Spread::of(stats::paired_ratios(pairs))
+}
+
+/// What tells the two of a pair apart: what the mode is about, and where the peer has none of that, their rates.
+pub(super) fn contrast(mode: &Mode, pair: Pair) -> Option<(Metric, Spread)> {
+    let of = |metric| Some((metric, ratio(mode, pair, metric)?));
+    let rate = || of(Metric::Rate).filter(|_| subject(mode) == Metric::Cpu && !mode.is_paced);
+    of(subject(mode)).or_else(rate)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::HANDOFF;
+    use crate::report::samples::{contender, mode};
 
     #[test]
     fn a_step_is_what_a_phase_took_after_those_before_it() {
@@ -108,5 +136,38 @@ mod tests {
         assert_eq!(Metric::Cpu.of(&idle), None);
         assert_eq!(Metric::Cpu.of(&Reading { operations: 5.0, ..Reading::default() }), None);
         assert_eq!(Metric::Cpu.of(&Reading { operations: 5.0, cpu_ns: Some(10), ..idle }), Some(2.0));
+    }
+
+    #[test]
+    fn the_whole_is_the_proxy_with_its_replicas_or_they_alone() {
+        let reading = Reading { operations: 5.0, cpu_ns: Some(10), ..Reading::default() };
+        assert_eq!(Metric::Whole.of(&reading), None);
+        let reading = Reading { replicas_cpu_ns: Some(20), ..reading };
+        assert_eq!(Metric::Whole.of(&reading), Some(6.0));
+        assert_eq!(Metric::Whole.of(&Reading { cpu_ns: None, ..reading }), Some(4.0));
+    }
+
+    fn among(names: &[&str]) -> Comparison {
+        Comparison { contenders: names.iter().map(|name| contender(name)).collect(), ..Comparison::default() }
+    }
+
+    #[test]
+    fn both_ways_of_lb_are_compared_to_peers_and_handing_over_to_proxying() {
+        let found = pairs(&among(&["lb", HANDOFF, "haproxy", "direct"]));
+        assert_eq!(found, [(0, 2), (0, 3), (1, 0), (1, 2), (1, 3)]);
+        assert_eq!(pairs(&among(&["lb", "haproxy", "direct"])), [(0, 1), (0, 2)]);
+        assert_eq!(pairs(&among(&["lb"])), []);
+    }
+
+    #[test]
+    fn who_has_no_cpu_time_is_told_apart_by_the_rate() {
+        let reading = |operations, cpu_ns| Reading { operations, seconds: 1.0, cpu_ns, ..Reading::default() };
+        let rounds = vec![vec![reading(3.0, Some(6)), reading(1.0, Some(1)), reading(4.0, None)]];
+        let mode = Mode { rounds, ..mode("short", &[]) };
+        let median = |pair| contrast(&mode, pair).map(|(metric, spread)| (metric, spread.median));
+        assert_eq!(median((0, 1)), Some((Metric::Cpu, 2.0)));
+        assert_eq!(median((0, 2)), Some((Metric::Rate, 0.75)));
+        let paced = Mode { is_paced: true, ..mode.clone() };
+        assert_eq!(contrast(&paced, (0, 2)), None);
     }
 }

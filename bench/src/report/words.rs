@@ -90,6 +90,11 @@ pub(super) fn list(items: &[String]) -> String {
     }
 }
 
+/// Several sentences, as items of a Markdown list.
+pub(super) fn items(sentences: &[String]) -> String {
+    sentences.iter().map(|sentence| format!("- {sentence}")).collect::<Vec<_>>().join("\n")
+}
+
 /// Text from outside as Markdown that shows just this text, in one line.
 pub(super) fn plain(text: &str) -> String {
     let mut safe = String::new();

@@ -136,9 +136,11 @@ pub(super) fn rates(name: &str, comparison: &Comparison) -> anyhow::Result<Optio
     let subtitle = "Median of all rounds; the line reaches from the slowest round to the fastest. \
                     Generator, proxy and replicas share the machine.";
     let head = Head { title, subtitle, legend: Vec::new() };
-    let rows = modes.len().div_ceil(columns(modes.len())) as u32;
-    let svg = sheet::drawing(150 + 430 * rows, &head, |below| {
-        for (part, mode) in grid(below, modes.len()).iter().zip(&modes) {
+    // Names of contenders have no room in three columns.
+    let columns = modes.len().min(2);
+    let rows = modes.len().div_ceil(columns);
+    let svg = sheet::drawing(150 + 430 * rows as u32, &head, |below| {
+        for (part, mode) in below.split_evenly((rows, columns)).iter().zip(&modes) {
             let below = panel_title(part, &mode.name)?;
             draw_rates(&below, mode, comparison)?;
         }
@@ -173,7 +175,7 @@ fn draw_rates(part: &Area<'_>, mode: &Mode, comparison: &Comparison) -> anyhow::
     for (who, rate) in rates.iter().enumerate() {
         let Some(rate) = rate else { continue };
         let middle = who as f64 + 0.5;
-        let colour = if who == 0 { BLUE } else { SKY };
+        let colour = if who == 0 || Some(who) == comparison.handoff() { BLUE } else { SKY };
         sheet::boxed(
             panel.paper(),
             panel.at(middle - 0.32, rate.median),

@@ -115,8 +115,12 @@ fn variants(a4: &Variants, charts: &mut Vec<Chart>) -> anyhow::Result<()> {
 }
 
 fn compare(comparison: &Comparison, charts: &mut Vec<Chart>) -> anyhow::Result<()> {
-    charts.extend(ratios::ratios("compare", comparison, Metric::Cpu)?);
-    charts.extend(ratios::ratios("compare-idle", comparison, Metric::Memory)?);
+    charts.extend(ratios::ratios("compare", comparison, 0, Metric::Cpu)?);
+    charts.extend(ratios::ratios("compare-idle", comparison, 0, Metric::Memory)?);
+    if let Some(handoff) = comparison.handoff() {
+        charts.extend(ratios::ratios("compare-handoff", comparison, handoff, Metric::Cpu)?);
+        charts.extend(ratios::ratios("compare-handoff-idle", comparison, handoff, Metric::Memory)?);
+    }
     charts.extend(bars::rates("compare-rates", comparison)?);
     Ok(())
 }
@@ -148,6 +152,8 @@ mod tests {
             "a4-a2",
             "compare",
             "compare-idle",
+            "compare-handoff",
+            "compare-handoff-idle",
             "compare-rates",
         ];
         assert_eq!(names, expected);

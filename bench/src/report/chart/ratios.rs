@@ -1,4 +1,4 @@
-//! Paired ratios of `lb` to its peers: below 1 it needs less.
+//! Paired ratios of `lb`, or of `lb` with hand-off, to its peers: below 1 it needs less.
 
 use plotters::style::text_anchor::HPos;
 
@@ -17,10 +17,15 @@ struct Row {
     ratio: Spread,
 }
 
-/// The ratios of one metric, in all modes that are about it; `None` without a peer.
-pub(super) fn ratios(name: &str, comparison: &Comparison, metric: Metric) -> anyhow::Result<Option<Chart>> {
-    let rows = rows(comparison, metric);
-    let Some(ours) = comparison.contenders.first().filter(|_| !rows.is_empty()) else { return Ok(None) };
+/// The ratios of one metric for one of ours, in all modes that are about it; `None` without a peer.
+pub(super) fn ratios(
+    name: &str,
+    comparison: &Comparison,
+    ours: usize,
+    metric: Metric,
+) -> anyhow::Result<Option<Chart>> {
+    let rows = rows(comparison, ours, metric);
+    let Some(ours) = comparison.contenders.get(ours).filter(|_| !rows.is_empty()) else { return Ok(None) };
     let what = if metric == Metric::Memory { "memory per connection" } else { "CPU time per operation" };
     let title = format!("{} / peer: {what}, round by round", ours.name);
     let subtitle = format!(
@@ -35,13 +40,15 @@ pub(super) fn ratios(name: &str, comparison: &Comparison, metric: Metric) -> any
     Chart::new(Outline { name: name.to_owned(), title: title.clone(), description }, &svg).map(Some)
 }
 
-fn rows(comparison: &Comparison, metric: Metric) -> Vec<Row> {
+fn rows(comparison: &Comparison, ours: usize, metric: Metric) -> Vec<Row> {
     let mut rows = Vec::new();
+    let pairs = derived::pairs(comparison);
     for mode in comparison.modes.iter().filter(|mode| derived::subject(mode) == metric) {
-        for (peer, contender) in comparison.contenders.iter().enumerate().skip(1) {
-            let ratio = derived::ratio(mode, peer, metric).filter(|ratio| ratio.least > 0.0);
+        for &pair in pairs.iter().filter(|pair| pair.0 == ours) {
+            let ratio = derived::ratio(mode, pair, metric).filter(|ratio| ratio.least > 0.0);
             let Some(ratio) = ratio else { continue };
-            let name = format!("{}, {}", mode.name, contender.name);
+            let peer = pair.1;
+            let name = format!("{}, {}", mode.name, comparison.contenders[peer].name);
             rows.push(Row { name: sheet::fitting(&name, sheet::SMALL, 460), peer, ratio });
         }
     }
@@ -78,7 +85,7 @@ fn ratio_axis(rows: &[Row]) -> Axis {
     let range = least.log10()..most.log10();
     let wide = most / least > 6.0;
     let all: &[f64] = if wide {
-        &[0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]
+        &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]
     } else {
         &[0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0]
     };

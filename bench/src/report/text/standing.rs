@@ -5,7 +5,7 @@ use crate::report::derived::{self, Metric};
 use crate::report::words::{self, code, plain};
 use crate::stats::Spread;
 
-/// How the first contender stands to a peer.
+/// How one of ours stands to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     Ahead,
@@ -13,28 +13,36 @@ pub(super) enum Standing {
     Level,
 }
 
-/// Less CPU time or memory is ahead; a range that spans 1 is neither.
-pub(super) fn standing(ratio: Spread) -> Standing {
+/// Less CPU time or memory is ahead, and a higher rate; a range that spans 1 is neither.
+pub(super) fn standing(metric: Metric, ratio: Spread) -> Standing {
     match ratio {
         _ if ratio.spans(1.0) => Standing::Level,
-        _ if ratio.median < 1.0 => Standing::Ahead,
+        _ if (ratio.median < 1.0) != (metric == Metric::Rate) => Standing::Ahead,
         _ => Standing::Behind,
     }
 }
 
 /// What a metric is, in words.
 pub(super) fn what(metric: Metric) -> &'static str {
-    if metric == Metric::Memory { "memory" } else { "CPU time" }
+    match metric {
+        Metric::Memory => "memory",
+        Metric::Rate => "rate",
+        Metric::Tail => "p99",
+        Metric::Cpu | Metric::Whole => "CPU time",
+    }
 }
 
-/// Where the first contender is ahead, behind and level, over all modes.
+/// Where ours are ahead, behind and level, over all modes.
 pub(super) fn in_short(comparison: &Comparison) -> String {
-    let Some(ours) = comparison.contenders.first() else { return "Nobody took part.".to_owned() };
+    if comparison.contenders.is_empty() {
+        return "Nobody took part.".to_owned();
+    }
     let mut sentences = Vec::new();
-    for (peer, contender) in comparison.contenders.iter().enumerate().skip(1) {
+    for pair in derived::pairs(comparison) {
+        let (ours, contender) = (&comparison.contenders[pair.0], &comparison.contenders[pair.1]);
         let standing = |mode: &Mode| {
-            let spread = derived::ratio(mode, peer, derived::subject(mode))?;
-            Some((standing(spread), format!("{} ({})", code(&mode.name), what(derived::subject(mode)))))
+            let (metric, spread) = derived::contrast(mode, pair)?;
+            Some((standing(metric, spread), format!("{} ({})", code(&mode.name), what(metric))))
         };
         let standings: Vec<_> = comparison.modes.iter().filter_map(standing).collect();
         let modes = |wanted| -> Vec<String> {
@@ -53,7 +61,7 @@ pub(super) fn in_short(comparison: &Comparison) -> String {
             sentences.push(format!("{} is {}.", plain(&ours.name), said.join("; ")));
         }
     }
-    if sentences.is_empty() { "No peer took part.".to_owned() } else { sentences.join(" ") }
+    if sentences.is_empty() { "No peer took part.".to_owned() } else { words::items(&sentences) }
 }
 
 /// What nobody may conclude from these figures.
@@ -61,7 +69,8 @@ pub(super) fn not_measured(comparison: &Comparison) -> String {
     let mut notes = vec![
         "Generator, proxy and replicas share one machine and its loopback: rates are those of all three \
          together, there \
-         is no network card, no distance and no loss. CPU time is the proxy's own."
+         is no network card, no distance and no loss. CPU time is the proxy's own, or where it says so that of \
+         proxy and replicas, as far as the kernel charges it to them."
             .to_owned(),
     ];
     let lacks = |of: fn(&crate::data::Reading) -> bool| -> Vec<String> {
@@ -81,13 +90,16 @@ pub(super) fn not_measured(comparison: &Comparison) -> String {
         let whole = modes.len() == comparison.modes.len();
         let places = if whole { "any mode".to_owned() } else { words::list(&modes) };
         (!modes.is_empty()).then(|| {
-            format!("{}: neither CPU time nor memory was measured in {places}.", plain(&contender.name))
+            format!(
+                "{}: neither CPU time nor memory of its own was measured in {places}.",
+                plain(&contender.name)
+            )
         })
     }));
     if comparison.contenders.len() < 2 {
         notes.push("No peer took part.".to_owned());
     }
-    notes.iter().map(|note| format!("- {note}")).collect::<Vec<_>>().join("\n")
+    words::items(&notes)
 }
 
 #[cfg(test)]
@@ -108,7 +120,7 @@ mod tests {
         };
         assert_eq!(
             in_short(&comparison),
-            "lb is ahead of haproxy in `a` (CPU time); behind haproxy in `b` (CPU time); not to be told from \
+            "- lb is ahead of haproxy in `a` (CPU time); behind haproxy in `b` (CPU time); not to be told from \
              haproxy in `c` (CPU time)."
         );
     }
