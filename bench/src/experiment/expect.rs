@@ -5,6 +5,7 @@
 
 use crate::data::{Balance, Comparison, Data, Drill, Expectation, Healing, Scaling};
 use crate::experiment::balance::THREE;
+use crate::experiment::bars;
 use crate::stats::{Spread, sampling_band, standard_deviation};
 
 /// The shares of three replicas under `slots`, over all six-digit ids.
@@ -34,7 +35,7 @@ pub(crate) fn of(data: &Data) -> Vec<Expectation> {
     all
 }
 
-fn expectation(
+pub(super) fn expectation(
     what: impl Into<String>,
     expected: impl Into<String>,
     found: impl Into<String>,
@@ -201,6 +202,7 @@ fn of_comparison(comparison: &Comparison) -> Vec<Expectation> {
             failed == 0,
         ));
     }
+    all.extend(bars::of(comparison));
     all.extend(as_fast_as_wrk(comparison));
     all
 }
