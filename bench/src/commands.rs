@@ -97,6 +97,7 @@ fn plan(args: LoadArgs) -> anyhow::Result<Plan> {
         args.connections.unwrap_or(if args.rate.is_some() && !args.keep_open { OPEN } else { CLOSED });
     Ok(Plan {
         target: args.target,
+        others: Vec::new(),
         exchange: exchange(&args)?,
         keep_open: args.keep_open,
         pace: args.rate.map_or(Loop::Closed, |rate| Loop::Open { rate }),

@@ -1,4 +1,4 @@
-//! `bench compare`: the same load on `lb`, on its peers, and straight on a replica.
+//! `bench compare`: the same load on `lb`, on its peers, and straight on the replicas.
 //!
 //! Machines are noisy, and noise comes in waves; so contenders take turns (A B C, A B C, ...) and are compared within a
 //! round. This module measures and keeps what it has measured, whatever happens; it judges nothing and prints nothing
@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{CompareArgs, Misused};
 use crate::data::{Comparison, Mode, Reading};
+use crate::load::Plan;
 use crate::shown;
 use crate::stats::Spread;
 use cores::Cores;
@@ -184,6 +185,7 @@ impl Run<'_> {
         } else {
             let seed = self.seed.wrapping_add(u64::from(round));
             let plan = work.plan(contender.address, amount, seed, self.args.time);
+            let plan = Plan { others: contender.others.clone(), ..plan };
             steps::load_step(work, plan, contender, self.stop).await
         };
         let reading = reading.with_context(|| format!("{} of {}", work.name(), contender.name))?;

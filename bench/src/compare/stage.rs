@@ -53,6 +53,8 @@ impl Who {
 pub(super) struct Ready {
     pub(super) name: &'static str,
     pub(super) address: SocketAddr,
+    /// Where there is no proxy: the other replicas, so that it is the work of as many processes as behind a proxy.
+    pub(super) others: Vec<SocketAddr>,
     /// The processes of the proxy, if there is one.
     pub(super) processes: Option<Processes>,
     /// Those of all replicas.
@@ -110,7 +112,9 @@ impl Stage {
                 (host::version(&sibling("lb")?), setup)
             }
             Who::Peer(peer, path) => (host::version(path), peer.setup(&pinning)),
-            Who::Direct => (String::new(), "no proxy: straight to one of the replicas".to_owned()),
+            Who::Direct => {
+                (String::new(), "no proxy: straight to the replicas, connections in turn".to_owned())
+            }
         };
         Ok(Contender { name: who.name().to_owned(), version, setup })
     }
@@ -138,7 +142,9 @@ impl Stage {
         }
         let processes =
             pid.map(Processes::of).transpose().with_context(|| format!("which processes has {name}?"))?;
-        Ok(Ready { name, address, processes, replicas: self.processes.clone(), _program: program })
+        let replicas = self.processes.clone();
+        let others = if pid.is_none() { self.addresses[1..].to_vec() } else { Vec::new() };
+        Ok(Ready { name, address, others, processes, replicas, _program: program })
     }
 
     fn lb_flags(&self) -> Vec<String> {

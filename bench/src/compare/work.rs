@@ -130,6 +130,7 @@ impl Work {
         let is_bulk = matches!(self, Work::Down | Work::Up);
         Plan {
             target,
+            others: Vec::new(),
             exchange,
             keep_open,
             ids: Ids::Random,

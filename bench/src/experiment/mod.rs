@@ -41,6 +41,7 @@ impl Setting<'_> {
     fn plan(&self, target: SocketAddr) -> Plan {
         Plan {
             target,
+            others: Vec::new(),
             exchange: Exchange::Get { path: "/home".to_owned() },
             keep_open: false,
             ids: Ids::Random,

@@ -26,24 +26,22 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
 }
 
-/// Opens connections to one address.
+/// Opens connections.
 #[derive(Debug)]
 pub(super) struct Dialer {
-    target: SocketAddr,
-    domain: Domain,
     /// The last byte of the loopback address that they come from; 1 is left to the kernel.
     source: u8,
 }
 
 impl Dialer {
-    pub(super) fn new(target: SocketAddr) -> Self {
-        Dialer { target, domain: Domain::for_address(target), source: 1 }
+    pub(super) fn new() -> Self {
+        Dialer { source: 1 }
     }
 
     /// Begins a connection and sends `first`; how many bytes of it are on their way (none where the connection takes
     /// its time, and is awaited by the next write).
-    pub(super) fn open(&mut self, first: &[u8]) -> io::Result<(TcpStream, usize)> {
-        let socket = self.connect()?;
+    pub(super) fn open(&mut self, target: SocketAddr, first: &[u8]) -> io::Result<(TcpStream, usize)> {
+        let socket = self.connect(target)?;
         let sent = match socket.send(first) {
             Ok(sent) => sent,
             Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
@@ -53,11 +51,12 @@ impl Dialer {
     }
 
     /// A socket that is connected, or about to be.
-    fn connect(&mut self) -> io::Result<Socket> {
+    fn connect(&mut self, target: SocketAddr) -> io::Result<Socket> {
+        let domain = Domain::for_address(target);
         for source in 0..=SOURCES {
-            let is_last = source == SOURCES || !self.has_sources();
-            let socket = Socket::new(self.domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
-            let connected = self.bind(&socket).and_then(|()| socket.connect(&self.target.into()));
+            let is_last = source == SOURCES || !has_sources(target);
+            let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+            let connected = self.bind(&socket).and_then(|()| socket.connect(&target.into()));
             match connected {
                 // By then old connections of the first address may be forgotten.
                 Err(error) if is_out_of_ports(&error) && !is_last => self.source = self.source % SOURCES + 1,
@@ -70,17 +69,17 @@ impl Dialer {
         Err(ErrorKind::AddrNotAvailable.into())
     }
 
-    /// Every loopback address has ports of its own.
-    fn has_sources(&self) -> bool {
-        self.target.is_ipv4() && self.target.ip().is_loopback()
-    }
-
     fn bind(&self, socket: &Socket) -> io::Result<()> {
         if self.source == 1 {
             return Ok(());
         }
         socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, self.source), 0)).into())
     }
+}
+
+/// Every loopback address has ports of its own.
+fn has_sources(target: SocketAddr) -> bool {
+    target.is_ipv4() && target.ip().is_loopback()
 }
 
 /// The kernel says the one when it is to choose a port at `connect`, and the other at `bind`.

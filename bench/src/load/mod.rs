@@ -46,6 +46,8 @@ const LOOK: Duration = Duration::from_millis(100);
 pub(crate) struct Plan {
     /// Where to.
     pub(crate) target: SocketAddr,
+    /// Where to as well: connections take turns.
+    pub(crate) others: Vec<SocketAddr>,
     /// What one request is.
     pub(crate) exchange: Exchange,
     /// Whether a connection serves one request after the other, or one only.
@@ -68,6 +70,15 @@ pub(crate) struct Plan {
     pub(crate) seed: u64,
     /// Whether every request leaves a [`Record`].
     pub(crate) keep_records: bool,
+}
+
+impl Plan {
+    /// Where the connection goes that is opened for the request with this number.
+    fn target_of(&self, number: u64) -> SocketAddr {
+        let places = self.others.len() as u64 + 1;
+        let turn = usize::try_from(number % places).ok();
+        turn.and_then(|turn| turn.checked_sub(1)).map_or(self.target, |other| self.others[other])
+    }
 }
 
 /// How far a run is, for whoever looks at it from outside; and that it is enough.
@@ -217,8 +228,39 @@ async fn trouble(plan: &Plan, progress: &Progress) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::load) mod tests {
     use super::*;
+
+    /// A plan of which most does not matter.
+    pub(in crate::load) fn plan() -> Plan {
+        Plan {
+            target: SocketAddr::from(([127, 0, 0, 1], 1)),
+            others: Vec::new(),
+            exchange: Exchange::Line { size: 0 },
+            keep_open: false,
+            ids: Ids::Random,
+            pace: Loop::Closed,
+            connections: 1,
+            amount: Amount::Requests(1),
+            warm_up: Duration::ZERO,
+            timeout: Duration::from_secs(1),
+            threads: 1,
+            seed: 0,
+            keep_records: false,
+        }
+    }
+
+    #[test]
+    fn connections_take_turns_where_there_are_several_targets() {
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let targets = |others: &[u16]| {
+            let others = others.iter().map(|&port| at(port)).collect();
+            let plan = Plan { target: at(1), others, ..plan() };
+            [0, 1, 2, 3, 4, u64::MAX].map(|number| plan.target_of(number).port())
+        };
+        assert_eq!(targets(&[]), [1; 6]);
+        assert_eq!(targets(&[2, 3]), [1, 2, 3, 1, 2, 1]);
+    }
 
     #[test]
     fn a_target_is_lost_when_it_has_only_failed_for_a_while_and_not_for_one_failure() {

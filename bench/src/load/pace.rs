@@ -287,28 +287,13 @@ fn timespec(duration: Duration) -> Timespec {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, SocketAddr};
-
     use tokio::time::timeout;
 
-    use super::super::{Exchange, Ids};
+    use super::super::tests::plan;
     use super::*;
 
     fn schedule(pace: Loop, amount: Amount, threads: usize, begun: Instant) -> Arc<Schedule> {
-        let plan = Plan {
-            target: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
-            exchange: Exchange::Line { size: 0 },
-            keep_open: false,
-            ids: Ids::Random,
-            pace,
-            connections: 1,
-            amount,
-            warm_up: Duration::ZERO,
-            timeout: Duration::from_secs(1),
-            threads,
-            seed: 0,
-            keep_records: false,
-        };
+        let plan = Plan { pace, amount, threads, ..plan() };
         Arc::new(Schedule::begin(&plan, begun))
     }
 

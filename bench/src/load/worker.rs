@@ -177,7 +177,7 @@ struct Client {
 impl Client {
     fn new(plan: &Plan) -> Self {
         Client {
-            dialer: Dialer::new(plan.target),
+            dialer: Dialer::new(),
             stream: None,
             id: Vec::new(),
             request: Request::default(),
@@ -196,7 +196,8 @@ impl Client {
             self.id.clear();
             plan.ids.write(plan.seed, number, &mut self.id);
             plan.exchange.compose(&self.id, plan.keep_open, &mut self.request);
-            let (stream, sent) = self.dialer.open(&self.request.head).map_err(lost)?;
+            let (stream, sent) =
+                self.dialer.open(plan.target_of(number), &self.request.head).map_err(lost)?;
             if plan.keep_open {
                 stream.set_nodelay(true).map_err(lost)?;
             }
