@@ -34,6 +34,9 @@ pub(crate) struct Slot {
     pub(crate) state: String,
     /// How many replicas it has had after its first.
     pub(crate) restarts: u64,
+    /// What a new connection gets, `proxy` or `handoff`; empty where `lb` does not tell.
+    #[serde(default)]
+    pub(crate) transport: String,
 }
 
 /// Why an id goes where it goes.

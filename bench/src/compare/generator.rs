@@ -38,7 +38,7 @@ impl Generators {
     /// Starts the replica; `None` where there is no wrk.
     pub(super) async fn prepare(stage: &Stage, time: Duration) -> anyhow::Result<Option<Self>> {
         let Some(wrk) = host::find("wrk") else { return Ok(None) };
-        let (address, replica) = replica("s1", stage.cores.proxy).await?;
+        let (address, replica) = replica("s1", stage.cores.proxy, None).await?;
         // wrk knows whole seconds only.
         let time = Duration::from_secs(time.as_secs_f64().ceil().max(1.0) as u64);
         Ok(Some(Generators { wrk, core: stage.cores.load, address, time, _replica: replica }))

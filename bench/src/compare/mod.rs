@@ -1,16 +1,19 @@
-//! `bench compare`: the same load on `lb`, on its peers, and straight on the replicas.
+//! `bench compare`: the same load on `lb`, on `lb` that hands over, on its peers, and straight on the
+//! replicas.
 //!
 //! Machines are noisy, and noise comes in waves; so contenders take turns (A B C, A B C, ...) and are compared within a
 //! round. This module measures and keeps what it has measured, whatever happens; it judges nothing and prints nothing
 //! but its progress.
 //!
 //! In reading order: `work` is what is done, `peers` how others are configured, `cores` and `stage` who runs where,
-//! `steps` one measurement (`greet` opens its idle connections), `cpu` what it cost; `generator` measures whoever measures.
+//! `steps` one measurement (`greet` opens its idle connections), `cpu` what it cost, `handoff` that it is what it is called;
+//! `generator` measures whoever measures.
 
 mod cores;
 mod cpu;
 mod generator;
 mod greet;
+mod handoff;
 mod peers;
 mod stage;
 mod steps;
@@ -109,7 +112,7 @@ async fn set(
     found: &mut Compared,
 ) -> anyhow::Result<(Stage, Vec<(Who, Ready)>)> {
     let stage = Stage::set(cores).await?;
-    let mut everybody = vec![Who::Lb];
+    let mut everybody = vec![Who::Lb, Who::Handoff];
     for peer in peers {
         match peer.find() {
             None => found.notes.push(format!("{} is left out: it is not on PATH", peer.name())),

@@ -3,8 +3,11 @@
 //! A proxy has one worker, on a core of its own where there are two. What is started here ends when it is dropped. Nothing
 //! is measured here.
 
+use std::fs::Permissions;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,9 +16,9 @@ use tempfile::TempDir;
 
 use super::cores::{Cores, sessions};
 use super::cpu::Processes;
-use super::greet;
 use super::peers::{Peer, Site};
-use crate::data::Contender;
+use super::{greet, handoff};
+use crate::data::{Contender, HANDOFF};
 use crate::load::raise_file_limit;
 use crate::stand::host;
 use crate::stand::{Lb, Program, sibling};
@@ -29,6 +32,8 @@ const REPLICAS: usize = 3;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Who {
     Lb,
+    /// `lb` as well, with `--transport handoff`.
+    Handoff,
     Peer(Peer, PathBuf),
     Direct,
 }
@@ -37,6 +42,7 @@ impl Who {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Who::Lb => "lb",
+            Who::Handoff => HANDOFF,
             Who::Peer(peer, _) => peer.name(),
             Who::Direct => "direct",
         }
@@ -44,7 +50,7 @@ impl Who {
 
     /// Whether an id stays with a replica.
     fn keeps_ids(&self) -> bool {
-        matches!(self, Who::Lb | Who::Peer(Peer::Haproxy, _))
+        matches!(self, Who::Lb | Who::Handoff | Who::Peer(Peer::Haproxy, _))
     }
 }
 
@@ -61,6 +67,21 @@ pub(super) struct Ready {
     pub(super) replicas: Processes,
     /// Ends it when it is dropped.
     _program: Held,
+    /// The control port of an `lb` that has to hand over.
+    hands_over: Option<SocketAddr>,
+}
+
+impl Ready {
+    /// Checks that it does what it is there for: to be asked after each measurement.
+    ///
+    /// # Errors
+    /// It should hand connections over, and proxies.
+    pub(super) async fn is_what_it_is_called(&self) -> anyhow::Result<()> {
+        match self.hands_over {
+            Some(control) => handoff::goes_on(control).await,
+            None => Ok(()),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -81,6 +102,8 @@ pub(super) struct Stage {
     /// Those of all replicas.
     processes: Processes,
     _replicas: Vec<Program>,
+    /// Where replicas listen for connections that are handed over, each by its name.
+    sockets: TempDir,
 }
 
 impl Stage {
@@ -92,14 +115,17 @@ impl Stage {
         let sessions = sessions(raise_file_limit());
         let (mut addresses, mut replicas) = (Vec::new(), Vec::new());
         let mut processes = Processes::default();
+        let sockets = folder("bench-handoff-").context("cannot make a folder for sockets")?;
         for number in 1..=REPLICAS {
-            let (address, program) = replica(&format!("s{number}"), cores.load).await?;
+            let id = format!("s{number}");
+            let socket = sockets.path().join(format!("{id}.sock"));
+            let (address, program) = replica(&id, cores.load, Some(&socket)).await?;
             addresses.push(address);
             processes =
                 processes.and(Processes::of(program.pid()).context("which processes has a replica?")?);
             replicas.push(program);
         }
-        Ok(Stage { cores, sessions, addresses, processes, _replicas: replicas })
+        Ok(Stage { cores, sessions, addresses, processes, _replicas: replicas, sockets })
     }
 
     /// What is known about a contender before it runs.
@@ -110,6 +136,11 @@ impl Stage {
                 let setup =
                     format!("--mapping ring, one worker{pinning}, its usual health checks (every 500 ms)");
                 (host::version(&sibling("lb")?), setup)
+            }
+            Who::Handoff => {
+                let setup = "the same with --transport handoff: clients' sockets are passed to the replicas, over Unix \
+                             sockets";
+                (host::version(&sibling("lb")?), setup.to_owned())
             }
             Who::Peer(peer, path) => (host::version(path), peer.setup(&pinning)),
             Who::Direct => {
@@ -126,9 +157,16 @@ impl Stage {
     /// It does not; says what it said last.
     pub(super) async fn start(&self, who: &Who) -> anyhow::Result<Ready> {
         let name = who.name();
+        let mut hands_over = None;
         let (address, pid, program) = match who {
             Who::Lb => {
                 let lb = Lb::start(&self.lb_flags(), self.cores.proxy).await?;
+                (lb.data, Some(lb.pid()), Held::Lb(lb))
+            }
+            Who::Handoff => {
+                let lb = Lb::start(&self.handoff_flags(), self.cores.proxy).await?;
+                handoff::begins(lb.control, PATIENCE).await?;
+                hands_over = Some(lb.control);
                 (lb.data, Some(lb.pid()), Held::Lb(lb))
             }
             Who::Peer(peer, path) => {
@@ -144,7 +182,7 @@ impl Stage {
             pid.map(Processes::of).transpose().with_context(|| format!("which processes has {name}?"))?;
         let replicas = self.processes.clone();
         let others = if pid.is_none() { self.addresses[1..].to_vec() } else { Vec::new() };
-        Ok(Ready { name, address, others, processes, replicas, _program: program })
+        Ok(Ready { name, address, others, processes, replicas, _program: program, hands_over })
     }
 
     fn lb_flags(&self) -> Vec<String> {
@@ -157,13 +195,16 @@ impl Stage {
         fixed.into_iter().chain(backends).collect()
     }
 
-    async fn start_peer(&self, peer: Peer, path: &std::path::Path) -> anyhow::Result<(SocketAddr, Program)> {
+    fn handoff_flags(&self) -> Vec<String> {
+        let folder = self.sockets.path().display().to_string();
+        let transport = ["--transport", "handoff", "--handoff-dir", &folder].map(str::to_owned);
+        self.lb_flags().into_iter().chain(transport).collect()
+    }
+
+    async fn start_peer(&self, peer: Peer, path: &Path) -> anyhow::Result<(SocketAddr, Program)> {
         let (listen, name) = (free_address()?, peer.name());
         // It is read at the start only, so it need not be there when everything is cut off at once.
-        let folder: TempDir = tempfile::Builder::new()
-            .prefix("bench-compare-")
-            .tempdir()
-            .context("cannot make a folder for a configuration")?;
+        let folder = folder("bench-compare-").context("cannot make a folder for a configuration")?;
         let site = Site { listen, replicas: &self.addresses, sessions: self.sessions, folder: folder.path() };
         let command =
             peer.prepare(path, &site).with_context(|| format!("cannot write a configuration for {name}"))?;
@@ -175,10 +216,22 @@ impl Stage {
     }
 }
 
-/// Starts a replica on a free port.
-pub(super) async fn replica(id: &str, core: Option<usize>) -> anyhow::Result<(SocketAddr, Program)> {
+/// A folder that goes when it is dropped. It is ours alone: whoever can connect to a socket in it can hand connections in.
+fn folder(prefix: &str) -> io::Result<TempDir> {
+    tempfile::Builder::new().prefix(prefix).permissions(Permissions::from_mode(0o700)).tempdir()
+}
+
+/// Starts a replica on a free port; connections may be handed over to it at `socket`, if that is given.
+pub(super) async fn replica(
+    id: &str,
+    core: Option<usize>,
+    socket: Option<&Path>,
+) -> anyhow::Result<(SocketAddr, Program)> {
     let mut command = Command::new(sibling("backend")?);
     command.args(["--listen", "127.0.0.1:0", "--id", id]);
+    if let Some(socket) = socket {
+        command.arg("--handoff").arg(socket);
+    }
     let program = Program::start(&command, core)?;
     let line = program.says("listening on ", PATIENCE).await?;
     let address = line.split_whitespace().find_map(|word| word.parse().ok());

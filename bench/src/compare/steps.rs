@@ -23,7 +23,7 @@ const FIRST: usize = 16;
 /// Sends load to a contender, and reads what that cost; `None` where it was interrupted.
 ///
 /// # Errors
-/// It gives no right answers, or stops giving them.
+/// It gives no right answers, or stops giving them; or it proxies what it was to hand over.
 pub(super) async fn load_step(
     work: Work,
     plan: Plan,
@@ -37,6 +37,7 @@ pub(super) async fn load_step(
     let spent = |before, after: u64| share(after.saturating_sub(before), &load);
     let replicas = spent(replicas_before, contender.replicas.cpu()?);
     let proxy = cpu()?.zip(before).map(|(after, before)| spent(before, after));
+    contender.is_what_it_is_called().await?;
     let mut reading = reading(work, &load, proxy);
     reading.replicas_cpu_ns = Some(replicas);
     reading.failures += warm_up.failed();
@@ -109,6 +110,7 @@ pub(super) async fn idle_step(
     let Some((connections, failures)) = open(contender.address, count, stop).await? else { return Ok(None) };
     let seconds = begun.elapsed().as_secs_f64();
     let grown = memory()?.zip(before).map(|(after, before)| after.saturating_sub(before));
+    contender.is_what_it_is_called().await?;
     let operations = connections.len() as f64;
     Ok(Some(Reading { operations, seconds, memory: grown, failures, ..Reading::default() }))
 }

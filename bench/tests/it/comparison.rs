@@ -31,12 +31,12 @@ fn everybody_does_everything_in_every_round() {
     }
     assert!(matches!(ran.code, Some(0 | 1)) && data["cut_short"].is_null(), "{ran:?}");
     let comparison = &data["comparison"];
-    assert_eq!(names(&comparison["contenders"]), [&["lb"], &peers[..], &["direct"]].concat());
+    assert_eq!(names(&comparison["contenders"]), [&["lb", "lb handoff"], &peers[..], &["direct"]].concat());
     assert_eq!(names(&comparison["modes"]), ["short", "tail", "rtt64", "rtt16k", "down", "up", "idle"]);
     for mode in comparison["modes"].as_array().unwrap() {
         let [round] = mode["rounds"].as_array().unwrap().as_slice() else { panic!("{mode}") };
         for (place, reading) in round.as_array().unwrap().iter().enumerate() {
-            let is_direct = place == peers.len() + 1;
+            let is_direct = place == peers.len() + 2;
             if mode["name"] == "idle" {
                 assert_eq!(reading["memory"].is_number(), !is_direct, "{mode}");
             } else {
@@ -62,7 +62,7 @@ fn everybody_does_everything_in_every_round() {
 fn lb_can_be_compared_with_no_proxy_alone() {
     let (ran, data) = measured(&[&SHORT[..], &["--peers", "", "--modes", "short,up"]].concat());
     ran.succeeded();
-    assert_eq!(names(&data["comparison"]["contenders"]), ["lb", "direct"]);
+    assert_eq!(names(&data["comparison"]["contenders"]), ["lb", "lb handoff", "direct"]);
     assert_eq!(names(&data["comparison"]["modes"]), ["short", "up"]);
 }
 
