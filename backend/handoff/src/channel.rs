@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, Shutdown};
 use tokio::io::Interest;
-use tokio::net::UnixStream;
+use tokio::io::unix::AsyncFd;
 
 use crate::protocol::{MOST_CLOSED, Malformed, Metadata, decode_closed};
 use crate::socket;
@@ -17,7 +17,7 @@ use crate::socket;
 /// The way to a replica, for any number of threads. It does not need a runtime.
 #[derive(Clone, Debug)]
 pub struct Channel {
-    replica: Arc<UnixStream>,
+    replica: Arc<AsyncFd<OwnedFd>>,
 }
 
 impl Channel {
@@ -27,7 +27,7 @@ impl Channel {
     /// # Errors
     /// Those of connect(2). `NotFound`, `ConnectionRefused`: there is no replica yet. `WouldBlock`: it does not accept.
     pub fn connect(path: impl AsRef<Path>) -> io::Result<(Self, Closed)> {
-        let replica = Arc::new(socket::connect(path.as_ref())?);
+        let replica = Arc::new(watch(socket::connect(path.as_ref())?)?);
         Ok((Channel { replica: Arc::clone(&replica) }, Closed { replica }))
     }
 
@@ -37,7 +37,7 @@ impl Channel {
     /// # Errors
     /// The replica does not get the socket, which is as it was: nothing has been done to it.
     pub fn send(&self, socket: impl AsFd, metadata: &Metadata) -> Result<(), Refused> {
-        socket::send(&self.replica, metadata.as_bytes(), Some(socket.as_fd())).map_err(Refused::of)
+        socket::send(self.replica.get_ref(), metadata.as_bytes(), Some(socket.as_fd())).map_err(Refused::of)
     }
 }
 
@@ -78,7 +78,7 @@ impl std::error::Error for Refused {
 /// What a replica has closed. To drop it is to end the Unix connection: every [`Channel`] says [`Refused::Gone`] then.
 #[derive(Debug)]
 pub struct Closed {
-    replica: Arc<UnixStream>,
+    replica: Arc<AsyncFd<OwnedFd>>,
 }
 
 impl Closed {
@@ -88,30 +88,14 @@ impl Closed {
     /// # Errors
     /// The end of the Unix connection. Of connections that have not been reported nobody will say anything any more.
     pub async fn next(&mut self) -> Result<Vec<u64>, Ended> {
-        let report = self.replica.async_io(Interest::READABLE, || self.receive()).await;
+        let report = self.replica.async_io(Interest::READABLE, receive).await;
         let report = report.map_err(Ended::Lost)?;
         report.inspect_err(|_| self.end())
     }
 
-    /// One message; descriptors in it are closed by the kernel. That the replica has not received everything is told
-    /// before what it has sent, and once.
-    fn receive(&self) -> io::Result<Result<Vec<u64>, Ended>> {
-        let mut buffer = [0; MOST_CLOSED * 8 + 1];
-        let mut receive = || rustix::net::recv(&self.replica, &mut buffer, RecvFlags::DONTWAIT);
-        let (_, length) = match receive() {
-            Err(Errno::CONNRESET) => receive()?,
-            received => received?,
-        };
-        let message = buffer.get(..length).unwrap_or_default();
-        if message.is_empty() {
-            return Ok(Err(Ended::Gone));
-        }
-        Ok(decode_closed(message).map_err(Ended::Malformed))
-    }
-
     fn end(&self) {
         // It can only fail when there is no connection.
-        let _ = rustix::net::shutdown(&self.replica, Shutdown::Both);
+        let _ = rustix::net::shutdown(self.replica.get_ref(), Shutdown::Both);
     }
 }
 
@@ -119,6 +103,32 @@ impl Drop for Closed {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// The runtime looks for reports only: nobody waits for room, and who looks for that is woken by each message that the
+/// replica receives.
+#[expect(
+    deprecated,
+    reason = "unsound for a descriptor that changes while it is watched; this one is owned, and never given away"
+)]
+fn watch(replica: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    Ok(AsyncFd::try_with_interest(replica, Interest::READABLE)?)
+}
+
+/// One message; descriptors in it are closed by the kernel. That the replica has not received everything is told before
+/// what it has sent, and once.
+fn receive(replica: &OwnedFd) -> io::Result<Result<Vec<u64>, Ended>> {
+    let mut buffer = [0; MOST_CLOSED * 8 + 1];
+    let mut receive = || rustix::net::recv(replica, &mut buffer, RecvFlags::DONTWAIT);
+    let (_, length) = match receive() {
+        Err(Errno::CONNRESET) => receive()?,
+        received => received?,
+    };
+    let message = buffer.get(..length).unwrap_or_default();
+    if message.is_empty() {
+        return Ok(Err(Ended::Gone));
+    }
+    Ok(decode_closed(message).map_err(Ended::Malformed))
 }
 
 /// How a Unix connection has ended.

@@ -54,10 +54,10 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
 }
 
 /// The connection to whoever listens at `path`. It is there at once or not at all (connect(2), `EAGAIN`).
-pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
+pub(crate) fn connect(path: &Path) -> io::Result<OwnedFd> {
     let socket = new()?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
-    watch(socket)
+    Ok(socket)
 }
 
 /// The next connection that waits to be accepted.
