@@ -17,7 +17,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::protocol::{MOST_CLOSED, encode_closed};
 use crate::socket;
 
-/// How long a number waits for others, unless it is the last one.
+/// How long a number waits for others. That none is open any more is no reason to hurry: with short connections it happens all
+/// the time.
 const PATIENCE: Duration = Duration::from_millis(10);
 /// How many numbers wait at most before nothing more is received. (128 KiB.)
 const MOST_UNREPORTED: usize = 16 * 1024;
@@ -63,7 +64,8 @@ struct State {
 
 impl State {
     fn are_due(&self) -> bool {
-        !self.closed.is_empty() && (self.open == 0 || self.closed.len() >= MOST_CLOSED)
+        let is_the_last = self.is_stopped && self.open == 0;
+        !self.closed.is_empty() && (is_the_last || self.closed.len() >= MOST_CLOSED)
     }
 }
 
