@@ -76,7 +76,7 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
     let plane = Arc::new(Plane {
         fleet: Arc::clone(&cell),
         limits: config.limits.clone(),
-        pipes: Pipes::new(config.splice.unwrap_or(0), files.pipes()),
+        pipes: Arc::new(Pipes::new(config.splice.unwrap_or(0), files.pipes())),
         files,
         sessions: TaskTracker::new(),
         handed_over: TaskTracker::new(),

@@ -14,8 +14,6 @@ use std::task::{Context, Poll, ready};
 
 use tokio::task::yield_now;
 
-use crate::snapshot::Lease;
-
 /// Why a direction ended without a FIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Break {
@@ -32,7 +30,7 @@ pub(super) trait Ends {
     /// A pipe.
     type Pipe;
     /// So many bytes without a pause of the source are worth a pipe.
-    const STREAK: usize;
+    const STREAK: u32;
     /// So many bytes are moved before others on the same thread have their turn.
     const AT_ONCE: u64;
 
@@ -52,6 +50,8 @@ pub(super) trait Ends {
     fn drain(&self, pipe: &Self::Pipe, most: usize) -> io::Result<usize>;
     /// Takes back a pipe that is empty. One that is not is dropped instead.
     fn put_back(&self, pipe: Self::Pipe);
+    /// Hears of bytes that were read.
+    fn count(&self, bytes: usize);
 }
 
 /// What was read and is not written yet.
@@ -64,32 +64,30 @@ enum Held<P> {
 }
 
 /// One direction.
-pub(super) struct Flow<'a, E: Ends> {
+pub(super) struct Flow<E: Ends> {
     pub(super) ends: E,
     held: Held<E::Pipe>,
-    /// Bytes since the source last made a pause, and whether there were enough of them before it.
-    run: usize,
-    streams: bool,
     /// Bytes read so far.
-    pub(super) moved: &'a mut u64,
-    /// Who is told about every byte, if it comes from a replica.
-    lease: Option<&'a Lease>,
+    pub(super) moved: u64,
+    /// Bytes since the source last made a pause, and whether there were enough of them before it.
+    run: u32,
+    streams: bool,
 }
 
-impl<'a, E: Ends> Flow<'a, E> {
+impl<E: Ends> Flow<E> {
     /// A direction that begins with `unsent`, which was read already and is not counted.
-    pub(super) fn new(ends: E, unsent: Vec<u8>, moved: &'a mut u64, lease: Option<&'a Lease>) -> Self {
+    pub(super) fn new(ends: E, unsent: Vec<u8>) -> Self {
         let held = if unsent.is_empty() { Held::Nothing } else { Held::Copied(unsent, 0) };
-        Flow { ends, held, run: 0, streams: false, moved, lease }
+        Flow { ends, held, moved: 0, run: 0, streams: false }
     }
 
     /// Moves bytes until there is nothing to read or no room to write. `Ok` at the end of the source, with every byte
     /// written.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Break>> {
-        let begun = *self.moved;
+        let begun = self.moved;
         loop {
             ready!(self.poll_held(cx)).map_err(|_| self.lose())?;
-            if *self.moved - begun >= E::AT_ONCE {
+            if self.moved - begun >= E::AT_ONCE {
                 ready!(pin!(yield_now()).poll(cx));
             }
             ready!(self.poll_source(cx)).map_err(|_| Break::Source)?;
@@ -167,9 +165,9 @@ impl<'a, E: Ends> Flow<'a, E> {
     }
 
     fn count(&mut self, bytes: usize) {
-        self.run = self.run.saturating_add(bytes);
-        *self.moved += bytes as u64;
-        self.lease.inspect(|lease| lease.received(bytes));
+        self.run = self.run.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        self.moved += bytes as u64;
+        self.ends.count(bytes);
     }
 
     /// Nobody takes what is held any more, and a pipe with bytes in it is of no use to others.

@@ -64,7 +64,7 @@ pub struct Plane {
     /// How many files sessions may have open.
     pub files: FileBudget,
     /// What bytes go through if they are not copied.
-    pub pipes: Pipes,
+    pub pipes: Arc<Pipes>,
     /// All sessions of all workers.
     pub sessions: TaskTracker,
     /// The connections that were handed over and are still open, as far as is known.

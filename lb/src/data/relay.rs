@@ -17,6 +17,7 @@ use std::fmt;
 use std::future::{self, poll_fn};
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -73,41 +74,62 @@ impl fmt::Display for Ending {
     }
 }
 
-/// Relays until both directions have ended; both streams are to be dropped then.
+/// The two connections of a session.
+pub(super) struct Pair {
+    pub(super) client: TcpStream,
+    pub(super) replica: TcpStream,
+    pub(super) lease: Lease,
+    pub(super) pipes: Arc<Pipes>,
+}
+
+/// Relays until both directions have ended, or the replica has to go; the pair is to be dropped then.
 ///
-/// `unsent` was read from the client already and goes first.
-pub(super) async fn run(
-    client: &TcpStream,
-    replica: &TcpStream,
-    lease: &Lease,
-    pipes: &Pipes,
-    unsent: Vec<u8>,
-    traffic: &mut Traffic,
-) -> Ending {
-    let upwards = Sockets { from: client, to: replica, pipes };
-    let downwards = Sockets { from: replica, to: client, pipes };
-    let mut up = Flow::new(upwards, unsent, &mut traffic.up, None);
-    let mut down = Flow::new(downwards, Vec::new(), &mut traffic.down, Some(lease));
-    // A busy direction uses up what a task may do at once. `select!` begins with either, so it cannot starve the other.
-    let up_ended_first = tokio::select! {
-        end = poll_fn(|cx| up.poll(cx)) => (true, end),
-        end = poll_fn(|cx| down.poll(cx)) => (false, end),
-    };
+/// `unsent` was read from the client already and goes first. It is not counted.
+pub(super) fn run(pair: &Pair, unsent: Vec<u8>) -> impl Future<Output = (Ending, Traffic)> + Send {
+    // An open connection should be small: no argument is kept beside what is made of it.
+    let up = Flow::new(Sockets { pair, is_up: true }, unsent);
+    let mut flows = [up, Flow::new(Sockets { pair, is_up: false }, Vec::new())];
+    async move {
+        let ending = tokio::select! {
+            ending = both(&mut flows) => ending,
+            () = pair.lease.evicted() => cut(&pair.client, &pair.replica),
+        };
+        let [up, down] = flows.map(|flow| flow.moved);
+        (ending, Traffic { up, down })
+    }
+}
+
+/// Relays until both directions, up and down, have ended.
+async fn both(flows: &mut [Direction<'_>; 2]) -> Ending {
     // Boxed, because what comes now is long to write down, and open connections should be small.
-    match up_ended_first {
-        (true, end) => {
-            let end = Box::pin(conclude(end, &mut up, &mut down)).await;
+    match poll_fn(|cx| poll_both(flows, cx)).await {
+        (0, end) => {
+            let [up, down] = flows;
+            let end = Box::pin(conclude(end, up, down)).await;
             ending(end, Ending::ClientReset, Ending::ReplicaReset)
         }
-        (false, end) => {
-            let end = Box::pin(conclude(end, &mut down, &mut up)).await;
+        (_, end) => {
+            let [up, down] = flows;
+            let end = Box::pin(conclude(end, down, up)).await;
             ending(end, Ending::ReplicaReset, Ending::ClientReset)
         }
     }
 }
 
+/// Ready with the first direction that ends.
+fn poll_both(flows: &mut [Direction<'_>; 2], cx: &mut Context<'_>) -> Poll<(usize, Result<(), Break>)> {
+    // A busy direction uses up what a task may do at once. Either may go first, so it cannot starve the other.
+    let first = usize::from(fastrand::bool());
+    for at in [first, 1 - first] {
+        if let Poll::Ready(end) = flows[at].poll(cx) {
+            return Poll::Ready((at, end));
+        }
+    }
+    Poll::Pending
+}
+
 /// Resets both connections at once, whatever is under way.
-pub(super) fn cut(client: &TcpStream, replica: &TcpStream) -> Ending {
+fn cut(client: &TcpStream, replica: &TcpStream) -> Ending {
     reset(client);
     reset(replica);
     Ending::Evicted
@@ -121,13 +143,13 @@ async fn conclude(
     first: &mut Direction<'_>,
     other: &mut Direction<'_>,
 ) -> Result<(), Break> {
-    let end = end.and_then(|()| pass_fin(first.ends.to));
+    let end = end.and_then(|()| pass_fin(first.ends.to()));
     match end {
         Ok(()) => return conclude_half_closed(other).await,
-        Err(Break::Source) => reset_after(future::ready(()), first.ends.to).await,
+        Err(Break::Source) => reset_after(future::ready(()), first.ends.to()).await,
         Err(Break::Sink | Break::Idle) => {
             // What the lost side had sent before its reset can still be read, up to the error or what looks like an end.
-            let to = other.ends.to;
+            let to = other.ends.to();
             reset_after(poll_fn(|cx| other.poll(cx)), to).await;
         }
     }
@@ -139,15 +161,15 @@ async fn conclude_half_closed(other: &mut Direction<'_>) -> Result<(), Break> {
     match half_closed(other).await {
         Ok(()) => Ok(()),
         Err(Break::Source) => {
-            reset_after(future::ready(()), other.ends.to).await;
+            reset_after(future::ready(()), other.ends.to()).await;
             Err(Break::Sink)
         }
         Err(Break::Sink) => {
-            reset_after_fin(other.ends.from).await;
+            reset_after_fin(other.ends.from()).await;
             Err(Break::Source)
         }
         Err(Break::Idle) => {
-            cut(other.ends.from, other.ends.to);
+            cut(other.ends.from(), other.ends.to());
             Err(Break::Idle)
         }
     }
@@ -157,8 +179,8 @@ async fn conclude_half_closed(other: &mut Direction<'_>) -> Result<(), Break> {
 async fn half_closed(flow: &mut Direction<'_>) -> Result<(), Break> {
     let mut idle = pin!(sleep(HALF_CLOSED_IDLE));
     // Nothing is read from the side that has sent its FIN; that it resets the connection shows as an error only.
-    let mut lost = pin!(flow.ends.to.ready(Interest::ERROR));
-    let mut moved = *flow.moved;
+    let mut lost = pin!(flow.ends.to().ready(Interest::ERROR));
+    let mut moved = flow.moved;
     poll_fn(|cx| {
         if let Poll::Ready(end) = flow.poll(cx) {
             return Poll::Ready(end);
@@ -166,7 +188,7 @@ async fn half_closed(flow: &mut Direction<'_>) -> Result<(), Break> {
         if lost.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(Break::Sink));
         }
-        if std::mem::replace(&mut moved, *flow.moved) != *flow.moved {
+        if std::mem::replace(&mut moved, flow.moved) != flow.moved {
             idle.as_mut().reset(Instant::now() + HALF_CLOSED_IDLE);
         }
         idle.as_mut().poll(cx).map(|()| Err(Break::Idle))
@@ -184,46 +206,61 @@ fn ending(result: Result<(), Break>, source: Ending, sink: Ending) -> Ending {
     }
 }
 
-/// The sockets of one direction, and where its pipes come from.
+/// The sockets of one direction.
 struct Sockets<'a> {
-    from: &'a TcpStream,
-    to: &'a TcpStream,
-    pipes: &'a Pipes,
+    pair: &'a Pair,
+    is_up: bool,
 }
 
-type Direction<'a> = Flow<'a, Sockets<'a>>;
+type Direction<'a> = Flow<Sockets<'a>>;
+
+impl<'a> Sockets<'a> {
+    fn from(&self) -> &'a TcpStream {
+        if self.is_up { &self.pair.client } else { &self.pair.replica }
+    }
+
+    fn to(&self) -> &'a TcpStream {
+        if self.is_up { &self.pair.replica } else { &self.pair.client }
+    }
+}
 
 impl Ends for Sockets<'_> {
     type Pipe = Pipe;
-    const STREAK: usize = 2 * SCRATCH;
+    const STREAK: u32 = 2 * SCRATCH as u32;
     const AT_ONCE: u64 = 1024 * 1024;
 
     fn poll_source(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.from.poll_read_ready(cx)
+        self.from().poll_read_ready(cx)
     }
 
     fn poll_sink(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.to.poll_write_ready(cx)
+        self.to().poll_write_ready(cx)
     }
 
     fn read(&self, take: impl FnOnce(&[u8])) -> io::Result<Option<usize>> {
-        read_some(self.from, SCRATCH, take)
+        read_some(self.from(), SCRATCH, take)
     }
 
     fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        write_some(self.to, bytes)
+        write_some(self.to(), bytes)
     }
 
     fn fill(&self) -> io::Result<Option<(Pipe, usize)>> {
-        self.pipes.fill(self.from)
+        self.pair.pipes.fill(self.from())
     }
 
     fn drain(&self, pipe: &Pipe, most: usize) -> io::Result<usize> {
-        splice::drain(pipe, self.to, most)
+        splice::drain(pipe, self.to(), most)
     }
 
     fn put_back(&self, pipe: Pipe) {
         splice::put_back(pipe);
+    }
+
+    fn count(&self, bytes: usize) {
+        if !self.is_up {
+            self.pair.lease.received(bytes);
+        }
     }
 }
 
@@ -260,8 +297,6 @@ async fn reset_after_fin(stream: &TcpStream) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tokio::task::{consume_budget, yield_now};
     use tokio_util::sync::CancellationToken;
 
@@ -272,12 +307,11 @@ mod tests {
     #[tokio::test]
     async fn no_direction_starves_when_the_other_uses_up_the_budget_of_the_task() {
         let ((client, to_client), (to_replica, replica)) = (connection().await, connection().await);
-        let lease =
-            Arc::new(Replica::new("a".into(), replica.local_addr().unwrap(), CancellationToken::new()))
-                .lease(b"7");
-        let mut traffic = Traffic::default();
-        let pipes = Pipes::new(0, 0);
-        let mut relay = Box::pin(run(&to_client, &to_replica, &lease, &pipes, Vec::new(), &mut traffic));
+        let address = replica.local_addr().unwrap();
+        let lease = Arc::new(Replica::new("a".into(), address, CancellationToken::new())).lease(b"7");
+        let pipes = Arc::new(Pipes::new(0, 0));
+        let pair = Pair { client: to_client, replica: to_replica, lease, pipes };
+        let mut relay = Box::pin(run(&pair, Vec::new()));
         for _ in 0..64 {
             client.try_write(b"x").unwrap();
             replica.try_write(b"x").unwrap();
@@ -288,7 +322,8 @@ mod tests {
             }
             assert!(futures_util::poll!(&mut relay).is_pending());
         }
-        drop(relay);
-        assert!(traffic.up > 0 && traffic.down > 0, "{traffic:?}");
+        for (end, name) in [(&replica, "replica"), (&client, "client")] {
+            assert!(end.try_read(&mut [0]).is_ok_and(|read| read > 0), "nothing has come to the {name}");
+        }
     }
 }

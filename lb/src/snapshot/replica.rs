@@ -10,7 +10,7 @@ use proto::control::Connections;
 use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -196,8 +196,8 @@ impl Replica {
     }
 
     /// Waits until the sessions have to end.
-    pub async fn evicted(&self) {
-        self.evicted.cancelled().await;
+    pub fn evicted(&self) -> WaitForCancellationFuture<'_> {
+        self.evicted.cancelled()
     }
 
     /// Ends the sessions that are still there.
@@ -274,8 +274,8 @@ impl Lease {
     }
 
     /// Waits until the session has to end.
-    pub async fn evicted(&self) {
-        self.replica.evicted().await;
+    pub fn evicted(&self) -> WaitForCancellationFuture<'_> {
+        self.replica.evicted()
     }
 }
 

@@ -55,13 +55,13 @@ impl Wake for Ear {
 }
 
 /// Polls the direction if it was woken, and checks all that has to be true then; its end, if it has come to it.
-fn run(flow: &mut Flow<'_, Fake>, ear: &Arc<Ear>) -> Option<Result<(), Break>> {
+fn run(flow: &mut Flow<Fake>, ear: &Arc<Ear>) -> Option<Result<(), Break>> {
     let waker = Waker::from(Arc::clone(ear));
     while ear.0.swap(false, Relaxed) {
-        let begun = *flow.moved;
+        let begun = flow.moved;
         flow.ends.0.borrow_mut().calls = 0;
         let outcome = flow.poll(&mut Context::from_waker(&waker));
-        let moved = *flow.moved - begun;
+        let moved = flow.moved - begun;
         assert!(moved < Fake::AT_ONCE + PIPE.max(CHUNK) as u64, "{moved} bytes, and nobody else had a turn");
         let world = flow.ends.0.borrow();
         let held = world.taken - world.written();
@@ -86,10 +86,10 @@ fn run(flow: &mut Flow<'_, Fake>, ear: &Arc<Ear>) -> Option<Result<(), Break>> {
 
 /// One history, as the choices tell it.
 fn history(choices: &mut Choices, events: usize, odd: usize) -> World {
-    let (ear, mut moved) = (Arc::new(Ear::default()), 0);
+    let ear = Arc::new(Ear::default());
     let unsent: Vec<u8> = (0..choices.choose(2) as u8).collect();
     let fake = Fake::new(std::mem::take(choices), unsent.len(), odd);
-    let mut flow = Flow::new(fake.clone(), unsent, &mut moved, None);
+    let mut flow = Flow::new(fake.clone(), unsent);
     ear.0.store(true, Relaxed);
     let mut end = run(&mut flow, &ear);
     for _ in 0..events {
@@ -137,9 +137,9 @@ fn every_order_of_events_gives_every_byte_in_order_and_the_right_end() {
 
 /// How often a pipe is filled for runs of these lengths, with a pause after each.
 fn fills(runs: &[usize]) -> Vec<usize> {
-    let (ear, mut moved) = (Arc::new(Ear::default()), 0);
+    let ear = Arc::new(Ear::default());
     let fake = Fake::new(Choices::default(), 0, 0);
-    let mut flow = Flow::new(fake.clone(), Vec::new(), &mut moved, None);
+    let mut flow = Flow::new(fake.clone(), Vec::new());
     fake.0.borrow_mut().happen(Event::Room(1000));
     let fills = |run_of: &usize| {
         let before = fake.0.borrow().fills;
@@ -154,7 +154,7 @@ fn fills(runs: &[usize]) -> Vec<usize> {
 #[test]
 fn short_messages_are_copied_and_long_runs_are_not() {
     assert_eq!(fills(&[1, 2, 3, 3, 1, 2]), [0; 6], "messages");
-    let long = Fake::STREAK + PIPE;
+    let long = Fake::STREAK as usize + PIPE;
     assert_eq!(fills(&[long]), [1], "once it is long enough");
     assert_eq!(
         fills(&[long, long, PIPE, PIPE]),

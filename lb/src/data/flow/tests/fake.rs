@@ -45,7 +45,7 @@ impl Drop for FakePipe {
 
 impl Ends for Fake {
     type Pipe = FakePipe;
-    const STREAK: usize = 4;
+    const STREAK: u32 = 4;
     const AT_ONCE: u64 = 7;
 
     fn poll_source(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -128,4 +128,6 @@ impl Ends for Fake {
         assert!(pipe.bytes.borrow().is_empty(), "bytes for somebody else");
         pipe.is_back.set(true);
     }
+
+    fn count(&self, _bytes: usize) {}
 }
