@@ -25,6 +25,17 @@ pub(super) enum Break {
     Idle,
 }
 
+/// What comes behind bytes that were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// Nothing is known.
+    Unknown,
+    /// The end of the stream.
+    End,
+    /// The error of a connection that was reset. It was told, and what is read now looks like the end of the stream.
+    Reset,
+}
+
 /// The system calls of a direction: its two sockets, and the pipes between them.
 pub(super) trait Ends {
     /// A pipe.
@@ -38,11 +49,12 @@ pub(super) trait Ends {
     fn poll_source(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Waits until it may be worth writing.
     fn poll_sink(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
-    /// Reads some bytes and gives them to `take`. `Some(0)` is the end of the stream; `None` that there is nothing now, and
-    /// then [`Ends::poll_source`] waits for more.
-    fn read(&self, take: impl FnOnce(&[u8])) -> io::Result<Option<usize>>;
-    /// Writes as many bytes as there is room for. Where that is less than all, [`Ends::poll_sink`] waits for room.
-    fn write(&self, bytes: &[u8]) -> io::Result<usize>;
+    /// Reads some bytes and gives them to `take`, with what is known to come behind them. `Some(0)` is the end of the stream;
+    /// `None` that there is nothing now, and then [`Ends::poll_source`] waits for more.
+    fn read(&self, take: impl FnOnce(&[u8], Behind)) -> io::Result<Option<usize>>;
+    /// Writes as many bytes as there is room for. Where that is less than all, [`Ends::poll_sink`] waits for room. Bytes that
+    /// are the last ones may wait for the end, to travel with it.
+    fn write(&self, bytes: &[u8], are_last: bool) -> io::Result<usize>;
     /// Moves bytes from the source into an empty pipe; the pipe, and how many they are. `None` says nothing but that none
     /// were moved.
     fn fill(&self) -> io::Result<Option<(Self::Pipe, usize)>>;
@@ -72,13 +84,15 @@ pub(super) struct Flow<E: Ends> {
     /// Bytes since the source last made a pause, and whether there were enough of them before it.
     run: u32,
     streams: bool,
+    /// What is behind the last bytes that were read.
+    behind: Behind,
 }
 
 impl<E: Ends> Flow<E> {
     /// A direction that begins with `unsent`, which was read already and is not counted.
     pub(super) fn new(ends: E, unsent: Vec<u8>) -> Self {
         let held = if unsent.is_empty() { Held::Nothing } else { Held::Copied(unsent, 0) };
-        Flow { ends, held, moved: 0, run: 0, streams: false }
+        Flow { ends, held, moved: 0, run: 0, streams: false, behind: Behind::Unknown }
     }
 
     /// Moves bytes until there is nothing to read or no room to write. `Ok` at the end of the source, with every byte
@@ -87,6 +101,11 @@ impl<E: Ends> Flow<E> {
         let begun = self.moved;
         loop {
             ready!(self.poll_held(cx)).map_err(|_| self.lose())?;
+            match self.behind {
+                Behind::Unknown => {}
+                Behind::End => return Poll::Ready(Ok(())),
+                Behind::Reset => return Poll::Ready(Err(Break::Source)),
+            }
             if self.moved - begun >= E::AT_ONCE {
                 ready!(pin!(yield_now()).poll(cx));
             }
@@ -114,7 +133,7 @@ impl<E: Ends> Flow<E> {
             ready!(self.ends.poll_sink(cx))?;
             match &mut self.held {
                 Held::Nothing => {}
-                Held::Copied(bytes, written) => *written += self.ends.write(&bytes[*written..])?,
+                Held::Copied(bytes, written) => *written += self.ends.write(&bytes[*written..], false)?,
                 Held::Piped(pipe, left) => *left -= self.ends.drain(pipe, *left)?,
             }
         }
@@ -145,17 +164,21 @@ impl<E: Ends> Flow<E> {
 
     /// One read and one write.
     fn copy_some(&mut self) -> Result<Option<usize>, Break> {
-        let (ends, held) = (&self.ends, &mut self.held);
+        let (ends, held, behind) = (&self.ends, &mut self.held, &mut self.behind);
         let mut outcome = Ok(0);
-        let read = ends.read(|chunk| {
+        let read = ends.read(|chunk, next| {
             if chunk.is_empty() {
                 return; // The end of the stream: not worth a system call.
             }
-            outcome = ends.write(chunk);
+            *behind = next;
+            outcome = ends.write(chunk, next == Behind::End);
             if let Ok(written) = outcome
                 && written < chunk.len()
             {
                 *held = Held::Copied(chunk[written..].to_vec(), 0);
+                if next == Behind::End {
+                    *behind = Behind::Unknown; // Until they are written, it may become a reset.
+                }
             }
         });
         let read = read.map_err(|_| Break::Source)?;

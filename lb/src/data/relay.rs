@@ -2,7 +2,8 @@
 //!
 //! What it promises:
 //!
-//! - every byte in order; a FIN is passed on after the last byte, and the other direction stays open;
+//! - every byte in order; a FIN is passed on after the last byte (with it, where both were there), and the other direction
+//!   stays open;
 //! - a reset is passed on as a reset, after every byte that came before it: nothing that was cut looks complete;
 //! - who does not read is not read for: at most [`SCRATCH`] bytes, or a pipe of them, wait in each direction;
 //! - a connection on which nothing happens holds no buffer and no pipe: all share one scratch buffer and some pipes per
@@ -26,8 +27,8 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use super::flow::{Break, Ends, Flow};
-use super::socket::{SCRATCH, all_sent, discard, read_some, reset, write_some};
+use super::flow::{Behind, Break, Ends, Flow};
+use super::socket::{SCRATCH, all_sent, discard, read_and_look, reset, write_some};
 use super::splice::{self, Pipe, Pipes};
 use crate::snapshot::Lease;
 
@@ -237,12 +238,12 @@ impl Ends for Sockets<'_> {
         self.to().poll_write_ready(cx)
     }
 
-    fn read(&self, take: impl FnOnce(&[u8])) -> io::Result<Option<usize>> {
-        read_some(self.from(), SCRATCH, take)
+    fn read(&self, take: impl FnOnce(&[u8], Behind)) -> io::Result<Option<usize>> {
+        read_and_look(self.from(), take)
     }
 
-    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
-        write_some(self.to(), bytes)
+    fn write(&self, bytes: &[u8], are_last: bool) -> io::Result<usize> {
+        write_some(self.to(), bytes, are_last)
     }
 
     fn fill(&self) -> io::Result<Option<(Pipe, usize)>> {

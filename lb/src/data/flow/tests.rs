@@ -73,6 +73,7 @@ fn run(flow: &mut Flow<Fake>, ear: &Arc<Ear>) -> Option<Result<(), Break>> {
                 return Some(end);
             }
             Poll::Pending => {
+                assert!(held > 0 || !world.waits_for_the_end, "bytes wait for an end that does not come");
                 assert_eq!(held == 0, matches!(flow.held, Held::Nothing), "only bytes need a pipe");
                 assert!(
                     ear.0.load(Relaxed) || !world.could_go_on(held),

@@ -6,7 +6,7 @@ use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::super::Ends;
+use super::super::{Behind, Ends};
 use super::Choices;
 use super::world::{Event, World};
 
@@ -58,7 +58,7 @@ impl Ends for Fake {
         self.0.borrow_mut().sink.poll(cx)
     }
 
-    fn read(&self, take: impl FnOnce(&[u8])) -> io::Result<Option<usize>> {
+    fn read(&self, take: impl FnOnce(&[u8], Behind)) -> io::Result<Option<usize>> {
         let mut world = self.0.borrow_mut();
         world.call();
         if !world.source.is_ready {
@@ -69,22 +69,25 @@ impl Ends for Fake {
         }
         let bytes = world.take(CHUNK);
         let answer = if bytes.is_empty() { world.ask()? } else { Some(bytes.len()) };
+        let behind =
+            if bytes.is_empty() || bytes.len() == CHUNK { Behind::Unknown } else { world.look_behind() };
         // What the runtime knows of an end stays.
         world.source.is_ready = bytes.len() == CHUNK || world.source_end.is_some();
         drop(world);
         if answer.is_some() {
-            take(&bytes);
+            take(&bytes, behind);
         }
         Ok(answer)
     }
 
-    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+    fn write(&self, bytes: &[u8], are_last: bool) -> io::Result<usize> {
         let mut world = self.0.borrow_mut();
         world.call();
         if !world.sink.is_ready {
             return Ok(0);
         }
         let written = world.send(bytes)?;
+        world.waits_for_the_end = are_last;
         world.sink.is_ready = written == bytes.len();
         Ok(written)
     }

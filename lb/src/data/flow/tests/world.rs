@@ -5,7 +5,7 @@
 use std::io;
 use std::task::{Context, Poll, Waker};
 
-use super::super::Break;
+use super::super::{Behind, Break};
 use super::Choices;
 
 /// More calls than any poll needs.
@@ -83,6 +83,8 @@ pub(super) struct World {
     room: usize,
     sink_is_reset: bool,
     pub(super) sink: Readiness,
+    /// The last bytes that were written are not sent before the end is.
+    pub(super) waits_for_the_end: bool,
     /// Somebody was refused and has to be told of room.
     is_refused: bool,
     pub(super) has_no_pipes: bool,
@@ -119,7 +121,7 @@ impl World {
     pub(super) fn may(&self, event: Event) -> bool {
         match event {
             Event::Bytes(_) | Event::Fin => self.source_end.is_none(),
-            Event::SourceReset => self.source_end != Some(SourceEnd::Reset),
+            Event::SourceReset => matches!(self.source_end, None | Some(SourceEnd::Fin)),
             Event::SinkReset => !self.sink_is_reset,
             Event::Room(_) | Event::Pipes => true,
         }
@@ -154,7 +156,10 @@ impl World {
     pub(super) fn check_end(&self, end: Result<(), Break>) {
         match end {
             Ok(()) => assert_eq!(self.source_end, Some(SourceEnd::Fin), "{self:?}"),
-            Err(Break::Source) => assert_eq!(self.source_end, Some(SourceEnd::ToldReset), "{self:?}"),
+            Err(Break::Source) => {
+                assert_eq!(self.source_end, Some(SourceEnd::ToldReset), "{self:?}");
+                assert!(!self.waits_for_the_end, "there is no end that it could travel with: {self:?}");
+            }
             Err(Break::Sink) => return assert!(self.sink_is_reset, "{self:?}"),
             Err(Break::Idle) => panic!("nobody looks at a clock"),
         }
@@ -187,6 +192,18 @@ impl World {
                 Err(io::ErrorKind::ConnectionReset.into())
             }
             Some(SourceEnd::Fin | SourceEnd::ToldReset) => Ok(Some(0)),
+        }
+    }
+
+    /// What comes behind the bytes that were taken last, if that is known. Odd: it came after the runtime had looked.
+    pub(super) fn look_behind(&mut self) -> Behind {
+        if self.source_end.is_none() || self.is_odd() {
+            return Behind::Unknown;
+        }
+        match self.ask() {
+            Ok(Some(_)) => Behind::End,
+            Ok(None) => Behind::Unknown,
+            Err(_) => Behind::Reset,
         }
     }
 
