@@ -141,10 +141,7 @@ async fn connect(replica: &Replica, head: &[u8], limits: &Limits) -> io::Result<
         // On the same machine the handshake is over before `connect` returns. Else this says that it is not, and that
         // nothing was taken (connect(2), EINPROGRESS; tcp(7) queues nothing before the handshake).
         match send(&stream, head, SendFlags::NOSIGNAL) {
-            Ok(forwarded) => {
-                acknowledge_at_once(&stream);
-                return Ok((stream, forwarded));
-            }
+            Ok(forwarded) => return Ok((stream, forwarded)),
             Err(Errno::AGAIN | Errno::NOTCONN) => {}
             Err(error) => return Err(stream.take_error()?.unwrap_or_else(|| error.into())),
         }
@@ -158,25 +155,16 @@ async fn connect(replica: &Replica, head: &[u8], limits: &Limits) -> io::Result<
         replica.trust();
     }
     let forwarded = if head.is_empty() { 0 } else { stream.write(head).await? };
-    if is_sent_at_once {
-        acknowledge_at_once(&stream);
-    }
     Ok((stream, forwarded))
-}
-
-/// Ends what [`dial`] began: a replica that writes twice and has not turned Nagle's algorithm off waits with the second
-/// write until the first is acknowledged, and that would take 40 ms.
-fn acknowledge_at_once(stream: &TcpStream) {
-    // It is slower, but right, if it fails.
-    let _ = set_tcp_quickack(stream, true);
 }
 
 /// A socket that connects, or has connected. With `bytes_follow` the last step of the handshake travels with them, and
 /// not in a packet of its own (tcp(7), `TCP_QUICKACK`).
+///
+/// It is set up for one message each way; [`relay`](super::relay) sets it up for more when there are more.
 fn dial(address: SocketAddr, bytes_follow: bool) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::TCP))?;
-    socket.set_tcp_nodelay(true)?;
     if !address.ip().is_loopback() {
         // A machine that vanishes says nothing; one that is this machine cannot.
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
@@ -196,7 +184,6 @@ mod tests {
     use std::time::Duration;
 
     use proto::control::Transport;
-    use rustix::net::sockopt::tcp_quickack;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
@@ -216,18 +203,6 @@ mod tests {
 
     fn replica(address: SocketAddr) -> Replica {
         Replica::new("a".to_owned(), address, CancellationToken::new())
-    }
-
-    /// Nagle's algorithm on the other side holds back a second write as long as the first is not acknowledged.
-    #[tokio::test]
-    async fn what_a_replica_writes_first_is_acknowledged_at_once() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let replica = replica(listener.local_addr().unwrap());
-        for head in [b"132574\n".as_slice(), b""] {
-            let (stream, forwarded) = connect(&replica, head, &limits()).await.unwrap();
-            assert_eq!(forwarded, head.len());
-            assert!(tcp_quickack(&stream).unwrap());
-        }
     }
 
     #[tokio::test]

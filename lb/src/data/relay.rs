@@ -14,6 +14,7 @@
 //!
 //! It never looks at the bytes, and sets no limit to how long a connection that is open both ways may be silent.
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::{self, poll_fn};
 use std::io;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::net::sockopt::set_tcp_quickack;
 use rustix::net::{Shutdown, shutdown};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -88,8 +90,8 @@ pub(super) struct Pair {
 /// `unsent` was read from the client already and goes first. It is not counted.
 pub(super) fn run(pair: &Pair, unsent: Vec<u8>) -> impl Future<Output = (Ending, Traffic)> + Send {
     // An open connection should be small: no argument is kept beside what is made of it.
-    let up = Flow::new(Sockets { pair, is_up: true }, unsent);
-    let mut flows = [up, Flow::new(Sockets { pair, is_up: false }, Vec::new())];
+    let up = Flow::new(Sockets::new(pair, true), unsent);
+    let mut flows = [up, Flow::new(Sockets::new(pair, false), Vec::new())];
     async move {
         let ending = tokio::select! {
             ending = both(&mut flows) => ending,
@@ -211,11 +213,34 @@ fn ending(result: Result<(), Break>, source: Ending, sink: Ending) -> Ending {
 struct Sockets<'a> {
     pair: &'a Pair,
     is_up: bool,
+    /// Whether the replica's socket is set up for more than one message in this direction.
+    is_prompt: Cell<bool>,
 }
 
 type Direction<'a> = Flow<Sockets<'a>>;
 
 impl<'a> Sockets<'a> {
+    fn new(pair: &'a Pair, is_up: bool) -> Self {
+        Sockets { pair, is_up, is_prompt: Cell::new(false) }
+    }
+
+    /// Has nothing wait for an acknowledgement. The first message each way does not, so that most short connections do
+    /// without the calls.
+    fn be_prompt(&self) {
+        if self.is_prompt.replace(true) {
+            return;
+        }
+        // It is slower, but right, if one of them fails.
+        if self.is_up {
+            // Nagle's algorithm here would hold back what comes after the head.
+            let _ = self.pair.replica.set_nodelay(true);
+        } else {
+            // Nagle's algorithm there holds back a second write until the first is acknowledged. That would take 40 ms, as
+            // the connection was begun without prompt acknowledgements.
+            let _ = set_tcp_quickack(&self.pair.replica, true);
+        }
+    }
+
     fn from(&self) -> &'a TcpStream {
         if self.is_up { &self.pair.client } else { &self.pair.replica }
     }
@@ -239,10 +264,19 @@ impl Ends for Sockets<'_> {
     }
 
     fn read(&self, take: impl FnOnce(&[u8], Behind)) -> io::Result<Option<usize>> {
+        let take = |chunk: &[u8], behind| {
+            if !self.is_up && behind == Behind::Unknown {
+                self.be_prompt();
+            }
+            take(chunk, behind);
+        };
         read_and_look(self.from(), take)
     }
 
     fn write(&self, bytes: &[u8], are_last: bool) -> io::Result<usize> {
+        if self.is_up {
+            self.be_prompt();
+        }
         write_some(self.to(), bytes, are_last)
     }
 
@@ -251,6 +285,9 @@ impl Ends for Sockets<'_> {
     }
 
     fn drain(&self, pipe: &Pipe, most: usize) -> io::Result<usize> {
+        if self.is_up {
+            self.be_prompt();
+        }
         splice::drain(pipe, self.to(), most)
     }
 
@@ -298,6 +335,7 @@ async fn reset_after_fin(stream: &TcpStream) {
 
 #[cfg(test)]
 mod tests {
+    use rustix::net::sockopt::tcp_quickack;
     use tokio::task::{consume_budget, yield_now};
     use tokio_util::sync::CancellationToken;
 
@@ -305,13 +343,39 @@ mod tests {
     use crate::data::testing::connection;
     use crate::snapshot::Replica;
 
-    #[tokio::test]
-    async fn no_direction_starves_when_the_other_uses_up_the_budget_of_the_task() {
+    /// A pair, the client's end of it and the replica's.
+    async fn pair() -> (Pair, TcpStream, TcpStream) {
         let ((client, to_client), (to_replica, replica)) = (connection().await, connection().await);
         let address = replica.local_addr().unwrap();
         let lease = Arc::new(Replica::new("a".into(), address, CancellationToken::new())).lease(b"7");
         let pipes = Arc::new(Pipes::new(0, 0));
-        let pair = Pair { client: to_client, replica: to_replica, lease, pipes };
+        (Pair { client: to_client, replica: to_replica, lease, pipes }, client, replica)
+    }
+
+    /// Nagle's algorithm on either side holds back a second write as long as the first is not acknowledged.
+    #[tokio::test]
+    async fn nothing_waits_for_an_acknowledgement_from_the_second_write_on() {
+        let (pair, client, replica) = pair().await;
+        pair.replica.set_nodelay(false).unwrap();
+        set_tcp_quickack(&pair.replica, false).unwrap();
+        let mut relay = Box::pin(run(&pair, Vec::new()));
+        for (from, to, is_up) in [(&replica, &client, false), (&client, &replica, true)] {
+            from.writable().await.unwrap();
+            from.try_write(b"x").unwrap();
+            let arrives = async { while to.readable().await.is_ok() && to.try_read(&mut [0]).is_err() {} };
+            tokio::select! {
+                _ = &mut relay => panic!("it ends only when both sides do"),
+                () = arrives => {}
+            }
+            let is_prompt =
+                if is_up { pair.replica.nodelay() } else { Ok(tcp_quickack(&pair.replica).unwrap()) };
+            assert!(is_prompt.unwrap(), "up: {is_up}");
+        }
+    }
+
+    #[tokio::test]
+    async fn no_direction_starves_when_the_other_uses_up_the_budget_of_the_task() {
+        let (pair, client, replica) = pair().await;
         let mut relay = Box::pin(run(&pair, Vec::new()));
         for _ in 0..64 {
             client.try_write(b"x").unwrap();
