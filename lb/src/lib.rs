@@ -173,7 +173,7 @@ async fn drain(workers: &TaskTracker, handed_over: &TaskTracker, limit: Duration
     };
     let _ = timeout(limit, evict.run_until_cancelled(all)).await;
     if !workers.is_empty() || !handed_over.is_empty() {
-        warn!("connections that are still open are reset");
+        warn!("connections that are still open are cut off");
         evict.cancel();
         let _ = timeout(CUT, workers.wait()).await;
     }

@@ -34,10 +34,11 @@ impl Either {
                 None => std::future::pending().await,
             }
         };
-        tokio::select! {
-            accepted = self.tcp.accept() => accepted.map(|(tcp, _)| (tcp.into(), None)),
-            accepted = handed_over => accepted.map(|(stream, metadata)| (stream, Some(metadata))),
-        }
+        let tcp = tokio::select! {
+            accepted = self.tcp.accept() => accepted?.0,
+            accepted = handed_over => return accepted.map(|(stream, metadata)| (stream, Some(metadata))),
+        };
+        Ok((Stream::new(tcp, self.handoff.as_ref().map(Listener::count)), None))
     }
 
     /// Takes no more connections, and returns those that were handed over already: see [`Listener::stop`].

@@ -92,7 +92,7 @@ impl Link {
                 }
                 let open = self.reports.open(metadata.number());
                 match watch(descriptor) {
-                    Ok(tcp) => Event::Connection(Stream::handed_over(tcp, open), metadata),
+                    Ok(tcp) => Event::Connection(Stream::new(tcp, Some(open)), metadata),
                     Err(error) => Event::Lost(error),
                 }
             }

@@ -14,7 +14,7 @@ use tokio::net::UnixListener;
 
 use crate::link::{Event, Link};
 use crate::protocol::Metadata;
-use crate::reports::Room;
+use crate::reports::{Open, Room};
 use crate::socket;
 use crate::stream::Stream;
 
@@ -35,7 +35,7 @@ impl Listener {
     /// nobody listens at is removed first. Has to be called within a runtime.
     ///
     /// As many connections may be open as the limit of open files allows, less an eighth (16 to 256) for the rest of the
-    /// program.
+    /// program; those that [`Either`](crate::Either) accepts by TCP count as well.
     ///
     /// # Errors
     /// `AddrInUse`: somebody listens there, or it is no socket. Else those of bind(2).
@@ -87,6 +87,11 @@ impl Listener {
         }
     }
 
+    /// Counts a connection that was not handed over.
+    pub(crate) fn count(&self) -> Open {
+        Open::accepted(Arc::clone(&self.room))
+    }
+
     /// Takes no more connections, and returns those that `lb` has handed over already. What it tries to hand over
     /// afterwards it is refused, so that it can go elsewhere. Streams that are open go on, and are reported when they
     /// are closed. Has to be called within the runtime.
@@ -114,7 +119,11 @@ fn poll(links: &mut Vec<Link>, room: &Room, cx: &mut Context<'_>) -> Poll<io::Re
                 links.rotate_left(at + 1);
                 return Poll::Ready(Ok((stream, metadata)));
             }
-            Poll::Ready(Event::Lost(error)) => return Poll::Ready(Err(error)),
+            Poll::Ready(Event::Lost(error)) => {
+                // Each message that is received now costs a client its connection.
+                room.set_short();
+                return Poll::Ready(Err(error));
+            }
             Poll::Ready(Event::End(error)) => {
                 links.swap_remove(at).end();
                 if let Some(error) = error {

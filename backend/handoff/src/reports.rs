@@ -4,7 +4,7 @@
 //! because nothing is received from an `lb` that has [`MOST_UNREPORTED`] of them to read first.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,22 +23,40 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// How many numbers wait at most before nothing more is received. (128 KiB.)
 const MOST_UNREPORTED: usize = 16 * 1024;
 
-/// How many connections are open, of all `lb`s, and how many may be.
+/// How many connections are open, handed over by any `lb` or not, and how many may be.
 #[derive(Debug)]
 pub(crate) struct Room {
     open: AtomicUsize,
     most: usize,
+    /// There was no descriptor for the last one, whatever `most` says.
+    is_short: AtomicBool,
     /// There may be room again.
     pub(crate) freed: Notify,
 }
 
 impl Room {
     pub(crate) fn new(most: usize) -> Self {
-        Room { open: AtomicUsize::new(0), most, freed: Notify::new() }
+        Room { open: AtomicUsize::new(0), most, is_short: AtomicBool::new(false), freed: Notify::new() }
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.open.load(SeqCst) >= self.most
+        self.is_short.load(SeqCst) || self.open.load(SeqCst) >= self.most
+    }
+
+    /// Descriptors are short: there is no room until a connection is closed. (If none is open, they are not ours.)
+    pub(crate) fn set_short(&self) {
+        self.is_short.store(self.open.load(SeqCst) > 0, SeqCst);
+    }
+
+    fn enter(&self) {
+        self.open.fetch_add(1, SeqCst);
+    }
+
+    fn leave(&self) {
+        let was_short = self.is_short.swap(false, SeqCst);
+        if self.open.fetch_sub(1, SeqCst) >= self.most || was_short {
+            self.freed.notify_one();
+        }
     }
 }
 
@@ -77,8 +95,8 @@ impl Reports {
     /// Counts a connection as open until its [`Open`] is dropped.
     pub(crate) fn open(self: &Arc<Self>, number: u64) -> Open {
         self.state().open += 1;
-        self.room.open.fetch_add(1, SeqCst);
-        Open { number, reports: Arc::clone(self) }
+        self.room.enter();
+        Open(Counted::HandedOver(number, Arc::clone(self)))
     }
 
     /// Whether so much is unreported that no more should be received.
@@ -113,9 +131,7 @@ impl Reports {
         if has_news {
             self.changed.notify_one();
         }
-        if self.room.open.fetch_sub(1, SeqCst) >= self.room.most {
-            self.room.freed.notify_one();
-        }
+        self.room.leave();
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -180,16 +196,31 @@ impl Reports {
     }
 }
 
-/// A connection that was handed over and is open. To drop this is to report that it is closed.
+/// A connection that is open. To drop this is to say that it is closed: there is room for another one, and if it was handed
+/// over, `lb` is told.
 #[derive(Debug)]
-#[must_use = "to drop it is to report that the connection is closed"]
-pub struct Open {
-    number: u64,
-    reports: Arc<Reports>,
+#[must_use = "to drop it is to say that the connection is closed"]
+pub struct Open(Counted);
+
+#[derive(Debug)]
+enum Counted {
+    HandedOver(u64, Arc<Reports>),
+    Accepted(Arc<Room>),
+}
+
+impl Open {
+    /// One that was not handed over.
+    pub(crate) fn accepted(room: Arc<Room>) -> Self {
+        room.enter();
+        Open(Counted::Accepted(room))
+    }
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.reports.close(self.number);
+        match &self.0 {
+            Counted::HandedOver(number, reports) => reports.close(*number),
+            Counted::Accepted(room) => room.leave(),
+        }
     }
 }

@@ -23,8 +23,8 @@ pub struct Stream {
 }
 
 impl Stream {
-    pub(crate) fn handed_over(tcp: TcpStream, open: Open) -> Self {
-        Stream { tcp, open: Some(open) }
+    pub(crate) fn new(tcp: TcpStream, open: Option<Open>) -> Self {
+        Stream { tcp, open }
     }
 
     /// The client's address.
@@ -43,7 +43,7 @@ impl Stream {
         self.tcp.local_addr()
     }
 
-    /// The connection, and what has to be dropped when it is closed, and not before. `None` if it was not handed over.
+    /// The connection, and what has to be dropped when it is closed, and not before, if anybody counts it.
     pub fn into_parts(self) -> (TcpStream, Option<Open>) {
         (self.tcp, self.open)
     }

@@ -48,6 +48,7 @@ impl Links {
         let hostname = &replica.hostname;
         match Channel::connect(path) {
             Ok((channel, closed)) => {
+                self.is_told = false;
                 info!(%hostname, "connections are handed over");
                 let link = Arc::new(Link::new(channel));
                 replica.open_door(Arc::clone(&link));
@@ -72,7 +73,7 @@ impl Links {
     }
 }
 
-/// Lets go of what the replica says is closed, until the link ends or its sessions have to.
+/// Lets go of what the replica says is closed, until the link ends.
 async fn listen(replica: Arc<Replica>, link: Arc<Link>, mut closed: Closed) {
     let ended = loop {
         tokio::select! {
@@ -83,7 +84,6 @@ async fn listen(replica: Arc<Replica>, link: Arc<Link>, mut closed: Closed) {
                 }
                 Err(ended) => break Some(ended),
             },
-            () = replica.evicted() => break None,
             () = link.over() => break None,
         }
     };

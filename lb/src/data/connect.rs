@@ -93,12 +93,14 @@ pub(super) async fn first_reachable(
             && let Some(link) = lease.replica().link()
         {
             let replica = Arc::clone(lease.replica());
+            lease.connected();
             let about = About { slot: &slot.name, key: request.key, request_id: request.id, attempt };
             let Err(refused) =
                 link.hand_over(socket, Held { lease, counted: plane.handed_over.token() }, about)
             else {
                 return Ok(Reached::HandedOver(replica));
             };
+            replica.not_connected();
             let is_full = is_full(&refused);
             failed.push(Attempt::refused(&replica, refused));
             if is_full {

@@ -7,7 +7,6 @@
 use std::io::{self, ErrorKind};
 use std::net::TcpStream as StdStream;
 
-use proto::control::Transport;
 use proto::line::{self, FirstLine, Progress};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -23,6 +22,15 @@ pub(super) struct Head {
     pub(super) bytes: Vec<u8>,
     /// What its first line is.
     pub(super) kind: Kind,
+}
+
+/// What becomes of the bytes of a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// They are taken from the stream.
+    Take,
+    /// They are left there.
+    Look,
 }
 
 /// What a first line says.
@@ -43,11 +51,16 @@ pub(super) enum Kind {
 ///
 /// # Errors
 /// The client has left, or has reset the connection.
-pub(super) fn at_once(client: &StdStream, bytes: &mut Vec<u8>, limits: &Limits) -> io::Result<Option<Kind>> {
+pub(super) fn at_once(
+    client: &StdStream,
+    bytes: &mut Vec<u8>,
+    reading: Reading,
+    limits: &Limits,
+) -> io::Result<Option<Kind>> {
     let (room, keep) = (limits.first_line_max, |chunk: &[u8]| bytes.extend_from_slice(chunk));
-    let read = match limits.transport {
-        Transport::Proxy => receive(client, room, keep),
-        Transport::Handoff => peek(client, room, keep),
+    let read = match reading {
+        Reading::Take => receive(client, room, keep),
+        Reading::Look => peek(client, room, keep),
     };
     match read {
         Ok(read) => understand(bytes, read == 0, limits),
@@ -63,17 +76,22 @@ pub(super) fn at_once(client: &StdStream, bytes: &mut Vec<u8>, limits: &Limits) 
 pub(super) async fn read(
     client: &TcpStream,
     bytes: &mut Vec<u8>,
+    reading: Reading,
     deadline: Instant,
     limits: &Limits,
 ) -> io::Result<Kind> {
     let first_line = async {
         loop {
             let ready = client.ready(Interest::READABLE).await?;
-            let read = match limits.transport {
-                Transport::Proxy => more(client, bytes, limits)?.map(|read| read == 0),
-                // Asked before the look: whatever came before the end is there then.
-                Transport::Handoff => all(client, bytes, limits)?.map(|_| ready.is_read_closed()),
+            let read = match reading {
+                Reading::Take => more(client, bytes, limits)?.map(|read| read == 0),
+                // Known before the look: whatever came before the end is there then.
+                Reading::Look => all(client, bytes, limits)?.map(|_| ready.is_read_closed()),
             };
+            if reading == Reading::Look && ready.is_read_closed() {
+                // To look at the bytes before a reset does not tell it.
+                client.take_error()?.map_or(Ok(()), Err)?;
+            }
             if let Some(has_ended) = read
                 && let Some(kind) = understand(bytes, has_ended, limits)?
             {

@@ -16,7 +16,7 @@ use tracing::{Level, debug, enabled};
 
 use super::client::Client;
 use super::connect::{Attempt, Reached, Request, Upstream, first_reachable};
-use super::head::{self, Head, Kind};
+use super::head::{self, Head, Kind, Reading};
 use super::relay::{self, Ending, Pair, Traffic};
 use super::{KeyKind, Limits, Plane, socket};
 
@@ -142,17 +142,21 @@ impl Story {
 /// Reads the head. Most of the time the first line comes with the connection, and is read before the runtime watches it.
 async fn read_head(client: StdStream, begun: Instant, limits: &Limits) -> io::Result<(Client, Head)> {
     let mut bytes = Vec::new();
+    let reading = match limits.transport {
+        Transport::Proxy => Reading::Take,
+        Transport::Handoff => Reading::Look,
+    };
     let there = match limits.key {
         KeyKind::Source => Some(Kind::Opaque),
-        KeyKind::Id => head::at_once(&client, &mut bytes, limits)?,
+        KeyKind::Id => head::at_once(&client, &mut bytes, reading, limits)?,
     };
     let mut client = Client::Unwatched(client);
     let kind = match there {
         Some(kind) => kind,
         None => {
             let watched = client.watched()?;
-            let kind =
-                head::read(&watched, &mut bytes, (begun + limits.first_line_timeout).into(), limits).await?;
+            let deadline = (begun + limits.first_line_timeout).into();
+            let kind = head::read(&watched, &mut bytes, reading, deadline, limits).await?;
             client = Client::Watched(watched);
             kind
         }
@@ -241,10 +245,7 @@ async fn turn_away(client: Client, kind: &Kind, limits: &Limits) {
     }
     // Unread bytes would turn the close into a reset, and that would overtake the answer.
     let _ = client.shutdown().await;
-    // Who was only looked at has to be watched anew: the runtime has told already that there is something to be read.
-    if let Ok(client) = Client::Watched(client).unwatched().and_then(TcpStream::from_std) {
-        socket::discard(&client, FAREWELL).await;
-    }
+    socket::discard(&client, FAREWELL).await;
 }
 
 /// Whether a client that gets no replica can be told in HTTP. With `--key source` its first line has not been read yet.
@@ -252,7 +253,8 @@ async fn speaks_http(client: &TcpStream, kind: &Kind, limits: &Limits) -> bool {
     match limits.key {
         KeyKind::Id => matches!(kind, Kind::Http(_)),
         KeyKind::Source => {
-            let head = head::read(client, &mut Vec::new(), (Instant::now() + FAREWELL).into(), limits).await;
+            let deadline = (Instant::now() + FAREWELL).into();
+            let head = head::read(client, &mut Vec::new(), Reading::Take, deadline, limits).await;
             matches!(head, Ok(Kind::Http(_)))
         }
     }

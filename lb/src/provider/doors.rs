@@ -1,9 +1,10 @@
 //! Doors: where replicas listen for connections that are handed over to them (`docs/HANDOFF.md`), each a socket in one folder.
 //!
-//! A door is a path and no more: the replica makes the socket, the control plane connects to it. What is left of a door when
-//! its replica is gone is removed here, and so is the folder if it was made for this process.
+//! A door is a path and no more: the replica makes the socket, the control plane connects to it. Whoever knows that a replica
+//! is gone has what is left of its door removed; a replica that outlives this program keeps it. What nobody has removed is
+//! found at the next start.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -27,12 +28,16 @@ const EVERYBODY_WRITES: u32 = 0o002;
 /// For its owner alone.
 const MODE: u32 = 0o700;
 
+/// What a folder that was made for one process is called, and the file in it that is locked as long as that lives.
+const OWN: &str = "lb-";
+const LOCK: &str = "lock";
+
 /// The folder of all doors.
 #[derive(Debug)]
 pub(crate) struct Doors {
     path: PathBuf,
-    /// Removes the folder at the end.
-    _own: Option<TempDir>,
+    /// Removes the folder at the end, and says until then that it is in use.
+    _own: Option<(TempDir, File)>,
 }
 
 impl Doors {
@@ -45,12 +50,10 @@ impl Doors {
         let doors = match path {
             Some(path) => Doors { path: given(path)?, _own: None },
             None => {
-                let own = tempfile::Builder::new()
-                    .prefix("lb-")
-                    .permissions(fs::Permissions::from_mode(MODE))
-                    .tempdir();
-                let own = own.context("cannot make a folder for the sockets of --transport handoff")?;
-                Doors { path: own.path().to_owned(), _own: Some(own) }
+                let (folder, lock) =
+                    own().context("cannot make a folder for the sockets of --transport handoff")?;
+                folder.path().parent().into_iter().for_each(sweep_orphans);
+                Doors { path: folder.path().to_owned(), _own: Some((folder, lock)) }
             }
         };
         ensure!(
@@ -58,7 +61,7 @@ impl Doors {
             "{} is too long a path for sockets; a shorter one can be given (--handoff-dir)",
             doors.path.display()
         );
-        doors.sweep();
+        sweep(&doors.path);
         Ok(doors)
     }
 
@@ -81,18 +84,47 @@ impl Doors {
     pub(crate) fn of(&self, name: &Hostname) -> PathBuf {
         self.path.join(format!("{name}{SUFFIX}"))
     }
+}
 
-    /// Removes doors at which nobody listens any more.
-    fn sweep(&self) {
-        // What cannot be looked at or removed is only in nobody's way.
-        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
-            let has_our_name = entry.file_name().to_str().is_some_and(is_fresh_name);
-            let is_a_door = has_our_name && entry.file_type().is_ok_and(|kind| kind.is_socket());
-            if is_a_door && is_old(&entry) && is_dead(&entry.path()) {
-                let _ = fs::remove_file(entry.path());
-            }
+/// A new folder, locked.
+fn own() -> io::Result<(TempDir, File)> {
+    let mut folder = tempfile::Builder::new();
+    let folder = folder.prefix(OWN).permissions(fs::Permissions::from_mode(MODE)).tempdir()?;
+    let lock = File::create(folder.path().join(LOCK))?;
+    lock.try_lock()?;
+    Ok((folder, lock))
+}
+
+/// Removes the folders that processes have left which could not do it themselves. (The kernel has unlocked them.)
+fn sweep_orphans(parent: &Path) {
+    for folder in entries(parent).filter(|entry| is_named(entry, |name| name.starts_with(OWN))) {
+        let is_orphaned = File::open(folder.path().join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok());
+        if is_orphaned {
+            sweep(&folder.path());
+            let _ = fs::remove_file(folder.path().join(LOCK));
+            // It stays if there is anything else in it.
+            let _ = fs::remove_dir(folder.path());
         }
     }
+}
+
+/// Removes doors at which nobody listens any more.
+fn sweep(folder: &Path) {
+    for entry in entries(folder).filter(|entry| is_named(entry, is_fresh_name)) {
+        let is_a_door = entry.file_type().is_ok_and(|kind| kind.is_socket());
+        if is_a_door && is_old(&entry) && is_dead(&entry.path()) {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// What is in a folder, as far as it can be read: the rest is only in nobody's way.
+fn entries(folder: &Path) -> impl Iterator<Item = fs::DirEntry> {
+    fs::read_dir(folder).into_iter().flatten().flatten()
+}
+
+fn is_named(entry: &fs::DirEntry, is_it: impl Fn(&str) -> bool) -> bool {
+    entry.file_name().to_str().is_some_and(is_it)
 }
 
 /// Whether it was not made just now: between bind(2) and listen(2) a socket looks like a dead one.
@@ -127,7 +159,7 @@ fn is_fresh_name(name: &str) -> bool {
     digits.len() == DIGITS && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Where one replica listens. The socket is removed with it.
+/// Where one replica listens.
 #[derive(Debug)]
 pub(crate) struct Door {
     path: PathBuf,
@@ -144,16 +176,10 @@ impl Door {
         self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
     }
 
-    /// The replica lives on, and so does its door.
-    pub(crate) fn leave(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Door {
-    fn drop(&mut self) {
-        // The replica may have removed it, or never have made it.
-        let _: io::Result<()> = fs::remove_file(&self.path);
+    /// The replica is gone: removes what is left.
+    pub(crate) fn remove(self) {
+        // The replica may have done it, or never have made it.
+        let _: io::Result<()> = fs::remove_file(self.path);
     }
 }
 
@@ -203,23 +229,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_door_goes_with_its_replica_unless_that_lives_on() {
+    async fn a_door_stays_until_its_replica_is_known_to_be_gone() {
         let folder = tempfile::tempdir().unwrap();
         let doors = Doors::open(Some(folder.path())).unwrap();
-        let (gone, left) = (doors.fresh(), doors.fresh());
-        let paths = [&gone, &left].map(|door| door.path().to_owned());
-        paths.iter().for_each(|path| fs::write(path, "").unwrap());
-        let again = doors.known(left.name()).unwrap();
-        assert_eq!(again.path(), left.path());
-        again.leave();
-        drop(gone);
-        left.leave();
-        assert_eq!(paths.map(|path| path.exists()), [false, true]);
-        assert!(
-            ["../x.sock", "server1.sock", "00000000000000AA.sock", ""]
-                .iter()
-                .all(|name| doors.known(name).is_none())
-        );
+        let door = doors.fresh();
+        let path = door.path().to_owned();
+        fs::write(&path, "").unwrap();
+        let again = doors.known(door.name()).unwrap();
+        drop(door);
+        assert!(path.exists());
+        again.remove();
+        assert!(!path.exists());
+        let foreign = ["../x.sock", "server1.sock", "00000000000000AA.sock", ""];
+        assert!(foreign.iter().all(|name| doors.known(name).is_none()));
+    }
+
+    #[test]
+    fn folders_of_processes_that_were_killed_are_removed_and_those_of_others_are_not() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = |name: &str| {
+            let path = parent.path().join(name);
+            fs::create_dir(&path).unwrap();
+            path
+        };
+        let (dead, used, full, other) = (folder("lb-1"), folder("lb-2"), folder("lb-3"), folder("lb-4"));
+        let lock = |path: &Path| File::create(path.join(LOCK)).unwrap();
+        drop((lock(&dead), lock(&full)));
+        let in_use = lock(&used);
+        in_use.try_lock().unwrap();
+        fs::write(full.join("precious"), "").unwrap();
+        sweep_orphans(parent.path());
+        assert_eq!([&dead, &used, &full, &other].map(|path| path.exists()), [false, true, true, true]);
     }
 
     #[tokio::test]

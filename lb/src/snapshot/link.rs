@@ -51,7 +51,7 @@ impl Door {
 #[derive(Debug)]
 pub struct Link {
     channel: Channel,
-    last_number: AtomicU64,
+    next_number: AtomicU64,
     has_reported: AtomicBool,
     over: CancellationToken,
     /// By number; `None` at its end. It is locked for a few instructions only, and never over a system call.
@@ -84,9 +84,9 @@ impl Link {
     /// A link over this channel.
     #[must_use]
     pub fn new(channel: Channel) -> Self {
-        let (last_number, has_reported) = (AtomicU64::new(0), AtomicBool::new(false));
+        let (next_number, has_reported) = (AtomicU64::new(0), AtomicBool::new(false));
         let (over, open) = (CancellationToken::new(), Mutex::new(Some(HashMap::new())));
-        Link { channel, last_number, has_reported, over, open }
+        Link { channel, next_number, has_reported, over, open }
     }
 
     /// Hands a client over. What is `held` is kept until the replica says that the connection is closed, or will never say
@@ -95,24 +95,17 @@ impl Link {
     /// # Errors
     /// The replica does not get the client, and nobody holds it any more; the socket is as it was.
     pub fn hand_over(&self, socket: impl AsFd, held: Held, about: About<'_>) -> Result<(), Refused> {
-        let number = self.last_number.fetch_add(1, Relaxed);
+        let number = self.next_number.fetch_add(1, Relaxed);
         let attempt = u8::try_from(about.attempt).unwrap_or(u8::MAX);
         let metadata = Metadata::new(number, about.slot.as_bytes(), about.key, about.request_id);
         // Before it is sent: the replica may be quick.
-        held.lease.connected();
         match self.open().as_mut() {
             Some(open) => drop(open.insert(number, held)),
-            None => {
-                held.lease.not_connected();
-                return Err(Refused::Gone(Errno::PIPE.into()));
-            }
+            None => return Err(Refused::Gone(Errno::PIPE.into())),
         }
         let sent = self.channel.send(socket, &metadata.after(attempt));
         if sent.is_err() {
-            // Whoever ends the link may have been quicker.
-            for held in self.take(&[number]) {
-                held.lease.not_connected();
-            }
+            drop(self.take(&[number]));
         }
         sent
     }

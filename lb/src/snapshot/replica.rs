@@ -190,19 +190,22 @@ impl Replica {
         }
     }
 
+    /// Takes a connection back that was counted: it has not been made after all.
+    pub fn not_connected(&self) {
+        self.connected.fetch_sub(1, Relaxed);
+    }
+
     /// Counts bytes that have come from it: a sign of life.
     pub fn heard(&self, bytes: usize) {
         self.received.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// Waits until the sessions have to end.
-    pub fn evicted(&self) -> WaitForCancellationFuture<'_> {
-        self.evicted.cancelled()
-    }
-
-    /// Ends the sessions that are still there.
+    /// Ends the sessions that are still there, and the link: what was handed over is out of reach, and no longer counts.
     pub fn evict(&self) {
         self.evicted.cancel();
+        if let Some(link) = self.link() {
+            link.end();
+        }
     }
 }
 
@@ -263,11 +266,6 @@ impl Lease {
         self.replica.connected.fetch_add(1, Relaxed);
     }
 
-    /// Takes that back: it has not been made after all.
-    pub(super) fn not_connected(&self) {
-        self.replica.connected.fetch_sub(1, Relaxed);
-    }
-
     /// Counts bytes that have come from the replica.
     pub fn received(&self, bytes: usize) {
         self.replica.heard(bytes);
@@ -275,7 +273,7 @@ impl Lease {
 
     /// Waits until the session has to end.
     pub fn evicted(&self) -> WaitForCancellationFuture<'_> {
-        self.replica.evicted()
+        self.replica.evicted.cancelled()
     }
 }
 

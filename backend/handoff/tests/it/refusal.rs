@@ -51,6 +51,31 @@ async fn clients_in_the_queue_of_a_dropped_listener_are_cut_off() {
 }
 
 #[tokio::test]
+async fn connections_that_come_by_themselves_take_room_as_well() {
+    let site = Site::new();
+    let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = tcp.local_addr().unwrap();
+    let mut either = handoff::Either::new(tcp, Some(site.listen().at_most(2)));
+    let by_itself = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (own, metadata) = either.accept().await.unwrap();
+    assert!(metadata.is_none());
+    let (channel, _closed) = site.connect();
+    let _clients: Vec<Client> = (0..2).map(|number| hand_over(&channel, number).unwrap()).collect();
+    let _first = either.accept().await.unwrap();
+    let some_turns = async {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        _ = either.accept() => panic!("there is no room"),
+        () = some_turns => {}
+    }
+    drop((own, by_itself));
+    assert_eq!(either.accept().await.unwrap().1.unwrap().number(), 1);
+}
+
+#[tokio::test]
 async fn no_more_are_taken_than_may_be_open() {
     let site = Site::new();
     let mut listener = site.listen().at_most(2);

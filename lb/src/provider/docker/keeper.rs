@@ -318,7 +318,7 @@ async fn start(site: &Site, id: &str) -> Result<(SocketAddr, Option<Process>, In
 async fn end(site: &Site, container: Container, how: Stopping) {
     if how == Stopping::Release {
         container.known.for_good();
-        return container.door.into_iter().for_each(Door::leave);
+        return;
     }
     let _turn = site.stops.acquire().await;
     if site.is_away() {
@@ -328,5 +328,7 @@ async fn end(site: &Site, container: Container, how: Stopping) {
     if how == Stopping::Gently {
         site.stop(&container.id, GRACE).await;
     }
-    site.remove(&container.id).await;
+    if site.remove(&container.id).await {
+        container.door.into_iter().for_each(Door::remove);
+    }
 }

@@ -172,11 +172,15 @@ impl Site {
         }
     }
 
-    /// Removes a container. If that fails, a sweep does it later.
-    pub(super) async fn remove(&self, id: &str) {
-        if self.is_held() {
-            complain(self.engine.remove(id).await);
+    /// Removes a container; whether it is gone. If that fails, a sweep does it later.
+    pub(super) async fn remove(&self, id: &str) -> bool {
+        if !self.is_held() {
+            return false;
         }
+        let removed = self.engine.remove(id).await;
+        let is_gone = removed.as_ref().map_or_else(|trouble| trouble.is(404), |()| true);
+        complain(removed);
+        is_gone
     }
 }
 

@@ -77,6 +77,7 @@ impl Process {
                 }
             };
             info!(%hostname, "process {end}");
+            door.into_iter().for_each(Door::remove);
             let _ = reports.send(Report::Lost(id, end)).await;
         });
     }

@@ -45,9 +45,18 @@ fn containers_are_handed_their_connections_also_by_the_next_lb() {
     assert!(answer.ends_with(" 1\n"), "{answer}");
     kill(lb);
     assert_eq!(line("2\n"), answer.replace(" 1\n", " 2\n"));
-    let lb = fleet.start(&flags);
+    let mut lb = fleet.start(&flags);
     are_handed_over(&lb);
     assert_eq!(homes(&lb), at_home);
+
+    // Whoever ends at once leaves the containers, and the way to them.
+    let _open = lb.connect();
+    lb.signal("TERM");
+    lb.wait_for_log("stopping");
+    lb.signal("TERM");
+    assert_eq!(lb.wait().code(), Some(0));
+    let lb = fleet.start(&flags);
+    are_handed_over(&lb);
     terminate(lb);
     fleet.is_gone();
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "no socket is left");

@@ -3,6 +3,8 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
+use serde_json::json;
+
 use super::connections;
 use super::taker::{Takers, client, expect_line, is_over, wait_for_transport};
 use crate::harness::{Lb, eventually, id_for, signal};
@@ -138,23 +140,58 @@ fn a_link_is_made_again_with_the_next_probe() {
 
 #[test]
 fn nonsense_ends_the_link_and_nothing_else() {
-    let cases: [&[u8]; 4] = [b"", b"1234567", &[0; 9], &[7; 8 * 600]];
+    let cases: [&[u8]; 3] = [b"1234567", &[0; 9], &[7; 8 * 600]];
     for nonsense in cases {
         let takers = Takers::new(1);
         let (lb, links) = takers.start(&["--health-interval", "1h"]);
         let mut open = client(&lb, "1\n");
         let (mut taken, _) = links[0].take();
-        if nonsense.is_empty() {
-            // A message without a byte cannot be told from the end.
-            links[0].say(&[0]);
-        } else {
-            links[0].say(nonsense);
-        }
+        links[0].say(nonsense);
         wait_for_transport(&lb, 1, "proxy");
         taken.write_all(b"!").unwrap();
         open.read_exact(&mut [0]).unwrap();
         assert_eq!(answer(client(&lb, "1\n")), "proxied");
         lb.wait_for_log("connections are no longer handed over");
+    }
+}
+
+#[test]
+fn a_client_that_resets_a_piece_of_a_line_costs_no_replica_anything() {
+    let takers = Takers::new(1);
+    let (lb, links) = takers.start(&["--log", "debug"]);
+    let cut = client(&lb, "13");
+    let address = cut.local_addr().unwrap();
+    // Whoever comes later is served first, so the piece has been looked at by then.
+    let _other = client(&lb, "other\n");
+    assert_eq!(links[0].take().1.key(), b"other");
+    crate::harness::reset(cut);
+    assert!(lb.session_of(address).contains("the client left before its first line"));
+    assert_eq!(connections(&lb), (1, 1));
+}
+
+#[test]
+fn what_outstays_a_drain_is_let_go_and_lives_on_where_the_replica_does() {
+    let takers = Takers::new(1);
+    let (lb, links) = takers.start(&["--drain-timeout", "200ms"]);
+    let mut open = client(&lb, "1\n");
+    let (mut taken, _) = links[0].take();
+    lb.done(&json!({"cmd": "rm", "n": 1, "hostnames": ["a"]}));
+    assert!(links[0].is_over(), "nobody waits for its reports any more");
+    eventually("its end", || lb.backends().is_empty().then_some(()));
+    taken.write_all(b"!").unwrap();
+    open.read_exact(&mut [0]).unwrap();
+}
+
+#[test]
+fn where_nobody_can_be_had_an_http_client_is_told_so_whatever_the_key() {
+    for key in ["id", "source"] {
+        let takers = Takers::new(1);
+        let (lb, _links) = takers.start(&["--key", key]);
+        lb.done(&json!({"cmd": "rm", "n": 1}));
+        let mut client = client(&lb, "POST /home?id=1 HTTP/1.1\r\nContent-Length: 6\r\n\r\nunread");
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with('}'), "{key}: {answer}");
     }
 }
 
