@@ -99,7 +99,7 @@ async fn run(listener: AsyncFd<TcpListener>, plane: Arc<Plane>, stop: Cancellati
         loop {
             let (client, peer) = accept(&listener, &plane).await;
             let room = room(&plane).await;
-            tokio::spawn(session::run(client, peer, Arc::clone(&plane), room));
+            session::start(client, peer, Arc::clone(&plane), room);
         }
     };
     let _pulse = AbortOnDropHandle::new(tokio::spawn(pulse()));
@@ -123,7 +123,7 @@ fn accept_the_rest(listener: &TcpListener, plane: &Arc<Plane>) {
     for _ in 0..BACKLOG {
         match accept_now(listener) {
             Ok((client, peer)) => {
-                tokio::spawn(session::run(client, peer, Arc::clone(plane), plane.sessions.token()));
+                session::start(client, peer, Arc::clone(plane), plane.sessions.token());
             }
             Err(error) if error.kind() != ErrorKind::WouldBlock && concerns_one_connection(&error) => {}
             Err(_) => return,

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream as StdStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use proto::control::Transport;
@@ -27,18 +29,21 @@ const NO_REPLICA: &str = r#"{"message":"<Error> no server replica is available",
 
 /// Serves one client, from accept to the last byte. It counts as a session for as long as it has the token.
 ///
-/// What comes before the relay is boxed, and gone when that begins: most of the connections that are open are in the relay.
-pub(super) fn run(
-    client: StdStream,
-    peer: SocketAddr,
-    plane: Arc<Plane>,
-    counted: TaskTrackerToken,
-) -> impl Future<Output = ()> + Send {
-    let opening = Box::pin(Session::open(client, peer, plane, counted));
-    async move {
-        let Some((session, unsent)) = opening.await else { return };
-        let (ending, traffic) = relay::run(&session.pair, unsent).await;
-        session.close(ending, &traffic);
+/// What needs no wait is done at once, and who is handed over then costs no task. What comes before the relay is a future of its
+/// own, and gone when that begins: most of the connections that are open are in the relay.
+pub(super) fn start(client: StdStream, peer: SocketAddr, plane: Arc<Plane>, counted: TaskTrackerToken) {
+    let mut opening = Box::pin(Session::open(client, peer, plane, counted));
+    let relay = |opened: Option<(Session, Box<[u8]>)>| {
+        if let Some((session, unsent)) = opened {
+            tokio::spawn(session.relay(unsent));
+        }
+    };
+    let mut context = Context::from_waker(Waker::noop());
+    // As in a task: what is wrong with one client must not end the worker.
+    match catch_unwind(AssertUnwindSafe(|| opening.as_mut().poll(&mut context))) {
+        Ok(Poll::Ready(opened)) => relay(opened),
+        Ok(Poll::Pending) => drop(tokio::spawn(async move { relay(opening.await) })),
+        Err(_) => {}
     }
 }
 
@@ -58,7 +63,7 @@ impl Session {
         peer: SocketAddr,
         plane: Arc<Plane>,
         counted: TaskTrackerToken,
-    ) -> Option<(Self, Vec<u8>)> {
+    ) -> Option<(Self, Box<[u8]>)> {
         let begun = Instant::now();
         let (client, Head { mut bytes, kind }) = match read_head(client, begun, &plane.limits).await {
             Ok(read) => read,
@@ -97,8 +102,19 @@ impl Session {
         let story =
             enabled!(Level::DEBUG).then(|| Box::new(Story::new(begun, peer, bytes.len(), &key, &failed)));
         let pair = Pair { client, replica, lease, pipes: Arc::clone(&plane.pipes) };
-        let unsent = bytes.split_off(forwarded.min(bytes.len()));
+        let unsent = bytes.split_off(forwarded.min(bytes.len())).into_boxed_slice();
         Some((Session { pair, story, _counted: counted }, unsent))
+    }
+
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "that would keep each argument twice, for as long as the session lasts"
+    )]
+    fn relay(self, unsent: Box<[u8]>) -> impl Future<Output = ()> + Send {
+        async move {
+            let (ending, traffic) = relay::run(&self.pair, unsent.into_vec()).await;
+            self.close(ending, &traffic);
+        }
     }
 
     /// What there is to say when the relay is over.
@@ -264,13 +280,13 @@ async fn speaks_http(client: &TcpStream, kind: &Kind, limits: &Limits) -> bool {
 mod tests {
     use super::*;
 
-    fn size_of_future<A, B, C, D, F: Future>(_: fn(A, B, C, D) -> F) -> usize {
+    fn size_of_future<A, B, F: Future>(_: fn(A, B) -> F) -> usize {
         size_of::<F>()
     }
 
     #[test]
     fn an_open_session_is_small() {
-        let size = size_of_future(run);
+        let size = size_of_future(Session::relay);
         println!("a session is {size} bytes");
         assert!(size <= 400, "{size} bytes; box what is rare");
     }
