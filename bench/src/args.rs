@@ -178,6 +178,18 @@ pub(crate) struct CompareArgs {
     /// Modes, with commas between them [default: all of short, tail, rtt64, rtt16k, down, up, idle, generator]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) modes: Vec<String>,
+    /// With whom replicas share a core: with the load, so that a proxy has its own, or with the proxy, so that the load has
+    #[arg(long, value_name = "WHOM", value_enum, default_value_t = Beside::Load)]
+    pub(crate) replicas_beside: Beside,
+}
+
+/// With whom replicas share a core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Beside {
+    /// With the generator
+    Load,
+    /// With the proxy
+    Proxy,
 }
 
 /// The command line is wrong in a way that only shows in its whole.

@@ -1,11 +1,12 @@
 //! What this host gives to a comparison: cores, and open files.
 //!
-//! A proxy has one core; replicas and the generator share the other, so that what a proxy does is never slowed down by whoever
-//! measures it. Nothing is started here.
+//! A proxy has one core and the generator the other, so that what a proxy does is never slowed down by whoever measures it.
+//! Replicas are with the generator, or with the proxy. Nothing is started here.
 
 use anyhow::Context as _;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
+use crate::args::Beside;
 use crate::stand::pin;
 
 /// Files that a program has open besides connections.
@@ -18,16 +19,22 @@ const SESSIONS: usize = 6000;
 pub(super) struct Cores {
     pub(super) proxy: Option<usize>,
     pub(super) load: Option<usize>,
+    pub(super) replicas: Option<usize>,
     allowed: CpuSet,
 }
 
 impl Cores {
-    /// The first two cores that this process may use.
-    pub(super) fn find() -> anyhow::Result<Self> {
+    /// The first two cores that this process may use, with the replicas `beside` somebody.
+    pub(super) fn find(beside: Beside) -> anyhow::Result<Self> {
         let allowed = sched_getaffinity(None).context("which cores are there?")?;
         let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
         let (proxy, load) = (cores.next(), cores.next());
-        Ok(Cores { proxy: load.and(proxy), load, allowed })
+        let proxy = load.and(proxy);
+        let replicas = match beside {
+            Beside::Load => load,
+            Beside::Proxy => proxy,
+        };
+        Ok(Cores { proxy, load, replicas, allowed })
     }
 
     /// Pins this thread, and those that it starts from now on, to the core of the load.
@@ -40,8 +47,17 @@ impl Cores {
 
     /// Where proxies run, as a part of a sentence.
     pub(super) fn pinning(&self) -> String {
-        self.proxy.map_or_else(|| ", not pinned".to_owned(), |core| format!(" on core {core}"))
+        on(self.proxy)
     }
+
+    /// Where replicas run.
+    pub(super) fn pinning_of_replicas(&self) -> String {
+        on(self.replicas)
+    }
+}
+
+fn on(core: Option<usize>) -> String {
+    core.map_or_else(|| ", not pinned".to_owned(), |core| format!(" on core {core}"))
 }
 
 /// As long as it is there, this thread is pinned.
@@ -74,14 +90,16 @@ mod tests {
 
     #[test]
     fn proxies_and_their_load_have_different_cores_or_none_of_their_own() {
-        let cores = Cores::find().unwrap();
+        let cores = Cores::find(Beside::Load).unwrap();
         assert_eq!(cores.proxy.is_some(), cores.load.is_some());
         assert!(cores.proxy.is_none() || cores.proxy != cores.load);
+        assert_eq!(cores.replicas, cores.load);
+        assert_eq!(Cores::find(Beside::Proxy).unwrap().replicas, cores.proxy);
     }
 
     #[test]
     fn a_thread_is_pinned_only_for_a_while() {
-        let cores = Cores::find().unwrap();
+        let cores = Cores::find(Beside::Load).unwrap();
         let count = || sched_getaffinity(None).unwrap().count();
         let before = count();
         let pinned = cores.pin_load().unwrap();

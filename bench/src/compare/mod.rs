@@ -81,7 +81,7 @@ pub(crate) async fn compare(
     stop: &CancellationToken,
 ) -> anyhow::Result<Compared> {
     let (peers, works) = (Peer::chosen(&args.peers)?, Work::chosen(&args.modes)?);
-    let cores = Cores::find()?;
+    let cores = Cores::find(args.replicas_beside)?;
     let mut found = Compared::default();
     if cores.load.is_none() {
         found.notes.push(

@@ -119,7 +119,7 @@ impl Stage {
         for number in 1..=REPLICAS {
             let id = format!("s{number}");
             let socket = sockets.path().join(format!("{id}.sock"));
-            let (address, program) = replica(&id, cores.load, Some(&socket)).await?;
+            let (address, program) = replica(&id, cores.replicas, Some(&socket)).await?;
             addresses.push(address);
             processes =
                 processes.and(Processes::of(program.pid()).context("which processes has a replica?")?);
@@ -144,7 +144,8 @@ impl Stage {
             }
             Who::Peer(peer, path) => (host::version(path), peer.setup(&pinning)),
             Who::Direct => {
-                (String::new(), "no proxy: straight to the replicas, connections in turn".to_owned())
+                let replicas = self.cores.pinning_of_replicas();
+                (String::new(), format!("no proxy: straight to the replicas{replicas}, connections in turn"))
             }
         };
         Ok(Contender { name: who.name().to_owned(), version, setup })
