@@ -5,13 +5,15 @@
 //! Whether a name is in use or a number too large for the fleet is not known here.
 
 mod answer;
+mod backends;
 mod change;
 mod command;
 mod json;
 
 pub use answer::{
-    Answer, Backend, Backends, Candidate, Connections, Displaced, Explanation, Failure, FailureKind, Health,
-    Mapping, Message, Move, Omitted, Plan, Replicas, Shares, State, Table, Transport,
+    Answer, Candidate, Displaced, Explanation, Failure, FailureKind, Health, Mapping, Message, Move, Omitted,
+    Plan, Replicas, Shares, Table,
 };
+pub use backends::{Backend, Backends, Connections, State, Transport};
 pub use change::{Addition, Change, Remapping, Removal, Weight, parse_body};
 pub use command::{Command, Hostname, Line, Malformed};
