@@ -83,6 +83,7 @@ impl Listener {
                 received = received => return received,
                 lb = self.socket.accept() => self.links.push(Link::new(lb?.0, Arc::clone(&room))),
                 () = room.freed.notified() => {}
+                () = room.recovered() => {}
             }
         }
     }

@@ -4,7 +4,7 @@
 //! because nothing is received from an `lb` that has [`MOST_UNREPORTED`] of them to read first.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::protocol::{MOST_CLOSED, encode_closed};
 use crate::socket;
@@ -20,6 +20,8 @@ use crate::socket;
 /// How long a number waits for others. That none is open any more is no reason to hurry: with short connections it happens all
 /// the time.
 const PATIENCE: Duration = Duration::from_millis(10);
+/// How long nothing is received after a connection was lost for want of a descriptor.
+const SHORTAGE: Duration = Duration::from_secs(1);
 /// How many numbers wait at most before nothing more is received. (128 KiB.)
 const MOST_UNREPORTED: usize = 16 * 1024;
 
@@ -28,24 +30,39 @@ const MOST_UNREPORTED: usize = 16 * 1024;
 pub(crate) struct Room {
     open: AtomicUsize,
     most: usize,
-    /// There was no descriptor for the last one, whatever `most` says.
-    is_short: AtomicBool,
+    /// There was no descriptor for the last one, whatever `most` says: until when none is received.
+    short: Mutex<Option<Instant>>,
     /// There may be room again.
     pub(crate) freed: Notify,
 }
 
 impl Room {
     pub(crate) fn new(most: usize) -> Self {
-        Room { open: AtomicUsize::new(0), most, is_short: AtomicBool::new(false), freed: Notify::new() }
+        Room { open: AtomicUsize::new(0), most, short: Mutex::default(), freed: Notify::new() }
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.is_short.load(SeqCst) || self.open.load(SeqCst) >= self.most
+        self.short().is_some() || self.open.load(SeqCst) >= self.most
     }
 
-    /// Descriptors are short: there is no room until a connection is closed. (If none is open, they are not ours.)
+    /// Descriptors are short: there is no room until a connection is closed, or for a while.
     pub(crate) fn set_short(&self) {
-        self.is_short.store(self.open.load(SeqCst) > 0, SeqCst);
+        *self.short() = Some(Instant::now() + SHORTAGE);
+    }
+
+    /// Waits until a shortage has passed, if there is one.
+    pub(crate) async fn recovered(&self) {
+        let until = *self.short();
+        match until {
+            Some(until) => sleep_until(until).await,
+            None => std::future::pending().await,
+        }
+        *self.short() = None;
+    }
+
+    fn short(&self) -> MutexGuard<'_, Option<Instant>> {
+        // Nobody can panic while it is locked.
+        self.short.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn enter(&self) {
@@ -53,7 +70,7 @@ impl Room {
     }
 
     fn leave(&self) {
-        let was_short = self.is_short.swap(false, SeqCst);
+        let was_short = self.short().take().is_some();
         if self.open.fetch_sub(1, SeqCst) >= self.most || was_short {
             self.freed.notify_one();
         }

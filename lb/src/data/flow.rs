@@ -86,13 +86,20 @@ pub(super) struct Flow<E: Ends> {
     streams: bool,
     /// What is behind the last bytes that were read.
     behind: Behind,
+    /// Whether the end of the source is passed on as an end. If the sink is to be reset instead, nothing may wait for one.
+    pub(super) passes_end: bool,
 }
 
 impl<E: Ends> Flow<E> {
     /// A direction that begins with `unsent`, which was read already and is not counted.
     pub(super) fn new(ends: E, unsent: Vec<u8>) -> Self {
         let held = if unsent.is_empty() { Held::Nothing } else { Held::Copied(unsent, 0) };
-        Flow { ends, held, moved: 0, run: 0, streams: false, behind: Behind::Unknown }
+        Flow { ends, held, moved: 0, run: 0, streams: false, behind: Behind::Unknown, passes_end: true }
+    }
+
+    /// From now on the end of the source is not passed on: the sink will be reset.
+    pub(super) fn pass_no_end(&mut self) {
+        self.passes_end = false;
     }
 
     /// Moves bytes until there is nothing to read or no room to write. `Ok` at the end of the source, with every byte
@@ -164,14 +171,15 @@ impl<E: Ends> Flow<E> {
 
     /// One read and one write.
     fn copy_some(&mut self) -> Result<Option<usize>, Break> {
-        let (ends, held, behind) = (&self.ends, &mut self.held, &mut self.behind);
+        let (ends, held, behind, passes_end) =
+            (&self.ends, &mut self.held, &mut self.behind, self.passes_end);
         let mut outcome = Ok(0);
         let read = ends.read(|chunk, next| {
             if chunk.is_empty() {
                 return; // The end of the stream: not worth a system call.
             }
             *behind = next;
-            outcome = ends.write(chunk, next == Behind::End);
+            outcome = ends.write(chunk, next == Behind::End && passes_end);
             if let Ok(written) = outcome
                 && written < chunk.len()
             {

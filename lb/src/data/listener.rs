@@ -15,6 +15,7 @@ use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::task::yield_now;
 use tokio::time::{interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -26,6 +27,8 @@ use crate::net::KEEPALIVE;
 
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+/// So many sessions begin before those that there are have their turn.
+const AT_ONCE: usize = 32;
 /// How long to wait out a shortage before the next look.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How often an idle worker wakes up: less than what any session waits for in the rule.
@@ -96,10 +99,13 @@ fn watch(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
 
 async fn run(listener: AsyncFd<TcpListener>, plane: Arc<Plane>, stop: CancellationToken) {
     let accept_all = async {
-        loop {
+        for number in (1..=AT_ONCE).cycle() {
             let (client, peer) = accept(&listener, &plane).await;
             let room = room(&plane).await;
             session::start(client, peer, Arc::clone(&plane), room);
+            if number == AT_ONCE {
+                yield_now().await;
+            }
         }
     };
     let _pulse = AbortOnDropHandle::new(tokio::spawn(pulse()));

@@ -153,6 +153,7 @@ async fn conclude(
         Err(Break::Sink | Break::Idle) => {
             // What the lost side had sent before its reset can still be read, up to the error or what looks like an end.
             let to = other.ends.to();
+            other.pass_no_end();
             reset_after(poll_fn(|cx| other.poll(cx)), to).await;
         }
     }
@@ -371,6 +372,27 @@ mod tests {
                 if is_up { pair.replica.nodelay() } else { Ok(tcp_quickack(&pair.replica).unwrap()) };
             assert!(is_prompt.unwrap(), "up: {is_up}");
         }
+    }
+
+    /// The last bytes of a replica that has reset its connection are written to a client that is reset in turn: an end that they
+    /// could wait for does not come.
+    #[tokio::test]
+    async fn what_was_left_to_say_before_a_reset_waits_for_no_end() {
+        let (pair, client, replica) = pair().await;
+        replica.try_write(b"answer").unwrap();
+        drop(replica);
+        while !pair.replica.ready(Interest::READABLE).await.unwrap().is_read_closed() {}
+        let mut up = Flow::new(Sockets::new(&pair, true), Vec::new());
+        let mut down = Flow::new(Sockets::new(&pair, false), Vec::new());
+        let answer = async {
+            client.readable().await.unwrap();
+            let mut answer = [0; 16];
+            let length = client.try_read(&mut answer).unwrap();
+            answer[..length].to_vec()
+        };
+        let (_, answer) = tokio::join!(conclude(Err(Break::Sink), &mut up, &mut down), answer);
+        assert_eq!(answer, b"answer");
+        assert!(!down.passes_end);
     }
 
     #[tokio::test]

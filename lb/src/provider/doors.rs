@@ -6,13 +6,15 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use handoff::Channel;
 use proto::control::Hostname;
+use rustix::fs::{Mode, OFlags, open};
+use rustix::process::geteuid;
 use tempfile::TempDir;
 
 /// What a door's name ends with.
@@ -28,9 +30,10 @@ const EVERYBODY_WRITES: u32 = 0o002;
 /// For its owner alone.
 const MODE: u32 = 0o700;
 
-/// What a folder that was made for one process is called, and the file in it that is locked as long as that lives.
-const OWN: &str = "lb-";
-const LOCK: &str = "lock";
+/// What the name of a folder begins with that was made for one process.
+const OWN: &str = "lb-doors-";
+/// So many folders are made before it is given up: each may be taken for an orphan by an `lb` that starts at the same time.
+const TRIES: usize = 8;
 
 /// The folder of all doors.
 #[derive(Debug)]
@@ -50,8 +53,9 @@ impl Doors {
         let doors = match path {
             Some(path) => Doors { path: given(path)?, _own: None },
             None => {
+                let own = (1..TRIES).find_map(|_| own().ok()).map_or_else(own, Ok);
                 let (folder, lock) =
-                    own().context("cannot make a folder for the sockets of --transport handoff")?;
+                    own.context("cannot make a folder for the sockets of --transport handoff")?;
                 folder.path().parent().into_iter().for_each(sweep_orphans);
                 Doors { path: folder.path().to_owned(), _own: Some((folder, lock)) }
             }
@@ -86,23 +90,35 @@ impl Doors {
     }
 }
 
-/// A new folder, locked.
+/// A new folder, locked as long as this process lives.
 fn own() -> io::Result<(TempDir, File)> {
     let mut folder = tempfile::Builder::new();
     let folder = folder.prefix(OWN).permissions(fs::Permissions::from_mode(MODE)).tempdir()?;
-    let lock = File::create(folder.path().join(LOCK))?;
+    let lock = open_own(folder.path())?;
     lock.try_lock()?;
+    // Another lb may have taken it for an orphan before it was locked.
+    if fs::metadata(folder.path())?.ino() != lock.metadata()?.ino() {
+        return Err(ErrorKind::NotFound.into());
+    }
     Ok((folder, lock))
+}
+
+/// A folder that one of our processes may have made: no link, and of this user alone.
+fn open_own(path: &Path) -> io::Result<File> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let folder = File::from(open(path, flags, Mode::empty())?);
+    let metadata = folder.metadata()?;
+    let is_ours = metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o777 == MODE;
+    if is_ours { Ok(folder) } else { Err(ErrorKind::PermissionDenied.into()) }
 }
 
 /// Removes the folders that processes have left which could not do it themselves. (The kernel has unlocked them.)
 fn sweep_orphans(parent: &Path) {
     for folder in entries(parent).filter(|entry| is_named(entry, |name| name.starts_with(OWN))) {
-        let is_orphaned = File::open(folder.path().join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok());
-        if is_orphaned {
+        let Ok(lock) = open_own(&folder.path()) else { continue };
+        if lock.try_lock().is_ok() {
             sweep(&folder.path());
-            let _ = fs::remove_file(folder.path().join(LOCK));
-            // It stays if there is anything else in it.
+            // It stays if there is anything left in it.
             let _ = fs::remove_dir(folder.path());
         }
     }
@@ -247,19 +263,23 @@ mod tests {
     #[test]
     fn folders_of_processes_that_were_killed_are_removed_and_those_of_others_are_not() {
         let parent = tempfile::tempdir().unwrap();
-        let folder = |name: &str| {
+        let folder = |name: &str, mode: u32| {
             let path = parent.path().join(name);
             fs::create_dir(&path).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             path
         };
-        let (dead, used, full, other) = (folder("lb-1"), folder("lb-2"), folder("lb-3"), folder("lb-4"));
-        let lock = |path: &Path| File::create(path.join(LOCK)).unwrap();
-        drop((lock(&dead), lock(&full)));
-        let in_use = lock(&used);
+        let (dead, used) = (folder("lb-doors-1", MODE), folder("lb-doors-2", MODE));
+        let (full, open, other) =
+            (folder("lb-doors-3", MODE), folder("lb-doors-4", 0o755), folder("lb-5", MODE));
+        let link = parent.path().join("lb-doors-6");
+        std::os::unix::fs::symlink(&other, &link).unwrap();
+        let in_use = open_own(&used).unwrap();
         in_use.try_lock().unwrap();
         fs::write(full.join("precious"), "").unwrap();
         sweep_orphans(parent.path());
-        assert_eq!([&dead, &used, &full, &other].map(|path| path.exists()), [false, true, true, true]);
+        let left = [&dead, &used, &full, &open, &other, &link].map(|path| path.exists());
+        assert_eq!(left, [false, true, true, true, true, true]);
     }
 
     #[tokio::test]

@@ -165,6 +165,23 @@ fn short_messages_are_copied_and_long_runs_are_not() {
 }
 
 #[test]
+fn the_last_bytes_wait_for_the_end_only_where_it_is_passed_on() {
+    for passes_end in [true, false] {
+        let fake = Fake::new(Choices::default(), 0, 0);
+        let mut flow = Flow::new(fake.clone(), Vec::new());
+        for event in [Event::Room(10), Event::Bytes(1), Event::Fin] {
+            fake.0.borrow_mut().happen(event);
+        }
+        if !passes_end {
+            flow.pass_no_end();
+        }
+        let end = flow.poll(&mut Context::from_waker(Waker::noop()));
+        assert_eq!(end, Poll::Ready(Ok(())));
+        assert_eq!(fake.0.borrow().waits_for_the_end, passes_end);
+    }
+}
+
+#[test]
 fn every_choice_is_made_once() {
     let mut choices = Choices::default();
     let mut seen = Vec::new();
