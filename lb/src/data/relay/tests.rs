@@ -1,0 +1,78 @@
+//! The relay on real sockets, where an order of events can be made.
+
+use rustix::net::sockopt::tcp_quickack;
+use tokio::task::{consume_budget, yield_now};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::data::testing::connection;
+use crate::snapshot::Replica;
+
+/// A pair, the client's end of it and the replica's.
+async fn pair() -> (Pair, TcpStream, TcpStream) {
+    let ((client, to_client), (to_replica, replica)) = (connection().await, connection().await);
+    let address = replica.local_addr().unwrap();
+    let lease = Arc::new(Replica::new("a".into(), address, CancellationToken::new())).lease(b"7");
+    let pipes = Arc::new(Pipes::new(0, 0));
+    (Pair { client: to_client, replica: to_replica, lease, pipes }, client, replica)
+}
+
+/// Nagle's algorithm on either side holds back a second write as long as the first is not acknowledged.
+#[tokio::test]
+async fn nothing_waits_for_an_acknowledgement_from_the_second_write_on() {
+    let (pair, client, replica) = pair().await;
+    pair.replica.set_nodelay(false).unwrap();
+    set_tcp_quickack(&pair.replica, false).unwrap();
+    let mut relay = Box::pin(run(&pair, Vec::new()));
+    for (from, to, is_up) in [(&replica, &client, false), (&client, &replica, true)] {
+        from.writable().await.unwrap();
+        from.try_write(b"x").unwrap();
+        let arrives = async { while to.readable().await.is_ok() && to.try_read(&mut [0]).is_err() {} };
+        tokio::select! {
+            _ = &mut relay => panic!("it ends only when both sides do"),
+            () = arrives => {}
+        }
+        let is_prompt = if is_up { pair.replica.nodelay() } else { Ok(tcp_quickack(&pair.replica).unwrap()) };
+        assert!(is_prompt.unwrap(), "up: {is_up}");
+    }
+}
+
+/// The last bytes of a replica that has reset its connection are written to a client that is reset in turn: an end that they
+/// could wait for does not come.
+#[tokio::test]
+async fn what_was_left_to_say_before_a_reset_waits_for_no_end() {
+    let (pair, client, replica) = pair().await;
+    replica.try_write(b"answer").unwrap();
+    drop(replica);
+    while !pair.replica.ready(Interest::READABLE).await.unwrap().is_read_closed() {}
+    let mut up = Flow::new(Sockets::new(&pair, true), Vec::new());
+    let mut down = Flow::new(Sockets::new(&pair, false), Vec::new());
+    let answer = async {
+        client.readable().await.unwrap();
+        let mut answer = [0; 16];
+        let length = client.try_read(&mut answer).unwrap();
+        answer[..length].to_vec()
+    };
+    let (_, answer) = tokio::join!(conclude(Err(Break::Sink), &mut up, &mut down), answer);
+    assert_eq!(answer, b"answer");
+    assert!(!down.passes_end);
+}
+
+#[tokio::test]
+async fn no_direction_starves_when_the_other_uses_up_the_budget_of_the_task() {
+    let (pair, client, replica) = pair().await;
+    let mut relay = Box::pin(run(&pair, Vec::new()));
+    for _ in 0..64 {
+        client.try_write(b"x").unwrap();
+        replica.try_write(b"x").unwrap();
+        yield_now().await;
+        // All but the last unit of the budget that tokio gives a task for each poll.
+        for _ in 1..128 {
+            consume_budget().await;
+        }
+        assert!(futures_util::poll!(&mut relay).is_pending());
+    }
+    for (end, name) in [(&replica, "replica"), (&client, "client")] {
+        assert!(end.try_read(&mut [0]).is_ok_and(|read| read > 0), "nothing has come to the {name}");
+    }
+}
