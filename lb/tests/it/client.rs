@@ -8,6 +8,7 @@ use std::thread;
 use serde_json::json;
 
 use crate::control::{by_line, calm, listing};
+use crate::harness::Lb;
 
 /// Stdout, stderr and exit code of `lb ARGUMENTS`.
 fn lb(arguments: &[&str], environment: &[(&str, &str)]) -> (String, String, Option<i32>) {
@@ -69,6 +70,15 @@ fn people_get_words() {
     assert_eq!(rows.len(), 3);
     assert_eq!(said(&["rm", "2"]), "0 replicas\n");
     assert!(said(&["explain", "1"]).ends_with("it goes to nobody: no replica is available\n"));
+}
+
+#[test]
+fn people_are_told_whom_connections_are_handed_over_to() {
+    for (transport, told) in [("proxy", "0 open, 0 in all"), ("handoff", "0 open, 0 in all, handed over")] {
+        let running = Lb::start(&["--replicas", "1", "--transport", transport]);
+        let table = lb(&["backends"], &[("LB_CONTROL", &running.control.to_string())]).0;
+        assert!(table.trim_end().ends_with(told), "{transport}: {table}");
+    }
 }
 
 #[test]
