@@ -18,7 +18,7 @@ use std::time::Duration;
 use proto::control::{Hostname, Weight};
 use tracing_subscriber::filter::Targets;
 
-pub use crate::provider::docker::Settings as DockerSettings;
+pub use crate::provider::engine::docker::Settings as DockerSettings;
 pub use crate::provider::fixed::FixedBackend;
 pub use args::{Cli, Client, ClientCommand, MappingAction, MappingChange, PlannedChange, Serve, Subcommand};
 pub use simulate::Simulate;

@@ -3,8 +3,8 @@
 //! A provider starts and stops what it is told to, and reports what it sees: that a replica was started, and that one
 //! is gone. It never decides that one has to be replaced.
 
-pub(crate) mod docker;
 pub(crate) mod doors;
+pub(crate) mod engine;
 pub(crate) mod fixed;
 pub(crate) mod process;
 
@@ -98,7 +98,7 @@ pub(crate) enum Provider {
     /// Child processes.
     Process(process::Process),
     /// Containers.
-    Docker(docker::Docker),
+    Docker(engine::docker::Docker),
     /// Addresses that others look after.
     Fixed(fixed::Fixed),
 }

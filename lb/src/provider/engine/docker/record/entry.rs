@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bollard::models::{Volume, VolumeCreateRequest};
 use proto::control::{Hostname, Weight};
 
-use crate::provider::docker::container::FLEET;
+use crate::provider::engine::docker::container::FLEET;
 use crate::provider::{Seat, SlotId};
 
 const NUMBER: &str = "lb.record";
@@ -99,7 +99,7 @@ pub(super) fn name(fleet: &str, number: u64) -> String {
 }
 
 /// Whether a volume of this name is an entry about this fleet.
-pub(in crate::provider::docker) fn is_entry(volume: &str, fleet: &str) -> bool {
+pub(in crate::provider::engine::docker) fn is_entry(volume: &str, fleet: &str) -> bool {
     let number = volume.strip_prefix("lb.").and_then(|rest| rest.strip_prefix(fleet)?.strip_prefix('.'));
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }

@@ -11,8 +11,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::Settings;
+use super::api::{Engine, LIMIT, Trouble};
 use super::container::{Listed, fleet_label};
-use super::engine::{Engine, LIMIT, Trouble};
 use crate::provider::doors::Doors;
 
 /// Containers that are made and started at the same time: the engine does not get faster by more.

@@ -5,15 +5,15 @@
 //!
 //! - [`container`]: what a container of ours looks like;
 //! - [`keeper`]: the life of one of them;
-//! - [`events`]: how its end is noticed, and [`process`]: how it is noticed sooner;
+//! - [`events`]: how its end is noticed, and [`main_process`]: how it is noticed sooner;
 //! - [`record`]: who holds the fleet and what its slots are, so that the next `lb` can take it over as it is;
-//! - [`site`]: what they share; [`engine`]: the calls, each with a deadline.
+//! - [`site`]: what they share; [`api`]: the calls, each with a deadline.
 
+mod api;
 mod container;
-mod engine;
 mod events;
 mod keeper;
-mod process;
+mod main_process;
 mod record;
 mod site;
 
@@ -27,14 +27,15 @@ use tokio::task::JoinHandle;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{info, warn};
 
+use api::Engine;
 use container::Listed;
-use engine::Engine;
+
 use events::Ears;
 use record::{Fate, Pen, Record, Remains, Writer};
 use site::{Known, Site, ensure_network, list};
 
-use super::doors::Doors;
-use super::{Assignment, ReplicaId, Reports, Seat, SlotId, Stopping};
+use crate::provider::doors::Doors;
+use crate::provider::{Assignment, ReplicaId, Reports, Seat, SlotId, Stopping};
 use crate::ring::{Mapping, Member, Scheme};
 
 /// What the containers of a fleet are.
@@ -101,7 +102,7 @@ impl Docker {
         (names, spares): (&[Hostname], usize),
         scheme: &Scheme,
     ) -> anyhow::Result<(Self, Found)> {
-        let host = settings.host.as_deref().unwrap_or(engine::LOCAL);
+        let host = settings.host.as_deref().unwrap_or(api::LOCAL);
         let engine = Engine::connect(host).await.with_context(|| format!("--provider docker: {host}"))?;
         let has_image = engine.has_image(&settings.image).await?;
         let containers = list(&engine, &settings).await?;
@@ -152,7 +153,7 @@ impl Docker {
         Ok((docker, Found { seats, spares }))
     }
 
-    pub(super) fn start(
+    pub(crate) fn start(
         &mut self,
         id: ReplicaId,
         assignment: Assignment,
@@ -164,26 +165,26 @@ impl Docker {
         self.keepers.spawn(keeper::keep(site, (id, assignment), found, reports, stop));
     }
 
-    pub(super) fn remember(&self, seats: Vec<Seat>) {
+    pub(crate) fn remember(&self, seats: Vec<Seat>) {
         if !self.is_closed {
             self.pen.write(seats);
         }
     }
 
-    pub(super) fn close_record(&mut self) {
+    pub(crate) fn close_record(&mut self) {
         self.is_closed = true;
     }
 
-    pub(super) fn written(&self) -> impl Future<Output = ()> + Send + use<> {
+    pub(crate) fn written(&self) -> impl Future<Output = ()> + Send + use<> {
         self.pen.written()
     }
 
-    pub(super) async fn lost(&self) {
+    pub(crate) async fn lost(&self) {
         self.site.lost().await;
     }
 
     /// Waits until every container that was told to stop is gone, and puts record and network away.
-    pub(super) async fn stopped(self) {
+    pub(crate) async fn stopped(self) {
         self.keepers.close();
         self.keepers.wait().await;
         drop(self.ears);

@@ -11,9 +11,10 @@ use tokio::sync::{SemaphorePermit, broadcast, oneshot};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
+use super::api::Trouble;
 use super::container::{self, Listed};
-use super::engine::Trouble;
-use super::process::Process;
+use super::main_process::MainProcess;
+
 use super::site::{Known, Notice, Site};
 use crate::provider::doors::{Door, Doors};
 use crate::provider::{Assignment, Reach, ReplicaId, Report, Reports, Stopping};
@@ -31,7 +32,7 @@ struct Container {
     id: String,
     address: SocketAddr,
     /// Its first process, if that is a process of this machine.
-    process: Option<Process>,
+    process: Option<MainProcess>,
     /// Nothing that was found out about it before this says anything about it now.
     since: Instant,
     known: Known,
@@ -203,7 +204,7 @@ impl Container {
     }
 }
 
-async fn ended(process: Option<&Process>) {
+async fn ended(process: Option<&MainProcess>) {
     match process {
         Some(process) => process.ended().await,
         None => pending().await,
@@ -215,7 +216,7 @@ async fn adopt(site: &Site, listed: Listed, known: Known) -> Result<Container, F
     let since = Instant::now();
     let obtained = match site.engine.inspect(&listed.id).await {
         Ok(inspected) => container::address(&inspected, &site.settings)
-            .map(|address| (address, Process::of(&inspected, &listed.id)))
+            .map(|address| (address, MainProcess::of(&inspected, &listed.id)))
             .ok_or_else(|| container::end(&inspected)),
         Err(trouble) if trouble.is(404) => Err("was removed by somebody".to_owned()),
         // It was there when all were listed. If it is not any more, that will show.
@@ -299,7 +300,7 @@ async fn create(
 }
 
 /// Starts a container; where it listens, its process, and since when.
-async fn start(site: &Site, id: &str) -> Result<(SocketAddr, Option<Process>, Instant), Why> {
+async fn start(site: &Site, id: &str) -> Result<(SocketAddr, Option<MainProcess>, Instant), Why> {
     match site.engine.start(id).await {
         // Somebody may have removed the network.
         Err(trouble) if trouble.is(404) => {
@@ -312,7 +313,7 @@ async fn start(site: &Site, id: &str) -> Result<(SocketAddr, Option<Process>, In
     let inspected = site.engine.inspect(id).await?;
     let address = container::address(&inspected, &site.settings);
     let address = address.ok_or_else(|| Why::Lost(container::end(&inspected)))?;
-    Ok((address, Process::of(&inspected, id), since))
+    Ok((address, MainProcess::of(&inspected, id), since))
 }
 
 async fn end(site: &Site, container: Container, how: Stopping) {

@@ -22,14 +22,14 @@ type Draft = (u64, Vec<Seat>);
 
 /// The one who tells the writer.
 #[derive(Debug)]
-pub(in crate::provider::docker) struct Pen {
+pub(in crate::provider::engine::docker) struct Pen {
     draft: watch::Sender<Draft>,
     written: watch::Receiver<u64>,
 }
 
 impl Pen {
     /// Has it written who sits where.
-    pub(in crate::provider::docker) fn write(&self, seats: Vec<Seat>) {
+    pub(in crate::provider::engine::docker) fn write(&self, seats: Vec<Seat>) {
         self.draft.send_if_modified(|(number, last)| {
             let is_new = *last != seats;
             if is_new {
@@ -40,7 +40,7 @@ impl Pen {
     }
 
     /// Completes when what was to be written is written, or it has taken too long.
-    pub(in crate::provider::docker) fn written(&self) -> impl Future<Output = ()> + Send + use<> {
+    pub(in crate::provider::engine::docker) fn written(&self) -> impl Future<Output = ()> + Send + use<> {
         let (wanted, mut written) = (self.draft.borrow().0, self.written.clone());
         async move {
             let is_written = timeout(WRITTEN, written.wait_for(|&number| number >= wanted)).await;
@@ -54,7 +54,7 @@ impl Pen {
 }
 
 /// Keeps the record up to date.
-pub(in crate::provider::docker) struct Writer {
+pub(in crate::provider::engine::docker) struct Writer {
     record: Record,
     draft: watch::Receiver<Draft>,
     written: watch::Sender<u64>,
@@ -64,7 +64,7 @@ pub(in crate::provider::docker) struct Writer {
 
 impl Writer {
     /// A writer, who tells it, and where it says whether the fleet is still ours.
-    pub(in crate::provider::docker) fn new(record: Record) -> (Self, Pen, watch::Receiver<bool>) {
+    pub(in crate::provider::engine::docker) fn new(record: Record) -> (Self, Pen, watch::Receiver<bool>) {
         let seats = record.seats.clone();
         let (draft, drafts) = watch::channel((0, seats));
         let (written, seen) = watch::channel(0);
@@ -74,7 +74,7 @@ impl Writer {
 
     /// Writes what it is told, and looks after the record now and then and whenever there are `doubts`, until nobody tells
     /// it anything any more; the record then.
-    pub(in crate::provider::docker) async fn run(mut self, doubts: Arc<Notify>) -> Record {
+    pub(in crate::provider::engine::docker) async fn run(mut self, doubts: Arc<Notify>) -> Record {
         let mut is_failing = false;
         loop {
             let done = tokio::select! {

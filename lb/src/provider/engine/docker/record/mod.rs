@@ -22,8 +22,8 @@ pub(super) use entry::is_entry;
 use entry::{Entry, Holder, name};
 pub(super) use writer::{Pen, Writer};
 
+use super::api::{Engine, Trouble};
 use super::container::fleet_label;
-use super::engine::{Engine, Trouble};
 use crate::provider::Seat;
 
 /// How long a holder has to answer: long enough for one that hears no events.

@@ -13,9 +13,9 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// A process that runs, or has ended.
-pub(super) struct Process(AsyncFd<OwnedFd>);
+pub(super) struct MainProcess(AsyncFd<OwnedFd>);
 
-impl Process {
+impl MainProcess {
     /// The first process of the container with this id, if it is one of this machine.
     #[expect(
         deprecated,
@@ -27,7 +27,7 @@ impl Process {
         // Only now, so that it is about the process that was opened: the number may mean another one here.
         let groups = fs::read_to_string(format!("/proc/{number}/cgroup")).ok()?;
         let is_it = groups.contains(id);
-        is_it.then(|| AsyncFd::with_interest(process, Interest::READABLE).ok().map(Process)).flatten()
+        is_it.then(|| AsyncFd::with_interest(process, Interest::READABLE).ok().map(MainProcess)).flatten()
     }
 
     /// Waits for its end.

@@ -14,8 +14,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
+use super::api::Trouble;
 use super::container::FLEET;
-use super::engine::Trouble;
 use super::record::is_entry;
 use super::site::{Notice, Site};
 
