@@ -86,24 +86,25 @@ impl Replica {
         link.end();
     }
 
-    /// Takes hold of the replica for one session with this key: it is not stopped by a drain as long as the lease lives.
+    /// Takes hold of the replica for one session with this key: a drain does not stop it as long as the lease lives.
     #[must_use]
     pub fn lease(self: &Arc<Self>, key: &[u8]) -> Lease {
-        let place = self.keys().insert(Key::of(key));
-        Lease { _session: self.sessions.token(), replica: Arc::clone(self), place }
+        self.take(&mut self.keys(), key)
     }
 
-    /// The same, unless `most` sessions hold it already. Of two workers that want the last place one gets it.
-    #[must_use]
-    pub fn lease_within(self: &Arc<Self>, key: &[u8], most: usize) -> Option<Lease> {
-        let place = {
-            let mut keys = self.keys();
-            if keys.len() >= most {
-                return None;
-            }
-            keys.insert(Key::of(key))
-        };
-        Some(Lease { _session: self.sessions.token(), replica: Arc::clone(self), place })
+    /// Takes hold of the replica, unless `most` sessions hold it already. If two workers want the last place, one gets it.
+    ///
+    /// # Errors
+    /// How many sessions hold it.
+    pub fn lease_within(self: &Arc<Self>, key: &[u8], most: usize) -> Result<Lease, usize> {
+        // Every lease is counted under this lock, so the number cannot rise before this one counts.
+        let mut keys = self.keys();
+        let open = self.open();
+        if open < most { Ok(self.take(&mut keys, key)) } else { Err(open) }
+    }
+
+    fn take(self: &Arc<Self>, keys: &mut Slab<Key>, key: &[u8]) -> Lease {
+        Lease { _session: self.sessions.token(), replica: Arc::clone(self), place: keys.insert(Key::of(key)) }
     }
 
     /// How many sessions hold it.

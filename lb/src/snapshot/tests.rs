@@ -1,4 +1,4 @@
-//! Who gets a connection, and who is passed over.
+//! Which replica gets a connection, and which are skipped.
 
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,12 @@ fn lease(snapshot: &Snapshot, key: &str) -> Option<Lease> {
 }
 
 fn in_order(snapshot: &Snapshot, key: &str) -> Vec<String> {
-    snapshot.order(key.as_bytes()).map(|slot| slot.hostname.clone()).collect()
+    let candidates = snapshot.mapping.candidates(key.as_bytes());
+    candidates.map(|ordinal| snapshot.slots[ordinal].hostname.clone()).collect()
+}
+
+fn pick<'a>(snapshot: &'a Snapshot, key: &'a str) -> &'a str {
+    &snapshot.outlook(key.as_bytes()).pick.unwrap().hostname
 }
 
 #[test]
@@ -41,7 +46,7 @@ fn those_in_rotation_come_in_the_order_of_the_mapping() {
     let fleet = snapshot(&[(1, State::Up); 4], None);
     for key in ["132574", "100000", "7"] {
         assert_eq!(tried(&fleet, key), in_order(&fleet, key));
-        assert_eq!(fleet.pick(key.as_bytes()).unwrap().hostname, tried(&fleet, key)[0]);
+        assert_eq!(pick(&fleet, key), tried(&fleet, key)[0]);
     }
 }
 
@@ -57,23 +62,23 @@ fn a_replica_that_fails_its_probes_comes_last_and_one_without_weight_never() {
 }
 
 #[test]
-fn a_full_replica_is_passed_over_and_tried_when_nobody_else_can_be_had() {
+fn a_full_replica_is_skipped_and_tried_when_no_other_can_be_reached() {
     let fleet = snapshot(&[(1, State::Up), (1, State::Up), (1, State::Down)], Some("1.25"));
     let order: Vec<String> = in_order(&fleet, "7").into_iter().filter(|name| name != "server3").collect();
     let held: Vec<Lease> = (0..4).filter_map(|_| lease(&fleet, "7")).collect();
     // Of 4 connections on 2 replicas each may have ceil(1.25 * 4 / 2).
     let held_by = |name: &String| held.iter().filter(|lease| lease.replica().hostname == *name).count();
     assert_eq!(order.iter().map(held_by).collect::<Vec<_>>(), [3, 1]);
-    let passed_over = vec![order[1].clone(), order[0].clone(), "server3".to_owned()];
+    let expected = vec![order[1].clone(), order[0].clone(), "server3".to_owned()];
     // Of 5 each may have 4: the owner has room again, until it has taken it.
     let fifth = lease(&fleet, "7").unwrap();
     assert_eq!(fifth.replica().hostname, order[0]);
-    assert_eq!(fleet.pick(b"7").unwrap().hostname, order[1]);
-    assert_eq!(tried(&fleet, "7"), passed_over);
+    assert_eq!(pick(&fleet, "7"), order[1]);
+    assert_eq!(tried(&fleet, "7"), expected);
 }
 
 #[test]
-fn of_those_over_the_bound_the_first_candidate_is_tried_first() {
+fn the_first_candidate_over_the_bound_is_tried_first() {
     let fleet = snapshot(&[(1, State::Up); 3], Some("1"));
     let order = in_order(&fleet, "7");
     // One each, and then the third of them leaves: the other two are full for the fourth.
@@ -134,10 +139,10 @@ fn bound_holds(weights: &[u32], factor: &str, seed: u64) -> usize {
     for _ in 0..2000 {
         // The inverse of the distribution function, near enough: 10^u for an even u.
         let id = (10_f64.powf(rng.f64()) as u32).to_string();
-        let owner = fleet.order(id.as_bytes()).next().unwrap().hostname.clone();
-        let promised = fleet.pick(id.as_bytes()).unwrap().hostname.clone();
+        let owner = fleet.owner(id.as_bytes()).unwrap().hostname.clone();
+        let promised = pick(&fleet, &id).to_owned();
         let lease = lease(&fleet, &id).unwrap();
-        assert_eq!(lease.replica().hostname, promised, "what is explained is what is done");
+        assert_eq!(lease.replica().hostname, promised, "the explanation holds");
         overflowed += usize::from(promised != owner);
         held.push(lease);
         let slot = fleet.slots().iter().find(|slot| slot.hostname == promised).unwrap();
@@ -167,5 +172,74 @@ proptest! {
         weights in proptest::collection::vec(1..6_u32, 1..8), thousandths in 1000..3000_u32, seed in any::<u64>(),
     ) {
         bound_holds(&weights, &format!("{}.{:03}", thousandths / 1000, thousandths % 1000), seed);
+    }
+}
+
+/// A slot of a random fleet: its weight, its state, whether it has a replica, and how many connections that has.
+type Random = (u32, State, bool, usize);
+
+fn any_slots() -> impl Strategy<Value = Vec<Random>> {
+    use State::{Down, Draining, Quarantined, Starting, Up};
+    let state = prop_oneof![4 => Just(Up), 2 => Just(Down), 1 => prop::sample::select(vec![Starting, Draining, Quarantined])];
+    prop::collection::vec((0..4_u32, state, prop::bool::weighted(0.9), 0..6_usize), 0..8)
+}
+
+/// The rules in other words: why this slot is skipped, if it is.
+fn expected_reason(slots: &[Random], at: usize, factor: Option<&str>) -> Option<Skipped> {
+    let in_rotation = |slot: &&Random| slot.0 > 0 && slot.1 == State::Up && slot.2;
+    let (weight, state, has_replica, open) = slots[at];
+    if weight == 0 {
+        return Some(Skipped::NoWeight);
+    }
+    if !has_replica || !matches!(state, State::Up | State::Down) {
+        return Some(Skipped::NoReplica);
+    }
+    if state == State::Down {
+        return Some(Skipped::FailsProbes);
+    }
+    let connections = slots.iter().filter(in_rotation).map(|slot| slot.3).sum::<usize>() + 1;
+    let all = slots.iter().filter(in_rotation).map(|slot| u64::from(slot.0)).sum();
+    let most = BalanceFactor::parse(factor?).unwrap().most(connections, weight, all);
+    (open >= most).then_some(Skipped::OverBound(Bound { most, open }))
+}
+
+proptest! {
+    #[test]
+    fn the_outlook_is_what_the_next_connection_gets(
+        slots in any_slots(), factor in prop::sample::select(vec![None, Some("1"), Some("1.25"), Some("3")]), key in "[0-9]{1,6}",
+    ) {
+        let states: Vec<(u32, State)> = slots.iter().map(|&(weight, state, ..)| (weight, state)).collect();
+        let mut fleet = snapshot(&states, factor);
+        let mut open = Vec::new();
+        for (slot, &(.., has_replica, connections)) in fleet.slots.iter_mut().zip(&slots) {
+            slot.replica.take_if(|_| !has_replica);
+            open.extend(slot.replica.iter().flat_map(|replica| (0..connections).map(|_| replica.lease(b"1"))));
+        }
+        let fleet = Snapshot::new(fleet.mapping, fleet.slots, fleet.balance);
+        let reason = |at: usize| expected_reason(&slots, at, factor);
+        let candidates: Vec<usize> = fleet.mapping.candidates(key.as_bytes()).collect();
+        let all = |wanted: fn(Option<Skipped>) -> bool| candidates.iter().copied().filter(move |&at| wanted(reason(at)));
+        let in_turn: Vec<usize> = all(|reason| reason.is_none())
+            .chain(all(|reason| matches!(reason, Some(Skipped::OverBound(_)))))
+            .chain(all(|reason| reason == Some(Skipped::FailsProbes)))
+            .collect();
+
+        let outlook = fleet.outlook(key.as_bytes());
+        let ordinal = |slot: &Slot| slot.index as usize - 1;
+        let pick = outlook.pick.map(ordinal);
+        prop_assert_eq!(outlook.owner.map(ordinal), candidates.first().copied());
+        prop_assert_eq!(pick, in_turn.first().copied());
+        let told: Vec<usize> = outlook.slots.iter().map(|(slot, _)| ordinal(slot)).collect();
+        let others = (0..slots.len()).filter(|at| !candidates.contains(at));
+        prop_assert_eq!(told, candidates.iter().copied().chain(others).collect::<Vec<_>>());
+        for (slot, skipped) in &outlook.slots {
+            let at = ordinal(slot);
+            prop_assert_eq!(*skipped, reason(at).filter(|_| pick != Some(at)), "{}", slot.name);
+        }
+
+        let next = fleet.leases(key.as_bytes()).next().map(|(slot, lease)| (ordinal(slot), lease.replica().hostname.clone()));
+        prop_assert_eq!(next, outlook.pick.map(|slot| (ordinal(slot), slot.hostname.clone())));
+        let tried: Vec<usize> = fleet.leases(key.as_bytes()).map(|(slot, _)| ordinal(slot)).collect();
+        prop_assert_eq!(tried, in_turn);
     }
 }

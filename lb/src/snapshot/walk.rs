@@ -1,0 +1,196 @@
+//! The walk over the candidates of a key: the one place that decides which replica gets a connection.
+//!
+//! A session walks and takes leases; `explain` walks and takes none. Both read the same counter (the sessions that hold a
+//! replica), so `explain` names the replica that the next connection gets. The walk never connects and never waits.
+
+use std::collections::HashSet;
+use std::iter;
+use std::sync::Arc;
+
+use super::{BalanceFactor, Lease, Replica, Slot, Snapshot};
+use crate::ring::Candidates;
+
+/// Why a slot does not get a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skipped {
+    /// Its replica has reached the bound. It is tried after the replicas below theirs.
+    OverBound(Bound),
+    /// Its replica fails its probes, but runs. It is tried after every slot in rotation.
+    FailsProbes,
+    /// Its weight is 0. It is never tried.
+    NoWeight,
+    /// It has no replica, or one that gets no new connections. It is never tried.
+    NoReplica,
+}
+
+/// A replica's connections against the most that it may have while loads are bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// The most it may have; the connection that is to be placed counts towards the mean.
+    pub most: usize,
+    /// How many it has now.
+    pub open: usize,
+}
+
+/// What a connection with a certain key would meet now.
+#[derive(Debug)]
+pub struct Outlook<'a> {
+    /// Every slot with the reason why it is skipped, if it is: first the candidates, in the order of the mapping, then the
+    /// other slots by index.
+    pub slots: Vec<(&'a Slot, Option<Skipped>)>,
+    /// The slot whose replica is tried first.
+    pub pick: Option<&'a Slot>,
+    /// The slot that owns the key, whatever its state.
+    pub owner: Option<&'a Slot>,
+}
+
+impl Snapshot {
+    /// Leases on the replicas that may get a connection with this key, each with its slot, in the order in which to try them:
+    /// those in rotation and below the bound; then those that have reached it, which is better than no replica; then those
+    /// that fail their probes but run. No slot comes twice.
+    pub fn leases<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = (&'a Slot, Lease)> {
+        let mut walk = Walk::new(self, key, |replica, most| replica.lease_within(key, most));
+        iter::from_fn(move || {
+            // The attempt to connect to the last one may have taken long.
+            walk.load = None;
+            walk.find_map(|(slot, verdict)| Some((slot, verdict.ok()?)))
+        })
+    }
+
+    /// Takes the same walk as [`Snapshot::leases`] to its end, without a lease.
+    #[must_use]
+    pub fn outlook<'a>(&'a self, key: &'a [u8]) -> Outlook<'a> {
+        let mut walk = Walk::new(self, key, |replica, most| {
+            let open = replica.open();
+            if open < most { Ok(()) } else { Err(open) }
+        });
+        let mut slots: Vec<_> = walk.by_ref().map(|(slot, verdict)| (slot, verdict.err())).collect();
+        let owner = slots.first().map(|(slot, _)| *slot);
+        let pick = slots.iter().find(|(_, skipped)| skipped.is_none()).map(|(slot, _)| *slot);
+        // A slot that was skipped in the first round may have come again in a later one.
+        let mut seen = HashSet::new();
+        slots.retain(|(slot, _)| seen.insert(slot.index));
+        let others = self.slots.iter().filter(|slot| !seen.contains(&slot.index));
+        slots.extend(others.map(|slot| (slot, walk.judge(slot).err())));
+        for (slot, skipped) in &mut slots {
+            skipped.take_if(|_| pick.is_some_and(|pick| pick.index == slot.index));
+        }
+        Outlook { slots, pick, owner }
+    }
+}
+
+/// The candidates of a key, each with what `take` got of its replica or the reason why it is skipped.
+///
+/// `take` gets a replica and the number of connections that it must not have yet; it fails with the number that it has.
+struct Walk<'a, F> {
+    snapshot: &'a Snapshot,
+    key: &'a [u8],
+    take: F,
+    round: Round,
+    order: Candidates<'a>,
+    /// The slots whose replicas have reached the bound; in reverse order after the first round.
+    full: Vec<&'a Slot>,
+    /// What the bound is computed from. It is counted once for all candidates, because it takes a look at each replica.
+    load: Option<Load>,
+}
+
+/// Which candidates the walk tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Round {
+    WithinBound,
+    AboveBound,
+    LastResort,
+}
+
+/// The connections and the weight of all slots in rotation at one moment, with one more connection.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    factor: BalanceFactor,
+    connections: usize,
+    weight: u64,
+}
+
+impl<'a, T, F: FnMut(&Arc<Replica>, usize) -> Result<T, usize>> Walk<'a, F> {
+    fn new(snapshot: &'a Snapshot, key: &'a [u8], take: F) -> Self {
+        let (round, order) = (Round::WithinBound, snapshot.mapping.candidates(key));
+        Walk { snapshot, key, take, round, order, full: Vec::new(), load: None }
+    }
+
+    fn candidate(&mut self) -> Option<&'a Slot> {
+        self.order.next().and_then(|ordinal| self.snapshot.slots.get(ordinal))
+    }
+
+    /// The verdict of the first round.
+    fn judge(&mut self, slot: &Slot) -> Result<T, Skipped> {
+        let replica = slot.in_rotation()?;
+        if self.load.is_none() {
+            self.load = self.snapshot.load();
+        }
+        let most = self.load.map_or(usize::MAX, |load| load.most(slot));
+        (self.take)(replica, most).map_err(|open| Skipped::OverBound(Bound { most, open }))
+    }
+
+    fn within_bound(&mut self) -> Option<(&'a Slot, Result<T, Skipped>)> {
+        let slot = self.candidate()?;
+        let verdict = self.judge(slot);
+        if matches!(verdict, Err(Skipped::OverBound(_))) {
+            self.full.push(slot);
+        }
+        Some((slot, verdict))
+    }
+
+    fn last_resort(&mut self) -> Option<&'a Slot> {
+        loop {
+            let slot = self.candidate()?;
+            if slot.in_rotation().err() == Some(Skipped::FailsProbes) {
+                return Some(slot);
+            }
+        }
+    }
+
+    /// Takes hold of the replica however many connections it has.
+    fn take_anyway(&mut self, slot: &'a Slot) -> Option<(&'a Slot, Result<T, Skipped>)> {
+        let taken = (self.take)(slot.replica.as_ref()?, usize::MAX).ok()?;
+        Some((slot, Ok(taken)))
+    }
+}
+
+impl<'a, T, F: FnMut(&Arc<Replica>, usize) -> Result<T, usize>> Iterator for Walk<'a, F> {
+    type Item = (&'a Slot, Result<T, Skipped>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.round == Round::WithinBound {
+            if let Some(verdict) = self.within_bound() {
+                return Some(verdict);
+            }
+            self.full.reverse();
+            self.round = Round::AboveBound;
+        }
+        if self.round == Round::AboveBound {
+            if let Some(slot) = self.full.pop() {
+                return self.take_anyway(slot);
+            }
+            // Only now: an order has a price, and the last resort is hardly ever needed.
+            self.order = self.snapshot.mapping.candidates(self.key);
+            self.round = Round::LastResort;
+        }
+        let slot = self.last_resort()?;
+        self.take_anyway(slot)
+    }
+}
+
+impl Load {
+    /// The most connections for a slot.
+    fn most(&self, slot: &Slot) -> usize {
+        self.factor.most(self.connections, slot.weight, self.weight)
+    }
+}
+
+impl Snapshot {
+    /// What a bound is computed from, if loads are bounded.
+    fn load(&self) -> Option<Load> {
+        let factor = self.balance?;
+        let open = self.slots.iter().filter_map(|slot| Some(slot.in_rotation().ok()?.open()));
+        Some(Load { factor, connections: open.sum::<usize>() + 1, weight: self.weight })
+    }
+}
