@@ -24,9 +24,9 @@ pub use args::{Cli, Client, ClientCommand, MappingAction, MappingChange, Planned
 pub use simulate::Simulate;
 pub use value::{Checked, LogFormat};
 
-use crate::control::fleet::MOST_SLOTS;
 use crate::control::{HealthPolicy, Probe};
 use crate::data::{KeyKind, Limits};
+use crate::fleet::MOST_SLOTS;
 use crate::mapping::MappingPolicy;
 use crate::ring::{Full, Mapping, Member, Scheme};
 use crate::snapshot::BalanceFactor;

@@ -9,7 +9,7 @@ use proto::control::{Hostname, Weight};
 use super::Problems;
 use super::parameters::Parameters;
 use super::value::{Checked, MappingName, Parsed, checked, within};
-use crate::control::fleet::MOST_SLOTS;
+use crate::fleet::MOST_SLOTS;
 use crate::peers::Peer;
 use crate::simulate::{self, Contender, Distribution, HAPROXY_HEAVIEST, Ids, MOST_BARS, Plan, Stage, Step};
 

@@ -146,7 +146,7 @@ pub(super) fn within<T: std::str::FromStr + PartialOrd + Display>(
 }
 
 pub(super) fn replicas(given: &str) -> Parsed<usize> {
-    within(given, (0, crate::control::fleet::MOST_SLOTS))
+    within(given, (0, crate::fleet::MOST_SLOTS))
 }
 
 pub(super) fn small(given: &str) -> Parsed<usize> {

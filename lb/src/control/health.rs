@@ -22,12 +22,11 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::fleet::Event;
 use super::link::Links;
 use super::{Mailbox, Message};
+use crate::fleet::{Event, ReplicaId};
 use crate::net::{SECOND_THOUGHT, is_local, look_twice};
-use crate::provider::ReplicaId;
-use crate::snapshot::Replica;
+use crate::replica::Replica;
 
 /// The shortest pause between two probes: what comes "at once" must not become a loop that never waits.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use handoff::{Channel, Closed, Ended};
 use tracing::{debug, info, warn};
 
-use crate::snapshot::{Link, Replica};
+use crate::replica::{Link, Replica};
 
 /// How long to leave a replica alone that has ended a link without ever having said that a connection is closed: it may
 /// not understand what it is sent, and each try may cost a client. Doubles every time.
@@ -33,7 +33,7 @@ pub(super) struct Links {
 impl Links {
     /// Sees to it that there is a link to a replica that is well, if it takes connections over. It never waits.
     pub(super) fn ensure(&mut self, replica: &Arc<Replica>) {
-        let Some(path) = replica.door() else { return };
+        let Some(path) = replica.handoff_path() else { return };
         match &self.current {
             Some(link) if !link.is_over() => return,
             Some(link) => {
@@ -51,7 +51,7 @@ impl Links {
                 self.is_told = false;
                 info!(%hostname, "connections are handed over");
                 let link = Arc::new(Link::new(channel));
-                replica.open_door(Arc::clone(&link));
+                replica.attach(Arc::clone(&link));
                 tokio::spawn(listen(Arc::clone(replica), Arc::clone(&link), closed));
                 self.current = Some(link);
             }
@@ -87,7 +87,7 @@ async fn listen(replica: Arc<Replica>, link: Arc<Link>, mut closed: Closed) {
             () = link.over() => break None,
         }
     };
-    replica.close_door(&link);
+    replica.detach(&link);
     let hostname = &replica.hostname;
     match ended {
         Some(Ended::Gone) | None => info!(%hostname, "connections are no longer handed over"),

@@ -1,12 +1,11 @@
 //! The control plane: one owner of the fleet, and those who report to it.
 //!
 //! The control port, the health checks and the drains send [`Message`]s, the provider its reports; the [`controller`] alone applies
-//! them to the [`fleet`], performs the effects and publishes snapshots. It runs on a runtime of its own, so that a busy
+//! them to the [`fleet`](crate::fleet), performs the effects and publishes snapshots. It runs on a runtime of its own, so that a busy
 //! data port never starves a heartbeat.
 
 mod controller;
 mod explain;
-pub(crate) mod fleet;
 mod health;
 mod link;
 mod plan;
@@ -18,7 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 pub(crate) use controller::{Controller, Setup};
 pub use health::{HealthPolicy, Probe};
 
-use fleet::Event;
+use crate::fleet::Event;
 
 /// What the controller is told.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use proto::control::{Displaced, Move, Omitted, Plan, Shares};
 
-use super::fleet::Preview;
+use crate::fleet::Preview;
 use crate::ring::{Flow, Full, Keys, Mapping, Member, Shift, Side};
 use crate::snapshot::Snapshot;
 

@@ -21,7 +21,8 @@ use tokio::time::timeout;
 use super::client::Client;
 use super::{Limits, Plane};
 use crate::net::{KEEPALIVE, SECOND_THOUGHT, is_local, look_twice};
-use crate::snapshot::{About, Held, Lease, Replica, Snapshot};
+use crate::replica::{About, HandedOver, Lease, Replica};
+use crate::snapshot::Snapshot;
 
 /// Who wants a replica.
 pub(super) struct Request<'a> {
@@ -96,7 +97,7 @@ pub(super) async fn first_reachable(
             lease.connected();
             let about = About { slot: &slot.name, key: request.key, request_id: request.id, attempt };
             let Err(refused) =
-                link.hand_over(socket, Held { lease, counted: plane.handed_over.token() }, about)
+                link.hand_over(socket, HandedOver { lease, counted: plane.handed_over.token() }, about)
             else {
                 return Ok(Reached::HandedOver(replica));
             };

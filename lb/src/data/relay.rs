@@ -32,7 +32,7 @@ use tokio::time::{Instant, sleep};
 use super::flow::{Behind, Break, Ends, Flow};
 use super::socket::{SCRATCH, all_sent, discard, read_and_look, reset, write_some};
 use super::splice::{self, Pipe, Pipes};
-use crate::snapshot::Lease;
+use crate::replica::Lease;
 
 /// How long a half-closed connection may be silent: its other end may be long gone without a word.
 const HALF_CLOSED_IDLE: Duration = Duration::from_secs(600);

@@ -10,7 +10,8 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use super::doors::Doors;
-use super::{Reach, ReplicaId, Report, Reports};
+use super::{Reach, Report, Reports};
+use crate::fleet::ReplicaId;
 
 /// How long a look-up may take.
 const LOOK_UP: Duration = Duration::from_secs(5);

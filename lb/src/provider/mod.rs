@@ -11,64 +11,10 @@ pub(crate) mod process;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use proto::control::{Hostname, Weight};
+use proto::control::Hostname;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::ring::Member;
-
-/// One running server; never given twice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ReplicaId(pub(crate) u64);
-
-/// A slot's stable identity: what the ring hashes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SlotId {
-    pub(crate) index: u32,
-    pub(crate) name: Hostname,
-}
-
-impl SlotId {
-    /// The slot as a mapping sees it.
-    pub(crate) fn member(&self, weight: Weight) -> Member {
-        Member { index: self.index, name: self.name.to_string(), weight: weight.get() }
-    }
-}
-
-impl Seat {
-    /// The slot as a mapping sees it.
-    pub(crate) fn member(&self) -> Member {
-        self.slot.member(self.weight)
-    }
-}
-
-/// What a new replica is to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Assignment {
-    pub(crate) hostname: Hostname,
-    /// The slot it is started for; a spare has none.
-    pub(crate) slot: Option<SlotId>,
-    /// Whether somebody waits for it, and has to be told soon if it cannot be had. Else it may wait until it can.
-    pub(crate) is_urgent: bool,
-}
-
-/// A slot, what share of the keys it gets, and the hostname of the replica in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Seat {
-    pub(crate) slot: SlotId,
-    pub(crate) weight: Weight,
-    pub(crate) hostname: Hostname,
-}
-
-/// How a replica is stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stopping {
-    /// It is asked to end, and made to after a while.
-    Gently,
-    /// It does not listen any more.
-    AtOnce,
-    /// It is not: it goes on without us, where it can.
-    Release,
-}
+use crate::fleet::{Assignment, ReplicaId, Seat, Stopping};
 
 /// How one gets to a replica.
 #[derive(Clone, Debug, PartialEq, Eq)]

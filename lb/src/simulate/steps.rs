@@ -7,7 +7,7 @@ use std::fmt::{self, Display};
 
 use proto::control::{Hostname, Weight};
 
-use crate::control::fleet::MOST_SLOTS;
+use crate::fleet::MOST_SLOTS;
 use crate::ring::Member;
 
 /// One change.

@@ -4,28 +4,21 @@
 //! bytes. A published snapshot never changes. What does change, and is shared, are the counters of a [`Replica`].
 
 mod balance;
-mod link;
-mod replica;
 #[cfg(test)]
 mod tests;
 mod walk;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use proto::control::State;
 
 pub use balance::BalanceFactor;
-pub use link::{About, Held, Link};
-pub use replica::{Lease, Replica};
 pub use walk::{Bound, Outlook, Skipped};
 
 use crate::mapping::MappingPolicy;
+use crate::replica::Replica;
 use crate::ring::{Full, Location, Mapping};
-
-/// How long sessions may take to end after they were evicted.
-pub const EVICTION: Duration = Duration::from_secs(1);
 
 /// Where the newest snapshot is.
 pub type Cell = ArcSwap<Snapshot>;

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::replica::Lease;
 use crate::ring::{Algorithm, Member};
 
 fn replica(name: &str) -> Arc<Replica> {

@@ -7,7 +7,8 @@ use std::collections::HashSet;
 use std::iter;
 use std::sync::Arc;
 
-use super::{BalanceFactor, Lease, Replica, Slot, Snapshot};
+use super::{BalanceFactor, Slot, Snapshot};
+use crate::replica::{Lease, Replica};
 use crate::ring::Candidates;
 
 /// Why a slot does not get a connection.

@@ -9,8 +9,9 @@ use proto::control::{
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 
-use super::{CommandId, Controller, Event, View};
+use super::Controller;
 use crate::control::{explain, plan};
+use crate::fleet::{CommandId, Event, View};
 
 /// Somebody who waits for the end of a command.
 pub(super) struct Waiting {

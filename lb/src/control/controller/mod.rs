@@ -17,12 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info};
 
-use super::fleet::{CommandId, Effect, Event, Fleet, SlotId, Time, View};
 use super::health::{self, HealthPolicy};
 use super::{Mailbox, Message};
-use crate::provider::{Keeper, Provider, Reach, ReplicaId, Report, Reports};
+use crate::fleet::{CommandId, Effect, Event, Fleet, ReplicaId, SlotId, Time, View};
+use crate::provider::{Keeper, Provider, Reach, Report, Reports};
+use crate::replica::{EVICTION, Replica};
 use crate::ring::{Mapping, Member, Scheme};
-use crate::snapshot::{Cell, EVICTION, Replica, Slot, Snapshot};
+use crate::snapshot::{Cell, Slot, Snapshot};
 use commands::Waiting;
 
 /// Reports of the provider that may wait.
@@ -207,7 +208,7 @@ impl Controller {
         let Some(running) = self.running.get_mut(&id) else { return };
         let hostname = running.keeper.hostname().to_string();
         let replica = Replica::new(hostname, address, self.setup.evict.child_token());
-        let replica = Arc::new(replica.behind(door));
+        let replica = Arc::new(replica.with_handoff_at(door));
         let identity = self.setup.provider.names_replicas();
         let watch = health::watch(
             id,

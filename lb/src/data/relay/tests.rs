@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::data::testing::connection;
-use crate::snapshot::Replica;
+use crate::replica::Replica;
 
 /// A pair, the client's end of it and the replica's.
 async fn pair() -> (Pair, TcpStream, TcpStream) {

@@ -24,7 +24,8 @@ use tracing::info;
 
 use self::ports::Ports;
 use super::doors::{Door, Doors};
-use super::{Reach, ReplicaId, Report, Reports, Stopping};
+use super::{Reach, Report, Reports};
+use crate::fleet::{ReplicaId, Stopping};
 use crate::net::is_local;
 
 /// How long a child may take to end after SIGTERM before it is killed.

@@ -10,8 +10,8 @@ use bollard::models::{
 use proto::control::Hostname;
 
 use super::Settings;
+use crate::fleet::{Assignment, SlotId};
 use crate::provider::doors::{Door, Doors};
-use crate::provider::{Assignment, SlotId};
 
 /// The label that makes a container (or volume) part of a fleet.
 pub(super) const FLEET: &str = "lb.fleet";

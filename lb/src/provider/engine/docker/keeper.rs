@@ -16,8 +16,9 @@ use super::container::{self, Listed};
 use super::main_process::MainProcess;
 
 use super::site::{Known, Notice, Site};
+use crate::fleet::{Assignment, ReplicaId, Stopping};
 use crate::provider::doors::{Door, Doors};
-use crate::provider::{Assignment, Reach, ReplicaId, Report, Reports, Stopping};
+use crate::provider::{Reach, Report, Reports};
 
 /// How long a container may take to end after its stop signal before it is killed.
 const GRACE: Duration = Duration::from_secs(5);

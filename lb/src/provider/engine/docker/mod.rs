@@ -34,8 +34,9 @@ use events::Ears;
 use record::{Fate, Pen, Record, Remains, Writer};
 use site::{Known, Site, ensure_network, list};
 
+use crate::fleet::{Assignment, ReplicaId, Seat, SlotId, Stopping};
+use crate::provider::Reports;
 use crate::provider::doors::Doors;
-use crate::provider::{Assignment, ReplicaId, Reports, Seat, SlotId, Stopping};
 use crate::ring::{Mapping, Member, Scheme};
 
 /// What the containers of a fleet are.

@@ -6,8 +6,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bollard::models::{Volume, VolumeCreateRequest};
 use proto::control::{Hostname, Weight};
 
+use crate::fleet::{Seat, SlotId};
 use crate::provider::engine::docker::container::FLEET;
-use crate::provider::{Seat, SlotId};
 
 const NUMBER: &str = "lb.record";
 const HOLDER: &str = "lb.holder";

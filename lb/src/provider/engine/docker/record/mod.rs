@@ -24,7 +24,7 @@ pub(super) use writer::{Pen, Writer};
 
 use super::api::{Engine, Trouble};
 use super::container::fleet_label;
-use crate::provider::Seat;
+use crate::fleet::Seat;
 
 /// How long a holder has to answer: long enough for one that hears no events.
 const CHALLENGE: Duration = Duration::from_millis(1500);

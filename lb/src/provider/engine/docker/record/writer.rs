@@ -8,7 +8,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{error, warn};
 
 use super::{Record, Refusal};
-use crate::provider::Seat;
+use crate::fleet::Seat;
 
 /// How often a holder looks whether somebody wants its fleet; the engine's events tell it sooner.
 const WATCH: Duration = Duration::from_millis(500);

@@ -1,4 +1,9 @@
-//! A running server as the data plane sees it, and who holds it.
+//! A running replica: what both planes share and change.
+//!
+//! A session holds a [`Lease`] on its replica, or leaves it with the [`Link`] over which it has handed its connection over. The control plane reads
+//! the counters, waits until no lease is left, and ends sessions. Nothing here connects, probes or decides.
+
+mod link;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,7 +19,11 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::link::{Door, Link};
+use link::HandoffEndpoint;
+pub use link::{About, HandedOver, Link};
+
+/// The longest that evicted sessions may take to end.
+pub const EVICTION: Duration = Duration::from_secs(1);
 
 /// A running server as the data plane sees it.
 #[derive(Debug)]
@@ -24,7 +33,7 @@ pub struct Replica {
     /// Where it listens.
     pub address: SocketAddr,
     /// Where it may take connections over, if it was told to.
-    door: Option<Door>,
+    handoff: Option<HandoffEndpoint>,
     sessions: TaskTracker,
     /// The key of every session. It is locked for a few instructions only, and never over a system call.
     keys: Mutex<Slab<Key>>,
@@ -42,7 +51,7 @@ impl Replica {
         Replica {
             hostname,
             address,
-            door: None,
+            handoff: None,
             sessions: TaskTracker::new(),
             keys: Mutex::default(),
             evicted,
@@ -55,33 +64,33 @@ impl Replica {
 
     /// The same, which may take connections over at this path.
     #[must_use]
-    pub fn behind(self, door: Option<PathBuf>) -> Self {
-        Replica { door: door.map(Door::new), ..self }
+    pub fn with_handoff_at(self, path: Option<PathBuf>) -> Self {
+        Replica { handoff: path.map(HandoffEndpoint::new), ..self }
     }
 
     /// Where it may take connections over.
     #[must_use]
-    pub fn door(&self) -> Option<&Path> {
-        self.door.as_ref().map(Door::path)
+    pub fn handoff_path(&self) -> Option<&Path> {
+        self.handoff.as_ref().map(HandoffEndpoint::path)
     }
 
     /// The link over which it takes connections over now.
     #[must_use]
     pub fn link(&self) -> Option<Arc<Link>> {
-        self.door.as_ref()?.link()
+        self.handoff.as_ref()?.link()
     }
 
     /// Has connections handed over on this link from now on.
-    pub fn open_door(&self, link: Arc<Link>) {
-        if let Some(door) = &self.door {
-            door.open(link);
+    pub fn attach(&self, link: Arc<Link>) {
+        if let Some(endpoint) = &self.handoff {
+            endpoint.attach(link);
         }
     }
 
     /// Ends a link: what comes is proxied again, unless there is another one.
-    pub fn close_door(&self, link: &Arc<Link>) {
-        if let Some(door) = &self.door {
-            door.close(link);
+    pub fn detach(&self, link: &Arc<Link>) {
+        if let Some(endpoint) = &self.handoff {
+            endpoint.detach(link);
         }
         link.end();
     }

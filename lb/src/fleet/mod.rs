@@ -16,6 +16,7 @@
 mod commands;
 mod ledger;
 mod names;
+mod nouns;
 mod place;
 mod preview;
 mod replicas;
@@ -32,12 +33,11 @@ use proto::control::{Addition, Failure, Hostname, Remapping, Removal, State, Wei
 use commands::ADD_LIMIT;
 use ledger::Fault;
 pub(crate) use names::Names;
+pub(crate) use nouns::{Assignment, ReplicaId, Seat, SlotId, Stopping};
 use place::{Place, Replica};
 pub(crate) use preview::Preview;
 
 use crate::mapping::MappingPolicy;
-pub(crate) use crate::provider::SlotId;
-use crate::provider::{Assignment, ReplicaId, Seat, Stopping};
 use crate::ring::Member;
 
 /// The most slots that a fleet can have, whatever its mapping.

@@ -19,14 +19,14 @@ use super::Lease;
 
 /// Where a replica may take connections over, and the link to it as long as there is one.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct HandoffEndpoint {
     path: PathBuf,
     link: ArcSwapOption<Link>,
 }
 
-impl Door {
+impl HandoffEndpoint {
     pub(super) fn new(path: PathBuf) -> Self {
-        Door { path, link: ArcSwapOption::empty() }
+        HandoffEndpoint { path, link: ArcSwapOption::empty() }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -37,12 +37,12 @@ impl Door {
         self.link.load_full()
     }
 
-    pub(super) fn open(&self, link: Arc<Link>) {
+    pub(super) fn attach(&self, link: Arc<Link>) {
         self.link.store(Some(link));
     }
 
     /// Forgets a link, if it is not another one by now.
-    pub(super) fn close(&self, link: &Arc<Link>) {
+    pub(super) fn detach(&self, link: &Arc<Link>) {
         self.link.compare_and_swap(link, None);
     }
 }
@@ -55,12 +55,12 @@ pub struct Link {
     has_reported: AtomicBool,
     over: CancellationToken,
     /// By number; `None` at its end. It is locked for a few instructions only, and never over a system call.
-    open: Mutex<Option<HashMap<u64, Held>>>,
+    open: Mutex<Option<HashMap<u64, HandedOver>>>,
 }
 
 /// A session that goes on without us: it holds its replica, and whoever waits for all sessions.
 #[derive(Debug)]
-pub struct Held {
+pub struct HandedOver {
     /// Its hold on the replica.
     pub lease: Lease,
     /// It counts as one.
@@ -94,7 +94,7 @@ impl Link {
     ///
     /// # Errors
     /// The replica does not get the client, and nobody holds it any more; the socket is as it was.
-    pub fn hand_over(&self, socket: impl AsFd, held: Held, about: About<'_>) -> Result<(), Refused> {
+    pub fn hand_over(&self, socket: impl AsFd, held: HandedOver, about: About<'_>) -> Result<(), Refused> {
         let number = self.next_number.fetch_add(1, Relaxed);
         let attempt = u8::try_from(about.attempt).unwrap_or(u8::MAX);
         let metadata = Metadata::new(number, about.slot.as_bytes(), about.key, about.request_id);
@@ -142,13 +142,13 @@ impl Link {
     }
 
     /// What is held under these numbers; to be dropped when nothing is locked.
-    fn take(&self, numbers: &[u64]) -> Vec<Held> {
+    fn take(&self, numbers: &[u64]) -> Vec<HandedOver> {
         let mut open = self.open();
         let taken = open.iter_mut().flat_map(|open| numbers.iter().filter_map(|number| open.remove(number)));
         taken.collect()
     }
 
-    fn open(&self) -> MutexGuard<'_, Option<HashMap<u64, Held>>> {
+    fn open(&self) -> MutexGuard<'_, Option<HashMap<u64, HandedOver>>> {
         // Nobody can panic while it is locked; and if somebody did, what is open would be as it was.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
