@@ -3,7 +3,7 @@
 //! Two planes and one way between them. The control plane decides what the fleet is and publishes it as a snapshot; the
 //! data plane reads the newest snapshot and moves bytes. They never import each other.
 //!
-//! In reading order: [`config`] is what the user wants, [`mapping`] what of it can be changed later; [`ring`] maps keys to slots; [`snapshot`] is what both planes see;
+//! In reading order: [`config`] is what the user wants, the crate [`mapping`] maps keys to slots; [`snapshot`] is what both planes see;
 //! [`data`] serves connections; [`control`] owns the fleet; `provider` starts and stops replicas; [`client`] is the
 //! other end of the control port. [`run`] below is the whole task graph. Apart from all this, [`peers`] computes which
 //! server other load balancers give a key to, and [`simulate`] compares them with ours, offline.
@@ -14,12 +14,11 @@ pub mod control;
 pub mod data;
 mod fleet;
 pub mod log;
-pub mod mapping;
 mod net;
 pub mod peers;
 mod provider;
+mod remapping;
 pub mod replica;
-pub mod ring;
 pub mod simulate;
 pub mod snapshot;
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
-use lb::ring::{Algorithm, Mapping, Member, SlotsShape};
+use mapping::{Algorithm, Mapping, Member, SlotsShape};
 
 /// Fleets, by their number of servers.
 const FLEETS: [usize; 4] = [3, 6, 100, 1000];

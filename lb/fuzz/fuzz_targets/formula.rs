@@ -2,7 +2,7 @@
 //! its text is the same formula again.
 #![no_main]
 
-use lb::ring::{Algorithm, Full, Mapping, Member, Probing, RequestHash, ServerHash, SlotsShape};
+use mapping::{Algorithm, Full, Mapping, Member, Probing, RequestHash, ServerHash, SlotsShape};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: (&str, u64, u8)| {

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use clap::builder::{BoolishValueParser, ValueParser};
 use clap::{Args, Parser};
+use mapping::{BalanceFactor, MappingName};
 use proto::control::{Hostname, Transport};
 use tracing_subscriber::filter::Targets;
 
 use super::parameters::Parameters;
 use super::simulate::Simulate;
-use super::value::{self, BackendPart, Checked, LogFormat, MappingName, ProviderName, RespawnName};
+use super::value::{self, BackendPart, Checked, LogFormat, ProviderName, RespawnName};
 use crate::control::Probe;
 use crate::data::KeyKind;
 use crate::provider::process::child;
-use crate::snapshot::BalanceFactor;
 
 /// A self-healing layer-4 load balancer with stable slots on a consistent-hash ring.
 ///

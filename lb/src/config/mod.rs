@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use mapping::{BalanceFactor, Full, MOST_SLOTS, Mapping, MappingName, MappingPolicy, Member, Scheme};
 use proto::control::{Hostname, Weight};
 use tracing_subscriber::filter::Targets;
 
@@ -26,11 +27,7 @@ pub use value::{Checked, LogFormat};
 
 use crate::control::{HealthPolicy, Probe};
 use crate::data::{KeyKind, Limits};
-use crate::fleet::MOST_SLOTS;
-use crate::mapping::MappingPolicy;
-use crate::ring::{Full, Mapping, Member, Scheme};
-use crate::snapshot::BalanceFactor;
-use value::{BackendPart, MappingName, ProviderName, RespawnName};
+use value::{BackendPart, ProviderName, RespawnName};
 
 /// Everything `lb serve` has to know.
 #[derive(Clone, Debug)]

@@ -2,10 +2,10 @@
 
 use clap::Args;
 use clap::builder::ValueParser;
+use mapping::{Algorithm, MappingName, Probing, RequestHash, Scheme, Seed, ServerHash, SlotsShape};
 
 use super::Problems;
-use super::value::{self, Checked, MappingName};
-use crate::ring::{Algorithm, Probing, RequestHash, Scheme, Seed, ServerHash, SlotsShape};
+use super::value::{self, Checked};
 
 /// The parameters of the mappings.
 #[derive(Clone, Debug, Args)]

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::ValueParser;
+use mapping::{MOST_SLOTS, MappingName};
 use proto::control::{Hostname, Weight};
 
 use super::Problems;
 use super::parameters::Parameters;
-use super::value::{Checked, MappingName, Parsed, checked, within};
-use crate::fleet::MOST_SLOTS;
+use super::value::{Checked, Parsed, checked, within};
 use crate::peers::Peer;
 use crate::simulate::{self, Contender, Distribution, HAPROXY_HEAVIEST, Ids, MOST_BARS, Plan, Stage, Step};
 

@@ -5,14 +5,13 @@ use std::fmt::{self, Display};
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::time::Duration;
 
+use mapping::{BalanceFactor, MOST_SLOTS, MappingName, NotAFormula, Probing, RequestHash, ServerHash};
 use proto::control::{Hostname, Transport, Weight};
 
 use tracing_subscriber::filter::Targets;
 
 use crate::control::Probe;
 use crate::data::KeyKind;
-use crate::ring::{NotAFormula, Probing, RequestHash, ServerHash};
-use crate::snapshot::BalanceFactor;
 
 /// The value of a flag, or what is wrong with it: the argument parser stops at the first error, and we want them all.
 #[derive(Clone, Debug)]
@@ -52,29 +51,6 @@ impl Display for ProviderName {
             ProviderName::Docker => "docker",
             ProviderName::Fixed => "fixed",
         })
-    }
-}
-
-/// `--mapping`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum MappingName {
-    Ring,
-    Slots,
-    Maglev,
-    Rendezvous,
-}
-
-impl MappingName {
-    pub(crate) const ALL: [MappingName; 4] =
-        [MappingName::Ring, MappingName::Slots, MappingName::Maglev, MappingName::Rendezvous];
-
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            MappingName::Ring => "ring",
-            MappingName::Slots => "slots",
-            MappingName::Maglev => "maglev",
-            MappingName::Rendezvous => "rendezvous",
-        }
     }
 }
 
@@ -146,7 +122,7 @@ pub(super) fn within<T: std::str::FromStr + PartialOrd + Display>(
 }
 
 pub(super) fn replicas(given: &str) -> Parsed<usize> {
-    within(given, (0, crate::fleet::MOST_SLOTS))
+    within(given, (0, MOST_SLOTS))
 }
 
 pub(super) fn small(given: &str) -> Parsed<usize> {

@@ -4,10 +4,10 @@
 
 use std::fmt::Write as _;
 
+use mapping::{BalanceFactor, MappingPolicy};
 use proto::control::{Candidate, Explanation, Failure, FailureKind, Message};
 
-use crate::mapping::MappingPolicy;
-use crate::snapshot::{BalanceFactor, Bound, Outlook, Skipped, Slot, Snapshot};
+use crate::snapshot::{Bound, Outlook, Skipped, Slot, Snapshot};
 
 /// Explains where a connection with the request id `id` would go now.
 pub(super) fn explain(snapshot: &Snapshot, policy: &MappingPolicy, id: String) -> Result<Message, Failure> {

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use mapping::{Flow, Full, Keys, Mapping, Member, Shift, Side};
 use proto::control::{Displaced, Move, Omitted, Plan, Shares};
 
 use crate::fleet::Preview;
-use crate::ring::{Flow, Full, Keys, Mapping, Member, Shift, Side};
 use crate::snapshot::Snapshot;
 
 /// How many moves are told one by one. There can be as many as pairs of slots.

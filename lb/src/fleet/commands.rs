@@ -5,12 +5,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use mapping::{MOST_SLOTS, Mapping, MappingPolicy, Member};
 use proto::control::{Addition, Failure, FailureKind, Hostname, Remapping, Removal, Weight};
 
 use super::place::Place;
-use super::{Arrival, CommandId, Effect, Fleet, MOST_SLOTS, ReplicaId, SlotId, Stopping};
-use crate::mapping::MappingPolicy;
-use crate::ring::{Mapping, Member};
+use super::{Arrival, CommandId, Effect, Fleet, ReplicaId, SlotId, Stopping};
+use crate::remapping;
 
 /// The longest that an `add` waits for its replicas: it has to be answered within a minute.
 pub(super) const ADD_LIMIT: Duration = Duration::from_secs(50);
@@ -137,7 +137,8 @@ impl Fleet {
         if *change == Remapping::default() {
             return Err(bad(format!("there is nothing to change; there are {}", Remapping::FIELDS)));
         }
-        let policy = self.policy.mapping.amended(change).map_err(|problems| bad(problems.join("; ")))?;
+        let policy =
+            remapping::amended(&self.policy.mapping, change).map_err(|problems| bad(problems.join("; ")))?;
         let mut weights = BTreeMap::new();
         for (name, weight) in &change.weights {
             let slot = self.slot_called(name).ok_or_else(|| unknown(name))?;

@@ -28,6 +28,7 @@ mod tests;
 use std::collections::HashSet;
 use std::time::Duration;
 
+use mapping::{MappingPolicy, Member};
 use proto::control::{Addition, Failure, Hostname, Remapping, Removal, State, Weight};
 
 use commands::ADD_LIMIT;
@@ -36,12 +37,6 @@ pub(crate) use names::Names;
 pub(crate) use nouns::{Assignment, ReplicaId, Seat, SlotId, Stopping};
 use place::{Place, Replica};
 pub(crate) use preview::Preview;
-
-use crate::mapping::MappingPolicy;
-use crate::ring::Member;
-
-/// The most slots that a fleet can have, whatever its mapping.
-pub(crate) const MOST_SLOTS: usize = 1000;
 
 /// Time since the start of the program.
 pub(crate) type Time = Duration;

@@ -1,8 +1,7 @@
 //! What the fleet and the providers of its replicas talk about.
 
+use mapping::Member;
 use proto::control::{Hostname, Weight};
-
-use crate::ring::Member;
 
 /// The number of one running replica. Each replica gets a new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

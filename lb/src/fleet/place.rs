@@ -1,10 +1,10 @@
 //! A place where one replica lives: a slot, or the bench where a spare waits.
 
+use mapping::Member;
 use proto::control::{Hostname, State, Weight};
 
 use super::ledger::{Fault, Ledger, Loss, Next};
 use super::{ReplicaId, SlotId, Time, View};
-use crate::ring::Member;
 
 /// A running server and the name it runs under.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,12 +2,11 @@
 
 use std::fmt::Write as _;
 
+use mapping::{MappingPolicy, Member};
 use proto::control::{Addition, Change, Failure, Hostname, Remapping, Removal};
 
 use super::Fleet;
 use super::commands::weigh;
-use crate::mapping::MappingPolicy;
-use crate::ring::Member;
 
 /// The fleet as it would be after a change.
 #[derive(Clone, Debug)]

@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
+use mapping::{Mapping, Member};
 use proto::control::{Addition, Failure, Hostname, Remapping, Removal, State, Weight};
 
 use super::tests::{host, lineup, policy};
 use super::{CommandId, Effect, Event, Fleet, Names, ReplicaId, Time, View};
-use crate::ring::{Mapping, Member};
 
 /// Everything outside of the fleet.
 struct World {

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
+use mapping::{Algorithm, MappingPolicy, SlotsShape};
 use proto::control::{Addition, Change, Hostname, Remapping, Removal, State, Weight};
 
 use super::{CommandId, Effect, Event, Fleet, Lineup, Names, Policy, ReplicaId, Stopping, Time, View};
-use crate::mapping::MappingPolicy;
-use crate::ring::{Algorithm, SlotsShape};
 
 /// Room for twelve slots.
 fn small() -> Algorithm {

@@ -6,10 +6,10 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use mapping::Member;
 use serde::Serialize;
 
 use super::model::{Contender, Model};
-use crate::ring::Member;
 
 /// How often each time is taken; the median counts.
 pub(crate) const ROUNDS: usize = 15;

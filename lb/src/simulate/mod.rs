@@ -18,6 +18,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use mapping::Member;
 use serde::Serialize;
 
 pub use cost::Cost;
@@ -28,7 +29,6 @@ pub use outcome::{Balance, Disturbance};
 pub use steps::{Stage, Step};
 pub(crate) use steps::{check as check_fleet, fleet, stages, weigh, weighed};
 
-use crate::ring::Member;
 use ids::Asked;
 use model::Model;
 use outcome::Flows;

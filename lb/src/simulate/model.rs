@@ -1,10 +1,11 @@
 //! One interface to what maps keys: our mappings and the models of peers.
 //!
-//! Pure. It decides nothing itself; how a key finds its owner is in [`ring`](crate::ring) and
+//! Pure. It decides nothing itself; how a key finds its owner is in [`mapping`] and
 //! [`peers`](crate::peers).
 
+use mapping::{Full, Mapping, Member, Scheme};
+
 use crate::peers::{Peer, PeerRing, Server};
-use crate::ring::{Full, Mapping, Member, Scheme};
 
 /// The greatest weight of HAProxy; it refuses more.
 pub(crate) const HAPROXY_HEAVIEST: u32 = 256;
@@ -105,8 +106,8 @@ fn server(member: &Member, unit: u32) -> Server {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ring::Algorithm;
     use crate::simulate::steps::fleet;
+    use mapping::Algorithm;
 
     fn theirs(peer: Peer, unit: u32) -> Contender {
         Contender::Theirs { peer, unit }

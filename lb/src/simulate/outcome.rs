@@ -4,9 +4,8 @@
 
 use std::collections::HashMap;
 
+use mapping::Member;
 use serde::Serialize;
-
-use crate::ring::Member;
 
 /// How even shares are.
 #[derive(Clone, Debug, PartialEq, Serialize)]

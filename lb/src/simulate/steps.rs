@@ -5,10 +5,8 @@
 use std::collections::HashSet;
 use std::fmt::{self, Display};
 
+use mapping::{MOST_SLOTS, Member};
 use proto::control::{Hostname, Weight};
-
-use crate::fleet::MOST_SLOTS;
-use crate::ring::Member;
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]

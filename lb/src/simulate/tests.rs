@@ -1,8 +1,9 @@
 //! What is simulated, held against what is known of each mapping.
 
+use mapping::{Algorithm, SlotsShape};
+
 use super::*;
 use crate::peers::Peer;
-use crate::ring::{Algorithm, SlotsShape};
 
 /// Ours without `slots`, then the peers.
 fn contenders() -> [Contender; 6] {

@@ -3,7 +3,6 @@
 //! The controller publishes a [`Snapshot`] into the [`Cell`]; a session loads exactly one and drops it before it copies
 //! bytes. A published snapshot never changes. What does change, and is shared, are the counters of a [`Replica`].
 
-mod balance;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -11,14 +10,12 @@ mod walk;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use mapping::{BalanceFactor, Full, Location, Mapping, MappingPolicy};
 use proto::control::State;
 
-pub use balance::BalanceFactor;
 pub use walk::{Bound, Outlook, Skipped};
 
-use crate::mapping::MappingPolicy;
 use crate::replica::Replica;
-use crate::ring::{Full, Location, Mapping};
 
 /// Where the newest snapshot is.
 pub type Cell = ArcSwap<Snapshot>;

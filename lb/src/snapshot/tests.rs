@@ -1,11 +1,11 @@
 //! Which replica gets a connection, and which are skipped.
 
+use mapping::{Algorithm, Member};
 use proptest::prelude::*;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::replica::Lease;
-use crate::ring::{Algorithm, Member};
 
 fn replica(name: &str) -> Arc<Replica> {
     Arc::new(Replica::new(name.to_owned(), ([127, 0, 0, 1], 1).into(), CancellationToken::new()))

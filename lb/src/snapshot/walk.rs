@@ -7,9 +7,10 @@ use std::collections::HashSet;
 use std::iter;
 use std::sync::Arc;
 
-use super::{BalanceFactor, Slot, Snapshot};
+use mapping::{BalanceFactor, Candidates};
+
+use super::{Slot, Snapshot};
 use crate::replica::{Lease, Replica};
-use crate::ring::Candidates;
 
 /// Why a slot does not get a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

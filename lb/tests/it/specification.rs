@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use lb::ring::{Algorithm, Mapping, Member, Probing, RequestHash, Scheme, Seed, ServerHash, SlotsShape};
+use mapping::{Algorithm, Mapping, Member, Probing, RequestHash, Scheme, Seed, ServerHash, SlotsShape};
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64;
 

@@ -1,9 +1,9 @@
 mod handoff;
 
 use clap::Parser as _;
+use mapping::{Algorithm, Probing, RequestHash, Seed, ServerHash, SlotsShape};
 
 use super::*;
-use crate::ring::{Algorithm, Probing, RequestHash, Seed, ServerHash, SlotsShape};
 
 /// What these flags come to.
 fn check(flags: &[&str]) -> Result<Config, String> {

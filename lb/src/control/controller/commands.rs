@@ -12,6 +12,7 @@ use tokio::task::spawn_blocking;
 use super::Controller;
 use crate::control::{explain, plan};
 use crate::fleet::{CommandId, Event, View};
+use crate::remapping;
 
 /// Somebody who waits for the end of a command.
 pub(super) struct Waiting {
@@ -106,7 +107,7 @@ impl Controller {
 
     fn mapping(&self) -> Reply {
         let weight = |view: View| Some((view.slot?.name.to_string(), view.weight));
-        Reply::Mapping(self.fleet.mapping().describe(self.fleet.slots().filter_map(weight)))
+        Reply::Mapping(remapping::describe(self.fleet.mapping(), self.fleet.slots().filter_map(weight)))
     }
 
     fn replicas(&self) -> Reply {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::bail;
+use mapping::{Mapping, Member, Scheme};
 use proto::control::State;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::time::{sleep_until, timeout};
@@ -22,7 +23,6 @@ use super::{Mailbox, Message};
 use crate::fleet::{CommandId, Effect, Event, Fleet, ReplicaId, SlotId, Time, View};
 use crate::provider::{Keeper, Provider, Reach, Report, Reports};
 use crate::replica::{EVICTION, Replica};
-use crate::ring::{Mapping, Member, Scheme};
 use crate::snapshot::{Cell, Slot, Snapshot};
 use commands::Waiting;
 

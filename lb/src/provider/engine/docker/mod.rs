@@ -21,6 +21,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use mapping::{Mapping, Member, Scheme};
 use proto::control::{Hostname, Weight};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
@@ -37,7 +38,6 @@ use site::{Known, Site, ensure_network, list};
 use crate::fleet::{Assignment, ReplicaId, Seat, SlotId, Stopping};
 use crate::provider::Reports;
 use crate::provider::doors::Doors;
-use crate::ring::{Mapping, Member, Scheme};
 
 /// What the containers of a fleet are.
 #[derive(Clone, Debug, PartialEq, Eq)]

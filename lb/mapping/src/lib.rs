@@ -4,26 +4,29 @@
 //! mapping is built once for a set of members and never changes; whoever is down is skipped by the caller, so its
 //! keys come home when it is back.
 
+mod bound;
 mod candidates;
-mod formula;
 mod hash;
 mod maglev;
-mod points;
 mod rendezvous;
+mod ring;
 mod shift;
 mod slots;
 #[cfg(test)]
 mod tests;
 
+pub use bound::BalanceFactor;
 pub use candidates::Candidates;
 use candidates::Count;
-pub use formula::{NotAFormula, RequestHash, ServerHash};
 pub use hash::Seed;
 pub use maglev::Maglev;
-pub use points::Ring;
 pub use rendezvous::Rendezvous;
+pub use ring::Ring;
 pub use shift::{Flow, Keys, Shift, Side};
-pub use slots::{Probing, Slots, SlotsShape};
+pub use slots::{NotAFormula, Probing, RequestHash, ServerHash, Slots, SlotsShape};
+
+/// The most members that a fleet may have.
+pub const MOST_SLOTS: usize = 1000;
 
 /// A slot of the fleet as a mapping sees it. Names and indices are unique within a fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +65,17 @@ impl Algorithm {
     /// Positions of a member of weight 1 on a ring, if nobody says anything.
     pub const POINTS: u32 = 1000;
 
+    /// With default parameters.
+    #[must_use]
+    pub fn named(name: MappingName) -> Self {
+        match name {
+            MappingName::Ring => Algorithm::Ring { points: Self::POINTS },
+            MappingName::Slots => Algorithm::Slots(SlotsShape::default()),
+            MappingName::Maglev => Algorithm::Maglev,
+            MappingName::Rendezvous => Algorithm::Rendezvous,
+        }
+    }
+
     /// The name under which it is chosen.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -81,6 +95,45 @@ impl Algorithm {
             Algorithm::Ring { .. } | Algorithm::Maglev | Algorithm::Rendezvous => None,
         }
     }
+}
+
+/// The name of an algorithm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MappingName {
+    /// Consistent hashing.
+    Ring,
+    /// The classic table.
+    Slots,
+    /// A table filled in turns.
+    Maglev,
+    /// The highest score.
+    Rendezvous,
+}
+
+impl MappingName {
+    /// All names.
+    pub const ALL: [MappingName; 4] =
+        [MappingName::Ring, MappingName::Slots, MappingName::Maglev, MappingName::Rendezvous];
+
+    /// The name as text.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            MappingName::Ring => "ring",
+            MappingName::Slots => "slots",
+            MappingName::Maglev => "maglev",
+            MappingName::Rendezvous => "rendezvous",
+        }
+    }
+}
+
+/// How keys are mapped to members, and how far loads may differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MappingPolicy {
+    /// Which mapping is built.
+    pub scheme: Scheme,
+    /// The bound of a member's connections, if there is one.
+    pub balance: Option<BalanceFactor>,
 }
 
 /// Everything that a mapping depends on but its members.

@@ -1,6 +1,6 @@
-use super::super::testing::named;
-use super::super::{Algorithm, SlotsShape};
 use super::*;
+use crate::testing::named;
+use crate::{Algorithm, SlotsShape};
 use proptest::prelude::*;
 
 #[track_caller]

@@ -1,8 +1,8 @@
 //! What moves, against counting and against what is known.
 
 use super::*;
-use crate::ring::testing::{named, names, weighing, without};
-use crate::ring::{Algorithm, RequestHash, Seed, ServerHash, SlotsShape};
+use crate::testing::{named, names, weighing, without};
+use crate::{Algorithm, RequestHash, Seed, ServerHash, SlotsShape};
 use proptest::prelude::*;
 
 fn shift<'a>(before: (&'a Mapping, &'a [Member]), after: (&'a Mapping, &'a [Member])) -> Shift<'a> {
@@ -160,7 +160,7 @@ fn an_empty_fleet_and_a_ring_under_another_seed_are_no_exceptions() {
     assert_eq!((expected.keys, expected.moved()), (Keys::Expected, expected.whole()));
     let nothing = shift((&empty, &[]), (&empty, &[]));
     assert_eq!((nothing.whole(), nothing.moved()), (1 << 64, 0));
-    let seeded = crate::ring::Scheme { algorithm: ring, seed: Seed(1) };
+    let seeded = crate::Scheme { algorithm: ring, seed: Seed(1) };
     let seeded = Mapping::build(&seeded, &members).unwrap();
     assert_eq!(shift((&one, &members), (&seeded, &members)).keys, Keys::AllIds);
 }

@@ -58,7 +58,7 @@ impl RequestHash {
         Ok(Self { text: text.to_owned(), formula: node.into() })
     }
 
-    pub(super) fn value(&self, i: u64) -> u64 {
+    pub(crate) fn value(&self, i: u64) -> u64 {
         match &self.formula {
             Formula::Quadratic([a, b, c]) => {
                 c.wrapping_mul(i).wrapping_add(*b).wrapping_mul(i).wrapping_add(*a)

@@ -6,10 +6,14 @@
 //! stay: a slot that is given up is free for another's probe (removing server 1 of five does that). A server of weight w
 //! holds w times as many entries.
 
+mod formula;
+
 use std::fmt;
 
+pub use formula::{NotAFormula, RequestHash, ServerHash};
+
 use super::candidates::Owners;
-use super::{Candidates, Count, Full, Location, Member, RequestHash, Seed, ServerHash};
+use super::{Candidates, Count, Full, Location, Member, Seed};
 
 /// How large the table is, how it is filled and how requests fall on it.
 #[derive(Clone, Debug, PartialEq, Eq)]

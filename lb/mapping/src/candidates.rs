@@ -5,8 +5,8 @@
 
 use std::collections::BinaryHeap;
 
-use super::points::Point;
 use super::rendezvous::{Rank, Rendezvous};
+use super::ring::Point;
 
 /// The members in the order in which a key tries them, as ordinals.
 #[derive(Clone, Debug)]

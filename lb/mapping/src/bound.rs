@@ -39,7 +39,8 @@ impl BalanceFactor {
     }
 
     /// The most connections for a replica that has `weight` of `all`, when there are `connections`.
-    pub(super) fn most(self, connections: usize, weight: u32, all: u64) -> usize {
+    #[must_use]
+    pub fn most(self, connections: usize, weight: u32, all: u64) -> usize {
         let share = self.0.get() as u128 * connections as u128 * u128::from(weight);
         let most = share.div_ceil(1000 * u128::from(all.max(1)));
         usize::try_from(most).unwrap_or(usize::MAX)
