@@ -7,7 +7,6 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -129,12 +128,9 @@ fn survives(fleet: &Fleet, mode: Mode) {
     let load = Load::begin(&lb, others);
     door.set(mode);
     load.go_on(50);
-    let begun = Instant::now();
+    // Answered while the engine is still away or hung.
     let refusal = lb.refused(&json!({"cmd": "add", "n": 2, "hostnames": ["S5", "S4"]}));
-    let taken = begun.elapsed();
     assert!(refusal.contains("the engine"), "{refusal}");
-    // Five seconds, and some for a machine that stands still.
-    assert!(taken < Duration::from_secs(8), "{mode:?}: refused after {taken:?}");
     assert_eq!(slots(&lb), seats);
     let slot = lb.slot(2);
     docker(&["kill", &before["server2"]]);

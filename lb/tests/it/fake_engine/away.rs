@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::call::{Call, Fault};
 use super::engine::Engine;
-use super::{IMAGE, PROMPT, launch, refused_add, replaced, running, start, wait_for_containers};
+use super::{IMAGE, launch, refused_add, replaced, running, start, wait_for_containers};
 use crate::harness::{Lb, PATIENCE, eventually};
 
 /// Clients that ask one after the other until the flag is raised; how many were served, and what the others got.
@@ -25,7 +25,7 @@ fn ask_until(over: &AtomicBool, lb: &Lb, hostnames: &[&str]) -> (usize, Vec<Stri
 }
 
 #[test]
-fn an_engine_that_goes_away_is_missed_by_nobody_but_those_who_want_containers() {
+fn while_the_engine_is_away_only_commands_that_need_it_are_refused() {
     let engine = Engine::start(IMAGE);
     let lb = start(&engine, &["--replicas", "4"]);
     let hostnames = ["server1", "server2", "server3", "server4"];
@@ -37,9 +37,7 @@ fn an_engine_that_goes_away_is_missed_by_nobody_but_those_who_want_containers() 
         assert_eq!(lb.backends().len(), 4);
         let message = refused_add(&lb, "more");
         assert!(message.contains("the engine is away"), "{message}");
-        let begun = Instant::now();
         lb.done(&json!({"cmd": "rm", "n": 1, "hostnames": ["server4"]}));
-        assert!(begun.elapsed() < PROMPT, "{:?}", begun.elapsed());
         assert_eq!(lb.hostnames(), hostnames[..3]);
         over.store(true, Ordering::Relaxed);
         let (served, strange) = clients.join().unwrap();
@@ -57,7 +55,7 @@ fn an_engine_that_goes_away_is_missed_by_nobody_but_those_who_want_containers() 
 }
 
 #[test]
-fn a_hung_engine_delays_nobody() {
+fn a_hung_engine_delays_neither_clients_nor_commands() {
     let engine = Engine::start(IMAGE);
     let lb = start(&engine, &["--respawn-name", "same"]);
     Call::ALL.iter().for_each(|&call| engine.fail(call, Fault::Hang));
@@ -66,12 +64,14 @@ fn a_hung_engine_delays_nobody() {
     thread::scope(|scope| {
         let adds: Vec<_> =
             ["a", "b", "c", "d", "e"].map(|name| scope.spawn(|| refused_add(&lb, name))).into();
-        for _ in 0..20 {
-            let begun = Instant::now();
+        let mut answers = 0;
+        while adds.iter().all(|add| !add.is_finished()) {
             assert_eq!(lb.hostnames().len(), 3);
             assert_ne!(lb.route("1"), "");
-            assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+            answers += 1;
         }
+        // Had they waited for the engine, none would have come before the first `add` was given up.
+        assert!(answers >= 3, "{answers}");
         adds.into_iter().for_each(|add| drop(add.join().unwrap()));
     });
     let before = lb.slot(2);
@@ -102,9 +102,10 @@ fn a_busy_engine_is_waited_for_as_long_as_it_answers() {
     let engine = Engine::start(IMAGE);
     engine.fail(Call::Start, Fault::Late);
     let lb = launch(&engine, &["--replicas", "9"]);
-    // Eight of them are started at a time, and the ninth waits for longer than it would for an engine that is away.
-    let begun = Instant::now();
-    eventually("that time", || (begun.elapsed() > Duration::from_secs(11)).then_some(()));
+    // Eight start at a time. The ninth waits for longer than the 10 s that `lb` waits for an engine that is away:
+    // `lb` lists the containers every 3 s.
+    let lists = engine.count(&[Call::Containers]);
+    eventually("five more lists", || (engine.count(&[Call::Containers]) >= lists + 5).then_some(()));
     engine.heal();
     lb.wait_until_all_up();
     assert_eq!(lb.hostnames(), (1..=9).map(|index| format!("server{index}")).collect::<Vec<_>>());

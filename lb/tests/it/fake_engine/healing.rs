@@ -1,7 +1,6 @@
 //! Containers that die: how it is noticed, and what comes after them.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -35,11 +34,9 @@ fn a_replacement_that_does_not_start_is_tried_again_with_growing_pauses() {
         let lb = start(&engine, &["--replicas", "2"]);
         let (before, created) = (lb.slot(2), engine.count(&[Call::Create]));
         engine.fail(call, fault);
-        let begun = Instant::now();
         engine.kill("server2");
         eventually("four tries", || (engine.count(&[Call::Create]) >= created + 4).then_some(()));
-        // Pauses of 0.2, 0.4 and 0.8 s, each of them at most a tenth shorter.
-        assert!(begun.elapsed() > Duration::from_millis(1260), "{:?}", begun.elapsed());
+        // The ledger's unit tests hold the lengths of the pauses. Without any there would be hundreds of tries by now.
         assert!(engine.count(&[Call::Create]) <= created + 5, "{fault:?}");
         engine.heal();
         replaced(&lb, &before);
@@ -78,7 +75,7 @@ fn a_replacement_of_the_same_name_is_left_alone() {
     }
 }
 
-/// A way in which the events of an engine can end.
+/// One way in which the events of an engine can end.
 type End = fn(&Engine);
 
 #[test]
@@ -125,10 +122,10 @@ fn a_death_shows_when_the_events_have_fallen_silent() {
 }
 
 #[test]
-fn a_container_that_somebody_has_removed_or_started_again_is_replaced() {
+fn a_container_that_was_removed_or_restarted_by_hand_is_replaced() {
     let engine = Engine::start(IMAGE);
     let lb = start(&engine, &["--replicas", "2"]);
-    // Or the end of it would be told.
+    // Otherwise an event would report the end.
     engine.fail(Call::Events, Fault::Mute);
     let (removed, restarted) = (lb.slot(1), lb.slot(2));
     engine.remove("server1");
@@ -149,7 +146,7 @@ fn memory_that_ran_out_is_named_as_the_reason() {
         let actor = json!({"ID": id, "Attributes": {"lb.fleet": fleet}});
         engine.say(&format!("{}\n", json!({"Type": "container", "Action": kind, "Actor": actor})));
     };
-    // What is told of others is none of our business, whatever their ids are.
+    // Events of other fleets do not count, whatever the ids are.
     event("die", "another");
     event("oom", FLEET);
     engine.kill("server1");

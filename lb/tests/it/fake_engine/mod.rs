@@ -11,7 +11,6 @@ mod state;
 mod wire;
 
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -23,9 +22,6 @@ use engine::Engine;
 const IMAGE: &str = "team/image:1";
 const NETWORK: &str = "net";
 const FLEET: &str = "fleet";
-
-/// How long a command may take when the engine hangs.
-const PROMPT: Duration = Duration::from_secs(5);
 
 /// `lb` with containers of this engine. Its probes are rare: that one of them has ended, it hears from the engine.
 fn command(host: &str, port: u16, flags: &[&str]) -> Command {
@@ -93,14 +89,13 @@ fn replaced(lb: &Lb, before: &Value) -> String {
     text(&slot["hostname"]).to_owned()
 }
 
-/// Asks for one replica more, which cannot be had: the reason. It has to come soon, and nothing may change.
+/// Asks for one replica more, which cannot be had: the reason. Nothing may change. The answer has to come while the
+/// engine still fails, for the test mends it later.
 #[track_caller]
 fn refused_add(lb: &Lb, hostname: &str) -> String {
-    let (before, begun) = (lb.hostnames(), Instant::now());
+    let before = lb.hostnames();
     let response: Response = http(lb, "POST /add", &json!({"n": 1, "hostnames": [hostname]}).to_string());
-    let took = begun.elapsed();
     assert_eq!(response.status, 502, "{response:?}");
-    assert!(took < PROMPT, "answered after {took:?}: {response:?}");
     assert_eq!(lb.hostnames(), before, "nothing has changed");
     refused(&response.body)
 }
