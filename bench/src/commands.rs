@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{Command, CompareArgs, ExperimentArgs, LoadArgs, Misused, OutputArgs, Protocol};
 use crate::data::{Data, Environment, Load};
-use crate::experiment::{Setting, balance, expect, healing, mapping};
+use crate::experiment::{Setting, balance, healing, mapping};
 use crate::load::{Amount, Exchange, LINE_MAX, Loop, Plan};
 use crate::stand::{Provider, host, sibling};
 use crate::stats::{max_over_mean, standard_deviation};
-use crate::{compare, report, shown};
+use crate::{compare, judge, report, shown};
 
 /// Connections at a time, where nobody says: of a closed loop, and of an open one at most.
 const CLOSED: usize = 32;
@@ -144,7 +144,7 @@ fn is_path(path: &str) -> bool {
     path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#')
 }
 
-/// Everything but `load`: measures, shows, writes, and fails if it was cut short or an expectation did not come true.
+/// Everything but `load`: measures, shows, writes, and fails if it was cut short or the verdict is bad.
 async fn experiment(command: Command, inside: bool, stop: &CancellationToken) -> anyhow::Result<()> {
     let (output, mut data) = match &command {
         Command::Report { data, out } => return again(data, out),
@@ -155,7 +155,7 @@ async fn experiment(command: Command, inside: bool, stop: &CancellationToken) ->
         | Command::A4 { experiment } => (experiment.output.clone(), begun(&command, experiment)?),
         Command::Suite { experiment, compare, .. } => {
             // Before minutes of other work.
-            compare::check(compare)?;
+            check_comparison(compare)?;
             (experiment.output.clone(), begun(&command, experiment)?)
         }
         Command::Load(_) | Command::Child { .. } => bail!("this is no experiment"),
@@ -168,18 +168,19 @@ async fn experiment(command: Command, inside: bool, stop: &CancellationToken) ->
     };
     let measured = if stop.is_cancelled() { measured.and(Err(anyhow!("interrupted"))) } else { measured };
     data.cut_short = measured.as_ref().err().map(|error| format!("{error:#}"));
-    data.expectations = expect::of(&data);
+    judge::judge(&mut data);
     let written = write(&data, &output)?;
     if !data.is_empty() {
         shown::say(&report::markdown(&data))?;
     }
     written.iter().try_for_each(|path| shown::say(&format!("wrote {}", path.display())))?;
     measured?;
-    let failed = data.expectations.iter().filter(|expectation| !expectation.passed).count();
-    if failed > 0 {
-        bail!("{failed} of {} expectations did not come true", data.expectations.len());
-    }
-    Ok(())
+    judge::verdict(&data, holds_bars(&command))
+}
+
+/// Whether a bar that is missed is an error.
+fn holds_bars(command: &Command) -> bool {
+    matches!(command, Command::Suite { compare, .. } | Command::Compare { compare, .. } if compare.hold_bars)
 }
 
 /// When it was to stop, and has not done so by itself: it may be waiting for something that takes its time.
@@ -249,6 +250,17 @@ fn check(command: &Command, args: &ExperimentArgs) -> Result<(), Misused> {
     }
 }
 
+/// Whether a comparison can be made and, if they are to be held, has bars.
+fn check_comparison(args: &CompareArgs) -> Result<(), Misused> {
+    if args.hold_bars && usize::from(args.rounds) < judge::ROUNDS {
+        let (given, least) = (args.rounds, judge::ROUNDS);
+        return Err(Misused(format!(
+            "--rounds: invalid value `{given}`: expected {least} or more with --hold-bars"
+        )));
+    }
+    compare::check(args)
+}
+
 /// An empty record of an experiment.
 fn begun(command: &Command, args: &ExperimentArgs) -> anyhow::Result<Data> {
     check(command, args)?;
@@ -262,7 +274,7 @@ fn begun(command: &Command, args: &ExperimentArgs) -> anyhow::Result<Data> {
 
 /// An empty record of a comparison.
 fn compared(args: &CompareArgs, seed: u64) -> anyhow::Result<Data> {
-    compare::check(args)?;
+    check_comparison(args)?;
     Ok(empty(&[("lb", &sibling("lb")?)], seed, "processes".to_owned()))
 }
 
@@ -304,8 +316,10 @@ fn can_be_written(output: &OutputArgs) -> anyhow::Result<()> {
 /// Writes the report of what was measured before.
 fn again(data: &Path, out: &Path) -> anyhow::Result<()> {
     let file = File::open(data).with_context(|| format!("cannot read {}", data.display()))?;
-    let found: Data = serde_json::from_reader(std::io::BufReader::new(file))
+    let mut found: Data = serde_json::from_reader(std::io::BufReader::new(file))
         .with_context(|| format!("{} is no data.json of bench", data.display()))?;
+    // The numbers may be older than what they are held to.
+    judge::judge(&mut found);
     let written = report::write(&found, out)?;
     written.iter().try_for_each(|path| shown::say(&format!("wrote {}", path.display())))
 }

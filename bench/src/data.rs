@@ -29,9 +29,12 @@ pub(crate) struct Data {
     /// The same load on `lb`, its peers, and no proxy at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) comparison: Option<Comparison>,
-    /// What was expected of all this, and whether it came true.
+    /// What has to hold on every machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) expectations: Vec<Expectation>,
+    /// How fast it is beside others, on this machine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) bars: Vec<Bar>,
     /// Why the run ended before it was complete, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cut_short: Option<String>,
@@ -385,15 +388,40 @@ pub(crate) struct Reading {
     pub(crate) failures: u64,
 }
 
-/// What was expected, and whether it came true.
+impl Reading {
+    /// CPU time of the contender for one operation, in nanoseconds; `None` where there is no proxy.
+    pub(crate) fn cpu_per_operation(&self) -> Option<f64> {
+        Some(self.cpu_ns? as f64 / self.operations)
+    }
+
+    /// Operations in a second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.operations / self.seconds
+    }
+}
+
+/// Something that is right or wrong, whatever machine it was measured on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Expectation {
-    /// Of what.
+    /// The subject, such as `A-1: failed requests`.
     pub(crate) what: String,
-    /// What was expected.
+    /// What is right.
     pub(crate) expected: String,
     /// What was found.
     pub(crate) found: String,
-    /// Whether it came true.
+    /// Whether it holds.
     pub(crate) passed: bool,
+}
+
+/// A ratio of speeds beside the value that it reached on the machine on which it was set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Bar {
+    /// What is compared, in words: CPU time or a rate, and with whom.
+    pub(crate) what: String,
+    /// The bar, such as `at least 0.95`.
+    pub(crate) bar: String,
+    /// The median of the rounds, with the least and the most.
+    pub(crate) found: String,
+    /// Whether the median reaches the bar.
+    pub(crate) reached: bool,
 }

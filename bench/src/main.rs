@@ -3,10 +3,10 @@
 //! It speaks only the wire and the control port, so it can measure anything that listens; of `lb` it knows what its
 //! users know.
 //!
-//! In reading order: `args` is what the user wants and `commands` what is done about it; `load` sends requests and counts
-//! what comes of them; `stand` starts what is measured, `control` talks to it; `experiment` is, `compare` the
-//! same load on peers; `data` is what they have found, `stats` a few numbers about it, `report` what is written and
-//! `shown` what a terminal shows.
+//! In reading order: `args` is the command line and `commands` carries it out; `load` sends requests and counts the results;
+//! `stand` starts the programs that are measured, `control` talks to an `lb`; `experiment` is, `compare` the same
+//! load on peers; `data` is what they found, `stats` a few numbers about it, `judge` says what is right and how fast it is;
+//! `report` writes files and `shown` prints to the terminal.
 
 mod args;
 mod commands;
@@ -14,6 +14,7 @@ mod compare;
 mod control;
 mod data;
 mod experiment;
+mod judge;
 mod load;
 mod report;
 mod shown;

@@ -259,7 +259,7 @@ fn keep(modes: &mut Vec<Mode>, work: Work, amount: f64, readings: Vec<Reading>) 
 
 /// The median of the rates of one contender; 0 before the first round.
 fn typical_rate(rounds: &[Vec<Reading>], turn: usize) -> f64 {
-    let rates = rounds.iter().map(|round| round[turn].operations / round[turn].seconds);
+    let rates = rounds.iter().map(|round| round[turn].rate());
     Spread::of(rates).map_or(0.0, |rates| rates.median)
 }
 

@@ -4,10 +4,8 @@
 //! found into the [data](crate::data::Data) as it goes: what was measured before something went wrong is there afterwards.
 
 pub(crate) mod balance;
-mod bars;
 mod checks;
 mod drill;
-pub(crate) mod expect;
 pub(crate) mod healing;
 mod victim;
 mod wire;

@@ -58,12 +58,12 @@ impl Metric {
     /// Its value in one reading; `None` where it was not measured.
     pub(super) fn of(self, reading: &Reading) -> Option<f64> {
         let value = match self {
-            Self::Cpu => reading.cpu_ns? as f64 / reading.operations,
+            Self::Cpu => reading.cpu_per_operation()?,
             Self::Whole => {
                 (reading.cpu_ns.unwrap_or(0) + reading.replicas_cpu_ns?) as f64 / reading.operations
             }
             Self::Memory => reading.memory? as f64 / reading.operations,
-            Self::Rate => reading.operations / reading.seconds,
+            Self::Rate => reading.rate(),
             Self::Tail => reading.p99? as f64,
         };
         value.is_finite().then_some(value)

@@ -1,6 +1,6 @@
 //! The comparison with peers: tables for each mode, and who needs less where.
 
-use super::standing::{Standing, in_short, not_measured, standing, what};
+use super::standing::{Standing, not_measured, standing, what};
 use super::{image, joined};
 use crate::data::{Comparison, Contender, Mode};
 use crate::report::chart::Chart;
@@ -21,7 +21,6 @@ pub(super) fn section(comparison: &Comparison, charts: &[Chart]) -> String {
         parts.push(mode_section(mode, comparison));
     }
     parts.extend(comparison.generator.as_ref().map(|mode| generator(mode, &comparison.generators)));
-    parts.push(format!("### In short\n\n{}", in_short(comparison)));
     parts.push(format!("### What was not measured\n\n{}", not_measured(comparison)));
     joined(&parts)
 }
@@ -229,7 +228,7 @@ mod tests {
             "There is no peer whose CPU time could be compared."
         );
         let comparison = Comparison { contenders: alone.to_vec(), ..Comparison::default() };
-        assert_eq!(in_short(&comparison), "No peer took part.");
+        assert_eq!(super::super::standing::in_short(&comparison), "No peer took part.");
         assert!(not_measured(&comparison).contains("- No peer took part."));
     }
 

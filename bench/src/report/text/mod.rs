@@ -1,9 +1,10 @@
 //! The report in words and tables, as Markdown.
 //!
-//! Sentences are computed from the numbers and change with them; nothing is said of what was not measured,
-//! except that it was not. Whatever comes from the data passes through [`words::plain`] or [`words::code`].
+//! It begins with what is right or wrong, then says how fast it is, then shows every experiment. Sentences are computed from
+//! the numbers and change with them; nothing is said of what was not measured, except that it was not. All text from the data
+//! passes through [`words::plain`] or [`words::code`].
 
-use crate::data::{Data, Environment, Expectation, Variant};
+use crate::data::{Bar, Comparison, Data, Environment, Expectation, Variant};
 
 use super::chart::Chart;
 use super::words::{self, code, plain, row, table};
@@ -21,8 +22,9 @@ pub(super) fn markdown(data: &Data, charts: &[Chart]) -> String {
     let mut parts = vec!["# Experiments with a load balancer".to_owned()];
     parts.extend(data.cut_short.as_deref().map(cut_short));
     if !data.expectations.is_empty() {
-        parts.push(expectations(&data.expectations));
+        parts.push(correctness(&data.expectations));
     }
+    parts.extend(data.comparison.as_ref().map(|comparison| performance(comparison, &data.bars)));
     parts.push(environment(&data.environment));
     parts.extend(balance::section(&data.a1, charts));
     parts.extend(scaling::section(&data.a2, charts));
@@ -45,27 +47,53 @@ fn cut_short(why: &str) -> String {
     )
 }
 
-fn expectations(expectations: &[Expectation]) -> String {
-    let verdict = |passed| if passed { "yes" } else { "**no**" };
+fn correctness(expectations: &[Expectation]) -> String {
     let line = |expectation: &Expectation| {
         let Expectation { what, expected, found, passed } = expectation;
-        row([&text(what), &text(expected), &text(found), verdict(*passed)])
+        row([&text(what), &text(expected), &text(found), if *passed { "yes" } else { "**no**" }])
     };
     let rows: Vec<_> = expectations.iter().map(line).collect();
-    let table = table(&["what", "expected", "found", "came true"], &rows);
-    format!("## Expectations\n\n{}\n\n{table}", verdict_on(expectations))
+    let table = table(&["what", "expected", "found", "holds"], &rows);
+    format!("## Correctness\n\n{}\n\n{table}", verdict_on(expectations))
 }
 
 /// The overall sentence.
 fn verdict_on(expectations: &[Expectation]) -> String {
-    let failed: Vec<String> =
+    let wrong: Vec<String> =
         expectations.iter().filter(|one| !one.passed).map(|one| text(&one.what)).collect();
-    let all = words::plural(expectations.len() as u64, "expectation");
-    match failed.len() {
-        0 if expectations.len() == 1 => "The one expectation came true.".to_owned(),
-        0 => format!("All {all} came true."),
-        count => format!("**{count} of {all} did not come true:** {}.", words::list(&failed)),
+    let all = expectations.len();
+    match wrong.len() {
+        0 if all == 1 => "The one expectation holds.".to_owned(),
+        0 => format!("All {all} expectations hold."),
+        count => format!("**{count} of {all} expectations do not hold:** {}.", words::list(&wrong)),
     }
+}
+
+/// Who is ahead of whom, and the bars.
+fn performance(comparison: &Comparison, bars: &[Bar]) -> String {
+    let parts = [
+        "## Performance".to_owned(),
+        "On this machine, by ratios within a round (the tables are below):".to_owned(),
+        standing::in_short(comparison),
+        if bars.is_empty() { String::new() } else { bars_table(bars) },
+    ];
+    joined(&parts)
+}
+
+fn bars_table(bars: &[Bar]) -> String {
+    let line = |bar: &Bar| {
+        let reached = if bar.reached { "reached" } else { "not reached" };
+        row([&text(&bar.what), &text(&bar.bar), &text(&bar.found), reached])
+    };
+    let reached = bars.iter().filter(|bar| bar.reached).count();
+    let rows: Vec<_> = bars.iter().map(line).collect();
+    format!(
+        "{reached} of {} are reached. A bar is a ratio that was reached on the machine on which it was set. It depends on the \
+         cores of a machine and on what else they do, so a bar that is not reached is not an error (with `--hold-bars` it \
+         is).\n\n{}",
+        words::plural(bars.len() as u64, "bar"),
+        table(&["ratio", "bar", "found: median (least to most)", ""], &rows)
+    )
 }
 
 /// Text of `bench` itself that may name things in backticks, which stay code.
@@ -136,9 +164,25 @@ mod tests {
     #[test]
     fn the_verdict_names_what_failed() {
         let good = verdict_on(&[expectation("`ring` | even", true), expectation("b", true)]);
-        assert_eq!(good, "All 2 expectations came true.");
+        assert_eq!(good, "All 2 expectations hold.");
         let bad = verdict_on(&[expectation("`ring` | even", false), expectation("b", true)]);
-        assert_eq!(bad, r"**1 of 2 expectations did not come true:** `ring` \| even.");
+        assert_eq!(bad, r"**1 of 2 expectations do not hold:** `ring` \| even.");
+    }
+
+    #[test]
+    fn a_bar_that_is_missed_is_no_error() {
+        let bar = |what: &str, reached| Bar {
+            what: what.to_owned(),
+            bar: "at most 0.25".to_owned(),
+            found: "0.29 (0.28 to 0.30)".to_owned(),
+            reached,
+        };
+        let table = bars_table(&[bar("rate in `short`", false), bar("b", true)]);
+        assert!(table.starts_with("1 of 2 bars are reached."), "{table}");
+        assert!(
+            table.contains("| rate in `short` | at most 0.25 | 0.29 (0.28 to 0.30) | not reached |"),
+            "{table}"
+        );
     }
 
     #[test]
