@@ -57,7 +57,7 @@ pub(crate) fn describe(
 ) -> wire::Mapping {
     let algorithm = &policy.scheme.algorithm;
     wire::Mapping {
-        mapping: algorithm.name(),
+        mapping: algorithm.name().to_owned(),
         points: if let Algorithm::Ring { points } = algorithm { Some(*points) } else { None },
         table: if let Algorithm::Slots(shape) = algorithm { Some(table(shape)) } else { None },
         balance_factor: policy.balance.map(BalanceFactor::get),

@@ -5,12 +5,12 @@
 use std::fmt::Write as _;
 
 use mapping::{BalanceFactor, MappingPolicy};
-use proto::control::{Candidate, Explanation, Failure, FailureKind, Message};
+use proto::control::{Body, Candidate, Explanation, Failure, FailureKind};
 
 use crate::snapshot::{Bound, Outlook, Skipped, Slot, Snapshot};
 
 /// Explains where a connection with the request id `id` would go now.
-pub(super) fn explain(snapshot: &Snapshot, policy: &MappingPolicy, id: String) -> Result<Message, Failure> {
+pub(super) fn explain(snapshot: &Snapshot, policy: &MappingPolicy, id: String) -> Result<Body, Failure> {
     if id.is_empty() {
         let message = "`id` is empty; it takes a request id, as it would stand in a first line";
         return Err(FailureKind::BadRequest.because(message));
@@ -25,10 +25,10 @@ pub(super) fn explain(snapshot: &Snapshot, policy: &MappingPolicy, id: String) -
         state: slot.state,
         skipped: skipped.map(|skipped| reason(slot, skipped, policy.balance)),
     };
-    Ok(Message::Explanation(Explanation {
+    Ok(Body::Explanation(Explanation {
         key: id.clone(),
         key_bytes: hexadecimal(key),
-        mapping: policy.scheme.algorithm.name(),
+        mapping: policy.scheme.algorithm.name().to_owned(),
         hash: location.hash,
         position: location.position,
         candidates: slots.into_iter().map(candidate).collect(),

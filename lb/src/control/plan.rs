@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use mapping::{Flow, Full, Keys, Mapping, Member, Shift, Side};
-use proto::control::{Displaced, Move, Omitted, Plan, Shares};
+use proto::control::{Basis, Displaced, Move, Omitted, Plan, Shares};
 
 use crate::fleet::Preview;
 use crate::snapshot::Snapshot;
@@ -27,11 +27,11 @@ pub(super) fn plan(snapshot: &Snapshot, members: &[Member], preview: Preview) ->
     let (whole, moved, least) = (shift.whole(), shift.moved(), shift.least());
     let (moves, omitted) = moves(&shift);
     let (basis, keys) = match shift.keys {
-        Keys::Positions => ("positions", None),
-        Keys::Expected => ("expected", None),
-        Keys::Entries(entries) => ("entries", Some(entries)),
-        Keys::AllIds => ("ids", u32::try_from(whole).ok()),
-        Keys::SomeIds(ids) => ("sample", Some(ids)),
+        Keys::Positions => (Basis::Positions, None),
+        Keys::Expected => (Basis::Expected, None),
+        Keys::Entries(entries) => (Basis::Entries, Some(entries)),
+        Keys::AllIds => (Basis::Ids, u32::try_from(whole).ok()),
+        Keys::SomeIds(ids) => (Basis::Sample, Some(ids)),
     };
     Ok(Plan {
         command: preview.command,

@@ -169,8 +169,11 @@ fn a_failure_goes_to_stderr_and_exits_with_1() {
         );
         assert!(refused(&[&["rep"], json].concat(), &right[..1]).contains("the token is missing"));
     }
-    assert!(refused(&["add", "0"], &right).starts_with("<Error> invalid value 0, expected `n`"));
-    assert!(refused(&["add", "1", "../x"], &right).starts_with("<Error> hostname \"../x\""));
+    assert!(refused(&["add", "0"], &right).starts_with("<Error> `n`: invalid value `0`: expected"));
+    assert!(
+        refused(&["add", "1", "../x"], &right)
+            .starts_with("<Error> `hostnames`: invalid value `../x`: expected")
+    );
     assert!(refused(&["explain", ""], &right).starts_with("<Error> `id` is empty"));
     assert!(refused(&["rep", "--control-token", "wrong"], &right).contains("the token is wrong"));
     assert_eq!(lb(&["rep", "--control-token", "secret"], &right[..1]).2, Some(0));

@@ -1,18 +1,31 @@
-//! What is answered: messages, failures, and their status over HTTP.
+//! The answers of the control port, and their HTTP status.
+//!
+//! Each is read as it is written. A reader ignores fields that it does not know, so that it understands a newer `lb`.
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::{Backends, Malformed, State, Weight};
+use super::backends::{Backends, State};
+use super::value::{Malformed, Weight};
 
-/// The answer to a command.
+/// The answer to a command, as `lb` gives it.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// It is done.
-    Successful(Box<Message>),
-    /// Nothing has changed.
+    /// The command is done.
+    Successful(Box<Body>),
+    /// The command was refused or has failed, and has changed nothing.
     Failure(Failure),
+}
+
+/// The answer to a command, as a client reads it from JSON; `B` is the part of a body that the client wants.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(tag = "status", content = "message", rename_all = "lowercase")]
+pub enum Reply<B = Body> {
+    /// The command is done.
+    Successful(B),
+    /// The text of the [`Failure`]. JSON does not tell its kind; the HTTP status does.
+    Failure(String),
 }
 
 impl Answer {
@@ -29,17 +42,17 @@ impl Answer {
     #[must_use]
     pub fn to_json(&self) -> String {
         let (message, status) = match self {
-            Answer::Successful(message) => (serde_json::to_string(message), "successful"),
+            Answer::Successful(body) => (serde_json::to_string(body), "successful"),
             Answer::Failure(failure) => (serde_json::to_string(&failure.to_string()), "failure"),
         };
         format!(r#"{{"message":{},"status":"{status}"}}"#, message.unwrap_or_default())
     }
 }
 
-/// What a successful answer says.
-#[derive(Clone, Debug, Serialize)]
+/// The body of a successful answer. Each kind has fields that no other has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum Message {
+pub enum Body {
     /// To `rep`, `add` and `rm`.
     Replicas(Replicas),
     /// To `backends`.
@@ -55,7 +68,7 @@ pub enum Message {
 }
 
 /// The replicas, in the order of their slots.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Replicas {
     /// How many there are.
     #[serde(rename = "N")]
@@ -64,8 +77,8 @@ pub struct Replicas {
     pub replicas: Vec<String>,
 }
 
-/// Why a request id goes where it goes.
-#[derive(Clone, Debug, Serialize)]
+/// Which replica gets a request id, and why.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Explanation {
     /// The request id, as asked.
     pub id: String,
@@ -74,49 +87,49 @@ pub struct Explanation {
     /// Its bytes, in hexadecimal.
     pub key_bytes: String,
     /// The mapping's name.
-    pub mapping: &'static str,
-    /// The key's hash, before it is brought onto the ring or into the table; under `rendezvous` its highest score.
+    pub mapping: String,
+    /// The key's hash; under `rendezvous` its highest score.
     pub hash: u64,
-    /// The key's place on the ring or in the table; under `rendezvous`, which has no places, the hash again.
+    /// The key's position on the ring or its entry in the table; under `rendezvous`, which has neither, the hash again.
     pub position: u64,
-    /// All slots, in the order in which they are tried for this key; after them those that are not tried.
+    /// All slots: first those that are tried for this key, in that order, then the others.
     pub candidates: Vec<Candidate>,
-    /// The name of the slot that owns the key: where it goes if nothing is wrong. `None` where nobody has a weight.
+    /// The name of the slot that owns the key, whatever its state. `None` where every slot has weight 0.
     pub owner: Option<String>,
-    /// The hostname of the replica that gets the connection; `None` where no replica can be had.
+    /// The hostname of the replica that gets the connection; `None` where no replica is available.
     pub pick: Option<String>,
-    /// The bound of a replica's connections as a multiple of the mean, if there is one.
+    /// The bound of a replica's connections, as a multiple of the mean, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub balance_factor: Option<f64>,
 }
 
 /// A slot in the order of an [`Explanation`].
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Candidate {
     /// The slot's index.
     pub index: u32,
     /// The slot's name.
     pub name: String,
-    /// The hostname of the replica that runs there, or ran there last.
+    /// The hostname of the slot's replica, or of its last one.
     pub hostname: String,
     /// The slot's state.
     pub state: State,
-    /// Why it is passed over, if it is.
+    /// Why the slot does not get the connection, if it is passed over.
     pub skipped: Option<String>,
 }
 
-/// How keys are mapped. Of the parameters those that the algorithm has.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// How keys are mapped, with the parameters that the algorithm has.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mapping {
     /// The name of the algorithm.
-    pub mapping: &'static str,
+    pub mapping: String,
     /// `ring`: positions of a slot of weight 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub points: Option<u32>,
     /// The parameters of `slots`.
     #[serde(flatten)]
     pub table: Option<Table>,
-    /// The bound of a replica's connections, as a multiple of the mean.
+    /// The bound of a replica's connections, as a multiple of the mean, if there is one.
     pub balance_factor: Option<f64>,
     /// Whether the hash has a seed. (The seed itself is a secret.)
     pub seeded: bool,
@@ -125,65 +138,80 @@ pub struct Mapping {
 }
 
 /// The table of the mapping `slots`.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Table {
     /// Its size, M.
     pub slots: u32,
     /// Virtual servers of a server of weight 1, K.
     #[serde(rename = "virtual")]
     pub virtuals: u32,
-    /// What follows a collision.
+    /// How a place is found after a collision.
     pub probing: String,
-    /// Where a request falls.
+    /// The formula of a request's place.
     pub request_hash: String,
-    /// Where a virtual server wants to be.
+    /// The formula of a virtual server's preferred place.
     pub server_hash: String,
 }
 
-/// What would follow from a change.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// What a change would move.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
-    /// The command that does exactly this, also where the change leaves names to the fleet.
+    /// The command that makes exactly this change; it names the replicas that the change left to the fleet.
     pub command: String,
-    /// What was looked at: `positions` (all 2^64 of a ring), `entries` (all of a table), `expected` (exact for a key that
-    /// may be any), `ids` (all that have six digits) or `sample` (some of those).
-    pub basis: &'static str,
-    /// How many keys that are, where they can be counted: 65,537 entries, 900,000 ids.
+    /// What was compared.
+    pub basis: Basis,
+    /// How many keys were compared, where they can be counted: 65,537 entries, 900,000 ids.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keys: Option<u32>,
-    /// The share of them that gets another slot, from 0 to 1.
+    /// The share of the keys that gets another slot, from 0 to 1.
     pub moved: f64,
-    /// The share that has to move at least for the slots to own what they will.
+    /// The smallest share that could move for the slots to own what they will, from 0 to 1.
     pub least: f64,
-    /// From which slot to which, the largest share first.
+    /// The moves from slot to slot, the largest share first; at most a thousand.
     pub moves: Vec<Move>,
-    /// The smaller ones, if there are more than a thousand.
+    /// The sum of the smaller moves, if there are more than a thousand.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub omitted: Option<Omitted>,
-    /// As it is.
+    /// The shares now.
     pub before: Shares,
-    /// As it would be.
+    /// The shares after the change.
     pub after: Shares,
-    /// What becomes of open connections. (They stay where they are.)
+    /// The open connections whose key would have another owner. (They stay where they are.)
     pub connections: Displaced,
-    /// What one would rather know before.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// What is worth knowing before the change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
+/// The keys that a [`Plan`] compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Basis {
+    /// All 2^64 positions of a ring.
+    Positions,
+    /// All entries of a table.
+    Entries,
+    /// Every key there can be: the expected value, exactly.
+    Expected,
+    /// All six-digit ids.
+    Ids,
+    /// A sample of the six-digit ids.
+    Sample,
+}
+
 /// Keys that get another slot.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Move {
-    /// Whose they are; `None` for nobody's.
+    /// The slot that owns them now, if any.
     pub from: Option<String>,
-    /// Whose they would be.
+    /// The slot that would own them, if any.
     pub to: Option<String>,
     /// Their share of all keys, from 0 to 1.
     pub share: f64,
 }
 
-/// Moves that are not told one by one.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+/// The moves that a [`Plan`] does not list.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Omitted {
     /// How many there are.
     pub moves: usize,
@@ -191,59 +219,59 @@ pub struct Omitted {
     pub share: f64,
 }
 
-/// Who owns how many keys.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// How many keys each slot owns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Shares {
-    /// The most that a slot owns for each unit of its weight, as a multiple of the mean; `None` where nobody owns anything.
+    /// The largest share for each unit of weight, as a multiple of the mean; `None` where no slot owns a key.
     pub max_over_mean: Option<f64>,
     /// The share of each slot, from 0 to 1.
     pub shares: BTreeMap<String, f64>,
 }
 
-/// Open connections, and whether they are where their keys are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+/// Open connections, and how many of them are not on the slot that owns their key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Displaced {
-    /// How many there are.
+    /// All open connections.
     pub open: usize,
-    /// Of those, on another slot than the one that owns their key now.
+    /// Those on another slot than the one that owns their key now.
     pub out_of_place_now: usize,
-    /// On another than the one that would own it.
+    /// Those on another slot than the one that would own their key.
     pub out_of_place_then: usize,
-    /// With a key that is too long to be known any more, or one too many to be looked at.
+    /// Those that were not compared: their key was too long to be kept, or there were too many.
     pub unknown: usize,
 }
 
 /// How many replicas are in rotation.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Health {
-    /// In rotation.
+    /// Replicas in rotation.
     pub up: usize,
-    /// In the fleet.
+    /// Replicas in the fleet.
     #[serde(rename = "N")]
     pub n: usize,
 }
 
-/// Why a command was refused or has failed.
+/// The reason why a command was refused or has failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("<Error> {message}")]
 pub struct Failure {
-    /// Whose fault it was.
+    /// The kind, which is the HTTP status.
     pub kind: FailureKind,
     message: String,
 }
 
-/// Whose fault a failure was, and so its HTTP status.
+/// The kind of a failure: one for each HTTP status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
     /// The command is wrong.
     BadRequest,
     /// The token is missing or wrong.
     Unauthorized,
-    /// A web page asked.
+    /// The request comes from a web page of another host.
     Forbidden,
     /// There is no such path.
     NotFound,
-    /// The path takes other methods.
+    /// The path does not take this method.
     MethodNotAllowed,
     /// The sender was too slow.
     TooSlow,
@@ -251,7 +279,7 @@ pub enum FailureKind {
     TooLarge,
     /// A replica could not be started.
     StartFailed,
-    /// There is nothing to serve with, or no time.
+    /// No replica is in rotation, or `lb` is busy or shutting down.
     Unavailable,
 }
 
@@ -270,7 +298,7 @@ impl FailureKind {
         }
     }
 
-    /// A failure of this kind; `message` says what was wrong and what is allowed.
+    /// A failure of this kind; `message` says what was wrong and what is expected.
     #[must_use]
     pub fn because(self, message: impl Into<String>) -> Failure {
         Failure { kind: self, message: message.into() }
@@ -283,9 +311,9 @@ impl From<Malformed> for Failure {
     }
 }
 
-impl From<Result<Message, Failure>> for Answer {
-    fn from(result: Result<Message, Failure>) -> Self {
-        result.map_or_else(Answer::Failure, |message| Answer::Successful(Box::new(message)))
+impl From<Result<Body, Failure>> for Answer {
+    fn from(result: Result<Body, Failure>) -> Self {
+        result.map_or_else(Answer::Failure, |body| Answer::Successful(Box::new(body)))
     }
 }
 
@@ -296,7 +324,7 @@ mod tests {
     #[test]
     fn answers_have_the_message_first() {
         let replicas = Replicas { n: 2, replicas: vec!["server1".into(), "server2".into()] };
-        let done = Answer::from(Ok(Message::Replicas(replicas)));
+        let done = Answer::from(Ok(Body::Replicas(replicas)));
         assert_eq!(
             done.to_json(),
             r#"{"message":{"N":2,"replicas":["server1","server2"]},"status":"successful"}"#

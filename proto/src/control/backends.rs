@@ -1,64 +1,64 @@
-//! The answer to `backends`: every slot, what is in it, and how it is doing.
+//! The answer to `backends`: every slot, its replica and the replica's state.
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::Weight;
+use super::value::Weight;
 
-/// Every slot, those on their way in and out included.
-#[derive(Clone, Debug, Serialize)]
+/// Every slot, including those that are being added or drained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backends {
     /// How many slots the fleet has.
     #[serde(rename = "N")]
     pub n: usize,
     /// The slots, by index.
     pub backends: Vec<Backend>,
-    /// Replicas outside the ring, ready to take over a slot.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Healthy replicas without a slot, ready to take one over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spares: Vec<Backend>,
 }
 
 /// One slot and the replica in it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backend {
     /// The slot's index; a spare has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<u32>,
-    /// The slot's name, which the ring hashes; a spare has none.
+    /// The slot's name, which the mapping hashes; a spare has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The hostname of the replica that runs there, or ran there last.
     pub hostname: String,
-    /// Where the replica listens, as soon as that is known.
+    /// The replica's address, as soon as it is known.
     pub address: Option<String>,
-    /// The slot's share of the keys, where it is not the usual one.
-    #[serde(skip_serializing_if = "Weight::is_usual")]
+    /// The slot's weight; left out in JSON where it is the default.
+    #[serde(default, skip_serializing_if = "Weight::is_usual")]
     pub weight: Weight,
     /// The state of the slot.
     pub state: State,
-    /// Why it is in that state, where there is something to say.
+    /// Why the slot is in that state, if there is a reason to give.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Since when it has been in that state: RFC 3339, UTC.
+    /// When the slot got into that state: RFC 3339, UTC.
     pub since: String,
-    /// How many replicas this slot has had after its first.
+    /// How many times the replica of this slot was replaced.
     pub restarts: u64,
-    /// What becomes of a new connection for the replica that runs there, where that is not the usual.
-    #[serde(skip_serializing_if = "Transport::is_usual")]
+    /// How a new connection gets to the replica; left out in JSON where it is the default.
+    #[serde(default, skip_serializing_if = "Transport::is_usual")]
     pub transport: Transport,
-    /// The connections of the replica that runs there.
+    /// The replica's connections.
     pub connections: Connections,
 }
 
 /// How a client's connection gets to its replica.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
-    /// There are two connections, and bytes are passed from one to the other.
+    /// `lb` opens a connection to the replica and relays the bytes.
     #[default]
     Proxy,
-    /// The replica gets the client's connection itself.
+    /// `lb` hands the client's socket over to the replica.
     Handoff,
 }
 
@@ -69,38 +69,32 @@ impl Transport {
 }
 
 /// Connections of one replica.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connections {
     /// Open now.
     pub open: usize,
-    /// Made since the replica started.
+    /// All since the replica started, open ones included.
     pub total: u64,
 }
 
 /// The state of a slot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// A replica is being started, or has not passed its first checks.
+    /// A replica is being started, or has not passed its first probes.
     Starting,
     /// In rotation.
     Up,
-    /// Out of rotation: its replica fails its probes, or has gone and the next one waits for its turn.
+    /// Out of rotation: its replica fails its probes, or has ended and the next one is not started yet.
     Down,
-    /// Gets no new connections; stopped when the old ones have ended.
+    /// Gets no new connections, and is stopped when the open ones have ended.
     Draining,
-    /// Too many replicas failed here; tried again now and then.
+    /// Too many starts failed here; the next try comes after a long pause.
     Quarantined,
 }
 
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            State::Starting => "starting",
-            State::Up => "up",
-            State::Down => "down",
-            State::Draining => "draining",
-            State::Quarantined => "quarantined",
-        })
+        self.serialize(f)
     }
 }

@@ -1,76 +1,75 @@
-//! What one may ask to be changed: replicas that come and go, and how keys are mapped to them.
+//! The commands that change something: replicas are added or removed, or keys are mapped differently.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::command::{Hostname, Malformed, field};
 use super::json::Fields;
+use super::value::{Hostname, Malformed, Weight, field};
 
-/// How many replicas to start, which, and what share each is to get.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// The replicas to start.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Addition {
     /// How many, at least 1.
     #[serde(deserialize_with = "at_least_one")]
     pub n: u32,
-    /// The first of them by name; the rest is left to the fleet.
-    #[serde(default, deserialize_with = "names")]
+    /// The hostnames of the first ones; the others get random names.
+    #[serde(default, deserialize_with = "names", skip_serializing_if = "Vec::is_empty")]
     pub hostnames: Vec<Hostname>,
-    /// The weights of the first of them, in the same order; the rest has what is usual.
-    #[serde(default, deserialize_with = "weights")]
+    /// The weights of the first ones, in the same order; the others get the default.
+    #[serde(default, deserialize_with = "weights", skip_serializing_if = "Vec::is_empty")]
     pub weights: Vec<Weight>,
 }
 
-/// How many replicas to drain and stop, and which.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// The replicas to drain and stop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Removal {
     /// How many, at least 1.
     #[serde(deserialize_with = "at_least_one")]
     pub n: u32,
-    /// The first of them by name; the rest is left to the fleet.
-    #[serde(default, deserialize_with = "names")]
+    /// The hostnames of the first ones; the others are chosen at random.
+    #[serde(default, deserialize_with = "names", skip_serializing_if = "Vec::is_empty")]
     pub hostnames: Vec<Hostname>,
 }
 
-/// What is to be different about how keys are mapped. What is `None` stays as it is, or, where the mapping becomes another,
-/// gets its default.
+/// A change of how keys are mapped. A parameter that is `None` stays as it is; where the algorithm changes, it gets its
+/// default.
 ///
-/// Values are text as it would follow a flag of the same name; over the wire they may be numbers too.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+/// Values are text, as for the flag of the same name; in JSON they may be numbers too.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Remapping {
     /// The name of the algorithm.
-    #[serde(alias = "algorithm", deserialize_with = "scalar")]
+    #[serde(alias = "algorithm", deserialize_with = "scalar", skip_serializing_if = "Option::is_none")]
     pub mapping: Option<String>,
     /// `ring`: positions of each slot.
-    #[serde(deserialize_with = "scalar")]
+    #[serde(deserialize_with = "scalar", skip_serializing_if = "Option::is_none")]
     pub points: Option<String>,
     /// `slots`: the size of the table, M.
-    #[serde(deserialize_with = "scalar")]
+    #[serde(deserialize_with = "scalar", skip_serializing_if = "Option::is_none")]
     pub slots: Option<String>,
     /// `slots`: virtual servers of each server, K.
-    #[serde(rename = "virtual", deserialize_with = "scalar")]
+    #[serde(rename = "virtual", deserialize_with = "scalar", skip_serializing_if = "Option::is_none")]
     pub virtuals: Option<String>,
-    /// `slots`: what follows a collision.
-    #[serde(deserialize_with = "scalar")]
+    /// `slots`: how a place is found after a collision.
+    #[serde(deserialize_with = "scalar", skip_serializing_if = "Option::is_none")]
     pub probing: Option<String>,
-    /// `slots`: where a request falls.
-    #[serde(deserialize_with = "scalar")]
+    /// `slots`: the formula of a request's place in the table.
+    #[serde(deserialize_with = "scalar", skip_serializing_if = "Option::is_none")]
     pub request_hash: Option<String>,
-    /// `slots`: where a virtual server wants to be.
-    #[serde(deserialize_with = "scalar")]
+    /// `slots`: the formula of a virtual server's preferred place.
+    #[serde(deserialize_with = "scalar", skip_serializing_if = "Option::is_none")]
     pub server_hash: Option<String>,
     /// The bound of a replica's connections, as a multiple of the mean; `off` (or `null`) for none.
-    #[serde(deserialize_with = "factor")]
+    #[serde(deserialize_with = "factor", skip_serializing_if = "Option::is_none")]
     pub balance_factor: Option<String>,
     /// Weights of slots, by name or hostname.
-    #[serde(deserialize_with = "weights_by_name")]
+    #[serde(deserialize_with = "weights_by_name", skip_serializing_if = "BTreeMap::is_empty")]
     pub weights: BTreeMap<Hostname, Weight>,
 }
 
@@ -80,8 +79,8 @@ impl Remapping {
         "mapping, points, slots, virtual, probing, request_hash, server_hash, balance_factor and weights";
 }
 
-/// A change of which one may ask what would follow from it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// A change that can be planned before it is made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cmd", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Change {
     /// Start replicas.
@@ -89,98 +88,55 @@ pub enum Change {
     /// Drain replicas and stop them.
     #[serde(rename = "rm", alias = "remove")]
     Remove(Removal),
-    /// Map keys otherwise.
+    /// Change how keys are mapped.
     Mapping(Remapping),
 }
 
 /// Reads the body of an HTTP request: an [`Addition`], a [`Removal`], a [`Remapping`] or a [`Change`].
 ///
 /// # Errors
-/// Names the field or the place that is wrong, and what is allowed there.
+/// The body is not one JSON object, or a field is wrong; the message names the field or the column, and what is expected.
 pub fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Malformed> {
     let Fields(fields) = Fields::read(body)?;
     Ok(T::deserialize(MapDeserializer::<_, serde_json::Error>::new(fields.into_iter()))?)
 }
 
-/// A slot's share of the keys against the others': 2 is twice as many as 1, and 0 is none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-pub struct Weight(u8);
-
-impl Weight {
-    /// What a weight may be, for messages.
-    pub const ALLOWED: &str = "a whole number from 0 to 100";
-
-    /// The weight as a number.
-    #[must_use]
-    pub fn get(self) -> u32 {
-        self.0.into()
-    }
-
-    /// Whether that is what a slot has if nobody says anything.
-    #[must_use]
-    pub fn is_usual(&self) -> bool {
-        *self == Weight::default()
-    }
-}
-
-impl Default for Weight {
-    /// 1.
-    fn default() -> Self {
-        Weight(1)
-    }
-}
-
-impl fmt::Display for Weight {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl TryFrom<u64> for Weight {
-    type Error = Malformed;
-
-    fn try_from(weight: u64) -> Result<Self, Malformed> {
-        let small = u8::try_from(weight).ok().filter(|&weight| weight <= 100);
-        small.map(Weight).ok_or_else(|| Malformed::new(format!("weight {weight} is not {}", Weight::ALLOWED)))
-    }
-}
-
 fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    field(deserializer, "`n` as a whole number of at least 1", |value| {
+    field(deserializer, "n", "a whole number of at least 1", |value| {
         let n = value.as_u64().filter(|&n| n > 0)?;
-        Some(u32::try_from(n).unwrap_or(u32::MAX)) // more than any fleet: refused there, with its bound
+        Some(u32::try_from(n).unwrap_or(u32::MAX)) // the fleet refuses it and names its size
     })
 }
 
 fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Hostname>, D::Error> {
-    let names: Vec<String> = field(deserializer, "`hostnames` as a list of names in quotes", |value| {
+    let names: Vec<String> = field(deserializer, "hostnames", "a list of names in quotes", |value| {
         value.as_array()?.iter().map(|name| name.as_str().map(str::to_owned)).collect()
     })?;
-    names.into_iter().map(Hostname::try_from).collect::<Result<_, _>>().map_err(D::Error::custom)
+    let refuse = |malformed| D::Error::custom(format_args!("`hostnames`: {malformed}"));
+    names.into_iter().map(Hostname::try_from).collect::<Result<_, _>>().map_err(refuse)
 }
 
-/// A weight in JSON.
 fn weight(value: &Value) -> Option<Weight> {
     Weight::try_from(value.as_u64()?).ok()
 }
 
 fn weights<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Weight>, D::Error> {
-    let allowed = format!("`weights` as a list, each {}", Weight::ALLOWED);
-    field(deserializer, &allowed, |value| value.as_array()?.iter().map(weight).collect())
+    let expected = format_args!("a list, each {}", Weight::ALLOWED);
+    field(deserializer, "weights", expected, |value| value.as_array()?.iter().map(weight).collect())
 }
 
 fn weights_by_name<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<Hostname, Weight>, D::Error> {
-    let allowed = format!("`weights` as an object of hostnames, each with {}", Weight::ALLOWED);
-    field(deserializer, &allowed, |value| {
+    let expected = format_args!("an object of hostnames, each with {}", Weight::ALLOWED);
+    field(deserializer, "weights", expected, |value| {
         let named =
             |(name, value): (&String, &Value)| Some((Hostname::try_from(name.clone()).ok()?, weight(value)?));
         value.as_object()?.iter().map(named).collect()
     })
 }
 
-/// Text, or whatever else there is as it is written: what it may be is not known here, and who knows says so.
+/// Text as it is; any other JSON value as it is written. The mapping checks it.
 fn scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Ok(Some(match Value::deserialize(deserializer)? {
         Value::String(text) => text,
@@ -188,7 +144,7 @@ fn scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, 
     }))
 }
 
-/// The same; `null` is off.
+/// As [`scalar`], where `null` means `off`.
 fn factor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     let factor = scalar(deserializer)?;
     Ok(factor.map(|text| if text == "null" { "off".to_owned() } else { text }))
@@ -233,8 +189,10 @@ mod tests {
         assert_eq!(addition.weights, [weight_of(0), weight_of(100)]);
         for wrong in ["2", "[-1]", "[101]", "[1.5]", r#"["2"]"#, "[null]", r#"{"S5":2}"#, "null"] {
             let message = read::<Addition>(&format!(r#"{{"n":3,"weights":{wrong}}}"#)).unwrap_err();
-            let expected = "expected `weights` as a list, each a whole number from 0 to 100";
-            assert!(message.contains(expected), "{wrong}: {message}");
+            let expected = format!(
+                "`weights`: invalid value `{wrong}`: expected a list, each a whole number from 0 to 100"
+            );
+            assert!(message.contains(&expected), "{wrong}: {message}");
         }
     }
 
@@ -263,7 +221,10 @@ mod tests {
             (r#"{"point":1}"#, "unknown field `point`, expected one of `algorithm`, `mapping`"),
             (r#"{"weights":{"S5":1,"S5":2}}"#, "duplicate field `S5`"),
             (r#"{"weights":{"S5":101}}"#, "each with a whole number from 0 to 100"),
-            (r#"{"weights":{"../x":1}}"#, "`weights` as an object of hostnames"),
+            (
+                r#"{"weights":{"../x":1}}"#,
+                "`weights`: invalid value `{\"../x\":1}`: expected an object of hostnames",
+            ),
             (r#"{"mapping":"ring","algorithm":"ring"}"#, "duplicate field `mapping`"),
         ];
         for (body, expected) in cases {

@@ -1,21 +1,19 @@
-//! What one may ask: commands, the names in them, and one line of JSON.
+//! The commands of the control port, and the line of JSON that carries one.
 
-use std::fmt;
-
-use serde::Deserialize;
+use serde::de::Deserializer;
 use serde::de::value::MapDeserializer;
-use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use serde_json::error::Category;
 
 use super::change::{Addition, Change, Remapping, Removal};
 use super::json::Fields;
+use super::value::{Malformed, field};
 
-/// What one may ask of the control port.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// A command to the control port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cmd", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Command {
-    /// The replicas' hostnames. (The empty braces make serde refuse unknown fields here too.)
+    /// List the replicas' hostnames. (The empty braces make serde refuse unknown fields here too.)
     #[serde(alias = "replicas")]
     Rep {},
     /// Start replicas.
@@ -23,98 +21,48 @@ pub enum Command {
     /// Drain replicas and stop them.
     #[serde(rename = "rm", alias = "remove")]
     Remove(Removal),
-    /// How keys are mapped, or, with any field, that they are to be mapped otherwise.
+    /// Change how keys are mapped; without any field, show it.
     Mapping(Remapping),
-    /// What would follow from a change, without making it.
+    /// Show what a change would move, without making it.
     Plan {
         /// The change.
         change: Change,
     },
-    /// Every slot with its state.
+    /// Show every slot with its state.
     Backends {},
-    /// Why a request id goes where it goes.
+    /// Explain which replica gets a request id, and why.
     Explain {
         /// The request id, exactly as it would stand in a first line.
         #[serde(deserialize_with = "text")]
         id: String,
     },
-    /// Whether any replica is in rotation.
+    /// Tell whether any replica is in rotation.
     Health {},
 }
 
-/// A name that is safe in a URL, a label, a log line and a file name: `[A-Za-z0-9][A-Za-z0-9_.-]{0,62}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Hostname(String);
-
-impl Hostname {
-    /// What a hostname may look like, for messages.
-    pub const PATTERN: &str = "[A-Za-z0-9][A-Za-z0-9_.-]{0,62}";
-
-    /// The name as text.
+impl Command {
+    /// The command as one line of newline-delimited JSON, which [`Line::parse`] reads; the line feed is included.
     #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Hostname {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl TryFrom<String> for Hostname {
-    type Error = Malformed;
-
-    fn try_from(name: String) -> Result<Self, Malformed> {
-        let good = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-        let fits = (1..=63).contains(&name.len()) && name.bytes().all(good);
-        if fits && name.starts_with(|first: char| first.is_ascii_alphanumeric()) {
-            return Ok(Hostname(name));
+    pub fn to_line(&self, token: Option<&str>) -> String {
+        #[derive(Serialize)]
+        struct Request<'a> {
+            #[serde(flatten)]
+            command: &'a Command,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            token: Option<&'a str>,
         }
-        Err(Malformed(format!("hostname {name:?} is not of the form {}", Hostname::PATTERN)))
+        let line = serde_json::to_string(&Request { command: self, token });
+        line.unwrap_or_default() + "\n" // nothing in a command can fail to serialize
     }
 }
 
 fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    field(deserializer, "`id` as text in quotes", |value| value.as_str().map(str::to_owned))
+    field(deserializer, "id", "text in quotes", |value| value.as_str().map(str::to_owned))
 }
 
-/// Reads a field; where serde would tell the type it wants, this one tells the field, what was given and what is allowed.
-pub(super) fn field<'de, D: Deserializer<'de>, T>(
-    deserializer: D,
-    allowed: &str,
-    read: impl FnOnce(&Value) -> Option<T>,
-) -> Result<T, D::Error> {
-    let value = Value::deserialize(deserializer)?;
-    read(&value).ok_or_else(|| D::Error::custom(format_args!("invalid value {value}, expected {allowed}")))
-}
-
-/// A command that cannot be understood; the text says what is wrong and what is allowed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Malformed(String);
-
-impl Malformed {
-    pub(super) fn new(message: String) -> Self {
-        Malformed(message)
-    }
-}
-
-impl From<serde_json::Error> for Malformed {
-    fn from(error: serde_json::Error) -> Self {
-        match error.classify() {
-            Category::Syntax | Category::Eof => {
-                Malformed(format!("malformed JSON, expected one object: {error}"))
-            }
-            Category::Data | Category::Io => Malformed(error.to_string()),
-        }
-    }
-}
-
-/// One line of newline-delimited JSON: the command, and the token that came with it.
+/// One line of newline-delimited JSON: a command and the token that came with it.
 ///
-/// The two are apart so that a token can be checked before the command is looked at.
+/// They are separate, so that the token can be checked before the command is read.
 #[derive(Debug)]
 pub struct Line {
     /// The value of the field `token`, if it is text.
@@ -126,7 +74,7 @@ impl Line {
     /// Reads a line as a JSON object.
     ///
     /// # Errors
-    /// Where the line is not one JSON object, with the column.
+    /// The line is not one JSON object; the message names the column.
     pub fn parse(line: &[u8]) -> Result<Self, Malformed> {
         let Fields(mut fields) = Fields::read(line)?;
         let token = fields.extract_if(.., |(name, _)| name == "token").last();
@@ -137,10 +85,11 @@ impl Line {
     /// Reads the command.
     ///
     /// # Errors
-    /// Names the field that is missing, unknown, repeated or wrong, and what is allowed there.
+    /// A field is missing, unknown, repeated or wrong; the message names it and what is expected.
     pub fn command(self) -> Result<Command, Malformed> {
         if let Some((_, cmd)) = self.fields.iter().find(|(name, value)| name == "cmd" && !value.is_string()) {
-            return Err(Malformed(format!("invalid value {cmd}, expected `cmd` as text, such as \"rep\"")));
+            let problem = format!("`cmd`: invalid value `{cmd}`: expected text, such as \"rep\"");
+            return Err(Malformed::new(problem));
         }
         Ok(Command::deserialize(MapDeserializer::<_, serde_json::Error>::new(self.fields.into_iter()))?)
     }
@@ -148,8 +97,8 @@ impl Line {
 
 #[cfg(test)]
 mod tests {
-    use super::super::parse_body;
     use super::*;
+    use crate::control::{Hostname, parse_body};
     use proptest::prelude::*;
 
     fn command(line: &str) -> Result<Command, String> {
@@ -194,21 +143,30 @@ mod tests {
     }
 
     #[test]
-    fn a_malformed_command_is_told_what_is_wrong_and_what_is_allowed() {
+    fn a_malformed_command_is_refused_with_the_field_and_what_is_expected() {
         let cases = [
             ("{", "malformed JSON, expected one object: EOF while parsing an object"),
             ("[1]", "expected a JSON object"),
             (r#"{"cmd":"rep"} x"#, "malformed JSON, expected one object: trailing characters"),
             ("{}", "missing field `cmd`"),
             (r#"{"cmd":"fly"}"#, "unknown variant `fly`, expected one of `rep`"),
-            (r#"{"cmd":7}"#, "invalid value 7, expected `cmd` as text"),
+            (r#"{"cmd":7}"#, "`cmd`: invalid value `7`: expected text"),
             (r#"{"cmd":"rep","n":1}"#, "unknown field `n`"),
             (r#"{"cmd":"add"}"#, "missing field `n`"),
-            (r#"{"cmd":"add","n":0}"#, "invalid value 0, expected `n` as a whole number of at least 1"),
-            (r#"{"cmd":"add","n":-1}"#, "expected `n` as a whole number of at least 1"),
-            (r#"{"cmd":"add","n":1.5}"#, "expected `n` as a whole number of at least 1"),
-            (r#"{"cmd":"add","n":"3"}"#, "expected `n` as a whole number of at least 1"),
-            (r#"{"cmd":"add","n":null}"#, "expected `n` as a whole number of at least 1"),
+            (r#"{"cmd":"add","n":0}"#, "`n`: invalid value `0`: expected a whole number of at least 1"),
+            (r#"{"cmd":"add","n":-1}"#, r#"`n`: invalid value `-1`: expected a whole number of at least 1"#),
+            (
+                r#"{"cmd":"add","n":1.5}"#,
+                r#"`n`: invalid value `1.5`: expected a whole number of at least 1"#,
+            ),
+            (
+                r#"{"cmd":"add","n":"3"}"#,
+                r#"`n`: invalid value `"3"`: expected a whole number of at least 1"#,
+            ),
+            (
+                r#"{"cmd":"add","n":null}"#,
+                r#"`n`: invalid value `null`: expected a whole number of at least 1"#,
+            ),
             (r#"{"cmd":"add","n":1,"n":2}"#, "duplicate field `n`"),
             (
                 r#"{"cmd":"add","n":1,"names":[]}"#,
@@ -216,11 +174,14 @@ mod tests {
             ),
             (
                 r#"{"cmd":"add","n":1,"hostnames":"S5"}"#,
-                "invalid value \"S5\", expected `hostnames` as a list",
+                "`hostnames`: invalid value `\"S5\"`: expected a list",
             ),
-            (r#"{"cmd":"add","n":1,"hostnames":null}"#, "invalid value null, expected `hostnames` as a list"),
-            (r#"{"cmd":"add","n":1,"hostnames":[1]}"#, "invalid value [1], expected `hostnames` as a list"),
-            (r#"{"cmd":"add","n":1,"hostnames":["../x"]}"#, Hostname::PATTERN),
+            (r#"{"cmd":"add","n":1,"hostnames":null}"#, "`hostnames`: invalid value `null`: expected a list"),
+            (r#"{"cmd":"add","n":1,"hostnames":[1]}"#, "`hostnames`: invalid value `[1]`: expected a list"),
+            (
+                r#"{"cmd":"add","n":1,"hostnames":["../x"]}"#,
+                "`hostnames`: invalid value `../x`: expected a hostname of the form [",
+            ),
             (r#"{"cmd":"add","n":1,"hostnames":[""]}"#, Hostname::PATTERN),
             (r#"{"cmd":"plan"}"#, "missing field `change`"),
             (r#"{"cmd":"plan","change":{"cmd":"rep"}}"#, "unknown variant `rep`, expected one of `add`"),
@@ -228,23 +189,11 @@ mod tests {
             (r#"{"cmd":"plan","change":{"cmd":"rm","n":1,"n":2}}"#, "duplicate field `n`"),
             (r#"{"cmd":"mapping","n":1}"#, "unknown field `n`, expected one of `algorithm`"),
             (r#"{"cmd":"explain"}"#, "missing field `id`"),
-            (r#"{"cmd":"explain","id":5}"#, "invalid value 5, expected `id` as text"),
+            (r#"{"cmd":"explain","id":5}"#, "`id`: invalid value `5`: expected text"),
         ];
         for (line, expected) in cases {
             let message = command(line).unwrap_err();
             assert!(message.contains(expected), "{line}: {message}");
-        }
-    }
-
-    #[test]
-    fn hostnames_are_letters_digits_and_three_marks() {
-        let long = "a".repeat(63);
-        for good in ["S5", "0", "a_b.c-d", &long] {
-            assert!(Hostname::try_from(good.to_owned()).is_ok(), "{good}");
-        }
-        let too_long = "a".repeat(64);
-        for bad in ["", ".a", "-a", "_a", "a b", "a/b", "ä", "a\n", &too_long] {
-            assert!(Hostname::try_from(bad.to_owned()).is_err(), "{bad}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! JSON objects as they were written: in their order, and with nothing of them lost in silence.
+//! Reads JSON objects without losing anything: fields keep their order, and a repeated field is an error.
 
 use std::fmt;
 
@@ -6,16 +6,16 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-use super::Malformed;
+use super::value::Malformed;
 
-/// The fields of a JSON object in their order, repeated ones too (`serde_json::Map` would keep the last one silently).
+/// The fields of a JSON object in their order, including repeated ones (`serde_json::Map` would silently keep the last one).
 pub(super) struct Fields(pub(super) Vec<(String, Value)>);
 
 impl Fields {
     /// Reads a JSON object.
     ///
     /// # Errors
-    /// Where the text is not one JSON object, with the column; or where an object within it repeats a field.
+    /// The text is not one JSON object (the message names the column), or an object inside it repeats a field.
     pub(super) fn read(text: &[u8]) -> Result<Self, Malformed> {
         let Object(fields) = serde_json::from_slice(text)?;
         let read = |(name, value): (String, Unrepeated)| (name, value.0);

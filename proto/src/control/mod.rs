@@ -1,19 +1,21 @@
-//! The control port's commands and answers, the same for both of its languages.
+//! The commands and answers of the control port, the same in both of its languages.
 //!
-//! A JSON line holds a whole command ([`Line::parse`]); over HTTP the path names it and the body, if there is one, is
-//! says how ([`parse_body`]). Every answer is one [`Answer`]: as a line it is its JSON text, over HTTP also its status.
-//! Whether a name is in use or a number too large for the fleet is not known here.
+//! A JSON line holds a whole command ([`Line::parse`]). Over HTTP the path names the command, and a body, if there is one,
+//! holds its fields ([`parse_body`]). Every answer is one [`Answer`]: its JSON text, and over HTTP also its status; a client
+//! reads it as a [`Reply`]. Nothing here checks whether a name is in use or a number fits the fleet.
 
 mod answer;
 mod backends;
 mod change;
 mod command;
 mod json;
+mod value;
 
 pub use answer::{
-    Answer, Candidate, Displaced, Explanation, Failure, FailureKind, Health, Mapping, Message, Move, Omitted,
-    Plan, Replicas, Shares, Table,
+    Answer, Basis, Body, Candidate, Displaced, Explanation, Failure, FailureKind, Health, Mapping, Move,
+    Omitted, Plan, Replicas, Reply, Shares, Table,
 };
 pub use backends::{Backend, Backends, Connections, State, Transport};
-pub use change::{Addition, Change, Remapping, Removal, Weight, parse_body};
-pub use command::{Command, Hostname, Line, Malformed};
+pub use change::{Addition, Change, Remapping, Removal, parse_body};
+pub use command::{Command, Line};
+pub use value::{Hostname, Malformed, Weight};

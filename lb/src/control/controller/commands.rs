@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use proto::control::{
-    Answer, Backend, Backends, Change, Command, Connections, Failure, FailureKind, Health, Message as Reply,
-    Remapping, Replicas, State, Transport,
+    Answer, Backend, Backends, Body, Change, Command, Connections, Failure, FailureKind, Health, Remapping,
+    Replicas, State, Transport,
 };
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
@@ -44,7 +44,7 @@ impl Controller {
                 Health { up: 0, .. } => {
                     Err(FailureKind::Unavailable.because("no server replica is available"))
                 }
-                health => Ok(Reply::Health(health)),
+                health => Ok(Body::Health(health)),
             },
         };
         reply(Some(sender), answer);
@@ -97,7 +97,7 @@ impl Controller {
             }
             let planned = spawn_blocking(move || plan::plan(&snapshot, &members, preview)).await;
             let answer = match planned {
-                Ok(Ok(plan)) => Ok(Reply::Plan(plan)),
+                Ok(Ok(plan)) => Ok(Body::Plan(plan)),
                 Ok(Err(full)) => Err(FailureKind::BadRequest.because(full.to_string())),
                 Err(_) => Err(FailureKind::Unavailable.because("lb is shutting down")),
             };
@@ -105,14 +105,14 @@ impl Controller {
         });
     }
 
-    fn mapping(&self) -> Reply {
+    fn mapping(&self) -> Body {
         let weight = |view: View| Some((view.slot?.name.to_string(), view.weight));
-        Reply::Mapping(remapping::describe(self.fleet.mapping(), self.fleet.slots().filter_map(weight)))
+        Body::Mapping(remapping::describe(self.fleet.mapping(), self.fleet.slots().filter_map(weight)))
     }
 
-    fn replicas(&self) -> Reply {
+    fn replicas(&self) -> Body {
         let replicas: Vec<String> = self.fleet.slots().map(|view| view.hostname.to_string()).collect();
-        Reply::Replicas(Replicas { n: replicas.len(), replicas })
+        Body::Replicas(Replicas { n: replicas.len(), replicas })
     }
 
     fn health(&self) -> Health {
@@ -121,13 +121,13 @@ impl Controller {
         Health { up, n: self.fleet.slots().count() }
     }
 
-    fn backends(&self) -> Reply {
+    fn backends(&self) -> Body {
         let n = self.fleet.slots().count();
         let mut backends: Vec<Backend> =
             self.fleet.slots().chain(self.fleet.in_passing()).map(|view| self.backend(view)).collect();
         backends.sort_by_key(|backend| backend.index);
         let spares = self.fleet.spares().map(|view| self.backend(view)).collect();
-        Reply::Backends(Backends { n, backends, spares })
+        Body::Backends(Backends { n, backends, spares })
     }
 
     fn backend(&self, view: View) -> Backend {
@@ -150,7 +150,7 @@ impl Controller {
     }
 }
 
-fn reply(sender: Option<oneshot::Sender<Answer>>, result: Result<Reply, Failure>) {
+fn reply(sender: Option<oneshot::Sender<Answer>>, result: Result<Body, Failure>) {
     if let Some(sender) = sender {
         // Whoever asked may have gone.
         let _ = sender.send(Answer::from(result));
