@@ -34,14 +34,22 @@ pub(super) struct Request<'a> {
     pub(super) head: &'a [u8],
 }
 
-/// What has become of a client.
+/// How a client reached a replica.
 pub(super) enum Reached {
-    /// There is a connection to a replica.
-    Connected(TcpStream, Upstream),
-    /// A replica has got the client itself; nothing is left to be done.
+    /// There is a connection to it.
+    Connected(Upstream),
+    /// It has the client's socket; nothing is left to do.
     HandedOver(Arc<Replica>),
-    /// No replica can be had.
-    Nobody(Client),
+}
+
+/// How a transport answers for one candidate.
+enum Step {
+    /// The client has its replica.
+    Done(Reached),
+    /// The next candidate's turn.
+    Next,
+    /// This candidate again, by the other transport.
+    Stay(Lease),
 }
 
 /// A connected replica that has got the head, or the beginning of it.
@@ -74,58 +82,76 @@ impl fmt::Display for Attempt {
     }
 }
 
-/// Brings a client to the first candidate for its key that can be had: hands it over, or makes a connection and forwards its
-/// head.
+/// Brings a client to the first candidate for its key that can be reached: hands it over, or makes a connection and forwards
+/// its head. `None`: no replica can be reached.
 ///
 /// Every attempt that fails is added to `failed`.
-///
-/// # Errors
-/// The client's socket cannot be watched.
 pub(super) async fn first_reachable(
     snapshot: &Snapshot,
     request: &Request<'_>,
-    client: Client,
+    client: &Client,
     plane: &Plane,
     failed: &mut Vec<Attempt>,
-) -> io::Result<Reached> {
+) -> Option<Reached> {
     let candidates = snapshot.leases(request.key).take(plane.limits.connect_attempts);
-    for (attempt, (slot, mut lease)) in candidates.enumerate() {
-        if let Client::Unwatched(socket) = &client
-            && let Some(link) = lease.replica().link()
-        {
-            let replica = Arc::clone(lease.replica());
-            lease.connected();
-            let about = About { slot: &slot.name, key: request.key, request_id: request.id, attempt };
-            let Err(refused) =
-                link.hand_over(socket, HandedOver { lease, counted: plane.handed_over.token() }, about)
-            else {
-                return Ok(Reached::HandedOver(replica));
-            };
-            replica.not_connected();
-            let is_full = is_full(&refused);
-            failed.push(Attempt::refused(&replica, refused));
-            if is_full {
-                replica.suspect();
-                continue;
-            }
-            // It may be well, and so its key stays at home.
-            lease = replica.lease(request.key);
-        }
-        let replica = lease.replica();
-        match connect(replica, request.head, &plane.limits).await {
-            Ok((stream, forwarded)) => {
-                lease.connected();
-                return Ok(Reached::Connected(client.watched()?, Upstream { stream, lease, forwarded }));
-            }
-            Err(error) => {
-                if !is_local(&error) {
-                    replica.suspect();
-                }
-                failed.push(Attempt { hostname: replica.hostname.clone(), step: "", error });
-            }
+    for (attempt, (slot, lease)) in candidates.enumerate() {
+        let about = About { slot: &slot.name, key: request.key, request_id: request.id, attempt };
+        let step = match hand_over(lease, client, about, plane, failed) {
+            Step::Stay(lease) => proxy(lease, request.head, &plane.limits, failed).await,
+            step => step,
+        };
+        if let Step::Done(reached) = step {
+            return Some(reached);
         }
     }
-    Ok(Reached::Nobody(client))
+    None
+}
+
+/// Hands the client's socket to the replica, if the replica takes connections over and the runtime does not watch the socket.
+fn hand_over(
+    lease: Lease,
+    client: &Client,
+    about: About<'_>,
+    plane: &Plane,
+    failed: &mut Vec<Attempt>,
+) -> Step {
+    let (Client::Unwatched(socket), Some(link)) = (client, lease.replica().link()) else {
+        return Step::Stay(lease);
+    };
+    let replica = Arc::clone(lease.replica());
+    lease.connected();
+    let Err(refused) =
+        link.hand_over(socket, HandedOver { lease, counted: plane.handed_over.token() }, about)
+    else {
+        return Step::Done(Reached::HandedOver(replica));
+    };
+    replica.not_connected();
+    let is_full = is_full(&refused);
+    failed.push(Attempt::refused(&replica, refused));
+    if is_full {
+        replica.suspect();
+        return Step::Next;
+    }
+    // The replica may be well, so its key stays at home.
+    Step::Stay(replica.lease(about.key))
+}
+
+/// Connects to the replica and forwards the head.
+async fn proxy(lease: Lease, head: &[u8], limits: &Limits, failed: &mut Vec<Attempt>) -> Step {
+    let replica = lease.replica();
+    match connect(replica, head, limits).await {
+        Ok((stream, forwarded)) => {
+            lease.connected();
+            Step::Done(Reached::Connected(Upstream { stream, lease, forwarded }))
+        }
+        Err(error) => {
+            if !is_local(&error) {
+                replica.suspect();
+            }
+            failed.push(Attempt { hostname: replica.hostname.clone(), step: "", error });
+            Step::Next
+        }
+    }
 }
 
 /// Whether the replica takes nothing at the moment. (A shortage of this machine is not its fault.)

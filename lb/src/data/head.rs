@@ -1,19 +1,18 @@
-//! The head: what is read from a client before a replica is chosen.
+//! The head: what a client sends before a replica is chosen.
 //!
-//! It is bounded in bytes and by one deadline, and nothing of it is changed or lost. Where connections may be handed over
-//! it is only looked at, and stays where it is for whoever reads next. A client that waits costs no buffer, because there is
-//! none before the first byte is there.
+//! It is bounded in bytes and by one deadline, and nothing of it is changed or lost. Where connections may be handed over, it
+//! is only looked at and stays in the stream for the replica. A client that waits costs no buffer: there is none before its
+//! first byte.
 
 use std::io::{self, ErrorKind};
-use std::net::TcpStream as StdStream;
 
 use proto::line::{self, FirstLine, Progress};
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::Limits;
-use super::socket::{peek, peek_some, read_some, receive};
+use super::client::Client;
+use super::source::{Reading, Source};
 
 /// What a client has sent before its replica was chosen.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -22,15 +21,6 @@ pub(super) struct Head {
     pub(super) bytes: Vec<u8>,
     /// What its first line is.
     pub(super) kind: Kind,
-}
-
-/// What becomes of the bytes of a head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reading {
-    /// They are taken from the stream.
-    Take,
-    /// They are left there.
-    Look,
 }
 
 /// What a first line says.
@@ -45,74 +35,56 @@ pub(super) enum Kind {
     Opaque,
 }
 
-/// The head, if the first line is there already: it costs no more than one read then.
+/// Reads or looks until it is known what the first line says, until `deadline`, and as far as `limits` allow.
 ///
-/// `None`: there is more to come. What was read is in `bytes`.
-///
-/// # Errors
-/// The client has left, or has reset the connection.
-pub(super) fn at_once(
-    client: &StdStream,
-    bytes: &mut Vec<u8>,
-    reading: Reading,
-    limits: &Limits,
-) -> io::Result<Option<Kind>> {
-    let (room, keep) = (limits.first_line_max, |chunk: &[u8]| bytes.extend_from_slice(chunk));
-    let read = match reading {
-        Reading::Take => receive(client, room, keep),
-        Reading::Look => peek(client, room, keep),
-    };
-    match read {
-        Ok(read) => understand(bytes, read == 0, limits),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Reads on, after `bytes`, until it is known what the first line says, until `deadline` and as far as `limits` allow.
+/// It waits, and has the runtime watch the client, only if the first line is not there at once.
 ///
 /// # Errors
-/// The client has left, or has reset the connection.
+/// The client has left or has reset the connection, or cannot be watched.
 pub(super) async fn read(
-    client: &TcpStream,
-    bytes: &mut Vec<u8>,
+    client: Client,
     reading: Reading,
     deadline: Instant,
     limits: &Limits,
-) -> io::Result<Kind> {
+) -> io::Result<(Client, Head)> {
+    let mut bytes = Vec::new();
+    if let Some(kind) = step(client.source(), reading, false, &mut bytes, limits)? {
+        return Ok((client, Head::new(bytes, kind, reading)));
+    }
+    let client = client.watched()?;
     let first_line = async {
         loop {
-            let ready = client.ready(Interest::READABLE).await?;
-            let read = match reading {
-                Reading::Take => more(client, bytes, limits)?.map(|read| read == 0),
-                // Known before the look: whatever came before the end is there then.
-                Reading::Look => all(client, bytes, limits)?.map(|_| ready.is_read_closed()),
-            };
-            if reading == Reading::Look && ready.is_read_closed() {
-                // To look at the bytes before a reset does not tell it.
+            // Known before the look: all that came before the end is there then.
+            let has_ended = client.ready(Interest::READABLE).await?.is_read_closed();
+            let kind = step(Source::Watched(&client), reading, has_ended, &mut bytes, limits);
+            if reading == Reading::Peek && has_ended {
+                // A look at the bytes before a reset does not report the reset.
                 client.take_error()?.map_or(Ok(()), Err)?;
             }
-            if let Some(has_ended) = read
-                && let Some(kind) = understand(bytes, has_ended, limits)?
-            {
+            if let Some(kind) = kind? {
                 return Ok(kind);
             }
         }
     };
-    timeout_at(deadline, first_line).await.unwrap_or(Ok(Kind::Opaque))
+    let kind: io::Result<Kind> = timeout_at(deadline, first_line).await.unwrap_or(Ok(Kind::Opaque));
+    Ok((Client::Watched(client), Head::new(bytes, kind?, reading)))
 }
 
-/// What has come since.
-fn more(client: &TcpStream, bytes: &mut Vec<u8>, limits: &Limits) -> io::Result<Option<usize>> {
-    read_some(client, limits.first_line_max - bytes.len(), |chunk| bytes.extend_from_slice(chunk))
-}
-
-/// All that has come.
-fn all(client: &TcpStream, bytes: &mut Vec<u8>, limits: &Limits) -> io::Result<Option<usize>> {
-    peek_some(client, limits.first_line_max, |chunk| {
+/// One read or look. `None`: the first line goes on, and `bytes` is what is known of it.
+fn step(
+    client: Source<'_>,
+    reading: Reading,
+    has_ended: bool,
+    bytes: &mut Vec<u8>,
+    limits: &Limits,
+) -> io::Result<Option<Kind>> {
+    if reading == Reading::Peek {
         bytes.clear();
-        bytes.extend_from_slice(chunk);
-    })
+    }
+    let room = limits.first_line_max - bytes.len();
+    let read = client.read(reading, room, |chunk, _| bytes.extend_from_slice(chunk))?;
+    let Some(read) = read else { return Ok(None) };
+    understand(bytes, read == 0 || reading == Reading::Peek && has_ended, limits)
 }
 
 /// What the first line is, if that can be told from all the `bytes` so far.
@@ -125,6 +97,12 @@ fn understand(bytes: &[u8], has_ended: bool, limits: &Limits) -> io::Result<Opti
         Progress::More | Progress::Opaque => Some(Kind::Opaque),
         Progress::Line(line) => Some(Kind::of(&line, &limits.id_param)),
     })
+}
+
+impl Head {
+    fn new(bytes: Vec<u8>, kind: Kind, reading: Reading) -> Self {
+        Head { bytes: if reading == Reading::Peek { Vec::new() } else { bytes }, kind }
+    }
 }
 
 impl Kind {

@@ -13,6 +13,7 @@ pub mod listener;
 mod relay;
 mod session;
 mod socket;
+mod source;
 mod splice;
 
 use std::sync::Arc;

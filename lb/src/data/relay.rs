@@ -30,7 +30,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use super::flow::{Behind, Break, Ends, Flow};
-use super::socket::{SCRATCH, all_sent, discard, read_and_look, reset, write_some};
+use super::socket::{all_sent, reset, write_some};
+use super::source::{Reading, SCRATCH, Source, discard};
 use super::splice::{self, Pipe, Pipes};
 use crate::replica::Lease;
 
@@ -271,7 +272,7 @@ impl Ends for Sockets<'_> {
             }
             take(chunk, behind);
         };
-        read_and_look(self.from(), take)
+        Source::Watched(self.from()).read(Reading::TakeAndLookBehind, SCRATCH, take)
     }
 
     fn write(&self, bytes: &[u8], are_last: bool) -> io::Result<usize> {

@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 
 use proto::control::Transport;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{Level, debug, enabled};
 
 use super::client::Client;
 use super::connect::{Attempt, Reached, Request, Upstream, first_reachable};
-use super::head::{self, Head, Kind, Reading};
+use super::head::{self, Head, Kind};
 use super::relay::{self, Ending, Pair, Traffic};
-use super::{KeyKind, Limits, Plane, socket};
+use super::source::{Reading, discard};
+use super::{KeyKind, Limits, Plane};
 
 /// How long a client that was turned away may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -77,23 +77,27 @@ impl Session {
         let mut failed = Vec::new();
         let snapshot = plane.fleet.load_full();
         let request = Request { key: key.bytes(), id: key.given(), head: &bytes };
-        let reached = first_reachable(&snapshot, &request, client, &plane, &mut failed).await;
+        let reached = first_reachable(&snapshot, &request, &client, &plane, &mut failed).await;
         drop(snapshot);
 
-        let (client, Upstream { stream: replica, lease, forwarded }) = match reached {
-            Ok(Reached::Connected(client, upstream)) => (client, upstream),
-            Ok(Reached::HandedOver(replica)) => {
+        let Upstream { stream: replica, lease, forwarded } = match reached {
+            Some(Reached::Connected(upstream)) => upstream,
+            Some(Reached::HandedOver(replica)) => {
                 debug!(
                     %peer, id = %key.id(), %key, replica = replica.hostname, attempts = %Attempts(&failed),
                     "session: handed over"
                 );
                 return None;
             }
-            Ok(Reached::Nobody(client)) => {
+            None => {
                 debug!(%peer, id = %key.id(), %key, attempts = %Attempts(&failed), "session: no replica is available");
-                turn_away(client, &kind, &plane.limits).await;
+                // What fails here fails on a client that has gone, or for want of memory.
+                let _ = turn_away(client, kind, &plane.limits).await;
                 return None;
             }
+        };
+        let client = match client.watched() {
+            Ok(client) => client,
             Err(error) => {
                 debug!(%peer, %error, "session: the client cannot be watched");
                 return None;
@@ -155,33 +159,24 @@ impl Story {
     }
 }
 
-/// Reads the head. Most of the time the first line comes with the connection, and is read before the runtime watches it.
+/// Reads the head. A client that is to be handed over leaves it in its stream, and the runtime does not watch it.
 async fn read_head(client: StdStream, begun: Instant, limits: &Limits) -> io::Result<(Client, Head)> {
-    let mut bytes = Vec::new();
     let reading = match limits.transport {
         Transport::Proxy => Reading::Take,
-        Transport::Handoff => Reading::Look,
+        Transport::Handoff => Reading::Peek,
     };
-    let there = match limits.key {
-        KeyKind::Source => Some(Kind::Opaque),
-        KeyKind::Id => head::at_once(&client, &mut bytes, reading, limits)?,
-    };
-    let mut client = Client::Unwatched(client);
-    let kind = match there {
-        Some(kind) => kind,
-        None => {
-            let watched = client.watched()?;
+    let (client, head) = match limits.key {
+        KeyKind::Source => (Client::Unwatched(client), Head::default()),
+        KeyKind::Id => {
             let deadline = (begun + limits.first_line_timeout).into();
-            let kind = head::read(&watched, &mut bytes, reading, deadline, limits).await?;
-            client = Client::Watched(watched);
-            kind
+            head::read(Client::Unwatched(client), reading, deadline, limits).await?
         }
     };
-    match limits.transport {
-        Transport::Proxy => Ok((Client::Watched(client.watched()?), Head { bytes, kind })),
-        // Nothing was taken from the stream.
-        Transport::Handoff => Ok((Client::Unwatched(client.unwatched()?), Head { bytes: Vec::new(), kind })),
-    }
+    let client = match limits.transport {
+        Transport::Proxy => Client::Watched(client.watched()?),
+        Transport::Handoff => Client::Unwatched(client.unwatched()?),
+    };
+    Ok((client, head))
 }
 
 /// What is hashed, and whether it is a request id.
@@ -247,11 +242,19 @@ impl fmt::Display for Attempts<'_> {
     }
 }
 
-/// Ends a connection for which there is no replica; an HTTP client is told.
-async fn turn_away(client: Client, kind: &Kind, limits: &Limits) {
-    // What fails here fails on a client that is gone, or for want of memory.
-    let Ok(mut client) = client.watched() else { return };
-    if speaks_http(&client, kind, limits).await {
+/// Ends a connection for which there is no replica; an HTTP client is told why.
+async fn turn_away(client: Client, kind: Kind, limits: &Limits) -> io::Result<()> {
+    let (client, kind) = match limits.key {
+        KeyKind::Id => (client, kind),
+        // Its first line has not been read yet.
+        KeyKind::Source => {
+            let deadline = (Instant::now() + FAREWELL).into();
+            let (client, head) = head::read(client, Reading::Take, deadline, limits).await?;
+            (client, head.kind)
+        }
+    };
+    let mut client = client.watched()?;
+    if matches!(kind, Kind::Http(_)) {
         let answer = format!(
             "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
              Connection: close\r\n\r\n{NO_REPLICA}",
@@ -261,19 +264,8 @@ async fn turn_away(client: Client, kind: &Kind, limits: &Limits) {
     }
     // Unread bytes would turn the close into a reset, and that would overtake the answer.
     let _ = client.shutdown().await;
-    socket::discard(&client, FAREWELL).await;
-}
-
-/// Whether a client that gets no replica can be told in HTTP. With `--key source` its first line has not been read yet.
-async fn speaks_http(client: &TcpStream, kind: &Kind, limits: &Limits) -> bool {
-    match limits.key {
-        KeyKind::Id => matches!(kind, Kind::Http(_)),
-        KeyKind::Source => {
-            let deadline = (Instant::now() + FAREWELL).into();
-            let head = head::read(client, &mut Vec::new(), Reading::Take, deadline, limits).await;
-            matches!(head, Ok(Kind::Http(_)))
-        }
-    }
+    discard(&client, FAREWELL).await;
+    Ok(())
 }
 
 #[cfg(test)]

@@ -138,7 +138,7 @@ mod tests {
     use socket2::SockRef;
 
     use super::*;
-    use crate::data::socket::read_some;
+    use crate::data::source::{Reading, Source};
     use crate::data::testing::connection;
 
     /// What can be read now.
@@ -187,7 +187,8 @@ mod tests {
         drop(pipe);
         assert!(pipes.fill(&from).unwrap().is_none(), "and it does not get past it");
         let mut behind = Vec::new();
-        assert_eq!(read_some(&from, 100, |bytes| behind.extend_from_slice(bytes)).unwrap(), Some(6));
+        let keep = |bytes: &[u8], _| behind.extend_from_slice(bytes);
+        assert_eq!(Source::Watched(&from).read(Reading::Take, 100, keep).unwrap(), Some(6));
         assert_eq!(behind, b"behind");
     }
 }
