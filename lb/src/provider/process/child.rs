@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use clap::builder::OsStringValueParser;
+use proto::control::Hostname;
 use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
 
 /// This very program, even if its file has been replaced since it was started.
@@ -35,10 +36,12 @@ pub struct Arguments {
     handoff: Option<OsString>,
 }
 
-pub(super) fn arguments(command: Option<&str>, port: u16) -> Vec<String> {
+/// What [`PROGRAM`] is called with. The hostname comes last: by it, `ps` and `pkill -f` tell demo replicas apart.
+pub(super) fn arguments(command: Option<&str>, port: u16, hostname: &Hostname) -> Vec<String> {
     let mut arguments = vec!["replica".to_owned(), format!("--parent={}", std::process::id())];
     arguments
         .extend(command.map(|command| format!("--exec={}", command.replace("{port}", &port.to_string()))));
+    arguments.push(format!("--id={hostname}"));
     arguments
 }
 

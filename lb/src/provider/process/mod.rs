@@ -87,7 +87,7 @@ impl Process {
     fn spawn(&mut self, hostname: &Hostname, door: Option<&Door>) -> io::Result<(Family, SocketAddr)> {
         let port = self.ports.next_free()?;
         let mut command = Command::new(child::PROGRAM);
-        command.arg0("lb-replica").args(child::arguments(self.command.as_deref(), port));
+        command.arg0("lb-replica").args(child::arguments(self.command.as_deref(), port, hostname));
         command
             .env("PORT", port.to_string())
             .env("SERVER_ID", hostname.as_str())
