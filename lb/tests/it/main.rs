@@ -2,11 +2,13 @@
 
 #![cfg(test)]
 
+mod book;
 mod client;
 mod commands;
 mod containers;
 mod control;
 mod control_wire;
+mod examples;
 mod explain;
 mod failover;
 mod fake_engine;

@@ -1,0 +1,199 @@
+//! The pages: docs/ is a book, each link in it leads somewhere, and what a program can make of itself is up to date.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+
+use clap::CommandFactory as _;
+use lb::config::Cli;
+use pulldown_cmark::{Event, Parser, Tag, TagEnd};
+
+/// The root of the repository.
+pub(crate) fn root() -> PathBuf {
+    without_dots(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+}
+
+/// All pages of the book but its table of contents.
+pub(crate) fn pages() -> BTreeSet<PathBuf> {
+    let mut pages = BTreeSet::new();
+    collect(&root().join("docs"), &mut pages);
+    assert!(pages.remove(&root().join("docs/SUMMARY.md")));
+    pages
+}
+
+fn collect(folder: &Path, pages: &mut BTreeSet<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+        if entry.is_dir() {
+            collect(&entry, pages);
+        } else if entry.extension().is_some_and(|end| end == "md") {
+            pages.insert(entry);
+        }
+    }
+}
+
+/// A path with its `.` and `..` resolved by its text alone.
+fn without_dots(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut path, part| {
+        match part {
+            Component::ParentDir => assert!(path.pop()),
+            Component::CurDir => {}
+            part => path.push(part),
+        }
+        path
+    })
+}
+
+/// Where a page links to: the path of each relative link or picture and its anchor, if it has one.
+fn links(page: &Path) -> Vec<(PathBuf, Option<String>)> {
+    let text = fs::read_to_string(page).unwrap();
+    let targets = Parser::new(&text).filter_map(|event| match event {
+        Event::Start(Tag::Link { dest_url, .. } | Tag::Image { dest_url, .. }) => {
+            Some(dest_url.into_string())
+        }
+        _ => None,
+    });
+    let relative = targets.filter(|target| !target.contains("://"));
+    relative
+        .map(|target| {
+            let (path, anchor) =
+                target.split_once('#').map_or((&*target, None), |(path, anchor)| (path, Some(anchor)));
+            let path = if path.is_empty() {
+                page.to_owned()
+            } else {
+                without_dots(&page.parent().unwrap().join(path))
+            };
+            (path, anchor.map(str::to_owned))
+        })
+        .collect()
+}
+
+/// The anchors that forges and mdBook give the headings of a page.
+fn anchors(page: &Path) -> BTreeSet<String> {
+    let text = fs::read_to_string(page).unwrap();
+    let (mut anchors, mut seen, mut heading) = (BTreeSet::new(), HashMap::<String, usize>::new(), None);
+    for event in Parser::new(&text) {
+        match event {
+            Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
+            Event::Text(text) | Event::Code(text) => {
+                if let Some(heading) = &mut heading {
+                    heading.push_str(&text);
+                }
+            }
+            Event::End(TagEnd::Heading(_)) => {
+                let anchor = slug(&heading.take().unwrap());
+                let times = seen.entry(anchor.clone()).or_default();
+                anchors.insert(if *times == 0 { anchor } else { format!("{anchor}-{times}") });
+                *times += 1;
+            }
+            _ => {}
+        }
+    }
+    anchors
+}
+
+fn slug(heading: &str) -> String {
+    let kept = heading.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
+    kept.collect::<String>().to_lowercase().replace(' ', "-")
+}
+
+#[test]
+fn the_summary_lists_each_page_once() {
+    let listed: Vec<PathBuf> =
+        links(&root().join("docs/SUMMARY.md")).into_iter().map(|(path, _)| path).collect();
+    let unique: BTreeSet<PathBuf> = listed.iter().cloned().collect();
+    assert_eq!(unique.len(), listed.len(), "a page is listed twice");
+    assert_eq!(unique, pages());
+}
+
+#[test]
+fn each_relative_link_leads_to_a_file_and_each_anchor_to_a_heading() {
+    let outside =
+        ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"].map(|name| root().join(name));
+    for page in pages().into_iter().chain(outside) {
+        for (path, anchor) in links(&page) {
+            assert!(path.exists(), "{}: there is no {}", page.display(), path.display());
+            if let Some(anchor) = anchor {
+                assert!(
+                    anchors(&path).contains(&anchor),
+                    "{}: no heading {anchor} in {}",
+                    page.display(),
+                    path.display()
+                );
+            }
+        }
+    }
+}
+
+/// A published book has no other files of the repository.
+#[test]
+fn the_book_links_to_nothing_outside_itself() {
+    for page in pages() {
+        for (path, _) in links(&page) {
+            assert!(path.starts_with(root().join("docs")), "{} links to {}", page.display(), path.display());
+        }
+    }
+}
+
+#[test]
+fn the_page_of_flags_is_what_the_program_says() {
+    let page = root().join("docs/FLAGS.md");
+    let text = fs::read_to_string(&page).unwrap();
+    let (begin, end) = ("<!-- generated: begin -->\n", "<!-- generated: end -->");
+    let (head, rest) = text.split_once(begin).unwrap();
+    let (_, tail) = rest.split_once(end).unwrap();
+    let made = format!("{head}{begin}{}{end}{tail}", tables());
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&page, &made).unwrap();
+    }
+    assert!(
+        fs::read_to_string(&page).unwrap() == made,
+        "docs/FLAGS.md is out of date: run this test with UPDATE_DOCS=1"
+    );
+}
+
+/// A table of flags for each heading of `lb serve --help`.
+fn tables() -> String {
+    let mut cli = Cli::command();
+    cli.build();
+    let serve = cli.find_subcommand("serve").unwrap();
+    let mut groups: Vec<(&str, Vec<String>)> = Vec::new();
+    for flag in serve.get_arguments().filter(|flag| !flag.is_hide_set() && flag.get_env().is_some()) {
+        let heading = flag.get_help_heading().unwrap_or("Options");
+        let at = groups.iter().position(|(name, _)| *name == heading).unwrap_or_else(|| {
+            groups.push((heading, Vec::new()));
+            groups.len() - 1
+        });
+        groups[at].1.push(row(flag));
+    }
+    let table = |(heading, rows): (&str, Vec<String>)| {
+        format!(
+            "\n## {heading}\n\n| flag | variable | default | meaning |\n|---|---|---|---|\n{}\n",
+            rows.join("\n")
+        )
+    };
+    groups.into_iter().map(table).collect::<String>() + "\n"
+}
+
+fn row(flag: &clap::Arg) -> String {
+    let name = flag.get_long().unwrap();
+    let value = match flag.get_value_names() {
+        Some([value, ..]) if flag.get_action().takes_values() => format!(" {value}"),
+        _ => String::new(),
+    };
+    let help = flag.get_long_help().or_else(|| flag.get_help()).unwrap().to_string();
+    // Where the default is no fixed value, the help says what it is.
+    let (meaning, said) = match help.trim().split_once(" [default: ") {
+        Some((meaning, default)) => (meaning.to_owned(), Some(default.trim_end_matches(']').to_owned())),
+        None => (help.trim().to_owned(), None),
+    };
+    let fixed = flag.get_default_values().first().filter(|_| !flag.is_hide_default_value_set());
+    let default =
+        said.or_else(|| fixed.map(|value| format!("`{}`", value.to_string_lossy()))).unwrap_or_default();
+    let cells = [
+        format!("`--{name}{value}`"),
+        format!("`{}`", flag.get_env().unwrap().to_string_lossy()),
+        default,
+        meaning.replace('\n', " "),
+    ];
+    format!("| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
+}
