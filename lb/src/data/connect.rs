@@ -1,8 +1,8 @@
-//! From a key to a replica that has the client: the candidates in order, each with a deadline, a bounded number of them.
+//! Brings a client to a replica: tries the candidates for its key in order, a bounded number of them, each with a deadline.
 //!
-//! A replica that takes connections over gets the client's socket; to any other one a second connection is made, for bytes to
-//! be passed on. One that refuses, does not answer or drops the connection before a byte could be forwarded is passed over for
-//! the next *distinct* one. What goes wrong on this side of the connection is never held against a replica.
+//! There are two transports. A replica that takes connections over gets the client's socket; to any other replica a second
+//! connection is made (proxy). If a replica refuses, does not answer, or drops the connection before a byte was forwarded, the
+//! next candidate is tried. A failure on this side of the connection is never held against a replica.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -24,13 +24,13 @@ use crate::net::{KEEPALIVE, SECOND_THOUGHT, is_local, look_twice};
 use crate::replica::{About, HandedOver, Lease, Replica};
 use crate::snapshot::Snapshot;
 
-/// Who wants a replica.
+/// What is known of a client that needs a replica.
 pub(super) struct Request<'a> {
-    /// What is hashed.
+    /// Its key.
     pub(super) key: &'a [u8],
     /// The request id, where the first line holds one.
     pub(super) id: Option<&'a [u8]>,
-    /// What has to be forwarded.
+    /// The bytes that have to be forwarded to a replica.
     pub(super) head: &'a [u8],
 }
 
@@ -52,11 +52,11 @@ enum Step {
     Stay(Lease),
 }
 
-/// A connected replica that has got the head, or the beginning of it.
+/// A connection to a replica that has received the head, or the beginning of it.
 pub(super) struct Upstream {
     pub(super) stream: TcpStream,
     pub(super) lease: Lease,
-    /// How many bytes of the head are written; nearly always all.
+    /// How many bytes of the head are written; nearly always all of them.
     pub(super) forwarded: usize,
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Upstream {
 #[derive(Debug)]
 pub(super) struct Attempt {
     hostname: String,
-    /// What was tried.
+    /// What was tried, for the log.
     step: &'static str,
     error: io::Error,
 }
@@ -154,21 +154,21 @@ async fn proxy(lease: Lease, head: &[u8], limits: &Limits, failed: &mut Vec<Atte
     }
 }
 
-/// Whether the replica takes nothing at the moment. (A shortage of this machine is not its fault.)
+/// Whether the replica does not read its link at the moment. (A shortage on this machine is not its fault.)
 fn is_full(refused: &Refused) -> bool {
     matches!(refused, Refused::Full(error) if error.kind() == ErrorKind::WouldBlock)
 }
 
-/// Connects, and forwards what it can of `head`: the stream, and how many bytes that were.
+/// Connects, and forwards `head` with one write. Returns the stream, and how many bytes were written.
 ///
-/// One write: as soon as any of it is forwarded, there is no other replica for this connection.
+/// From the first byte that is forwarded, no other replica is tried for this connection.
 async fn connect(replica: &Replica, head: &[u8], limits: &Limits) -> io::Result<(TcpStream, usize)> {
     let is_suspect = replica.is_suspect();
     let is_sent_at_once = !head.is_empty() && !is_suspect;
     let mut stream = TcpStream::from_std(dial(replica.address, is_sent_at_once)?.into())?;
     if is_sent_at_once {
-        // On the same machine the handshake is over before `connect` returns. Else this says that it is not, and that
-        // nothing was taken (connect(2), EINPROGRESS; tcp(7) queues nothing before the handshake).
+        // On one machine the handshake is over when `connect` returns. Otherwise this fails and takes no byte (connect(2),
+        // EINPROGRESS; tcp(7) queues nothing before the handshake).
         match send(&stream, head, SendFlags::NOSIGNAL) {
             Ok(forwarded) => return Ok((stream, forwarded)),
             Err(Errno::AGAIN | Errno::NOTCONN) => {}
@@ -179,7 +179,7 @@ async fn connect(replica: &Replica, head: &[u8], limits: &Limits) -> io::Result<
     connected.await.map_err(|_| io::Error::new(ErrorKind::TimedOut, "no answer to the connect"))??;
     stream.take_error()?.map_or(Ok(()), Err)?;
     if is_suspect {
-        // Nothing is forwarded yet, so there is still another replica for this connection. (Boxed, because it is rare.)
+        // Nothing is forwarded yet, so another replica may still be tried. (Boxed, because it is rare.)
         Box::pin(look_twice(&stream, SECOND_THOUGHT)).await?;
         replica.trust();
     }
@@ -187,15 +187,15 @@ async fn connect(replica: &Replica, head: &[u8], limits: &Limits) -> io::Result<
     Ok((stream, forwarded))
 }
 
-/// A socket that connects, or has connected. With `bytes_follow` the last step of the handshake travels with them, and
-/// not in a packet of its own (tcp(7), `TCP_QUICKACK`).
+/// Makes a socket that connects, or has connected. With `bytes_follow`, the last step of the handshake waits for those bytes
+/// instead of taking its own packet (tcp(7), `TCP_QUICKACK`).
 ///
-/// It is set up for one message each way; [`relay`](super::relay) sets it up for more when there are more.
+/// The socket is set up for one message each way. The relay sets it up for more when there are more.
 fn dial(address: SocketAddr, bytes_follow: bool) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     if !address.ip().is_loopback() {
-        // A machine that vanishes says nothing; one that is this machine cannot.
+        // Another machine may vanish without a word; this one cannot.
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
     }
     if bytes_follow {

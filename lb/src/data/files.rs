@@ -1,4 +1,4 @@
-//! How many sessions the limit of open files allows, so that probes, replicas and the control port keep theirs.
+//! Divides the limit of open files: how many sessions it allows, so that probes, replicas and the control port keep theirs.
 
 use std::fmt::Display;
 
@@ -6,19 +6,19 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::net::Complaints;
 
-/// Open files of the process itself: standard streams, signals, the runtime and the listener of the control plane.
+/// Open files of the process itself: standard streams, signals, the control plane's runtime and listener.
 const PROCESS: usize = 14;
-/// Open files of one worker: its listener, its runtime, and the connection for which there is no room yet.
+/// Open files of one worker: its listener, its runtime, and one connection that waits for room.
 const PER_WORKER: usize = 6;
-/// Open files of one replica, in a slot or in reserve: its process, its input and output, its probe, the link to it.
+/// Open files of one replica or spare: its process, its standard streams, its probe, and the link to it.
 const PER_REPLICA: usize = 6;
-/// Open files of one session: the client's connection and the replica's.
+/// Open files of one session: the connections to the client and to the replica.
 const PER_SESSION: usize = 2;
-/// Open files of one pipe.
+/// Open files of one pipe: its two ends.
 const PER_PIPE: usize = 2;
-/// One pipe to so many files: where files are short, connections need them more.
+/// One pipe for this many files: where files are short, connections need them more.
 const FILES_FOR_A_PIPE: usize = 128;
-/// Pipes for each worker, at most. Those that are full hold memory of the kernel, a mebibyte each.
+/// The most pipes for each worker. A full one holds a mebibyte of kernel memory.
 const PIPES: usize = 64;
 
 /// The share of the file limit that sessions may use.
@@ -31,11 +31,11 @@ pub struct FileBudget {
 }
 
 impl FileBudget {
-    /// Raises the limit of open files as far as allowed, and divides it. Pipes get a share only where `splices`.
+    /// Raises the limit of open files as far as allowed, and divides it. Pipes get a share only if `splices`.
     #[must_use]
     pub fn of_this_process(workers: usize, spares: usize, splices: bool) -> Self {
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-        // To be refused leaves the limit as it was, and that one is read next.
+        // A refusal leaves the limit as it was; it is read next.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
         let limit = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |files| files as usize);
         FileBudget::new(limit, workers, spares, splices)
@@ -51,26 +51,26 @@ impl FileBudget {
         FileBudget { limit, reserved, pipes, complaints: Complaints::default() }
     }
 
-    /// How many pipes there may be at once.
+    /// The most pipes at once.
     #[must_use]
     pub fn pipes(&self) -> usize {
         self.pipes
     }
 
-    /// How many connections the control port may have at once.
+    /// The most connections of the control port at once.
     #[must_use]
     pub fn control_connections(&self) -> usize {
         control_connections(self.limit)
     }
 
-    /// How many sessions there may be at once beside `slots` slots; never none.
+    /// The most sessions at once beside `slots` slots, at least one.
     #[must_use]
     pub fn sessions(&self, slots: usize) -> usize {
         let reserved = self.reserved + PER_REPLICA * slots;
         (self.limit.saturating_sub(reserved) / PER_SESSION).max(1)
     }
 
-    /// Logs that files are short, at most once a second over all workers.
+    /// Logs a shortage of files, at most once a second for all workers together.
     pub(super) fn complain(&self, what: &dyn Display) {
         self.complaints.complain("data port", what);
     }

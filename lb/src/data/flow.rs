@@ -1,12 +1,12 @@
-//! One direction of a relay: what it reads, when, and what it does with what cannot be written yet.
+//! One direction of a relay, as a pure state machine: when it reads, and what it does with bytes that cannot be written yet.
 //!
-//! It decides, and makes no system call: those are [`Ends`], so that a test can put every order of events before it. It
-//! never looks at the bytes, never waits, and never reads on while it holds bytes that are not written.
+//! It decides and makes no system calls. Those are behind [`Ends`], so that a test can try every order of events. It never
+//! looks at the bytes, never blocks, and never reads on while bytes are pending.
 //!
 //! Bytes are copied until [`Ends::STREAK`] of them came in one run, without a pause of the source. From then on they are
-//! moved through a pipe, until a run is shorter again: a message of a few kilobytes is cheaper to copy. A pipe moves bytes and
-//! nothing else. Whatever is no bytes (no pipe to be had, nothing to read, the end of the stream, urgent data, at which
-//! splice(2) stops) is left to the copy that is tried next, so that there is one place to understand each.
+//! moved through a pipe, until a run is shorter again: copying a message of a few kilobytes is cheaper. A pipe moves bytes and
+//! nothing else. In every other case (no pipe is free, there is nothing to read, the stream ends, or urgent data stops
+//! splice(2)) a copy is tried next, so that one place understands these cases.
 
 use std::io;
 use std::pin::pin;
@@ -14,100 +14,101 @@ use std::task::{Context, Poll, ready};
 
 use tokio::task::yield_now;
 
-/// Why a direction ended without a FIN.
+/// Why a direction broke off, without a FIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Break {
-    /// The connection it reads from was reset; all that came before is written.
+    /// The connection that it reads from was reset; all bytes before the reset are written.
     Source,
-    /// The connection it writes to was reset.
+    /// The connection that it writes to was reset.
     Sink,
-    /// Silent for too long.
+    /// It was silent for too long.
     Idle,
 }
 
-/// What comes behind bytes that were read.
+/// What comes behind the bytes that were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Behind {
     /// Nothing is known.
     Unknown,
     /// The end of the stream.
     End,
-    /// The error of a connection that was reset. It was told, and what is read now looks like the end of the stream.
+    /// A reset. The error has been reported, so reading on now looks like the end of the stream.
     Reset,
 }
 
 /// The system calls of a direction: its two sockets, and the pipes between them.
 pub(super) trait Ends {
-    /// A pipe.
+    /// A pipe between the two sockets.
     type Pipe;
-    /// So many bytes without a pause of the source are worth a pipe.
+    /// How many bytes without a pause of the source are worth a pipe.
     const STREAK: u32;
-    /// So many bytes are moved before others on the same thread have their turn.
+    /// How many bytes are moved before other tasks on the same thread get a turn.
     const AT_ONCE: u64;
 
-    /// Waits until it may be worth reading.
+    /// Waits until the source may be readable.
     fn poll_source(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
-    /// Waits until it may be worth writing.
+    /// Waits until the sink may be writable.
     fn poll_sink(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
-    /// Reads some bytes and gives them to `take`, with what is known to come behind them. `Some(0)` is the end of the stream;
-    /// `None` that there is nothing now, and then [`Ends::poll_source`] waits for more.
+    /// Reads some bytes and gives them to `take`, with what is known to come behind them. `Some(0)` is the end of the stream.
+    /// `None` means that there is nothing now; [`Ends::poll_source`] then waits for more.
     fn read(&self, take: impl FnOnce(&[u8], Behind)) -> io::Result<Option<usize>>;
-    /// Writes as many bytes as there is room for. Where that is less than all, [`Ends::poll_sink`] waits for room. Bytes that
-    /// are the last ones may wait for the end, to travel with it.
+    /// Writes as many bytes as there is room for, and returns how many. After less than all, [`Ends::poll_sink`] waits for room.
+    /// The last bytes may wait for the end of the stream, to travel with it.
     fn write(&self, bytes: &[u8], are_last: bool) -> io::Result<usize>;
-    /// Moves bytes from the source into an empty pipe; the pipe, and how many they are. `None` says nothing but that none
-    /// were moved.
+    /// Moves bytes from the source into an empty pipe. Returns the pipe, and how many bytes it holds. `None` means only that
+    /// no bytes were moved.
     fn fill(&self) -> io::Result<Option<(Self::Pipe, usize)>>;
-    /// Moves at most `most` bytes, which are in the pipe, to the sink. Where it moves none, [`Ends::poll_sink`] waits for room.
+    /// Moves at most `most` of the bytes in the pipe to the sink, and returns how many. After none, [`Ends::poll_sink`] waits
+    /// for room.
     fn drain(&self, pipe: &Self::Pipe, most: usize) -> io::Result<usize>;
-    /// Takes back a pipe that is empty. One that is not is dropped instead.
+    /// Takes back an empty pipe. A pipe that still holds bytes is dropped instead.
     fn put_back(&self, pipe: Self::Pipe);
-    /// Hears of bytes that were read.
+    /// Counts bytes that were read.
     fn count(&self, bytes: usize);
 }
 
-/// What was read and is not written yet.
-enum Held<P> {
+/// The bytes that were read and are not written yet.
+enum Pending<P> {
     Nothing,
-    /// From this byte on.
+    /// A copy; the bytes before this offset are written.
     Copied(Vec<u8>, usize),
-    /// As many bytes, at least one.
+    /// A pipe that holds this many bytes.
     Piped(P, usize),
 }
 
 /// One direction.
 pub(super) struct Flow<E: Ends> {
     pub(super) ends: E,
-    held: Held<E::Pipe>,
-    /// Bytes read so far.
+    pending: Pending<E::Pipe>,
+    /// How many bytes were read so far.
     pub(super) moved: u64,
-    /// Bytes since the source last made a pause, and whether there were enough of them before it.
+    /// How many bytes came since the last pause of the source.
     run: u32,
+    /// Whether the run before that pause was long enough for a pipe.
     streams: bool,
     /// What is behind the last bytes that were read.
     behind: Behind,
-    /// Whether the end of the source is passed on as an end. If the sink is to be reset instead, nothing may wait for one.
+    /// Whether the end of the source becomes an end of the sink. If the sink will be reset instead, no byte may wait for its end.
     pub(super) passes_end: bool,
 }
 
 impl<E: Ends> Flow<E> {
-    /// A direction that begins with `unsent`, which was read already and is not counted.
+    /// A direction that begins with `unsent`, bytes that were read before and are not counted.
     pub(super) fn new(ends: E, unsent: Vec<u8>) -> Self {
-        let held = if unsent.is_empty() { Held::Nothing } else { Held::Copied(unsent, 0) };
-        Flow { ends, held, moved: 0, run: 0, streams: false, behind: Behind::Unknown, passes_end: true }
+        let pending = if unsent.is_empty() { Pending::Nothing } else { Pending::Copied(unsent, 0) };
+        Flow { ends, pending, moved: 0, run: 0, streams: false, behind: Behind::Unknown, passes_end: true }
     }
 
-    /// From now on the end of the source is not passed on: the sink will be reset.
+    /// From now on the end of the source is not passed on, because the sink will be reset.
     pub(super) fn pass_no_end(&mut self) {
         self.passes_end = false;
     }
 
-    /// Moves bytes until there is nothing to read or no room to write. `Ok` at the end of the source, with every byte
-    /// written.
+    /// Moves bytes until there is nothing to read or no room to write. `Ok` is the end of the source, with every byte written.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Break>> {
         let begun = self.moved;
         loop {
-            ready!(self.poll_held(cx)).map_err(|_| self.lose())?;
+            ready!(self.poll_pending(cx)).map_err(|_| self.lose())?;
             match self.behind {
                 Behind::Unknown => {}
                 Behind::End => return Poll::Ready(Ok(())),
@@ -123,30 +124,30 @@ impl<E: Ends> Flow<E> {
         }
     }
 
-    /// Writes what is held; ready when that is nothing.
-    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes the pending bytes; ready when there are none.
+    fn poll_pending(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            let left = match &self.held {
-                Held::Nothing => return Poll::Ready(Ok(())),
-                Held::Copied(bytes, written) => bytes.len() - written,
-                Held::Piped(_, left) => *left,
+            let left = match &self.pending {
+                Pending::Nothing => return Poll::Ready(Ok(())),
+                Pending::Copied(bytes, written) => bytes.len() - written,
+                Pending::Piped(_, left) => *left,
             };
             if left == 0 {
-                if let Held::Piped(pipe, _) = std::mem::replace(&mut self.held, Held::Nothing) {
+                if let Pending::Piped(pipe, _) = std::mem::replace(&mut self.pending, Pending::Nothing) {
                     self.ends.put_back(pipe);
                 }
                 return Poll::Ready(Ok(()));
             }
             ready!(self.ends.poll_sink(cx))?;
-            match &mut self.held {
-                Held::Nothing => {}
-                Held::Copied(bytes, written) => *written += self.ends.write(&bytes[*written..], false)?,
-                Held::Piped(pipe, left) => *left -= self.ends.drain(pipe, *left)?,
+            match &mut self.pending {
+                Pending::Nothing => {}
+                Pending::Copied(bytes, written) => *written += self.ends.write(&bytes[*written..], false)?,
+                Pending::Piped(pipe, left) => *left -= self.ends.drain(pipe, *left)?,
             }
         }
     }
 
-    /// Waits for the source, and takes note if that makes a pause.
+    /// Waits for the source, and notes whether it makes a pause.
     fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let ready = self.ends.poll_source(cx);
         if ready.is_pending() {
@@ -156,12 +157,12 @@ impl<E: Ends> Flow<E> {
         ready
     }
 
-    /// One step; how much was read, if anything could be.
+    /// One step through a pipe or by a copy. Returns how many bytes were read; 0 is the end, `None` that there was nothing.
     fn move_some(&mut self) -> Result<Option<usize>, Break> {
         if self.streams || self.run >= E::STREAK {
             let filled = self.ends.fill().map_err(|_| Break::Source)?;
             if let Some((pipe, bytes)) = filled {
-                self.held = Held::Piped(pipe, bytes);
+                self.pending = Pending::Piped(pipe, bytes);
                 self.count(bytes);
                 return Ok(Some(bytes));
             }
@@ -171,21 +172,21 @@ impl<E: Ends> Flow<E> {
 
     /// One read and one write.
     fn copy_some(&mut self) -> Result<Option<usize>, Break> {
-        let (ends, held, behind, passes_end) =
-            (&self.ends, &mut self.held, &mut self.behind, self.passes_end);
+        let (ends, pending, behind, passes_end) =
+            (&self.ends, &mut self.pending, &mut self.behind, self.passes_end);
         let mut outcome = Ok(0);
         let read = ends.read(|chunk, next| {
             if chunk.is_empty() {
-                return; // The end of the stream: not worth a system call.
+                return; // The end of the stream is not worth a system call.
             }
             *behind = next;
             outcome = ends.write(chunk, next == Behind::End && passes_end);
             if let Ok(written) = outcome
                 && written < chunk.len()
             {
-                *held = Held::Copied(chunk[written..].to_vec(), 0);
+                *pending = Pending::Copied(chunk[written..].to_vec(), 0);
                 if next == Behind::End {
-                    *behind = Behind::Unknown; // Until they are written, it may become a reset.
+                    *behind = Behind::Unknown; // It may become a reset before they are written.
                 }
             }
         });
@@ -201,9 +202,9 @@ impl<E: Ends> Flow<E> {
         self.ends.count(bytes);
     }
 
-    /// Nobody takes what is held any more, and a pipe with bytes in it is of no use to others.
+    /// Drops the pending bytes: the sink takes no more, and a pipe with bytes in it is of no use to other directions.
     fn lose(&mut self) -> Break {
-        self.held = Held::Nothing;
+        self.pending = Pending::Nothing;
         Break::Sink
     }
 }

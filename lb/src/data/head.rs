@@ -14,23 +14,23 @@ use super::Limits;
 use super::client::Client;
 use super::source::{Reading, Source};
 
-/// What a client has sent before its replica was chosen.
+/// What a client sent before its replica was chosen.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Head {
-    /// What was taken from the client's stream, and has to be forwarded.
+    /// The bytes that were taken from its stream and have to be forwarded.
     pub(super) bytes: Vec<u8>,
-    /// What its first line is.
+    /// What its first line says.
     pub(super) kind: Kind,
 }
 
 /// What a first line says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// HTTP/1: can be answered in its language. Holds the request id, if there is one.
+    /// HTTP/1, so an error can be answered in HTTP. Holds the request id, if there is one.
     Http(Option<Vec<u8>>),
-    /// Other text, or HTTP/2.
+    /// Other text, or HTTP/2. Holds the request id, if there is one.
     Text(Option<Vec<u8>>),
-    /// Not text, too long, or too slow: there is no first line.
+    /// There is no first line: it is not text, too long, or too slow.
     #[default]
     Opaque,
 }
@@ -87,10 +87,10 @@ fn step(
     understand(bytes, read == 0 || reading == Reading::Peek && has_ended, limits)
 }
 
-/// What the first line is, if that can be told from all the `bytes` so far.
+/// What the first line says, if `bytes`, all that has come so far, tell it.
 fn understand(bytes: &[u8], has_ended: bool, limits: &Limits) -> io::Result<Option<Kind>> {
     if has_ended && bytes.is_empty() {
-        return Err(io::Error::new(ErrorKind::UnexpectedEof, "not a byte came"));
+        return Err(io::Error::new(ErrorKind::UnexpectedEof, "the connection ended before its first byte"));
     }
     Ok(match line::read(bytes, has_ended) {
         Progress::More if bytes.len() < limits.first_line_max => None,

@@ -1,7 +1,7 @@
-//! Accepts connections, one listener for each worker, and hands each to its session.
+//! Accepts connections, with one listener for each worker, and starts a session for each.
 //!
-//! To accept cannot fail: an aborted handshake is skipped, and a shortage of files or memory is waited out. Nothing here
-//! waits for a peer.
+//! Accepting goes on through every error: it skips an aborted handshake, and waits until a shortage of files or memory is
+//! over. It never waits for a peer.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -25,22 +25,22 @@ use tracing::error;
 use super::{Plane, session};
 use crate::net::KEEPALIVE;
 
-/// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
+/// How many connections may wait to be accepted; the kernel caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
-/// So many sessions begin before those that there are have their turn.
+/// How many sessions may start before the running ones get a turn.
 const AT_ONCE: usize = 32;
-/// How long to wait out a shortage before the next look.
+/// How long to wait during a shortage before the next try.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How often an idle worker wakes up: less than what any session waits for in the rule.
+/// How often an idle worker wakes up: shorter than the usual session timeouts.
 const PULSE: Duration = Duration::from_millis(500);
 
-/// Binds one listening socket for each worker, all on one address (`SO_REUSEPORT`, socket(7)); the kernel spreads the
+/// Binds one listening socket for each worker, all to one address (`SO_REUSEPORT`, socket(7)); the kernel spreads the
 /// connections over them.
 ///
 /// # Errors
-/// If the address cannot be had, or another program listens there.
+/// The address cannot be bound, or another program listens there.
 pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
-    // SO_REUSEPORT would let a second `lb` share the port in silence. A socket without it finds that out.
+    // With SO_REUSEPORT alone, a second `lb` would share the port in silence. Binding a socket without it fails then.
     listen(address, false)?;
     let first = listen(address, true)?;
     let address = first.local_addr()?;
@@ -53,7 +53,7 @@ fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
-    // Accepted sockets inherit these two, which saves the calls on each.
+    // Accepted sockets inherit these two options, which saves two calls for each.
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
     socket.bind(&address.into())?;
@@ -63,10 +63,10 @@ fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Starts a worker on a thread of its own. It accepts until `stop`, and ends (and drops `alive`) when its sessions have.
+/// Starts a worker on its own thread. It accepts until `stop`; it ends, and drops `alive`, when its sessions have ended.
 ///
 /// # Errors
-/// If the thread or its runtime cannot be made.
+/// The thread or its runtime cannot be made.
 pub fn spawn(
     number: usize,
     listener: TcpListener,
@@ -88,10 +88,10 @@ pub fn spawn(
     Ok(())
 }
 
-/// Has the runtime say when there is a connection.
+/// Has the runtime report new connections.
 #[expect(
     deprecated,
-    reason = "its successor is unsafe, for the sake of types that may close their file; this one owns it"
+    reason = "its successor is unsafe, because some types may close their file early; this one owns it"
 )]
 fn watch(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
     AsyncFd::with_interest(listener, Interest::READABLE)
@@ -115,8 +115,10 @@ async fn run(listener: AsyncFd<TcpListener>, plane: Arc<Plane>, stop: Cancellati
     plane.sessions.wait().await;
 }
 
-/// Never ends. A runtime that learns of a timer earlier than all others wakes its own poll for it, by a system call and a
-/// turn for nothing; every session has timers, and they are later than this one.
+/// Keeps the runtime's earliest timer near. It never ends.
+///
+/// A runtime that gets a timer earlier than all others interrupts its own poll: one system call and one turn for nothing.
+/// Every session has timers, and they are later than this one.
 async fn pulse() {
     let mut pulse = interval(PULSE);
     loop {
@@ -124,7 +126,7 @@ async fn pulse() {
     }
 }
 
-/// To close a listener would reset the connections that the kernel has already accepted for it.
+/// Accepts what the kernel has accepted already: closing the listener would reset those connections.
 fn accept_the_rest(listener: &TcpListener, plane: &Arc<Plane>) {
     for _ in 0..BACKLOG {
         match accept_now(listener) {
@@ -137,15 +139,15 @@ fn accept_the_rest(listener: &TcpListener, plane: &Arc<Plane>) {
     }
 }
 
-/// The next connection, if there is one. It is not known to the runtime: its first line may be there already, and then it
-/// is read before anything is asked of the runtime.
+/// Accepts a connection, if there is one. The runtime does not watch it yet: if its first line is there already, the
+/// session reads that first.
 fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let (client, peer) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
     let peer = peer.and_then(|peer| peer.try_into().ok());
     Ok((client.into(), peer.ok_or(Errno::CONNABORTED)?))
 }
 
-/// The next connection.
+/// Waits for the next connection.
 async fn accept(listener: &AsyncFd<TcpListener>, plane: &Plane) -> (TcpStream, SocketAddr) {
     loop {
         match listener.async_io(Interest::READABLE, accept_now).await {
@@ -159,11 +161,11 @@ async fn accept(listener: &AsyncFd<TcpListener>, plane: &Plane) -> (TcpStream, S
     }
 }
 
-/// Waits until one more session leaves enough files to the rest of the program. It counts as one from then on.
+/// Waits until one more session leaves enough files for the rest of the program. The token counts as that session.
 async fn room(plane: &Plane) -> TaskTrackerToken {
     loop {
         let most = plane.files.sessions(plane.fleet.load().slots().len());
-        // First taken and then counted, so that workers that look at the same time do not both take the last one.
+        // Taken first and counted then, so that two workers do not both take the last place.
         let room = plane.sessions.token();
         if plane.sessions.len() <= most {
             return room;
@@ -174,7 +176,7 @@ async fn room(plane: &Plane) -> TaskTrackerToken {
     }
 }
 
-/// The client was gone before it could be accepted (accept(2), "Error handling"): the next one may be well.
+/// Whether the error is about one client that left before it was accepted (accept(2), "Error handling").
 fn concerns_one_connection(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     let local = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];

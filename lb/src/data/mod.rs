@@ -1,8 +1,8 @@
 //! The data plane: client connections, from `accept` to the last byte.
 //!
-//! Each worker is a thread with a runtime, a listening socket and sessions of its own; a connection lives and dies on
-//! one core. What the workers share is in [`Plane`]. The data plane never starts, stops or judges a replica: it reads
-//! the newest snapshot, and says at most that a replica looked suspicious.
+//! Each worker is a thread with its own runtime, listening socket and sessions; a connection stays on one worker. What the
+//! workers share is in [`Plane`]. The data plane never starts, stops or judges a replica: it reads the newest snapshot, and
+//! at most reports that a replica looks suspicious.
 
 mod client;
 mod connect;
@@ -27,31 +27,31 @@ pub use splice::Pipes;
 
 use crate::snapshot::Cell;
 
-/// What is hashed.
+/// What a connection's key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyKind {
     /// The request id in the first line.
     Id,
-    /// The client's IP address; nothing is read before the replica is chosen.
+    /// The client's IP address; nothing is read from the client before the replica is chosen.
     Source,
 }
 
-/// What a session may take, and how it finds its key.
+/// The rules for a session: how it finds its key, and its limits.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// What is hashed.
+    /// What the key is.
     pub key: KeyKind,
     /// The query parameter that holds the request id.
     pub id_param: String,
-    /// How long the first line may take, from accept on.
+    /// How long the first line may take, counted from accept.
     pub first_line_timeout: Duration,
-    /// How many bytes the first line may have, its line feed included.
+    /// The longest first line in bytes, its line feed included.
     pub first_line_max: usize,
     /// How long one connection attempt may take.
     pub connect_timeout: Duration,
-    /// How many replicas are tried.
+    /// How many replicas are tried at most.
     pub connect_attempts: usize,
-    /// Whether connections may be handed over: then what a client sends first is looked at, and left where it is.
+    /// Whether connections may be handed over. If so, the first line is only looked at and stays in the client's stream.
     pub transport: Transport,
 }
 
@@ -62,22 +62,22 @@ pub struct Plane {
     pub fleet: Arc<Cell>,
     /// The rules for sessions.
     pub limits: Limits,
-    /// How many files sessions may have open.
+    /// How many sessions the limit of open files allows.
     pub files: FileBudget,
-    /// What bytes go through if they are not copied.
+    /// The pipes for bytes that are not copied.
     pub pipes: Arc<Pipes>,
     /// All sessions of all workers.
     pub sessions: TaskTracker,
-    /// The connections that were handed over and are still open, as far as is known.
+    /// The connections that were handed over and that no replica has reported as closed.
     pub handed_over: TaskTracker,
 }
 
-/// What the tests of several parts share.
+/// Helpers for the tests of several modules.
 #[cfg(test)]
 mod testing {
     use tokio::net::{TcpListener, TcpStream};
 
-    /// Both ends of a new connection.
+    /// Returns both ends of a new connection on loopback.
     pub(super) async fn connection() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (one, other) =

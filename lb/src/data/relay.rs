@@ -1,18 +1,17 @@
-//! Moves bytes both ways until both directions have ended.
+//! The relay: moves bytes both ways until both directions have ended.
 //!
 //! What it promises:
 //!
-//! - every byte in order; a FIN is passed on after the last byte (with it, where both were there), and the other direction
-//!   stays open;
-//! - a reset is passed on as a reset, after every byte that came before it: nothing that was cut looks complete;
-//! - who does not read is not read for: at most [`SCRATCH`] bytes, or a pipe of them, wait in each direction;
-//! - a connection on which nothing happens holds no buffer and no pipe: all share one scratch buffer and some pipes per
-//!   worker, and only what could not be written at once is kept;
-//! - a busy connection lets the others on its worker have their turn.
+//! - Every byte arrives in order. A FIN is passed on after the last byte (with it, if both were there), and the other
+//!   direction stays open (half-close).
+//! - A reset is passed on as a reset, after every byte that came before it: nothing that was cut looks complete.
+//! - A slow reader slows its writer: at most [`SCRATCH`] bytes, or one pipe, are pending in each direction.
+//! - An idle connection holds no buffer and no pipe: a worker's connections share one scratch buffer and some pipes, and a
+//!   direction keeps only what could not be written at once.
+//! - A busy connection lets the others on its worker have a turn.
 //!
-//! What one direction does is [`Flow`]; here is what becomes of the other one when it has ended.
-//!
-//! It never looks at the bytes, and sets no limit to how long a connection that is open both ways may be silent.
+//! [`Flow`] is one direction; this module decides what becomes of the other direction when one has ended. It never looks at
+//! the bytes, and sets no limit to how long a connection that is open both ways may be silent.
 
 use std::cell::Cell;
 use std::fmt;
@@ -35,14 +34,14 @@ use super::source::{Reading, SCRATCH, Source, discard};
 use super::splice::{self, Pipe, Pipes};
 use crate::replica::Lease;
 
-/// How long a half-closed connection may be silent: its other end may be long gone without a word.
+/// How long a half-closed connection may be silent: its other end may have vanished without a word.
 const HALF_CLOSED_IDLE: Duration = Duration::from_secs(600);
-/// How long a reset may be held back for a slow reader of the bytes before it.
+/// How long a reset waits for a slow reader of the bytes before it.
 const LINGER: Duration = Duration::from_secs(300);
-/// How long a reset may be held back behind a FIN.
+/// How long a reset waits after a FIN.
 const LINGER_BEHIND_FIN: Duration = Duration::from_secs(5);
 
-/// Bytes moved so far.
+/// How many bytes were moved.
 #[derive(Debug, Default)]
 pub(super) struct Traffic {
     /// From the client to the replica.
@@ -60,9 +59,9 @@ pub(super) enum Ending {
     ClientReset,
     /// The replica reset the connection.
     ReplicaReset,
-    /// Half of it was closed, and nothing happened on the other half.
+    /// One direction had ended, and the other was silent for too long.
     Idle,
-    /// The replica had to go.
+    /// The replica was stopped before the session ended.
     Evicted,
 }
 
@@ -78,7 +77,7 @@ impl fmt::Display for Ending {
     }
 }
 
-/// The two connections of a session.
+/// The two connections of a session, and its hold on the replica.
 pub(super) struct Pair {
     pub(super) client: TcpStream,
     pub(super) replica: TcpStream,
@@ -86,11 +85,11 @@ pub(super) struct Pair {
     pub(super) pipes: Arc<Pipes>,
 }
 
-/// Relays until both directions have ended, or the replica has to go; the pair is to be dropped then.
+/// Relays until both directions have ended, or the session is evicted. The caller drops the pair then.
 ///
-/// `unsent` was read from the client already and goes first. It is not counted.
+/// `unsent` was read from the client before and goes first. It is not counted.
 pub(super) fn run(pair: &Pair, unsent: Vec<u8>) -> impl Future<Output = (Ending, Traffic)> + Send {
-    // An open connection should be small: no argument is kept beside what is made of it.
+    // An open connection should be small, so the future keeps only what is made of the arguments.
     let up = Flow::new(Sockets::new(pair, true), unsent);
     let mut flows = [up, Flow::new(Sockets::new(pair, false), Vec::new())];
     async move {
@@ -105,7 +104,7 @@ pub(super) fn run(pair: &Pair, unsent: Vec<u8>) -> impl Future<Output = (Ending,
 
 /// Relays until both directions, up and down, have ended.
 async fn both(flows: &mut [Direction<'_>; 2]) -> Ending {
-    // Boxed, because what comes now is long to write down, and open connections should be small.
+    // Boxed, because these futures are large, and an open connection should be small.
     match poll_fn(|cx| poll_both(flows, cx)).await {
         (0, end) => {
             let [up, down] = flows;
@@ -120,9 +119,9 @@ async fn both(flows: &mut [Direction<'_>; 2]) -> Ending {
     }
 }
 
-/// Ready with the first direction that ends.
+/// Polls both directions; ready with the first one that ends.
 fn poll_both(flows: &mut [Direction<'_>; 2], cx: &mut Context<'_>) -> Poll<(usize, Result<(), Break>)> {
-    // A busy direction uses up what a task may do at once. Either may go first, so it cannot starve the other.
+    // A busy direction may use up the budget of the task. Either may go first, so neither can starve the other.
     let first = usize::from(fastrand::bool());
     for at in [first, 1 - first] {
         if let Poll::Ready(end) = flows[at].poll(cx) {
@@ -132,16 +131,16 @@ fn poll_both(flows: &mut [Direction<'_>; 2], cx: &mut Context<'_>) -> Poll<(usiz
     Poll::Pending
 }
 
-/// Resets both connections at once, whatever is under way.
+/// Resets both connections at once, whatever is pending.
 fn cut(client: &TcpStream, replica: &TcpStream) -> Ending {
     reset(client);
     reset(replica);
     Ending::Evicted
 }
 
-/// One direction has come to its `end`; brings the `other` to its own.
+/// Brings the `other` direction to its end after the first one came to `end`.
 ///
-/// The break, if there is one, is told from the point of view of the first direction.
+/// The break that it returns is seen from the first direction: its source and its sink.
 async fn conclude(
     end: Result<(), Break>,
     first: &mut Direction<'_>,
@@ -152,7 +151,7 @@ async fn conclude(
         Ok(()) => return conclude_half_closed(other).await,
         Err(Break::Source) => reset_after(future::ready(()), first.ends.to()).await,
         Err(Break::Sink | Break::Idle) => {
-            // What the lost side had sent before its reset can still be read, up to the error or what looks like an end.
+            // What the lost side sent before its reset can still be read, up to the error or what looks like an end.
             let to = other.ends.to();
             other.pass_no_end();
             reset_after(poll_fn(|cx| other.poll(cx)), to).await;
@@ -161,7 +160,7 @@ async fn conclude(
     end
 }
 
-/// The same after a FIN was passed on; what is the sink of `other` is the source of the first direction.
+/// Like [`conclude`], after a FIN was passed on. The sink of `other` is the source of the first direction.
 async fn conclude_half_closed(other: &mut Direction<'_>) -> Result<(), Break> {
     match half_closed(other).await {
         Ok(()) => Ok(()),
@@ -180,10 +179,10 @@ async fn conclude_half_closed(other: &mut Direction<'_>) -> Result<(), Break> {
     }
 }
 
-/// Runs the direction that is left after the other one has ended.
+/// Runs the direction that is left after the other one ended with a FIN.
 async fn half_closed(flow: &mut Direction<'_>) -> Result<(), Break> {
     let mut idle = pin!(sleep(HALF_CLOSED_IDLE));
-    // Nothing is read from the side that has sent its FIN; that it resets the connection shows as an error only.
+    // Nothing is read any more from the side that sent its FIN, so its reset shows only as an error of the socket.
     let mut lost = pin!(flow.ends.to().ready(Interest::ERROR));
     let mut moved = flow.moved;
     poll_fn(|cx| {
@@ -211,11 +210,11 @@ fn ending(result: Result<(), Break>, source: Ending, sink: Ending) -> Ending {
     }
 }
 
-/// The sockets of one direction.
+/// The sockets of one direction, with the system calls on them.
 struct Sockets<'a> {
     pair: &'a Pair,
     is_up: bool,
-    /// Whether the replica's socket is set up for more than one message in this direction.
+    /// Whether the replica's socket is already set up for more than one message in this direction.
     is_prompt: Cell<bool>,
 }
 
@@ -226,19 +225,19 @@ impl<'a> Sockets<'a> {
         Sockets { pair, is_up, is_prompt: Cell::new(false) }
     }
 
-    /// Has nothing wait for an acknowledgement. The first message each way does not, so that most short connections do
-    /// without the calls.
+    /// Sets the replica's socket up so that no message waits for an acknowledgement. The first message each way never waits, so
+    /// most short connections need no such call.
     fn be_prompt(&self) {
         if self.is_prompt.replace(true) {
             return;
         }
-        // It is slower, but right, if one of them fails.
+        // If a call fails, the connection is slower but right.
         if self.is_up {
-            // Nagle's algorithm here would hold back what comes after the head.
+            // Nagle's algorithm here would hold back the bytes after the head.
             let _ = self.pair.replica.set_nodelay(true);
         } else {
-            // Nagle's algorithm there holds back a second write until the first is acknowledged. That would take 40 ms, as
-            // the connection was begun without prompt acknowledgements.
+            // Nagle's algorithm there holds back a second write until the first is acknowledged. That would take 40 ms,
+            // because the connection began with delayed acknowledgements.
             let _ = set_tcp_quickack(&self.pair.replica, true);
         }
     }
@@ -308,10 +307,10 @@ fn pass_fin(to: &TcpStream) -> Result<(), Break> {
     shutdown(to, Shutdown::Write).map_err(|_| Break::Sink)
 }
 
-/// Resets a connection, but not before the `rest` is written to it and the kernel has sent every byte: a reset throws
-/// away what is still waiting in the send buffer.
+/// Resets a connection after the `rest` is written to it and the kernel has sent every byte: a reset throws away what is
+/// still in the send buffer.
 ///
-/// Some read only when they have sent all they want. Nobody wants it any more, but taking it lets them get there.
+/// Some peers read only after they have sent everything. Their bytes are of no use now, but reading them lets the peers go on.
 async fn reset_after(rest: impl Future, stream: &TcpStream) {
     let delivered = async {
         rest.await;
@@ -329,7 +328,7 @@ async fn reset_after(rest: impl Future, stream: &TcpStream) {
     reset(stream);
 }
 
-/// Resets a connection on which a FIN has been sent. Whether that has arrived cannot be asked, so it gets some time.
+/// Resets a connection on which a FIN was sent. No call tells whether the FIN has arrived, so it gets some time.
 async fn reset_after_fin(stream: &TcpStream) {
     discard(stream, LINGER_BEHIND_FIN).await;
     reset(stream);

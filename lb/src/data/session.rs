@@ -1,4 +1,6 @@
-//! The story of one client connection: read the head, pick, connect, relay, log.
+//! One client connection from accept to the last byte: read the head, bring the client to a replica, relay, log.
+//!
+//! It decides nothing about replicas: which one is tried is the walk's decision, and its state is the control plane's.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -22,15 +24,15 @@ use super::relay::{self, Ending, Pair, Traffic};
 use super::source::{Reading, discard};
 use super::{KeyKind, Limits, Plane};
 
-/// How long a client that was turned away may take to read why.
+/// How long a client that gets no replica may take to read the answer.
 const FAREWELL: Duration = Duration::from_secs(1);
-/// The answer to an HTTP client when no replica can be had.
+/// The body of the answer to an HTTP client that gets no replica.
 const NO_REPLICA: &str = r#"{"message":"<Error> no server replica is available","status":"failure"}"#;
 
-/// Serves one client, from accept to the last byte. It counts as a session for as long as it has the token.
+/// Serves one client. It counts as a session for as long as it has the token.
 ///
-/// What needs no wait is done at once, and who is handed over then costs no task. What comes before the relay is a future of its
-/// own, and gone when that begins: most of the connections that are open are in the relay.
+/// The first poll happens here, so a client that is handed over without a wait costs no task. All that comes before the relay
+/// is its own future, which is freed when the relay begins: most open connections are in the relay.
 pub(super) fn start(client: StdStream, peer: SocketAddr, plane: Arc<Plane>, counted: TaskTrackerToken) {
     let mut opening = Box::pin(Session::open(client, peer, plane, counted));
     let relay = |opened: Option<(Session, Box<[u8]>)>| {
@@ -39,7 +41,7 @@ pub(super) fn start(client: StdStream, peer: SocketAddr, plane: Arc<Plane>, coun
         }
     };
     let mut context = Context::from_waker(Waker::noop());
-    // As in a task: what is wrong with one client must not end the worker.
+    // As in a task: a panic over one client must not end the worker.
     match catch_unwind(AssertUnwindSafe(|| opening.as_mut().poll(&mut context))) {
         Ok(Poll::Ready(opened)) => relay(opened),
         Ok(Poll::Pending) => drop(tokio::spawn(async move { relay(opening.await) })),
@@ -50,14 +52,14 @@ pub(super) fn start(client: StdStream, peer: SocketAddr, plane: Arc<Plane>, coun
 /// A client that is connected to a replica.
 struct Session {
     pair: Pair,
-    /// Only where there will be a log line.
+    /// Only if a log line will be written.
     story: Option<Box<Story>>,
     _counted: TaskTrackerToken,
 }
 
 impl Session {
-    /// Reads the head, picks and connects. The bytes are from the client, and not written to the replica yet. `None`: there is
-    /// nothing to relay.
+    /// Reads the head and brings the client to a replica. Returns the session with the client's bytes that are not written to
+    /// the replica yet. `None`: there is nothing to relay.
     async fn open(
         client: StdStream,
         peer: SocketAddr,
@@ -91,7 +93,7 @@ impl Session {
             }
             None => {
                 debug!(%peer, id = %key.id(), %key, attempts = %Attempts(&failed), "session: no replica is available");
-                // What fails here fails on a client that has gone, or for want of memory.
+                // It fails only if the client has left or memory is short.
                 let _ = turn_away(client, kind, &plane.limits).await;
                 return None;
             }
@@ -112,7 +114,7 @@ impl Session {
 
     #[expect(
         clippy::manual_async_fn,
-        reason = "that would keep each argument twice, for as long as the session lasts"
+        reason = "an async fn would keep each argument twice for as long as the session lasts"
     )]
     fn relay(self, unsent: Box<[u8]>) -> impl Future<Output = ()> + Send {
         async move {
@@ -121,7 +123,7 @@ impl Session {
         }
     }
 
-    /// What there is to say when the relay is over.
+    /// Reports how the relay ended: to the replica, and in the log.
     fn close(&self, ending: Ending, traffic: &Traffic) {
         let replica = self.pair.lease.replica();
         if ending == Ending::ReplicaReset && traffic.down == 0 {
@@ -133,11 +135,11 @@ impl Session {
     }
 }
 
-/// What a log line says of a session beside how it ended.
+/// What a log line says about a session, beside how it ended.
 struct Story {
     begun: Instant,
     peer: SocketAddr,
-    /// The bytes of its head.
+    /// How many bytes the head had.
     head: u64,
     id: Cow<'static, str>,
     key: String,
@@ -179,13 +181,13 @@ async fn read_head(client: StdStream, begun: Instant, limits: &Limits) -> io::Re
     Ok((client, head))
 }
 
-/// What is hashed, and whether it is a request id.
+/// The key of a connection, and where it comes from.
 enum Key<'a> {
-    /// From the first line.
+    /// The request id in the first line.
     Given(&'a [u8]),
-    /// The first line held none.
+    /// A random number: the first line holds no request id.
     Random(String),
-    /// There was no first line.
+    /// The client's address: there is no first line.
     Source(String),
 }
 
@@ -280,6 +282,6 @@ mod tests {
     fn an_open_session_is_small() {
         let size = size_of_future(Session::relay);
         println!("a session is {size} bytes");
-        assert!(size <= 400, "{size} bytes; box what is rare");
+        assert!(size <= 400, "a session has {size} bytes; box what is rare");
     }
 }

@@ -10,18 +10,18 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// Writes as much of `bytes` as there is room for now. The last ones, if nothing keeps them apart, wait for the end of the
-/// stream and travel with it (send(2), `MSG_MORE`): it has to follow at once.
+/// Writes as much of `bytes` as there is room for now. If they are the last ones, they wait for the end of the stream and
+/// travel with it (send(2), `MSG_MORE`); the end has to follow at once.
 pub(super) fn write_some(stream: &TcpStream, bytes: &[u8], are_last: bool) -> io::Result<usize> {
     let flags = if are_last { SendFlags::NOSIGNAL | SendFlags::MORE } else { SendFlags::NOSIGNAL };
     let written = once(stream, Interest::WRITABLE, bytes.len(), || Ok(send(stream, bytes, flags)?))?;
     Ok(written.unwrap_or(0))
 }
 
-/// One system call that moves up to `most` bytes, if the stream is ready for it.
+/// Makes one system call that moves up to `most` bytes, if the stream is ready for it. `None`: it is not.
 ///
-/// Fewer bytes than that, but some, mean that the next call would only say EAGAIN: the readiness is taken back without
-/// asking (epoll(7), question 9).
+/// If the call moves some bytes but fewer than `most`, the next one would only fail with EAGAIN, so the readiness is cleared
+/// without that call (epoll(7), question 9).
 pub(super) fn once(
     stream: &TcpStream,
     interest: Interest,
@@ -39,17 +39,17 @@ pub(super) fn once(
     }
 }
 
-/// Has the connection reset when it is dropped.
+/// Makes dropping the stream reset the connection.
 pub(super) fn reset(stream: &TcpStream) {
-    // It fails only on a socket that is gone already.
+    // This fails only on a socket that is closed already.
     let _ = stream.set_zero_linger();
 }
 
-/// Waits until the bytes that were written have arrived, but for the last few kilobytes, which are only sent by then.
+/// Waits until all written bytes are sent, and all but the last few kilobytes are acknowledged.
 ///
-/// With `TCP_NOTSENT_LOWAT` at 1 and the smallest send buffer, a socket is writable only when nothing is left to be sent
-/// and little to be acknowledged (tcp(7)). The runtime knows from before that it is writable, so that is forgotten first;
-/// and to ask the kernel in vain is to be told when it changes (epoll(7), edge-triggered).
+/// With `TCP_NOTSENT_LOWAT` at 1 and the smallest send buffer, a socket is writable only when it has nothing left to send and
+/// little left to be acknowledged (tcp(7)). The runtime may still hold an older readiness, so that is cleared first. If
+/// poll(2) finds the socket not writable, the kernel reports the change (epoll(7), edge-triggered).
 pub(super) async fn all_sent(stream: &TcpStream) -> io::Result<()> {
     let socket = SockRef::from(stream);
     socket.set_tcp_notsent_lowat(1)?;

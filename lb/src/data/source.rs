@@ -104,8 +104,8 @@ impl Source<'_> {
         })
     }
 
-    /// Whether the runtime has heard that nothing will come after what is there. This makes no system call, but the socket
-    /// has to be readable.
+    /// Whether the runtime has heard that nothing comes after the bytes that are there. This makes no system call if the
+    /// socket is readable.
     fn has_ended(self) -> bool {
         let Source::Watched(stream) = self else { return false };
         let ready = pin!(stream.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop()));

@@ -1,8 +1,8 @@
-//! Pipes, and how bytes go through them from socket to socket without being copied (splice(2)).
+//! Pipes: they move bytes from socket to socket without a copy through user space (splice(2)).
 //!
-//! A worker keeps some empty pipes. One is taken to be filled and comes back as soon as it is empty, so what holds a pipe is
-//! only a direction that has more than its sink can take. There is a bound to their number, and a pipe that is not to be had is
-//! never waited for: bytes can be copied as well. A pipe that still holds bytes is never kept for others.
+//! A worker keeps some empty pipes. A pipe is taken to be filled and comes back as soon as it is empty, so a direction holds one
+//! only while its sink takes less than its source gives. The number of pipes is bounded, and no direction waits for one: it
+//! copies instead. A pipe that still holds bytes never goes to another direction.
 
 use std::cell::RefCell;
 use std::io;
@@ -15,17 +15,17 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A pipe that holds less is no better than copying: what a user who has used up `pipe-user-pages-soft` gets (pipe(7)).
+/// The smallest pipe that is better than copying, in bytes. A user beyond `pipe-user-pages-soft` gets smaller ones (pipe(7)).
 const WORTHWHILE: usize = 64 * 1024;
-/// Empty pipes that a worker keeps.
+/// How many empty pipes a worker keeps.
 const KEPT: usize = 16;
-/// When a pipe could not be made, so many wishes for one are not tried: each would cost some system calls in vain.
+/// How many requests for a pipe are refused after one could not be made: each try would cost some system calls in vain.
 const SKIPPED: u32 = 64;
 
-/// How many pipes there may be in all workers together, and how large they are.
+/// The size of a pipe in bytes, and how many there may be in all workers together.
 ///
-/// The larger the better, up to the 1 MiB that every user may have (`pipe-max-size`, pipe(7)): fewer and longer runs mean fewer
-/// system calls, and fewer times that the other end is woken. Beside the buffers of two sockets it is little.
+/// Larger is better, up to the 1 MiB that every user may have (`pipe-max-size`, pipe(7)): longer runs need fewer system calls
+/// and wake the other end less often. The buffers of two sockets take more memory than that.
 #[derive(Debug)]
 pub struct Pipes {
     size: usize,
@@ -53,14 +53,14 @@ thread_local! {
 }
 
 impl Pipes {
-    /// At most `most` pipes of `size` bytes, or the usual 64 KiB where that is refused. With none, everything is copied.
+    /// At most `most` pipes of `size` bytes, or of the usual 64 KiB if that is refused. With none, everything is copied.
     #[must_use]
     pub fn new(size: usize, most: usize) -> Self {
         Pipes { size, room: Arc::new(Semaphore::new(most)) }
     }
 
-    /// Moves what there is from a socket into an empty pipe. `None` if that is nothing, for whatever reason but an error of
-    /// the socket; it does not touch what the runtime knows of the socket.
+    /// Moves the bytes that are there from a socket into an empty pipe. `None` if no bytes were moved, for any reason but an error
+    /// of the socket. The readiness that the runtime holds for the socket stays as it is.
     pub(super) fn fill(&self, from: &TcpStream) -> io::Result<Option<(Pipe, usize)>> {
         let Some(pipe) = POOL.with_borrow_mut(|pool| pool.take(self)) else { return Ok(None) };
         match splice(from, None, &pipe.0.write, None, pipe.0.size, FLAGS) {
@@ -75,17 +75,17 @@ impl Pipes {
 
 const FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
 
-/// Whether an error of splice(2) is none of the socket's. That one has to be told at once: the kernel tells it only once, and
-/// what comes after it looks like the end of the stream.
+/// Whether an error of splice(2) says nothing about the socket. An error of the socket has to be passed on at once: the kernel
+/// reports it only once, and after it the socket looks like the end of the stream.
 fn says_nothing(error: Errno) -> bool {
     let ours = [Errno::AGAIN, Errno::INTR, Errno::INVAL, Errno::NOMEM, Errno::NOSYS, Errno::PERM];
     ours.contains(&error)
 }
 
-/// Moves at most `most` bytes, which have to be in the pipe, to a socket.
+/// Moves at most `most` bytes, which have to be in the pipe, to a socket. Returns how many it moved.
 ///
-/// It may move fewer although the socket has room (when a signal comes), so only EAGAIN takes the readiness back: as the pipe
-/// is not empty, it is the socket's.
+/// A signal may make it move fewer although the socket has room, so only EAGAIN clears the readiness. Because the pipe is not
+/// empty, EAGAIN is about the socket.
 pub(super) fn drain(pipe: &Pipe, to: &TcpStream, most: usize) -> io::Result<usize> {
     let moved = to.try_io(Interest::WRITABLE, || Ok(splice(&pipe.0.read, None, to, None, most, FLAGS)?));
     match moved {
@@ -94,7 +94,7 @@ pub(super) fn drain(pipe: &Pipe, to: &TcpStream, most: usize) -> io::Result<usiz
     }
 }
 
-/// Takes back a pipe, which has to be empty.
+/// Takes back an empty pipe.
 pub(super) fn put_back(pipe: Pipe) {
     POOL.with_borrow_mut(|pool| {
         if pool.kept.len() < KEPT {
@@ -121,11 +121,11 @@ impl Pool {
 }
 
 impl Pipe {
-    /// `None` if there are enough, or files or memory for pipes are short.
+    /// `None` if there are enough pipes, or files or memory for one are short.
     fn open(pipes: &Pipes) -> Option<Self> {
         let room = Arc::clone(&pipes.room).try_acquire_owned().ok()?;
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
-        // To be refused leaves the size as it was, and that one is read next.
+        // A refusal leaves the size as it was; it is read next.
         let _ = fcntl_setpipe_size(&write, pipes.size);
         let size = fcntl_getpipe_size(&write).ok()?;
         let is_worth_it = size >= WORTHWHILE.min(pipes.size);
@@ -141,7 +141,7 @@ mod tests {
     use crate::data::source::{Reading, Source};
     use crate::data::testing::connection;
 
-    /// What can be read now.
+    /// Reads what is there now.
     fn all(from: &TcpStream) -> Vec<u8> {
         let mut bytes = vec![0; 100];
         let read = from.try_read(&mut bytes).unwrap();
@@ -159,7 +159,7 @@ mod tests {
         to.writable().await.unwrap();
         let (pipe, bytes) = pipes.fill(&from).unwrap().unwrap();
         assert_eq!(bytes, 6);
-        assert!(Pipe::open(&pipes).is_none(), "one is all there may be");
+        assert!(Pipe::open(&pipes).is_none(), "there may be only one");
         assert_eq!(drain(&pipe, &to, 4).unwrap(), 4);
         assert_eq!(drain(&pipe, &to, 2).unwrap(), 2);
         replica.readable().await.unwrap();
@@ -185,7 +185,7 @@ mod tests {
         let (pipe, bytes) = pipes.fill(&from).unwrap().unwrap();
         assert_eq!(bytes, 6, "up to the urgent byte");
         drop(pipe);
-        assert!(pipes.fill(&from).unwrap().is_none(), "and it does not get past it");
+        assert!(pipes.fill(&from).unwrap().is_none(), "it does not get past the urgent byte");
         let mut behind = Vec::new();
         let keep = |bytes: &[u8], _| behind.extend_from_slice(bytes);
         assert_eq!(Source::Watched(&from).read(Reading::Take, 100, keep).unwrap(), Some(6));

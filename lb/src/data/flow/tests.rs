@@ -1,4 +1,4 @@
-//! A direction under every order of events, up to some length, and every odd thing that a system call may do.
+//! A direction under every order of events up to some length, and under the rare results that system calls may have.
 
 mod fake;
 mod world;
@@ -11,10 +11,10 @@ use super::*;
 use fake::{CHUNK, Fake, PIPE};
 use world::{EVENTS, Event, World};
 
-/// How many events a history has, and how many odd things happen in it.
+/// How many events a history has, and how many rare results of system calls.
 const HISTORIES: [(usize, usize); 3] = [(6, 0), (5, 1), (4, 2)];
 
-/// Choices, in the order in which they are made: all of them in turn, the last one first.
+/// The choices of one history, in the order in which they are made. [`Choices::next`] goes through all combinations.
 #[derive(Default)]
 struct Choices {
     made: Vec<(usize, usize)>,
@@ -31,7 +31,7 @@ impl Choices {
         self.made[self.at - 1].0
     }
 
-    /// Goes on to the next history; false if there is none.
+    /// Goes on to the next combination; false if there is none.
     fn next(&mut self) -> bool {
         self.at = 0;
         while let Some((choice, of)) = self.made.pop() {
@@ -44,7 +44,7 @@ impl Choices {
     }
 }
 
-/// Hears whether the direction was woken.
+/// Records whether the direction was woken.
 #[derive(Default)]
 struct Ear(AtomicBool);
 
@@ -54,7 +54,7 @@ impl Wake for Ear {
     }
 }
 
-/// Polls the direction if it was woken, and checks all that has to be true then; its end, if it has come to it.
+/// Polls the direction as long as it is woken, and checks all that has to be true after each poll. Returns its end, if it ended.
 fn run(flow: &mut Flow<Fake>, ear: &Arc<Ear>) -> Option<Result<(), Break>> {
     let waker = Waker::from(Arc::clone(ear));
     while ear.0.swap(false, Relaxed) {
@@ -62,22 +62,26 @@ fn run(flow: &mut Flow<Fake>, ear: &Arc<Ear>) -> Option<Result<(), Break>> {
         flow.ends.0.borrow_mut().calls = 0;
         let outcome = flow.poll(&mut Context::from_waker(&waker));
         let moved = flow.moved - begun;
-        assert!(moved < Fake::AT_ONCE + PIPE.max(CHUNK) as u64, "{moved} bytes, and nobody else had a turn");
+        assert!(moved < Fake::AT_ONCE + PIPE.max(CHUNK) as u64, "{moved} bytes without a turn for others");
         let world = flow.ends.0.borrow();
         let held = world.taken - world.written();
-        assert!(held <= PIPE.max(CHUNK), "{held} bytes wait");
+        assert!(held <= PIPE.max(CHUNK), "{held} bytes are pending");
         match outcome {
             Poll::Ready(end) => {
-                assert!(matches!(flow.held, Held::Nothing), "what is over holds nothing");
+                assert!(matches!(flow.pending, Pending::Nothing), "bytes are pending after the end");
                 world.check_end(end);
                 return Some(end);
             }
             Poll::Pending => {
                 assert!(held > 0 || !world.waits_for_the_end, "bytes wait for an end that does not come");
-                assert_eq!(held == 0, matches!(flow.held, Held::Nothing), "only bytes need a pipe");
+                assert_eq!(
+                    held == 0,
+                    matches!(flow.pending, Pending::Nothing),
+                    "a pipe is kept without bytes"
+                );
                 assert!(
                     ear.0.load(Relaxed) || !world.could_go_on(held),
-                    "it waits for what is there: {world:?}"
+                    "it waits although it could go on: {world:?}"
                 );
             }
         }
@@ -85,7 +89,7 @@ fn run(flow: &mut Flow<Fake>, ear: &Arc<Ear>) -> Option<Result<(), Break>> {
     None
 }
 
-/// One history, as the choices tell it.
+/// Runs one history, as the choices say.
 fn history(choices: &mut Choices, events: usize, odd: usize) -> World {
     let ear = Arc::new(Ear::default());
     let unsent: Vec<u8> = (0..choices.choose(2) as u8).collect();
@@ -114,7 +118,7 @@ fn history(choices: &mut Choices, events: usize, odd: usize) -> World {
     }
     drop(flow);
     let world = fake.0.take();
-    assert_eq!(world.pipes, 0, "a pipe is left");
+    assert_eq!(world.pipes, 0, "a pipe was not given back");
     world
 }
 
@@ -136,7 +140,7 @@ fn every_order_of_events_gives_every_byte_in_order_and_the_right_end() {
     assert!(piped > histories / 20, "{piped} of {histories} histories had a pipe");
 }
 
-/// How often a pipe is filled for runs of these lengths, with a pause after each.
+/// How often a pipe is filled during each of these runs, with a pause after each run.
 fn fills(runs: &[usize]) -> Vec<usize> {
     let ear = Arc::new(Ear::default());
     let fake = Fake::new(Choices::default(), 0, 0);
@@ -156,11 +160,11 @@ fn fills(runs: &[usize]) -> Vec<usize> {
 fn short_messages_are_copied_and_long_runs_are_not() {
     assert_eq!(fills(&[1, 2, 3, 3, 1, 2]), [0; 6], "messages");
     let long = Fake::STREAK as usize + PIPE;
-    assert_eq!(fills(&[long]), [1], "once it is long enough");
+    assert_eq!(fills(&[long]), [1], "a run that is long enough");
     assert_eq!(
         fills(&[long, long, PIPE, PIPE]),
         [1, 3, 1, 0],
-        "from the beginning, where the last one was long"
+        "from its beginning, if the run before was long"
     );
 }
 

@@ -1,4 +1,4 @@
-//! The relay on real sockets, where an order of events can be made.
+//! The relay on real sockets, for orders of events that a test can force.
 
 use rustix::net::sockopt::tcp_quickack;
 use tokio::task::{consume_budget, yield_now};
@@ -8,7 +8,7 @@ use super::*;
 use crate::data::testing::connection;
 use crate::replica::Replica;
 
-/// A pair, the client's end of it and the replica's.
+/// A pair, with the client's and the replica's ends of its connections.
 async fn pair() -> (Pair, TcpStream, TcpStream) {
     let ((client, to_client), (to_replica, replica)) = (connection().await, connection().await);
     let address = replica.local_addr().unwrap();
@@ -17,7 +17,7 @@ async fn pair() -> (Pair, TcpStream, TcpStream) {
     (Pair { client: to_client, replica: to_replica, lease, pipes }, client, replica)
 }
 
-/// Nagle's algorithm on either side holds back a second write as long as the first is not acknowledged.
+/// Nagle's algorithm on either side holds back a second write until the first is acknowledged.
 #[tokio::test]
 async fn nothing_waits_for_an_acknowledgement_from_the_second_write_on() {
     let (pair, client, replica) = pair().await;
@@ -29,7 +29,7 @@ async fn nothing_waits_for_an_acknowledgement_from_the_second_write_on() {
         from.try_write(b"x").unwrap();
         let arrives = async { while to.readable().await.is_ok() && to.try_read(&mut [0]).is_err() {} };
         tokio::select! {
-            _ = &mut relay => panic!("it ends only when both sides do"),
+            _ = &mut relay => panic!("the relay ended before both sides did"),
             () = arrives => {}
         }
         let is_prompt = if is_up { pair.replica.nodelay() } else { Ok(tcp_quickack(&pair.replica).unwrap()) };
@@ -37,10 +37,10 @@ async fn nothing_waits_for_an_acknowledgement_from_the_second_write_on() {
     }
 }
 
-/// The last bytes of a replica that has reset its connection are written to a client that is reset in turn: an end that they
-/// could wait for does not come.
+/// The last bytes of a replica that reset its connection go to a client that is reset in turn. They must not wait for an end,
+/// because none comes.
 #[tokio::test]
-async fn what_was_left_to_say_before_a_reset_waits_for_no_end() {
+async fn the_last_bytes_before_a_reset_do_not_wait_for_an_end() {
     let (pair, client, replica) = pair().await;
     replica.try_write(b"answer").unwrap();
     drop(replica);
@@ -73,6 +73,6 @@ async fn no_direction_starves_when_the_other_uses_up_the_budget_of_the_task() {
         assert!(futures_util::poll!(&mut relay).is_pending());
     }
     for (end, name) in [(&replica, "replica"), (&client, "client")] {
-        assert!(end.try_read(&mut [0]).is_ok_and(|read| read > 0), "nothing has come to the {name}");
+        assert!(end.try_read(&mut [0]).is_ok_and(|read| read > 0), "the {name} received nothing");
     }
 }

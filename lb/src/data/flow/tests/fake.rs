@@ -1,4 +1,4 @@
-//! The system calls of a direction, in a world of numbers. Where the kernel has a choice they do now and then what is odd.
+//! The system calls of a direction on simulated sockets. Where the kernel has a choice, they sometimes take the rare one ("odd").
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -10,17 +10,17 @@ use super::super::{Behind, Ends};
 use super::Choices;
 use super::world::{Event, World};
 
-/// The most that is read at once.
+/// The most bytes that are read at once.
 pub(super) const CHUNK: usize = 2;
-/// What fits into a pipe.
+/// How many bytes fit into a pipe.
 pub(super) const PIPE: usize = 3;
 
-/// The ends of a direction in this world.
+/// The two sockets of a direction, simulated.
 #[derive(Clone)]
 pub(super) struct Fake(pub(super) Rc<RefCell<World>>);
 
 impl Fake {
-    /// A world in which so many bytes were read already.
+    /// Sockets of which `read` bytes were read already.
     pub(super) fn new(choices: Choices, read: usize, odd: usize) -> Self {
         Fake(Rc::new(RefCell::new(World::new(choices, read, odd))))
     }
@@ -39,7 +39,7 @@ impl Drop for FakePipe {
             world.pipes -= 1;
         }
         let is_wasted = self.bytes.get_mut().is_empty() && !self.is_back.get();
-        assert!(!is_wasted || std::thread::panicking(), "an empty pipe goes back");
+        assert!(!is_wasted || std::thread::panicking(), "an empty pipe was not put back");
     }
 }
 
@@ -65,13 +65,13 @@ impl Ends for Fake {
             return Ok(None);
         }
         if world.source_end.is_none() && world.is_odd() {
-            world.happen(Event::Bytes(1)); // Between the last call and this one.
+            world.happen(Event::Bytes(1)); // It came between the last call and this one.
         }
         let bytes = world.take(CHUNK);
         let answer = if bytes.is_empty() { world.ask()? } else { Some(bytes.len()) };
         let behind =
             if bytes.is_empty() || bytes.len() == CHUNK { Behind::Unknown } else { world.look_behind() };
-        // What the runtime knows of an end stays.
+        // An end that the runtime has heard of keeps the socket ready.
         world.source.is_ready = bytes.len() == CHUNK || world.source_end.is_some();
         drop(world);
         if answer.is_some() {
@@ -95,18 +95,18 @@ impl Ends for Fake {
     fn fill(&self) -> io::Result<Option<(FakePipe, usize)>> {
         let mut world = self.0.borrow_mut();
         world.call();
-        // Odd: urgent data, or no memory.
+        // Odd: urgent data, or no memory for a pipe.
         if world.has_no_pipes || world.is_odd() {
             return Ok(None);
         }
-        // Odd: it is full of small pieces.
+        // Odd: small packets use up the pipe's pages.
         let most = if world.is_odd() { 1 } else { PIPE };
         let bytes = world.take(most);
         if bytes.is_empty() {
             return world.ask().map(|_| None);
         }
         (world.pipes, world.fills) = (world.pipes + 1, world.fills + 1);
-        assert_eq!(world.pipes, 1, "one is enough");
+        assert_eq!(world.pipes, 1, "one pipe is enough");
         let count = bytes.len();
         let bytes = RefCell::new(bytes.into());
         Ok(Some((FakePipe { bytes, is_back: Cell::new(false), world: Rc::clone(&self.0) }, count)))
@@ -115,11 +115,11 @@ impl Ends for Fake {
     fn drain(&self, pipe: &FakePipe, most: usize) -> io::Result<usize> {
         let (mut world, mut bytes) = (self.0.borrow_mut(), pipe.bytes.borrow_mut());
         world.call();
-        assert_eq!(most, bytes.len(), "it knows what is in the pipe");
+        assert_eq!(most, bytes.len(), "it knows how many bytes are in the pipe");
         if !world.sink.is_ready {
             return Ok(0);
         }
-        // Odd: a signal.
+        // Odd: a signal interrupts it.
         let most = if world.is_odd() { 1 } else { most };
         let written = world.send(&bytes.make_contiguous()[..most])?;
         bytes.drain(..written);
@@ -128,7 +128,7 @@ impl Ends for Fake {
     }
 
     fn put_back(&self, pipe: FakePipe) {
-        assert!(pipe.bytes.borrow().is_empty(), "bytes for somebody else");
+        assert!(pipe.bytes.borrow().is_empty(), "a pipe with bytes was put back");
         pipe.is_back.set(true);
     }
 

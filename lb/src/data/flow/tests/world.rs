@@ -1,6 +1,6 @@
-//! What the kernel and the runtime know of two sockets that are only numbers.
+//! Two simulated sockets: what the kernel and the runtime know of them.
 //!
-//! Readiness is told once for each change (epoll(7), edge-triggered), and room only to who was refused.
+//! Readiness is reported once for each change (epoll(7), edge-triggered), and room only after a write fell short.
 
 use std::io;
 use std::task::{Context, Poll, Waker};
@@ -8,10 +8,10 @@ use std::task::{Context, Poll, Waker};
 use super::super::{Behind, Break};
 use super::Choices;
 
-/// More calls than any poll needs.
+/// More system calls than any poll needs.
 const CALLS: usize = 60;
 
-/// What may happen to the sockets.
+/// An event on the sockets.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Event {
     Bytes(usize),
@@ -19,7 +19,7 @@ pub(super) enum Event {
     SourceReset,
     Room(usize),
     SinkReset,
-    /// Pipes are not to be had any more, or are again.
+    /// Pipes run out, or are available again.
     Pipes,
 }
 
@@ -39,11 +39,11 @@ pub(super) const EVENTS: [Event; 8] = [
 pub(super) enum SourceEnd {
     Fin,
     Reset,
-    /// A reset that was told: what is read now looks like the end of the stream.
+    /// A reset that was reported: reading on looks like the end of the stream.
     ToldReset,
 }
 
-/// One socket's readiness, and who waits for it.
+/// One socket's readiness, and the task that waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Readiness {
     pub(super) is_ready: bool,
@@ -70,12 +70,13 @@ impl Readiness {
 #[derive(Default)]
 pub(super) struct World {
     pub(super) choices: Choices,
-    /// How many odd things may still happen.
+    /// How many odd results may still happen.
     odd: usize,
-    /// Calls in this poll.
+    /// System calls in this poll.
     pub(super) calls: usize,
-    /// Bytes that were sent, and taken from the source; each byte is its own number.
+    /// How many bytes the peer has sent; the value of each byte is its number.
     sent: usize,
+    /// How many of them were taken from the source.
     pub(super) taken: usize,
     pub(super) source_end: Option<SourceEnd>,
     pub(super) source: Readiness,
@@ -83,13 +84,14 @@ pub(super) struct World {
     room: usize,
     sink_is_reset: bool,
     pub(super) sink: Readiness,
-    /// The last bytes that were written are not sent before the end is.
+    /// Whether the bytes that were written last wait for the end of the stream.
     pub(super) waits_for_the_end: bool,
-    /// Somebody was refused and has to be told of room.
+    /// Whether a write fell short, so that room has to be reported.
     is_refused: bool,
     pub(super) has_no_pipes: bool,
-    /// Pipes out of the pool.
+    /// How many pipes are in use.
     pub(super) pipes: usize,
+    /// How often a pipe was filled.
     pub(super) fills: usize,
 }
 
@@ -101,7 +103,7 @@ impl std::fmt::Debug for World {
 }
 
 impl World {
-    /// One in which so many bytes were read already, and so many odd things may happen.
+    /// Sockets of which `read` bytes were read already, with at most `odd` odd results.
     pub(super) fn new(choices: Choices, read: usize, odd: usize) -> Self {
         let sink = Readiness { is_ready: true, waits: None };
         World { choices, odd, sent: read, taken: read, sink, room: 2, ..World::default() }
@@ -111,7 +113,7 @@ impl World {
         self.out.len()
     }
 
-    /// Whether something odd happens here.
+    /// Whether this call has an odd result.
     pub(super) fn is_odd(&mut self) -> bool {
         let odd = self.odd > 0 && self.choices.choose(2) == 1;
         self.odd -= usize::from(odd);
@@ -144,7 +146,7 @@ impl World {
         }
     }
 
-    /// Whether there is something to do for a direction that holds so many bytes.
+    /// Whether a direction with `held` pending bytes has something to do.
     pub(super) fn could_go_on(&self, held: usize) -> bool {
         if held > 0 {
             self.room > 0 || self.sink_is_reset
@@ -158,24 +160,24 @@ impl World {
             Ok(()) => assert_eq!(self.source_end, Some(SourceEnd::Fin), "{self:?}"),
             Err(Break::Source) => {
                 assert_eq!(self.source_end, Some(SourceEnd::ToldReset), "{self:?}");
-                assert!(!self.waits_for_the_end, "there is no end that it could travel with: {self:?}");
+                assert!(!self.waits_for_the_end, "bytes wait for an end that does not come: {self:?}");
             }
             Err(Break::Sink) => return assert!(self.sink_is_reset, "{self:?}"),
-            Err(Break::Idle) => panic!("nobody looks at a clock"),
+            Err(Break::Idle) => panic!("a direction has no clock"),
         }
-        assert_eq!(self.out.len(), self.sent, "an end after all bytes: {self:?}");
+        assert_eq!(self.out.len(), self.sent, "the end came before all bytes: {self:?}");
     }
 
     pub(super) fn call(&mut self) {
         self.calls += 1;
-        assert!(self.calls < CALLS, "it goes round and round: {self:?}");
+        assert!(self.calls < CALLS, "it loops without progress: {self:?}");
     }
 
     fn left(&self) -> usize {
         self.sent - self.taken
     }
 
-    /// The next bytes of the source, at most so many.
+    /// Takes the next bytes of the source, at most `most`.
     pub(super) fn take(&mut self, most: usize) -> Vec<u8> {
         let end = self.taken + most.min(self.left());
         let bytes = (self.taken..end).map(|byte| byte as u8).collect();
@@ -183,7 +185,7 @@ impl World {
         bytes
     }
 
-    /// What a source without bytes says; `Some(0)` is its end.
+    /// What reading from a source without bytes gives; `Some(0)` is its end.
     pub(super) fn ask(&mut self) -> io::Result<Option<usize>> {
         match self.source_end {
             None => Ok(None),
@@ -195,7 +197,7 @@ impl World {
         }
     }
 
-    /// What comes behind the bytes that were taken last, if that is known. Odd: it came after the runtime had looked.
+    /// What comes behind the bytes that were taken last, if the runtime knows. Odd: it does not know yet.
     pub(super) fn look_behind(&mut self) -> Behind {
         if self.source_end.is_none() || self.is_odd() {
             return Behind::Unknown;
