@@ -134,8 +134,30 @@ fn the_book_links_to_nothing_outside_itself() {
     }
 }
 
+/// A walk through the code that names what is not there misleads.
 #[test]
-fn the_page_of_flags_is_what_the_program_says() {
+fn what_the_pages_name_in_the_code_is_there() {
+    let inside = fs::read_to_string(root().join("docs/INSIDE.md")).unwrap();
+    let places = Parser::new(&inside).filter_map(|event| match event {
+        Event::Code(code) => {
+            code.split_once(".rs: ").map(|(file, name)| (format!("lb/src/{file}.rs"), name.to_owned()))
+        }
+        _ => None,
+    });
+    for (file, name) in places.filter(|(file, _)| !file.ends_with("/file.rs")) {
+        let code = fs::read_to_string(root().join(&file))
+            .unwrap_or_else(|_| panic!("INSIDE.md: there is no {file}"));
+        let is_there = ["fn", "struct", "enum"].iter().any(|kind| {
+            code.match_indices(&format!("{kind} {name}")).any(|(at, found)| {
+                !code[at + found.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_')
+            })
+        });
+        assert!(is_there, "INSIDE.md: there is no {name} in {file}");
+    }
+}
+
+#[test]
+fn the_page_of_flags_is_up_to_date() {
     let page = root().join("docs/FLAGS.md");
     let text = fs::read_to_string(&page).unwrap();
     let (begin, end) = ("<!-- generated: begin -->\n", "<!-- generated: end -->");
@@ -147,7 +169,7 @@ fn the_page_of_flags_is_what_the_program_says() {
     }
     assert!(
         fs::read_to_string(&page).unwrap() == made,
-        "docs/FLAGS.md is out of date: run this test with UPDATE_DOCS=1"
+        "docs/FLAGS.md is out of date: run `UPDATE_DOCS=1 cargo test -p lb --test it flags_is`"
     );
 }
 
