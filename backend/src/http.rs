@@ -1,7 +1,7 @@
 //! The HTTP side: four routes, and one JSON answer for everything else.
 //!
-//! The query plays no part (it is the load balancer's), percent signs are not decoded, and no body is ever held whole:
-//! `/echo` passes on each piece as it arrives, `/bytes/N` sends one static chunk over and over.
+//! It ignores the query (the load balancer reads it), decodes no percent signs, and never buffers a whole body:
+//! `/echo` sends each chunk back as it arrives, `/bytes/N` repeats one static chunk.
 
 use std::io::Cursor;
 use std::pin::{Pin, pin};
@@ -25,9 +25,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Reader;
 
-/// How long a request's head may take, and a kept-alive connection wait for its next request.
+/// Deadline for the head of a request; also the idle limit of a kept-alive connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
-/// How long a body that nobody asked for is read before the answer is sent regardless.
+/// How long an unexpected request body is read before the answer is sent anyway.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(10);
 /// The most bytes that `/bytes/N` sends: 1 TiB.
 const BYTES_MAX: u64 = 1 << 40;
@@ -44,8 +44,8 @@ const fn chunk<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// Serves HTTP/1.1 on a connection of which `head` was read already. When `stop` is cancelled the request in progress
-/// is the last one.
+/// Serves HTTP/1.1 on a connection whose first bytes, `head`, were read already. Once `stop` is cancelled, the request
+/// in progress is the last one.
 pub(crate) async fn serve(
     head: Vec<u8>,
     reader: Reader,
@@ -56,7 +56,7 @@ pub(crate) async fn serve(
     let io = TokioIo::new(join(Cursor::new(head).chain(reader), writer));
     let service = service_fn(move |request| answer(request, Arc::clone(&id)));
     let mut builder = http1::Builder::new();
-    // A client that has sent its request and its FIN still gets the answer.
+    // A client that half-closes after its request still gets the answer.
     builder.half_close(true).timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     let mut connection = pin!(builder.serve_connection(io, service));
     tokio::select! {
@@ -67,14 +67,13 @@ pub(crate) async fn serve(
     connection.await
 }
 
-/// Every answer says whose it is, so that who probes an address knows whether it is still the right one, and who sends
-/// load knows where it went.
+/// Every answer names the replica, so that a probe detects a wrong address and a load generator sees where a request went.
 async fn answer(request: Request<Incoming>, id: Arc<str>) -> hyper::Result<Response<Payload>> {
     let (head, mut body) = request.into_parts();
     let mut response = if head.method == Method::POST && head.uri.path() == "/echo" {
         echo(body).await?
     } else {
-        // A close with unread bytes is a reset, and would take the answer with it. If it never ends, so be it.
+        // Closing a socket with unread bytes sends a reset, which would discard the answer. An endless body is cut off.
         let _ = timeout(DISCARD_TIMEOUT, discard(&mut body)).await;
         route(&head.method, head.uri.path(), &id)
     };
@@ -84,8 +83,8 @@ async fn answer(request: Request<Incoming>, id: Arc<str>) -> hyper::Result<Respo
     Ok(response)
 }
 
-/// The body goes back as it arrives; its first piece is awaited so that hyper can ask for it (`100 Continue`) while
-/// the final status has not been sent.
+/// Sends the body back as it arrives. It waits for the first chunk, so that hyper can send `100 Continue` before the
+/// final status.
 async fn echo(mut body: Incoming) -> hyper::Result<Response<Payload>> {
     let first = body.frame().await.transpose()?;
     Ok(binary(Payload::Echo { first, rest: body }))
@@ -136,7 +135,7 @@ impl Endpoint {
     }
 }
 
-/// Digits only (`parse` alone would take a plus sign), and no more than [`BYTES_MAX`].
+/// A number of digits only (`parse` alone would accept a plus sign), at most [`BYTES_MAX`].
 fn byte_count(digits: &str) -> Option<u64> {
     let count = digits.parse().ok().filter(|&count| count <= BYTES_MAX)?;
     digits.bytes().all(|byte| byte.is_ascii_digit()).then_some(count)
@@ -150,7 +149,7 @@ fn method_not_allowed(allowed: &'static str, method: &Method, path: &str) -> Res
 }
 
 fn json(code: StatusCode, message: &str, status: &str) -> Response<Payload> {
-    // serde_json writes the keys of an object in alphabetical or in this order, by its features: here they are the same.
+    // Depending on its features, serde_json keeps this order of the keys or sorts them: both give the same text here.
     let body = json!({ "message": message, "status": status }).to_string();
     let mut response = typed("application/json", Payload::Whole(body.into()));
     *response.status_mut() = code;
@@ -170,11 +169,11 @@ fn typed(content_type: &'static str, payload: Payload) -> Response<Payload> {
 /// The body of an answer.
 enum Payload {
     Whole(Full<Bytes>),
-    /// So many bytes of [`CHUNK`], repeated.
+    /// [`CHUNK`], repeated; the number of bytes that are left.
     Chunks {
         left: u64,
     },
-    /// The request's body, of which `first` was taken off already.
+    /// The request's body; `first` is the chunk that was read already.
     Echo {
         first: Option<Frame<Bytes>>,
         rest: Incoming,
@@ -207,7 +206,7 @@ impl Body for Payload {
         }
     }
 
-    /// Exact where the length is known: hyper makes it the Content-Length.
+    /// Exact if the length is known; hyper then sends it as Content-Length.
     fn size_hint(&self) -> SizeHint {
         match self {
             Payload::Whole(whole) => whole.size_hint(),

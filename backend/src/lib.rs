@@ -1,11 +1,11 @@
 //! The demo replica: one port that speaks HTTP/1.1 or, line by line, raw text.
 //!
-//! A connection is what its first line says it is (the grammar is [`proto::line`]) and stays that. Nothing here knows
-//! of the load balancer in front, keeps anything from one connection to the next, or holds more of a peer's bytes
-//! than one line or one chunk of a body: who does not read its answers is not read from. Connections that somebody hands
-//! over ([`handoff`]) are like those that come by themselves.
+//! The first line of a connection decides its protocol for good (the grammar is [`proto::line`]). The replica does not
+//! know the load balancer in front of it, keeps no state between connections, and buffers at most one line or one body
+//! chunk: it stops reading from a client that does not read its answers. Connections that arrive by hand-off
+//! ([`handoff`]) are served like accepted ones.
 //!
-//! `http` holds the routes and `raw` the line mode; this file accepts, tells the two apart, and ends.
+//! `http` holds the routes and `raw` the line mode. This file accepts connections, detects the protocol and shuts down.
 
 mod http;
 mod raw;
@@ -29,18 +29,18 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// How long a client may take for its first line, counted from the accept.
+/// Deadline for the first line, counted from the accept.
 const FIRST_LINE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long requests in progress may go on after the shutdown has begun.
+/// How long requests in progress may continue after the shutdown began.
 const GRACE: Duration = Duration::from_secs(5);
-/// The pause after an accept that failed for want of descriptors or memory: time for connections to end.
+/// The pause after an accept that failed for lack of file descriptors or memory, so that connections can end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 type Reader = BufReader<OwnedReadHalf>;
 
-/// The life of a replica process: binds `address` and, where there is one, the path at which connections are handed over
-/// (`docs/HANDOFF.md`), logs `listening on ADDR as ID` to stderr with the real port (and the path in a second line), and
-/// serves until SIGTERM or SIGINT.
+/// Runs a replica process: binds `address` and, if given, the `handoff` socket path (`docs/HANDOFF.md`), logs
+/// `listening on ADDR as ID` to stderr with the real port (and the path in a second line), and serves until SIGTERM or
+/// SIGINT.
 ///
 /// # Errors
 ///
@@ -50,7 +50,7 @@ pub async fn run(address: SocketAddr, id: &str, handoff: Option<&Path>) -> io::R
     let bind =
         |path: &Path| handoff::Listener::bind(path).map_err(|error| cannot_listen(path.display(), &error));
     let handed_over = handoff.map(bind).transpose()?;
-    // Before the log line: whoever has read it may send the signal.
+    // Before the log line: a process that has read it may send the signal at once.
     let shutdown = terminated()?;
     log(format_args!("listening on {} as {id}", listener.local_addr()?));
     if let Some(path) = handoff {
@@ -64,9 +64,9 @@ fn cannot_listen(place: impl Display, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {place}: {error}"))
 }
 
-/// A future that ends with the first SIGTERM or SIGINT after this call; the handlers are in place when it returns.
+/// Installs handlers for SIGTERM and SIGINT and returns a future that completes with the first of these signals.
 ///
-/// A process that has called it no longer dies of these signals. Called again, it waits for the next one.
+/// From this call on the signals no longer end the process. A second call returns a future for the next signal.
 ///
 /// # Errors
 ///
@@ -84,8 +84,8 @@ pub fn terminated() -> io::Result<impl Future<Output = ()>> {
 
 /// Answers as replica `id` on `listeners` until `shutdown` ends.
 ///
-/// Then they are closed, idle connections end at once, requests in progress are answered, those of clients that have been
-/// handed over as well, and what is left after 5 s is cut off, as everything is when this future is dropped.
+/// Then it closes the listeners and all idle connections, answers the requests in progress (also those that arrived by
+/// hand-off), and cuts off what is left after 5 s. Dropping the future cuts off every connection.
 pub async fn serve(
     listeners: impl Into<Either>,
     id: impl Into<Arc<str>>,
@@ -102,15 +102,15 @@ pub async fn serve(
         never = accept(&mut listeners, spawn) => match never {},
         () = shutdown => {}
     }
-    // Nobody else can serve these.
+    // Their clients have no other replica: lb has handed them over for good.
     listeners.stop().into_iter().for_each(|(stream, _)| spawn(stream));
     stop.cancel();
     connections.close();
     let _ = timeout(GRACE, connections.wait()).await;
 }
 
-/// Hands every new connection to `spawn`. It cannot fail: what went wrong with one connection concerns no other, and
-/// a lack of descriptors passes.
+/// Passes every new connection to `spawn`. It never fails: an error of one connection does not affect the others, and
+/// a shortage of file descriptors passes.
 async fn accept(listeners: &mut Either, spawn: impl Fn(Stream)) -> Infallible {
     loop {
         match listeners.accept().await {
@@ -124,7 +124,7 @@ async fn accept(listeners: &mut Either, spawn: impl Fn(Stream)) -> Infallible {
     }
 }
 
-/// The client was gone before it could be accepted (accept(2), "Error handling").
+/// Whether the client left before it was accepted (accept(2), "Error handling").
 fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -137,11 +137,11 @@ enum Protocol {
     Raw,
 }
 
-/// One connection from its first byte to its last. How it failed, if it did, is its client's business alone.
+/// Serves one connection from its first byte to its last. Its errors are not logged: they concern its client only.
 async fn connection(stream: Stream, id: Arc<str>, stop: CancellationToken) {
-    // What is open is dropped after all that holds the stream.
+    // `_open` reports the connection as closed, so it has to be dropped after the stream.
     let (stream, _open) = stream.into_parts();
-    // Without it the connection is slower and still right.
+    // If this fails the connection is slower, but correct.
     let _ = stream.set_nodelay(true);
     let (reader, writer) = stream.into_split();
     let (mut reader, mut head) = (BufReader::new(reader), Vec::new());
@@ -157,14 +157,14 @@ async fn connection(stream: Stream, id: Arc<str>, stop: CancellationToken) {
     }
 }
 
-/// Ends with `stop`, but not before the runtime has said what has come on a new connection: its first request may be there.
+/// Completes after `stop`, and after the runtime has polled the socket once more: a first request may have arrived.
 async fn is_left_alone(stop: &CancellationToken) {
     stop.cancelled().await;
     yield_now().await;
 }
 
-/// Reads the first line into `head` and tells what it is. A first byte that is not text decides at once, so `head`
-/// may still be empty.
+/// Reads the first line into `head` and returns the protocol. A first byte that is not text decides at once; `head` is
+/// empty then.
 async fn protocol(reader: &mut Reader, head: &mut Vec<u8>) -> io::Result<Protocol> {
     if line::read(reader.fill_buf().await?, false) == Progress::Opaque {
         return Ok(Protocol::Raw);
@@ -176,7 +176,7 @@ async fn protocol(reader: &mut Reader, head: &mut Vec<u8>) -> io::Result<Protoco
     })
 }
 
-/// One line on stderr. Unlike `eprintln!` it does not panic when stderr is gone.
+/// Writes one line to stderr. Unlike `eprintln!` it does not panic when stderr is closed.
 fn log(line: impl Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }

@@ -1,5 +1,5 @@
-//! The life of a replica process: options in, [`backend::run`], exit code out (0 after SIGTERM or SIGINT, 1 when it
-//! cannot listen, 2 for a bad option). What a replica does is all in the library.
+//! The replica's command line: it reads the options, calls [`backend::run`] and sets the exit code (0 after SIGTERM or
+//! SIGINT, 1 if it cannot listen, 2 for a bad option).
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -23,7 +23,7 @@ struct Options {
     /// The ID of this replica in its answers
     #[arg(long, env = "SERVER_ID", default_value = "backend")]
     id: String,
-    /// Where a load balancer on this host hands accepted connections over, beside those that come by themselves
+    /// Path of the Unix socket at which a load balancer on this host hands connections over
     #[arg(long, env = handoff::VARIABLE, value_name = "PATH", value_parser = OsStringValueParser::new())]
     handoff: Option<OsString>,
 }
@@ -32,7 +32,7 @@ struct Options {
 async fn main() -> ExitCode {
     let options = Options::parse();
     let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, options.port));
-    // An empty variable is as good as none.
+    // An empty variable counts as unset.
     let handoff = options.handoff.as_deref().filter(|path| !path.is_empty()).map(Path::new);
     match backend::run(options.listen.unwrap_or(everywhere), &options.id, handoff).await {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,8 +1,8 @@
 //! The raw line mode: every line comes back as `ID LINE`.
 //!
-//! It never decodes a line (any bytes do), never answers out of order and never reads on before its answers are on
-//! their way, so a client that does not read costs one line and one write buffer. There is no deadline between lines:
-//! an idle connection may be somebody's terminal.
+//! It accepts any bytes, answers in order, and reads no further line before it has written its answers. A client that
+//! does not read therefore costs one line and one write buffer. There is no deadline between lines, because a person may
+//! be typing.
 
 use std::io::{self, ErrorKind};
 
@@ -12,12 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Reader;
 
-/// The longest line, in bytes with its line ending. A connection that exceeds it is ended without an answer to that
-/// line.
+/// The longest line, in bytes with its line ending. A longer one ends the connection without an answer to it.
 const LINE_MAX: usize = 64 * 1024;
 
-/// Answers `line` (the first, where it was read already; else empty) and all that follow, until the client's stream
-/// ends, a line is too long, or `stop` is cancelled while none is there to be answered.
+/// Answers `line` (the first line if it was read already, else empty) and all further lines, until the client's stream
+/// ends, a line is too long, or `stop` is cancelled while no line waits for an answer.
 pub(crate) async fn serve(
     mut line: Vec<u8>,
     mut reader: Reader,
@@ -39,7 +38,7 @@ pub(crate) async fn serve(
         }
         answer(&mut writer, id, &line).await?;
         line.clear();
-        // Answers may wait for one another, but never for the client.
+        // Batch answers while more input is buffered, but never wait for the client with answers unsent.
         if !reader.buffer().contains(&b'\n') {
             writer.flush().await?;
         }
@@ -47,9 +46,9 @@ pub(crate) async fn serve(
     writer.shutdown().await
 }
 
-/// Appends the next line to `line`, with its ending where it has one; nothing at the end of the stream.
+/// Appends the next line to `line`, including its line ending; appends nothing at the end of the stream.
 ///
-/// Fails with `InvalidData` when the line is longer than [`LINE_MAX`]. At most one byte more than that was read.
+/// Fails with `InvalidData` if the line is longer than [`LINE_MAX`]; it has then read one byte more than that.
 pub(crate) async fn read_line(reader: &mut Reader, line: &mut Vec<u8>) -> io::Result<()> {
     let mut bounded = reader.take(LINE_MAX as u64 + 1);
     if bounded.read_until(b'\n', line).await? > LINE_MAX {
@@ -65,7 +64,7 @@ async fn answer(writer: &mut BufWriter<OwnedWriteHalf>, id: &str, line: &[u8]) -
     Ok(())
 }
 
-/// `line` without its LF, and without one CR before that or before the end of the stream.
+/// `line` without its LF and without one CR before it (or at the end of the stream).
 fn text(line: &[u8]) -> &[u8] {
     let line = line.strip_suffix(b"\n").unwrap_or(line);
     line.strip_suffix(b"\r").unwrap_or(line)

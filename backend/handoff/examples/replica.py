@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A replica to which lb hands its clients: HTTP on their own sockets, and on PORT for whoever connects by himself.
+"""A replica that takes clients over from lb by hand-off and serves HTTP on their sockets, and on PORT over plain TCP.
 
 Nothing but the standard library (3.9 or newer). The protocol is specified in docs/HANDOFF.md.
 """

@@ -1,4 +1,4 @@
-//! The side of `lb`: sockets go out, numbers of closed connections come back.
+//! The load balancer's side: sockets go out, the numbers of closed connections come back.
 
 use std::fmt;
 use std::io;
@@ -14,15 +14,14 @@ use tokio::io::unix::AsyncFd;
 use crate::protocol::{MOST_CLOSED, Malformed, Metadata, decode_closed};
 use crate::socket;
 
-/// The way to a replica, for any number of threads. It does not need a runtime.
+/// Sends sockets to one replica, from any number of threads. It needs no runtime.
 #[derive(Clone, Debug)]
 pub struct Channel {
     replica: Arc<AsyncFd<OwnedFd>>,
 }
 
 impl Channel {
-    /// Connects to the replica that listens at `path`. Has to be called within a runtime: the one in which [`Closed`] is
-    /// used.
+    /// Connects to the replica that listens at `path`. Call it within the runtime in which [`Closed`] is used.
     ///
     /// # Errors
     /// Those of connect(2). `NotFound`, `ConnectionRefused`: there is no replica yet. `WouldBlock`: it does not accept.
@@ -31,23 +30,23 @@ impl Channel {
         Ok((Channel { replica: Arc::clone(&replica) }, Closed { replica }))
     }
 
-    /// Hands a connected, non-blocking TCP socket over, without ever waiting. The caller closes its own descriptor
-    /// afterwards, and must have had no runtime watch the socket any more (epoll(7), question 6).
+    /// Hands a connected, non-blocking TCP socket over; it never waits. The caller closes its own descriptor afterwards.
+    /// No runtime may still watch the socket (epoll(7), question 6).
     ///
     /// # Errors
-    /// The replica does not get the socket, which is as it was: nothing has been done to it.
+    /// The replica does not get the socket. The socket is unchanged.
     pub fn send(&self, socket: impl AsFd, metadata: &Metadata) -> Result<(), Refused> {
         socket::send(self.replica.get_ref(), metadata.as_bytes(), Some(socket.as_fd())).map_err(Refused::of)
     }
 }
 
-/// Why a socket could not be handed over. It is still the sender's, and as good as before.
+/// Why a socket could not be handed over. The sender still owns it, unchanged.
 #[derive(Debug)]
 pub enum Refused {
-    /// Not now. The replica takes nothing at the moment (`EAGAIN`), or this machine has a shortage: of memory (`ENOBUFS`,
-    /// `ENOMEM`), or of sockets that may be under way at a time, in all channels of this user (`ETOOMANYREFS`, unix(7)).
+    /// Try later. The queue of the replica is full (`EAGAIN`), or this machine is short of memory (`ENOBUFS`, `ENOMEM`) or
+    /// of sockets in flight over all channels of this user (`ETOOMANYREFS`, unix(7)).
     Full(io::Error),
-    /// Never again on this channel: the replica is dead, or stops, or has ended the Unix connection.
+    /// This channel is finished: the replica has died, stops, or has closed the Unix connection.
     Gone(io::Error),
 }
 
@@ -75,18 +74,18 @@ impl std::error::Error for Refused {
     }
 }
 
-/// What a replica has closed. To drop it is to end the Unix connection: every [`Channel`] says [`Refused::Gone`] then.
+/// Receives the reports of a replica. Dropping it ends the Unix connection; every [`Channel`] then fails with
+/// [`Refused::Gone`].
 #[derive(Debug)]
 pub struct Closed {
     replica: Arc<AsyncFd<OwnedFd>>,
 }
 
 impl Closed {
-    /// Waits for the next batch of numbers, each of a connection that was handed over and is closed: 1 to 512. Nothing is
-    /// lost when the future is dropped.
+    /// Waits for the next batch of numbers (1 to 512) of handed-over connections that are closed. Cancel safe.
     ///
     /// # Errors
-    /// The end of the Unix connection. Of connections that have not been reported nobody will say anything any more.
+    /// The Unix connection has ended. Connections that were not reported by then never will be.
     pub async fn next(&mut self) -> Result<Vec<u64>, Ended> {
         let report = self.replica.async_io(Interest::READABLE, receive).await;
         let report = report.map_err(Ended::Lost)?;
@@ -94,7 +93,7 @@ impl Closed {
     }
 
     fn end(&self) {
-        // It can only fail when there is no connection.
+        // It fails only if there is no connection any more.
         let _ = rustix::net::shutdown(self.replica.get_ref(), Shutdown::Both);
     }
 }
@@ -105,8 +104,8 @@ impl Drop for Closed {
     }
 }
 
-/// The runtime looks for reports only: nobody waits for room, and who looks for that is woken by each message that the
-/// replica receives.
+/// Registers the socket for reading only. Sends never wait for room, and interest in writability would wake the runtime
+/// with every message that the replica receives.
 #[expect(
     deprecated,
     reason = "unsound for a descriptor that changes while it is watched; this one is owned, and never given away"
@@ -115,8 +114,8 @@ fn watch(replica: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     Ok(AsyncFd::try_with_interest(replica, Interest::READABLE)?)
 }
 
-/// One message; descriptors in it are closed by the kernel. That the replica has not received everything is told before
-/// what it has sent, and once.
+/// Receives one message. The kernel closes descriptors in it. If the replica has closed with unread messages, the first
+/// call fails with ECONNRESET, once, before what the replica has sent.
 fn receive(replica: &OwnedFd) -> io::Result<Result<Vec<u64>, Ended>> {
     let mut buffer = [0; MOST_CLOSED * 8 + 1];
     let mut receive = || rustix::net::recv(replica, &mut buffer, RecvFlags::DONTWAIT);
@@ -131,15 +130,15 @@ fn receive(replica: &OwnedFd) -> io::Result<Result<Vec<u64>, Ended>> {
     Ok(decode_closed(message).map_err(Ended::Malformed))
 }
 
-/// How a Unix connection has ended.
+/// How a Unix connection ended.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Ended {
-    /// The replica has closed it. It is dead, or it had stopped and has closed its last connection.
+    /// The replica has closed it: it has died, or has closed its last connection after a stop.
     Gone,
-    /// The replica has sent what is no report.
+    /// The replica has sent a message that is not a report.
     Malformed(Malformed),
-    /// The socket has failed.
+    /// The socket failed.
     Lost(io::Error),
 }
 
@@ -147,7 +146,7 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Ended::Gone => write!(f, "the replica is gone"),
-            Ended::Malformed(error) => write!(f, "the replica reports nonsense: {error}"),
+            Ended::Malformed(error) => write!(f, "invalid report from the replica: {error}"),
             Ended::Lost(error) => write!(f, "the connection to the replica is lost: {error}"),
         }
     }

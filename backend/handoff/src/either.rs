@@ -1,4 +1,4 @@
-//! Connections that come by themselves and connections that are handed over, in one loop.
+//! One `accept` for TCP connections and handed-over connections.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use crate::listener::Listener;
 use crate::protocol::Metadata;
 use crate::stream::Stream;
 
-/// A TCP listener and, where there is one, a [`Listener`] beside it. Probes of `lb` come over TCP, and so may clients.
+/// A TCP listener with an optional [`Listener`]. Probes of `lb` come over TCP; clients may come over both.
 #[derive(Debug)]
 pub struct Either {
     tcp: TcpListener,
@@ -16,17 +16,16 @@ pub struct Either {
 }
 
 impl Either {
-    /// Both of them.
+    /// Combines a TCP listener with the hand-off listener, if there is one.
     #[must_use]
     pub fn new(tcp: TcpListener, handoff: Option<Listener>) -> Self {
         Either { tcp, handoff }
     }
 
-    /// The next connection; with what `lb` says about it, if it was handed over. Nothing is lost when the future is
-    /// dropped.
+    /// Returns the next connection, with its metadata if it was handed over. Cancel safe.
     ///
     /// # Errors
-    /// Those of accept(2) and of [`Listener::accept`]. After any of them one can go on.
+    /// Those of accept(2) and of [`Listener::accept`]. Call it again after any of them.
     pub async fn accept(&mut self) -> io::Result<(Stream, Option<Metadata>)> {
         let handed_over = async {
             match &mut self.handoff {
@@ -41,7 +40,7 @@ impl Either {
         Ok((Stream::new(tcp, self.handoff.as_ref().map(Listener::count)), None))
     }
 
-    /// Takes no more connections, and returns those that were handed over already: see [`Listener::stop`].
+    /// Stops listening and returns the connections that were handed over already; see [`Listener::stop`].
     #[must_use = "these connections have been handed over, and their clients wait"]
     pub fn stop(self) -> Vec<(Stream, Metadata)> {
         self.handoff.map(Listener::stop).unwrap_or_default()

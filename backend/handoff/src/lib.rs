@@ -4,9 +4,9 @@
 //! socket (`SCM_RIGHTS`, unix(7), cmsg(3)). From then on client and replica speak directly, as if the replica had
 //! accepted the connection itself. The protocol is specified in `docs/HANDOFF.md`, for any language.
 //!
-//! This crate is for whoever writes a replica in Rust: [`Listener`] yields [`Stream`]s, and [`Either`] those of a TCP
-//! listener as well. [`Channel`] is the side of `lb`. It never reads from a client, never waits for a peer that does not
-//! read, and has no queue without a bound; nothing that comes over a Unix socket can make it panic.
+//! The crate serves replicas written in Rust: [`Listener`] yields [`Stream`]s, and [`Either`] adds those of a TCP
+//! listener. [`Channel`] is the load balancer's side. The crate never reads from a client and never waits for a peer that
+//! does not read. All its queues are bounded, and no bytes from a Unix socket make it panic.
 //!
 //! With hyper, a replica is:
 //!
@@ -23,7 +23,7 @@
 //! let mut either = handoff::Either::new(tcp, handoff);
 //! loop {
 //!     let Ok((stream, _metadata)) = either.accept().await else {
-//!         // It concerns one connection, or there is a shortage that passes.
+//!         // The error concerns one connection, or a shortage that passes.
 //!         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
 //!         continue;
 //!     };

@@ -1,4 +1,4 @@
-//! A Unix connection from one `lb`: messages in, streams out, until it ends.
+//! The Unix connection from one `lb`: messages come in, streams go out.
 
 use std::io;
 use std::net::TcpStream as StdStream;
@@ -23,25 +23,25 @@ pub(crate) struct Link {
     reports: Arc<Reports>,
 }
 
-/// What comes from a link.
+/// What a link yields.
 #[derive(Debug)]
 pub(crate) enum Event {
     Connection(Stream, Metadata),
-    /// A connection was lost here, and has been reported; others may follow.
+    /// A connection was lost here and reported as closed; the link continues.
     Lost(io::Error),
-    /// Nothing will follow. An error if `lb` is not simply gone.
+    /// The link has ended; with an error unless `lb` just closed it.
     End(Option<io::Error>),
 }
 
 impl Link {
-    /// A connection from an `lb`. Its reports are sent by a task, which may live longer.
+    /// A link over the Unix connection `lb`. A task sends its reports and may outlive it.
     pub(crate) fn new(lb: UnixStream, room: Arc<Room>) -> Self {
         let (lb, reports) = (Arc::new(lb), Arc::new(Reports::new(room)));
         tokio::spawn(Arc::clone(&reports).send_all(Arc::clone(&lb)));
         Link { lb, reports }
     }
 
-    /// What comes next. Nothing does while `lb` does not read the reports.
+    /// Polls for the next event. While `lb` does not read the reports there is none.
     pub(crate) fn poll(&self, cx: &mut Context<'_>) -> Poll<Event> {
         if self.reports.are_full() {
             return Poll::Pending;
@@ -58,7 +58,7 @@ impl Link {
         }
     }
 
-    /// The next of the connections that were there when it was stopped.
+    /// The next connection that was received before the link was stopped.
     pub(crate) fn last(&self) -> Option<(Stream, Metadata)> {
         loop {
             match self.now() {
@@ -69,7 +69,7 @@ impl Link {
         }
     }
 
-    /// What is there already; else `WouldBlock`.
+    /// The event that can be received without waiting; else `WouldBlock`.
     fn now(&self) -> io::Result<Event> {
         let mut buffer = [0; LONGEST_MESSAGE + 1];
         let received = socket::receive(&self.lb, &mut buffer)?;
@@ -104,21 +104,20 @@ impl Link {
         }
     }
 
-    /// Takes no more. What `lb` has sent already can still be received, and not a message after it (unix(7),
-    /// shutdown(2)): `lb` is told that it could not be sent.
+    /// Stops receiving. Messages that `lb` has sent can still be received; its further sends fail (unix(7), shutdown(2)).
     pub(crate) fn stop(&self) {
-        // It can only fail when `lb` is gone.
+        // It fails only if `lb` is gone.
         let _ = rustix::net::shutdown(&self.lb, Shutdown::Read);
         self.reports.stop();
     }
 
-    /// Ends it: nothing is received or reported any more.
+    /// Ends the link: nothing is received or reported any more.
     pub(crate) fn end(&self) {
         self.reports.end();
     }
 }
 
-/// The Unix socket may live on, for reports; what waits in it must not, as nobody will serve it.
+/// The reports may keep the Unix socket open. The connections that wait in it are closed here, for they have no server.
 impl Drop for Link {
     fn drop(&mut self) {
         self.stop();
@@ -133,7 +132,7 @@ impl Drop for Link {
     }
 }
 
-/// The runtime cannot watch what blocks, and it is not taken on trust that this does not.
+/// Registers the socket with the runtime. A peer may have sent a blocking one, so it is set to non-blocking.
 fn watch(descriptor: OwnedFd) -> io::Result<TcpStream> {
     let socket = StdStream::from(descriptor);
     socket.set_nonblocking(true)?;

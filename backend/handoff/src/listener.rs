@@ -20,8 +20,8 @@ use crate::stream::Stream;
 
 /// Listens for connections that `lb` hands over, from any number of `lb`s.
 ///
-/// To drop it is to take no more, and to close what waits; [`Listener::stop`] loses nothing. Either way the streams it
-/// has yielded go on, and are reported when they are closed, for as long as the runtime lives.
+/// Dropping it closes the connections that wait in it; [`Listener::stop`] returns them instead. In both cases the streams
+/// that it has yielded continue, and are reported when they close, for as long as the runtime lives.
 #[derive(Debug)]
 pub struct Listener {
     links: Vec<Link>,
@@ -31,14 +31,14 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens at `path`, of at most 107 bytes, for the owner of this process alone (mode 0600). A socket there that
-    /// nobody listens at is removed first. Has to be called within a runtime.
+    /// Listens at `path` (at most 107 bytes), for the owner of this process alone (mode 0600). It replaces a stale socket,
+    /// one without a listener. Call it within a runtime.
     ///
-    /// As many connections may be open as the limit of open files allows, less an eighth (16 to 256) for the rest of the
-    /// program; those that [`Either`](crate::Either) accepts by TCP count as well.
+    /// The limit of open connections is the limit of open files less an eighth (16 to 256) for the rest of the program.
+    /// Connections that [`Either`](crate::Either) accepts by TCP count as well.
     ///
     /// # Errors
-    /// `AddrInUse`: somebody listens there, or it is no socket. Else those of bind(2).
+    /// `AddrInUse`: another process listens there, or the path is not a socket. Other errors are those of bind(2).
     pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
         let path = path.as_ref();
         let socket = socket::listen(path)?;
@@ -47,7 +47,7 @@ impl Listener {
         Ok(Listener { links: Vec::new(), room: Arc::new(Room::new(most())), socket, _place: place })
     }
 
-    /// Listens at the path in the value of the variable [`VARIABLE`](crate::VARIABLE), if there is one:
+    /// Listens at the path in `value`, the value of the environment variable [`VARIABLE`](crate::VARIABLE), if it is set:
     ///
     /// ```no_run
     /// # async fn f() -> std::io::Result<()> {
@@ -61,20 +61,20 @@ impl Listener {
         value.filter(|path| !path.is_empty()).map(Self::bind).transpose()
     }
 
-    /// Has no more than `most` connections open at a time (at least one): others stay with `lb`, which takes them elsewhere
-    /// when the queue is full. Holds for those that are accepted from now on.
+    /// Sets the limit of open connections to `most` (at least 1). Further connections wait in the queue; when it is full,
+    /// `lb` picks another replica. The limit applies to connections accepted from now on.
     #[must_use]
     pub fn at_most(mut self, most: usize) -> Self {
         self.room = Arc::new(Room::new(most.max(1)));
         self
     }
 
-    /// The next connection, and what `lb` says about it. Nothing is lost when the future is dropped.
+    /// Returns the next connection and its metadata. Cancel safe.
     ///
     /// # Errors
-    /// All of them concern one connection or one `lb`, and have been dealt with: log it, wait a moment as after an error of
-    /// accept(2), and go on. `InvalidData`: an `lb` has sent what is no message of version 1, and its Unix connection
-    /// is closed. `EMFILE`: there was no free descriptor for a connection, which is lost, or for a new `lb`.
+    /// Each error concerns one connection or one `lb` and has been dealt with: log it, wait a moment as after an error of
+    /// accept(2), and call again. `InvalidData`: an `lb` sent something other than a message of version 1; its Unix
+    /// connection is closed. `EMFILE`: there was no free file descriptor for a connection, which is lost, or for a new `lb`.
     pub async fn accept(&mut self) -> io::Result<(Stream, Metadata)> {
         loop {
             let room = Arc::clone(&self.room);
@@ -88,17 +88,16 @@ impl Listener {
         }
     }
 
-    /// Counts a connection that was not handed over.
+    /// Counts a connection that arrived by TCP.
     pub(crate) fn count(&self) -> Open {
         Open::accepted(Arc::clone(&self.room))
     }
 
-    /// Takes no more connections, and returns those that `lb` has handed over already. What it tries to hand over
-    /// afterwards it is refused, so that it can go elsewhere. Streams that are open go on, and are reported when they
-    /// are closed. Has to be called within the runtime.
+    /// Stops listening and returns the connections that `lb` has handed over already. Further attempts fail at `lb`, which
+    /// then picks another replica. Open streams continue, and are reported when they close. Call it within the runtime.
     #[must_use = "these connections have been handed over, and their clients wait"]
     pub fn stop(mut self) -> Vec<(Stream, Metadata)> {
-        // Who has connected may have handed something over already; nobody connects after this (connect(2), unix(7)).
+        // After this no lb can connect (connect(2), unix(7)); those in the queue may have handed something over already.
         let _ = rustix::net::shutdown(&self.socket, Shutdown::Read);
         while let Ok(lb) = socket::accept(&self.socket) {
             self.links.push(Link::new(lb, Arc::clone(&self.room)));
@@ -109,19 +108,19 @@ impl Listener {
     }
 }
 
-/// What comes next from any of the links. Those that have ended are removed.
+/// Polls all links for the next connection, and removes the links that have ended.
 fn poll(links: &mut Vec<Link>, room: &Room, cx: &mut Context<'_>) -> Poll<io::Result<(Stream, Metadata)>> {
     let mut at = 0;
     while let Some(link) = links.get(at).filter(|_| !room.is_full()) {
         match link.poll(cx) {
             Poll::Pending => at += 1,
             Poll::Ready(Event::Connection(stream, metadata)) => {
-                // The others are asked first the next time.
+                // Fairness: the next call begins with the other links.
                 links.rotate_left(at + 1);
                 return Poll::Ready(Ok((stream, metadata)));
             }
             Poll::Ready(Event::Lost(error)) => {
-                // Each message that is received now costs a client its connection.
+                // Each message received during a shortage loses its client.
                 room.set_short();
                 return Poll::Ready(Err(error));
             }
@@ -136,14 +135,14 @@ fn poll(links: &mut Vec<Link>, room: &Room, cx: &mut Context<'_>) -> Poll<io::Re
     Poll::Pending
 }
 
-/// How many connections may be open.
+/// The limit of open connections, from the limit of open files.
 fn most() -> usize {
     let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
     let files = files.unwrap_or(usize::MAX);
     files.saturating_sub((files / 8).clamp(16, 256)).max(1)
 }
 
-/// The socket's file, which goes when the listener does.
+/// The socket's file, removed together with the listener.
 #[derive(Debug)]
 struct Place {
     path: PathBuf,
@@ -158,14 +157,14 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // By now it may be somebody else's.
+        // Another process may have replaced it.
         if file(&self.path).is_ok_and(|file| file == self.file) {
             let _ = unlink(&self.path);
         }
     }
 }
 
-/// Which file is at the path.
+/// Device and inode of the file at `path`.
 fn file(path: &Path) -> io::Result<(u64, u64)> {
     let status = lstat(path)?;
     Ok((status.st_dev, status.st_ino))

@@ -1,39 +1,39 @@
-//! The two messages of the protocol, version 1, as bytes: what `docs/HANDOFF.md` says, and nothing else.
+//! Encodes and decodes the two messages of the hand-off protocol, version 1, as specified in `docs/HANDOFF.md`.
 //!
-//! Pure: no I/O, no descriptor. Any bytes can be decoded: they are a message or they are [`Malformed`], and never a
-//! panic, a guess, or an allocation larger than the message.
+//! Pure: no I/O, no descriptors. Decoding accepts any bytes: they are a message or [`Malformed`]. It never panics and
+//! never allocates more than the message.
 
 use std::fmt;
 
-/// The version of the protocol, in every message from `lb`.
+/// The protocol version that every message from `lb` carries.
 pub const VERSION: u8 = 1;
-/// The environment variable in which a replica finds the path it listens at.
+/// The environment variable that gives a replica the path of its hand-off socket.
 pub const VARIABLE: &str = "LB_HANDOFF";
-/// The longest slot name, in bytes; of a longer one this much is sent.
+/// The longest slot name in bytes; longer ones are truncated.
 pub const LONGEST_SLOT: usize = u8::MAX as usize;
-/// The longest key and the longest request id, in bytes; of a longer one this much is sent.
+/// The longest key and the longest request id in bytes; longer ones are truncated.
 pub const LONGEST_KEY: usize = 1024;
 /// The longest message from `lb`, in bytes.
 pub const LONGEST_MESSAGE: usize = HEADER + LONGEST_SLOT + 2 * LONGEST_KEY;
-/// How many numbers a message to `lb` holds at most.
+/// The most numbers in one message to `lb`.
 pub const MOST_CLOSED: usize = 512;
 
 /// The bytes before the slot name.
 const HEADER: usize = 16;
-/// Where in the header the parts are.
+/// Byte offsets in the header.
 const VERSION_AT: usize = 8;
 const ATTEMPT_AT: usize = 9;
 const FLAGS_AT: usize = 10;
 const SLOT_LENGTH_AT: usize = 11;
-/// The length of a request id that is not there.
+/// The length that stands for "no request id".
 const NO_ID: u16 = u16::MAX;
-/// The flags: of what only the beginning was sent.
+/// Flags: which parts were truncated.
 const KEY_IS_CUT: u8 = 1;
 const ID_IS_CUT: u8 = 2;
 const SLOT_IS_CUT: u8 = 4;
 const ALL_FLAGS: u8 = KEY_IS_CUT | ID_IS_CUT | SLOT_IS_CUT;
 
-/// What `lb` says about a connection that it hands over: a message that is valid by construction.
+/// What `lb` tells a replica about a connection that it hands over. Always a valid message.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Metadata {
     message: Vec<u8>,
@@ -42,7 +42,7 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// A message about connection `number`, for the first candidate. What is too long is cut, and says so.
+    /// The message about connection `number`, with attempt 0. Parts that are too long are truncated and flagged.
     #[must_use]
     pub fn new(number: u64, slot: &[u8], key: &[u8], request_id: Option<&[u8]>) -> Self {
         let (slot, slot_is_cut) = cut(slot, LONGEST_SLOT, SLOT_IS_CUT);
@@ -58,17 +58,17 @@ impl Metadata {
         Metadata { message, slot: slot.len() as u8, key: key.len() as u16 }
     }
 
-    /// The same after `attempt` other candidates could not be had; 255 stands for more as well.
+    /// Sets how many candidates failed before this one; 255 means 255 or more.
     #[must_use]
     pub fn after(mut self, attempt: u8) -> Self {
         self.message[ATTEMPT_AT] = attempt;
         self
     }
 
-    /// The message that these bytes are.
+    /// Decodes a message.
     ///
     /// # Errors
-    /// They are none of version 1.
+    /// The bytes are not a message of version 1.
     pub fn decode(message: &[u8]) -> Result<Self, Malformed> {
         let (header, rest) = message.split_first_chunk::<HEADER>().ok_or(Malformed::Length)?;
         if header[VERSION_AT] != VERSION {
@@ -90,7 +90,7 @@ impl Metadata {
         Ok(Metadata { message: message.to_vec(), slot, key })
     }
 
-    /// The message.
+    /// The encoded message.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.message
@@ -102,26 +102,26 @@ impl Metadata {
         self.message.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
     }
 
-    /// How many candidates could not be had before this one; 255 stands for more as well.
+    /// How many candidates failed before this one; 255 means 255 or more.
     #[must_use]
     pub fn attempt(&self) -> u8 {
         self.message[ATTEMPT_AT]
     }
 
-    /// The name of the slot that `lb` takes the replica for: a text in every `lb` so far.
+    /// The name of the slot of this replica, UTF-8 in every version of `lb` so far.
     #[must_use]
     pub fn slot(&self) -> &[u8] {
         self.part(HEADER, self.slot.into())
     }
 
-    /// What was hashed.
+    /// The key: the bytes that `lb` hashed.
     #[must_use]
     pub fn key(&self) -> &[u8] {
         self.part(HEADER + usize::from(self.slot), self.key.into())
     }
 
-    /// The request id of the first line, as it stands there. `None` where the line holds none or was not looked at: the
-    /// key is random then, or the client's IP address.
+    /// The request id as it stands in the first line. `None` if the line has none or was not read; the key is then random
+    /// or the client's IP address.
     #[must_use]
     pub fn request_id(&self) -> Option<&[u8]> {
         let begin = HEADER + usize::from(self.slot) + usize::from(self.key);
@@ -129,19 +129,19 @@ impl Metadata {
         is_there.then(|| self.message.get(begin..).unwrap_or_default())
     }
 
-    /// Whether [`Metadata::slot`] is only the beginning.
+    /// Whether [`Metadata::slot`] was truncated.
     #[must_use]
     pub fn is_slot_cut(&self) -> bool {
         self.message[FLAGS_AT] & SLOT_IS_CUT != 0
     }
 
-    /// Whether [`Metadata::key`] is only the beginning.
+    /// Whether [`Metadata::key`] was truncated.
     #[must_use]
     pub fn is_key_cut(&self) -> bool {
         self.message[FLAGS_AT] & KEY_IS_CUT != 0
     }
 
-    /// Whether [`Metadata::request_id`] is only the beginning.
+    /// Whether [`Metadata::request_id`] was truncated.
     #[must_use]
     pub fn is_id_cut(&self) -> bool {
         self.message[FLAGS_AT] & ID_IS_CUT != 0
@@ -152,7 +152,7 @@ impl Metadata {
     }
 }
 
-/// The first `most` of `bytes`, and `flag` if there are more.
+/// The first `most` bytes, and `flag` if there are more.
 fn cut(bytes: &[u8], most: usize, flag: u8) -> (&[u8], u8) {
     bytes.get(..most).map_or((bytes, 0), |beginning| (beginning, if bytes.len() > most { flag } else { 0 }))
 }
@@ -169,17 +169,16 @@ impl fmt::Debug for Metadata {
     }
 }
 
-/// The message that says that these connections are closed. `None`: there are none of them, or more than
-/// [`MOST_CLOSED`].
+/// Encodes the report that these connections are closed. `None` if there are none, or more than [`MOST_CLOSED`].
 #[must_use]
 pub fn encode_closed(numbers: &[u64]) -> Option<Vec<u8>> {
     (1..=MOST_CLOSED).contains(&numbers.len()).then(|| numbers.iter().flat_map(|n| n.to_le_bytes()).collect())
 }
 
-/// The connections that are closed, by a message from a replica.
+/// Decodes a replica's report into the numbers of closed connections.
 ///
 /// # Errors
-/// It is none of version 1.
+/// The bytes are not a report of version 1.
 pub fn decode_closed(message: &[u8]) -> Result<Vec<u64>, Malformed> {
     let (numbers, rest) = message.as_chunks();
     if numbers.is_empty() || numbers.len() > MOST_CLOSED || !rest.is_empty() {
@@ -188,30 +187,30 @@ pub fn decode_closed(message: &[u8]) -> Result<Vec<u64>, Malformed> {
     Ok(numbers.iter().copied().map(u64::from_le_bytes).collect())
 }
 
-/// Bytes that are no message of version 1, or a message without what belongs to it.
+/// Why a message is not one of version 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Malformed {
-    /// It is too short or too long, or not as long as it says.
+    /// It is too short, too long, or not as long as its header says.
     Length,
-    /// It is of another version.
+    /// It has another version.
     Version(u8),
-    /// It has flags that version 1 does not know.
+    /// It has flags that version 1 does not define.
     Flags(u8),
-    /// There is not exactly one descriptor in it.
+    /// It carries this many descriptors instead of one.
     Descriptors(usize),
-    /// Its descriptor is no TCP socket.
+    /// Its descriptor is not a TCP socket.
     NoTcp,
 }
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Malformed::Length => write!(f, "a message is not as long as it has to be"),
-            Malformed::Version(version) => write!(f, "a message is of version {version} and not {VERSION}"),
-            Malformed::Flags(flags) => write!(f, "a message has flags that are not known: {flags:#04x}"),
-            Malformed::Descriptors(count) => write!(f, "a message holds {count} descriptors and not one"),
-            Malformed::NoTcp => write!(f, "what was handed over is no TCP socket"),
+            Malformed::Length => write!(f, "invalid message length"),
+            Malformed::Version(version) => write!(f, "invalid message version {version}: expected {VERSION}"),
+            Malformed::Flags(flags) => write!(f, "invalid message flags {flags:#04x}"),
+            Malformed::Descriptors(count) => write!(f, "invalid number of descriptors {count}: expected 1"),
+            Malformed::NoTcp => write!(f, "the descriptor is not a TCP socket"),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Which connections of one `lb` are open here, and which of the closed ones it does not know of yet.
+//! The open connections of one `lb`, and the closed ones that have not been reported to it yet.
 //!
-//! Whoever closes a connection never waits for `lb`: it leaves a number, and a task sends it. The numbers are bounded,
-//! because nothing is received from an `lb` that has [`MOST_UNREPORTED`] of them to read first.
+//! Closing a connection never waits for `lb`: it records the connection's number, and a task sends the report. The list is
+//! bounded: once [`MOST_UNREPORTED`] numbers wait, nothing more is received from that `lb`.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -17,22 +17,22 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use crate::protocol::{MOST_CLOSED, encode_closed};
 use crate::socket;
 
-/// How long a number waits for others. That none is open any more is no reason to hurry: with short connections it happens all
-/// the time.
+/// How long a closed connection waits to be reported together with others, even if none is open any more: with short
+/// connections that happens all the time, and each report wakes `lb`.
 const PATIENCE: Duration = Duration::from_millis(10);
-/// How long nothing is received after a connection was lost for want of a descriptor.
+/// How long nothing is received after a connection was lost for lack of a file descriptor.
 const SHORTAGE: Duration = Duration::from_secs(1);
-/// How many numbers wait at most before nothing more is received. (128 KiB.)
+/// The most unreported numbers (128 KiB); beyond it nothing more is received.
 const MOST_UNREPORTED: usize = 16 * 1024;
 
-/// How many connections are open, handed over by any `lb` or not, and how many may be.
+/// Counts the open connections of the process, handed over or accepted, against their limit.
 #[derive(Debug)]
 pub(crate) struct Room {
     open: AtomicUsize,
     most: usize,
-    /// There was no descriptor for the last one, whatever `most` says: until when none is received.
+    /// Set when the process ran out of file descriptors: nothing is received before this time.
     short: Mutex<Option<Instant>>,
-    /// There may be room again.
+    /// Notified when there may be room again.
     pub(crate) freed: Notify,
 }
 
@@ -45,12 +45,12 @@ impl Room {
         self.short().is_some() || self.open.load(SeqCst) >= self.most
     }
 
-    /// Descriptors are short: there is no room until a connection is closed, or for a while.
+    /// Records a shortage of file descriptors: there is no room until a connection closes or [`SHORTAGE`] has passed.
     pub(crate) fn set_short(&self) {
         *self.short() = Some(Instant::now() + SHORTAGE);
     }
 
-    /// Waits until a shortage has passed, if there is one.
+    /// Completes when a shortage has passed; never if there is none.
     pub(crate) async fn recovered(&self) {
         let until = *self.short();
         match until {
@@ -61,7 +61,7 @@ impl Room {
     }
 
     fn short(&self) -> MutexGuard<'_, Option<Instant>> {
-        // Nobody can panic while it is locked.
+        // No code panics while it holds the lock.
         self.short.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -77,23 +77,23 @@ impl Room {
     }
 }
 
-/// The connections of one `lb`.
+/// The open and the unreported connections of one `lb`.
 #[derive(Debug)]
 pub(crate) struct Reports {
     room: Arc<Room>,
     state: Mutex<State>,
-    /// There may be something to send, or an end.
+    /// Notified when there may be something to send, or when the reports end.
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
     open: usize,
-    /// Closed, and not reported.
+    /// The numbers of closed connections that are not reported yet.
     closed: Vec<u64>,
-    /// No connection will be added.
+    /// No connection will be added any more.
     is_stopped: bool,
-    /// `lb` is gone: there is nobody to report to.
+    /// `lb` is gone: no report can be sent.
     is_over: bool,
 }
 
@@ -116,18 +116,18 @@ impl Reports {
         Open(Counted::HandedOver(number, Arc::clone(self)))
     }
 
-    /// Whether so much is unreported that no more should be received.
+    /// Whether too much is unreported to receive more.
     pub(crate) fn are_full(&self) -> bool {
         self.state().closed.len() >= MOST_UNREPORTED
     }
 
-    /// No connection will be added: the last report is the end.
+    /// Declares that no connection will be added: the reports end with the last open one.
     pub(crate) fn stop(&self) {
         self.state().is_stopped = true;
         self.changed.notify_one();
     }
 
-    /// There is nobody to report to.
+    /// Drops all reports, because `lb` is gone.
     pub(crate) fn end(&self) {
         let mut state = self.state();
         (state.is_over, state.closed) = (true, Vec::new());
@@ -142,7 +142,7 @@ impl Reports {
         if !state.is_over {
             state.closed.push(number);
         }
-        // The first one begins the wait, and what is due ends it.
+        // The first number starts the wait for others; a full batch ends it.
         let has_news = state.closed.len() == 1 || state.are_due();
         drop(state);
         if has_news {
@@ -152,11 +152,11 @@ impl Reports {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nobody can panic while it is locked; and if somebody did, the numbers would be as they were.
+        // No code panics while it holds the lock, and no invariant spans a panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reports what is closed to `lb`, until it is gone, or until the last connection after [`Reports::stop`].
+    /// Reports closed connections to `lb`, until it is gone, or until the last connection after [`Reports::stop`].
     pub(crate) async fn send_all(self: Arc<Self>, lb: Arc<UnixStream>) {
         while self.wait_for(|state| !state.closed.is_empty()).await {
             let deadline = Instant::now() + PATIENCE;
@@ -167,7 +167,7 @@ impl Reports {
         }
     }
 
-    /// Waits for a state. `false`: nothing will ever be sent again.
+    /// Waits until the state satisfies `is_there`. Returns `false` when nothing will be sent any more.
     async fn wait_for(&self, is_there: impl Fn(&State) -> bool) -> bool {
         loop {
             {
@@ -183,7 +183,7 @@ impl Reports {
         }
     }
 
-    /// Sends what there is, as soon as `lb` has room for it.
+    /// Sends one batch as soon as `lb` has room for it.
     async fn send(&self, lb: &UnixStream) -> io::Result<()> {
         let numbers: Vec<u64> = self.state().closed.iter().copied().take(MOST_CLOSED).collect();
         let Some(message) = encode_closed(&numbers) else { return Ok(()) };
@@ -193,14 +193,14 @@ impl Reports {
             _ = self.wait_for(|_| false) => return Ok(()),
         };
         match sent.as_ref().err().and_then(Errno::from_io_error) {
-            // Nobody says when the kernel has memory again.
+            // No event tells when the kernel has memory again.
             Some(Errno::NOBUFS | Errno::NOMEM) => sleep(PATIENCE).await,
             _ => self.sent(sent.map(|()| numbers.len())?),
         }
         Ok(())
     }
 
-    /// The first `count` numbers are reported. (Others are only ever added behind them.)
+    /// Removes the first `count` numbers after they were sent. New numbers are only appended.
     fn sent(&self, count: usize) {
         let mut state = self.state();
         let were_full = state.closed.len() >= MOST_UNREPORTED;
@@ -213,10 +213,10 @@ impl Reports {
     }
 }
 
-/// A connection that is open. To drop this is to say that it is closed: there is room for another one, and if it was handed
-/// over, `lb` is told.
+/// The guard of an open connection. Dropping it reports the connection as closed: that frees its place, and `lb` is told
+/// if the connection was handed over.
 #[derive(Debug)]
-#[must_use = "to drop it is to say that the connection is closed"]
+#[must_use = "dropping it reports the connection as closed"]
 pub struct Open(Counted);
 
 #[derive(Debug)]
@@ -226,7 +226,7 @@ enum Counted {
 }
 
 impl Open {
-    /// One that was not handed over.
+    /// The guard of a connection that this process accepted itself.
     pub(crate) fn accepted(room: Arc<Room>) -> Self {
         room.enter();
         Open(Counted::Accepted(room))

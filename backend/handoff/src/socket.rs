@@ -1,4 +1,4 @@
-//! The system calls on Unix sockets of type `SOCK_SEQPACKET` (unix(7)): each is made once, and none of them waits.
+//! System calls on Unix sockets of type `SOCK_SEQPACKET` (unix(7)). None of them blocks.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -15,22 +15,22 @@ use rustix::net::{
 };
 use tokio::net::UnixStream;
 
-/// How many Unix connections may wait to be accepted. One is made in the life of an `lb`.
+/// How many Unix connections may wait to be accepted. Each `lb` makes one.
 const BACKLOG: i32 = 128;
-/// Everything here is non-blocking, and no child gets it.
+/// Sockets are non-blocking and not inherited by child processes.
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
-/// There is room for one descriptor more than a message may have, so that a second one is seen.
+/// Room for two descriptors. A message may hold one; a second one has to be detected.
 const ROOM: usize = cmsg_space!(ScmRights(2));
 
 fn new() -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, FLAGS, None)?)
 }
 
-/// A socket that listens at `path`, for the owner of this process alone. A socket that nobody listens at any more makes way.
+/// Returns a socket that listens at `path`, for the owner of this process alone. It replaces a stale socket.
 pub(crate) fn listen(path: &Path) -> io::Result<OwnedFd> {
     let address = SocketAddrUnix::new(path)?;
     let socket = new()?;
-    // On Linux the mode of the socket becomes that of its file: there is no moment in which others could connect.
+    // On Linux the mode of the socket becomes the mode of its file, so other users can never connect.
     fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
     match rustix::net::bind(&socket, &address) {
         Err(Errno::ADDRINUSE) => {
@@ -45,7 +45,7 @@ pub(crate) fn listen(path: &Path) -> io::Result<OwnedFd> {
 
 fn remove_stale(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
     let is_socket = FileType::from_raw_mode(lstat(path)?.st_mode).is_socket();
-    // Refused: there was a listener (connect(2), ECONNREFUSED). Anything else speaks for somebody who is alive.
+    // ECONNREFUSED: the listener is gone (connect(2)). With any other result it may be alive.
     let is_stale = is_socket && rustix::net::connect(new()?, address) == Err(Errno::CONNREFUSED);
     if !is_stale {
         return Err(Errno::ADDRINUSE.into());
@@ -53,24 +53,24 @@ fn remove_stale(path: &Path, address: &SocketAddrUnix) -> io::Result<()> {
     Ok(unlink(path)?)
 }
 
-/// The connection to whoever listens at `path`. It is there at once or not at all (connect(2), `EAGAIN`).
+/// Connects to the listener at `path`, at once or not at all (connect(2), `EAGAIN`).
 pub(crate) fn connect(path: &Path) -> io::Result<OwnedFd> {
     let socket = new()?;
     rustix::net::connect(&socket, &SocketAddrUnix::new(path)?)?;
     Ok(socket)
 }
 
-/// The next connection that waits to be accepted.
+/// Accepts the next waiting connection.
 pub(crate) fn accept(listener: impl AsFd) -> io::Result<UnixStream> {
     watch(accept_with(listener, FLAGS)?)
 }
 
-/// To the runtime a socket is a socket, whatever its type: it is asked only when there is something to be done.
+/// Registers the socket with the runtime. Its type does not matter: the runtime only reports readiness.
 fn watch(socket: OwnedFd) -> io::Result<UnixStream> {
     UnixStream::from_std(StdStream::from(socket))
 }
 
-/// Sends one message, with a descriptor if there is one.
+/// Sends one message, with the descriptor if one is given.
 pub(crate) fn send(
     socket: impl AsFd,
     message: &[u8],
@@ -81,21 +81,21 @@ pub(crate) fn send(
     if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(Errno::INVAL);
     }
-    // A message is sent whole or not at all.
+    // A SOCK_SEQPACKET message is sent whole or not at all.
     sendmsg(socket, &[IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
     Ok(())
 }
 
-/// A message, as it was received.
+/// A received message.
 #[derive(Debug)]
 pub(crate) struct Received {
-    /// How many bytes it has; 0 at the end of the connection.
+    /// Its length in bytes; 0 at the end of the connection.
     pub(crate) length: usize,
-    /// The first descriptor in it.
+    /// Its first descriptor.
     pub(crate) descriptor: Option<OwnedFd>,
-    /// How many there were. Those after the first are closed.
+    /// The number of descriptors. All but the first are closed.
     pub(crate) descriptors: usize,
-    /// Whether there were more, for which there was no room, or no free number in this process (unix(7), `MSG_CTRUNC`).
+    /// Whether descriptors were lost for lack of room, or of free descriptor numbers in this process (unix(7), `MSG_CTRUNC`).
     pub(crate) is_cut: bool,
 }
 
@@ -105,7 +105,7 @@ pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<Received, 
     let mut control = RecvAncillaryBuffer::new(&mut room);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     let mut receive = || recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut control, flags);
-    // The peer was closed before it had read everything. That is told once, and *before* what it has sent.
+    // ECONNRESET: the peer closed before it had read everything. It comes once, before the messages that the peer sent.
     let message = match receive() {
         Err(Errno::CONNRESET) => receive()?,
         received => received?,

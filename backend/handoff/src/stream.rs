@@ -1,4 +1,4 @@
-//! A client's connection in the hands of a replica.
+//! A client's connection at the replica.
 
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -10,14 +10,14 @@ use tokio::net::TcpStream;
 
 use crate::reports::Open;
 
-/// A connection with a client, of which nothing has been read: handed over by `lb`, or accepted by this process
+/// A client connection from which nothing has been read: handed over by `lb`, or accepted by this process
 /// (`Stream::from`).
 ///
-/// It behaves like the [`TcpStream`] in it. When it is dropped the connection is closed, and `lb`, if it was handed
-/// over, is told so.
+/// It behaves like the [`TcpStream`] inside. Dropping it closes the connection and, if `lb` handed it over, reports that
+/// to `lb`.
 #[derive(Debug)]
 pub struct Stream {
-    // In this order they are dropped: what is reported as closed is closed.
+    // Fields drop in this order: the connection is closed before it is reported as closed.
     tcp: TcpStream,
     open: Option<Open>,
 }
@@ -35,7 +35,7 @@ impl Stream {
         self.tcp.peer_addr()
     }
 
-    /// The address that the client has connected to: of `lb`, where the connection was handed over.
+    /// The address that the client connected to; for a handed-over connection that is the address of `lb`.
     ///
     /// # Errors
     /// Those of getsockname(2).
@@ -43,7 +43,7 @@ impl Stream {
         self.tcp.local_addr()
     }
 
-    /// The connection, and what has to be dropped when it is closed, and not before, if anybody counts it.
+    /// Splits it into the connection and its guard, if it is counted. Drop the guard after the connection.
     pub fn into_parts(self) -> (TcpStream, Option<Open>) {
         (self.tcp, self.open)
     }

@@ -1,4 +1,4 @@
-//! Connections that somebody else has accepted.
+//! Connections that arrive by hand-off.
 
 use std::io::Write as _;
 use std::net::{TcpListener as StdListener, TcpStream as StdStream};
@@ -62,7 +62,7 @@ impl Replica {
     }
 }
 
-/// A client that has sent `bytes`, and its connection, of which nothing has been read.
+/// A client that has sent `bytes`, and its connection, unread.
 fn accepted(bytes: &str) -> (Client, StdStream) {
     let listener = StdListener::bind("127.0.0.1:0").unwrap();
     let mut client = StdStream::connect(listener.local_addr().unwrap()).unwrap();

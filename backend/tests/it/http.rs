@@ -194,7 +194,7 @@ async fn a_client_that_expects_100_continue_gets_it_before_the_answer() {
 }
 
 #[tokio::test]
-async fn a_body_that_nobody_asked_for_does_not_cost_the_answer_or_the_connection() {
+async fn an_unexpected_body_costs_neither_the_answer_nor_the_connection() {
     let replica = Replica::start().await;
     let mut client = replica.connect().await;
     client.send("POST /other HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n").await;

@@ -60,7 +60,7 @@ impl Lb {
         lb
     }
 
-    /// The same, without waiting for its replicas.
+    /// Like [`Lb::start`], without waiting for the replicas.
     pub(crate) fn launch(flags: &[&str]) -> Lb {
         Lb::launch_as(Lb::command(flags))
     }
@@ -77,7 +77,7 @@ impl Lb {
         Lb::launch_read_until(command, |_| false)
     }
 
-    /// The same, but nobody reads the log after the line that says where it listens.
+    /// Like [`Lb::launch_as`], but the log is read only up to the line that says where `lb` listens.
     pub(crate) fn launch_unread(command: Command) -> Lb {
         Lb::launch_read_until(command, |line| line.contains("listening data="))
     }

@@ -90,7 +90,7 @@ fn kill(lb: &Lb, slot: &Value) {
     signal(lb.process_of(text(&slot["hostname"])), "KILL");
 }
 
-/// Waits until nobody listens at the address of a slot.
+/// Waits until the address of a slot refuses connections.
 fn gone(slot: &Value) -> Instant {
     let address: SocketAddr = text(&slot["address"]).parse().unwrap();
     eventually("the port closed", || TcpStream::connect(address).is_err().then(Instant::now))
@@ -151,7 +151,7 @@ fn when_all_replicas_are_killed_clients_are_told_until_they_are_back() {
         kill(&lb, slot);
         gone(slot);
     }
-    eventually("nobody in rotation", || {
+    eventually("no replica in rotation", || {
         (lb.ask(&json!({"cmd": "health"}))["status"] == "failure").then_some(())
     });
     let answer = lb.get("/home");
@@ -307,7 +307,7 @@ fn a_spare_takes_over_the_slot_of_a_killed_replica() {
     let slots = lb.hostnames();
     kill(&lb, &second);
     spare(&second["hostname"]);
-    assert_eq!(lb.hostnames(), slots, "the death of a spare moves nobody");
+    assert_eq!(lb.hostnames(), slots, "the death of a spare moves no slot");
 }
 
 #[test]

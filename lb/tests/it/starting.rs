@@ -113,12 +113,12 @@ fn what_replicas_print_is_in_the_log_line_by_line_under_their_name() {
 }
 
 #[test]
-fn a_replica_that_prints_without_end_holds_up_nobody() {
+fn a_replica_that_prints_without_end_delays_nothing() {
     let flood = demo_after("yes '' >&2 & yes '' &");
     let lb = Lb::launch_unread(Lb::command(&["--replicas", "2", "--command", &flood]));
     lb.wait_until_all_up();
     for id in 0..200 {
         assert_ne!(lb.route(&id.to_string()), "");
-        assert_eq!(lb.hostnames(), ["server1", "server2"], "nobody is replaced");
+        assert_eq!(lb.hostnames(), ["server1", "server2"], "no replica is replaced");
     }
 }

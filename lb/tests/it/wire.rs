@@ -17,7 +17,7 @@ impl Wire {
         Wire::start_as(flags, |command| command)
     }
 
-    /// The same, where the command that starts `lb` is made another one.
+    /// Like the function before, with a change to the command that starts `lb`.
     pub(crate) fn start_as(flags: &[&str], other: impl FnOnce(Command) -> Command) -> Wire {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         socket2::SockRef::from(&listener).set_read_timeout(Some(PATIENCE)).unwrap();

@@ -48,7 +48,7 @@ async fn what_lb_handed_over_before_its_end_is_served() {
     drop((listener.accept().await.unwrap(), first));
     assert_eq!(peeked(&lb).await, 8);
     let mut clients: Vec<Client> = (1..4).map(hand_over).collect();
-    drop(Arc::into_inner(lb).expect("nobody else has it"));
+    drop(Arc::into_inner(lb).expect("the only owner"));
     for number in 1..4 {
         let (stream, metadata) = timeout(HANG, listener.accept()).await.unwrap().unwrap();
         assert_eq!(metadata.number(), number);
@@ -108,7 +108,7 @@ fn hand_over_until_refused(path: &Path, begun: &AtomicBool) -> usize {
 }
 
 #[tokio::test]
-async fn nobody_falls_between_a_stop_and_a_refusal() {
+async fn every_connection_is_served_or_refused_when_the_replica_stops() {
     for _ in 0..50 {
         let (site, begun) = (Site::new(), Arc::new(AtomicBool::new(false)));
         let listener = site.listen();

@@ -11,7 +11,7 @@ use crate::harness::*;
 use crate::raw::{connect, is_ended, send, socket};
 
 #[tokio::test]
-async fn who_sends_garbage_is_cut_off_and_nobody_else() {
+async fn garbage_ends_its_own_unix_connection_and_no_other() {
     let site = Site::new();
     let mut listener = site.listen();
     let (channel, _closed) = site.connect();

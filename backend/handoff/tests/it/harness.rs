@@ -47,7 +47,7 @@ impl Site {
     }
 }
 
-/// A client that has sent `line`, and its connection as `lb` has accepted it, of which nothing has been read.
+/// A client that has sent `line`, and its connection as `lb` has accepted it, unread.
 pub(crate) fn client(line: &str) -> (Client, StdStream) {
     let listener = StdListener::bind("127.0.0.1:0").unwrap();
     let mut client = StdStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -104,7 +104,7 @@ pub(crate) fn hand_over(channel: &Channel, number: u64) -> Result<Client, Refuse
     channel.send(&socket, &about(number)).map(|()| client)
 }
 
-/// Serves everybody: line by line, each comes back behind the key, until the client ends.
+/// Serves every client: each line comes back behind the key, until the client ends.
 pub(crate) fn serve(mut listener: Listener) -> Serving {
     Serving(tokio::spawn(async move {
         loop {

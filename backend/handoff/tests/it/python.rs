@@ -161,7 +161,7 @@ async fn a_replica_that_hangs_is_full_and_serves_its_queue_when_it_goes_on() {
 }
 
 #[tokio::test]
-async fn who_sends_it_garbage_is_cut_off_and_nobody_else() {
+async fn garbage_ends_its_own_unix_connection_and_no_other() {
     let Some((site, _python, channel, mut closed)) = replica() else { return };
     let message = about(1);
     let good = message.as_bytes();

@@ -1,4 +1,4 @@
-//! Somebody who speaks the protocol by hand, or does not.
+//! A peer that writes and reads raw messages, valid or not.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;

@@ -6,7 +6,7 @@ use crate::harness::*;
 #[tokio::test]
 async fn a_socket_that_is_refused_is_served_elsewhere() {
     let (hung, well) = (Site::new(), Site::new());
-    let _nobody_accepts = hung.listen();
+    let _never_accepted = hung.listen();
     let (channel, _closed) = hung.connect();
     let (mut client, socket) = client("first\n");
     let (_other, filler) = crate::harness::client("");
@@ -89,7 +89,7 @@ async fn no_more_are_taken_than_may_be_open() {
     }
     assert!(!third.is_finished(), "a third one is open");
     drop(first);
-    let (_stream, metadata) = timeout(HANG, third).await.expect("nobody has told it").unwrap();
+    let (_stream, metadata) = timeout(HANG, third).await.expect("the listener was not notified").unwrap();
     assert_eq!(metadata.number(), 2);
     drop((second, clients));
     assert_eq!(reported(&mut closed, 2).await, [0, 1]);

@@ -20,14 +20,14 @@ const ENGINE: &str = "/var/run/docker.sock";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Open,
-    /// Nobody is there.
+    /// Connections are refused.
     Away,
-    /// Somebody is there, and says nothing; what it is told it does later.
+    /// Connections are accepted but not answered; requests are carried out later.
     Hung,
 }
 
 /// A way to the engine that can be closed.
-struct Door {
+struct Gateway {
     folder: tempfile::TempDir,
     state: Arc<State>,
 }
@@ -38,19 +38,19 @@ struct State {
     connections: Mutex<Vec<UnixStream>>,
 }
 
-impl Door {
-    fn open() -> Door {
+impl Gateway {
+    fn open() -> Gateway {
         let folder = tempfile::TempDir::new().unwrap();
         let state =
             State { mode: Mutex::new(Mode::Open), changed: Condvar::new(), connections: Mutex::default() };
-        let door = Door { folder, state: Arc::new(state) };
-        let (listener, state) = (UnixListener::bind(door.path()).unwrap(), Arc::clone(&door.state));
+        let gateway = Gateway { folder, state: Arc::new(state) };
+        let (listener, state) = (UnixListener::bind(gateway.path()).unwrap(), Arc::clone(&gateway.state));
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 state.connect(client);
             }
         });
-        door
+        gateway
     }
 
     fn path(&self) -> PathBuf {
@@ -76,7 +76,7 @@ impl Door {
     }
 }
 
-impl Drop for Door {
+impl Drop for Gateway {
     fn drop(&mut self) {
         if *self.state.mode.lock().unwrap() != Mode::Away {
             self.set(Mode::Away);
@@ -110,9 +110,9 @@ impl State {
     }
 }
 
-fn start_behind(door: &Door, fleet: &Fleet) -> Lb {
+fn start_behind(gateway: &Gateway, fleet: &Fleet) -> Lb {
     let mut command = Lb::command(&fleet.flags(&CALM));
-    command.env("DOCKER_HOST", door.host());
+    command.env("DOCKER_HOST", gateway.host());
     let lb = Lb::launch_as(command);
     lb.wait_for_log("ready data=");
     lb
@@ -121,12 +121,12 @@ fn start_behind(door: &Door, fleet: &Fleet) -> Lb {
 /// An engine that is in this `mode` for a while: connections are served, commands are refused, and what died is
 /// replaced when it is back, once.
 fn survives(fleet: &Fleet, mode: Mode) {
-    let door = Door::open();
-    let lb = start_behind(&door, fleet);
+    let gateway = Gateway::open();
+    let lb = start_behind(&gateway, fleet);
     let (mut before, at_home, seats) = (fleet.settled(&lb), homes(&lb), slots(&lb));
     let others: Vec<String> = ids().filter(|id| lb.order(id)[0] != "server2").collect();
     let load = Load::begin(&lb, others);
-    door.set(mode);
+    gateway.set(mode);
     load.go_on(50);
     // Answered while the engine is still away or hung.
     let refusal = lb.refused(&json!({"cmd": "add", "n": 2, "hostnames": ["S5", "S4"]}));
@@ -137,7 +137,7 @@ fn survives(fleet: &Fleet, mode: Mode) {
     eventually("the loss noticed", || (lb.slot(2)["state"] != "up").then_some(()));
     load.go_on(200);
     lb.wait_for_log("the engine is away");
-    door.set(Mode::Open);
+    gateway.set(Mode::Open);
     let after = replaced(&lb, &slot);
     lb.wait_for_log("the engine is back");
     let mut now = fleet.settled(&lb);
@@ -167,10 +167,10 @@ fn an_engine_that_hangs_for_a_while_costs_no_connection() {
 #[test]
 fn without_the_engine_lb_ends_all_the_same_and_the_next_one_finds_the_fleet() {
     let Some(fleet) = Fleet::of("away-in-the-end") else { return };
-    let door = Door::open();
-    let lb = start_behind(&door, &fleet);
+    let gateway = Gateway::open();
+    let lb = start_behind(&gateway, &fleet);
     let (containers, seats) = (fleet.settled(&lb), slots(&lb));
-    door.set(Mode::Away);
+    gateway.set(Mode::Away);
     lb.wait_for_log("the engine is away");
     terminate(lb);
     assert_eq!(fleet.containers().len(), 3);

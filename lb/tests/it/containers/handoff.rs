@@ -7,7 +7,7 @@ use super::{CALM, Fleet, docker, homes, kill, terminate};
 use crate::harness::{Lb, eventually};
 
 /// The user of the demo image.
-const NOBODY: u32 = 65532;
+const UNPRIVILEGED: u32 = 65532;
 
 fn are_handed_over(lb: &Lb) {
     eventually("hand-off to all", || {
@@ -19,7 +19,7 @@ fn are_handed_over(lb: &Lb) {
 fn containers_are_handed_their_connections_also_by_the_next_lb() {
     let Some(fleet) = Fleet::of("handoff") else { return };
     let folder = tempfile::tempdir().unwrap();
-    chown(folder.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    chown(folder.path(), Some(UNPRIVILEGED), Some(UNPRIVILEGED)).unwrap();
     let flags = ["--transport", "handoff", "--handoff-dir", folder.path().to_str().unwrap()];
     let flags = [&CALM, flags.as_slice()].concat();
     let lb = fleet.start(&flags);
@@ -49,7 +49,7 @@ fn containers_are_handed_their_connections_also_by_the_next_lb() {
     are_handed_over(&lb);
     assert_eq!(homes(&lb), at_home);
 
-    // Whoever ends at once leaves the containers, and the way to them.
+    // An lb that ends at once leaves the containers, and their sockets.
     let _open = lb.connect();
     lb.signal("TERM");
     lb.wait_for_log("stopping");

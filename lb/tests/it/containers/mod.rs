@@ -106,7 +106,7 @@ fn remove_at_the_end(tag: &str) -> Child {
     janitor.args(script).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// An image of which the tag is removed when this is dropped.
+/// An image tag that is removed when this is dropped.
 pub(crate) struct OwnImage(pub(crate) String);
 
 impl OwnImage {
@@ -282,7 +282,7 @@ pub(crate) fn ids() -> impl Iterator<Item = String> {
     (0..30).map(|id| (100_000 + 4_321 * id).to_string())
 }
 
-/// The name of the slot that answers each of a few ids; of whoever else answers, the hostname in brackets.
+/// The name of the slot that answers each of a few ids; for an unknown replica its hostname in brackets.
 pub(crate) fn homes(lb: &Lb) -> Vec<String> {
     let slots = slots(lb);
     let home = |id: String| {

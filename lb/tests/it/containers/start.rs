@@ -56,7 +56,7 @@ fn a_network_is_made_where_there_is_none_and_removed_in_the_end() {
 }
 
 #[test]
-fn a_network_that_somebody_has_removed_is_made_again_once_however_many_want_it() {
+fn a_network_that_was_removed_by_hand_is_made_again_once() {
     let Some(fleet) = Fleet::of("network-again") else { return };
     let lb = fleet.start(&["--replicas", "0"]);
     docker(&["network", "rm", &fleet.name]);

@@ -26,7 +26,7 @@ pub(super) enum Call {
     Stop,
     Remove,
     Events,
-    /// Something that nobody has any business to ask for, such as to pull an image.
+    /// A call that `lb` must never make, such as to pull an image.
     Strange,
 }
 
@@ -50,7 +50,7 @@ impl Call {
         Call::Remove,
         Call::Events,
     ];
-    /// Those that change containers.
+    /// The calls that change containers.
     pub(super) const CHANGES: [Call; 4] = [Call::Create, Call::Start, Call::Stop, Call::Remove];
 
     /// The call, and what it is about.

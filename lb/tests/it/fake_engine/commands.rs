@@ -107,7 +107,7 @@ fn a_record_that_was_written_too_late_is_not_the_last_word() {
         scope.spawn(move || add("a"));
         eventually("the record with a", || (engine.count(&[Call::MakeVolume]) > written).then_some(()));
         scope.spawn(move || add("b"));
-        // The one with a, and without b; it is made when nobody waits for it any more.
+        // The record with a and without b is created after `lb` has given up waiting for it.
         lb.wait_for_log("the engine does not make the volume: no answer within");
         engine.heal();
     });
@@ -131,7 +131,7 @@ fn a_container_that_cannot_be_removed_goes_later() {
 }
 
 #[test]
-fn a_network_that_somebody_has_removed_is_made_again() {
+fn a_network_that_was_removed_by_hand_is_made_again() {
     let engine = Engine::start(IMAGE);
     let lb = start(&engine, &["--replicas", "1"]);
     engine.remove_network(NETWORK);

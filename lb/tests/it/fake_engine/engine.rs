@@ -37,12 +37,12 @@ struct Shared {
     port: u16,
 }
 
-/// A running engine. It goes with its containers when it is dropped; whoever has asked it for something strange fails then.
+/// A running engine. Dropping it ends its containers, and fails the test if the engine was asked for something strange.
 pub(super) struct Engine {
     shared: Arc<Shared>,
     directory: tempfile::TempDir,
     listener: Mutex<Option<UnixListener>>,
-    /// As long as it is there, nobody gets the port on all addresses.
+    /// Keeps the port from being bound on all addresses.
     _port: TcpListener,
 }
 
@@ -155,7 +155,7 @@ impl Engine {
         self.state().volumes.values().filter_map(|labels| labels.get(name).cloned()).collect()
     }
 
-    /// Somebody removes all volumes.
+    /// Removes all volumes, as a user might.
     pub(super) fn remove_volumes(&self) {
         let mut state = self.state();
         let names: Vec<String> = state.volumes.keys().cloned().collect();
@@ -166,17 +166,17 @@ impl Engine {
         self.state().networks.keys().cloned().collect()
     }
 
-    /// A network that somebody else has made.
+    /// Adds a foreign network.
     pub(super) fn add_network(&self, name: &str) {
         self.state().networks.insert(name.to_owned(), Labels::new());
     }
 
-    /// Somebody removes a network from under the containers.
+    /// Removes a network while containers use it.
     pub(super) fn remove_network(&self, name: &str) {
         self.state().networks.remove(name).unwrap();
     }
 
-    /// A container that somebody else runs; its id.
+    /// Adds a foreign container that runs; its id.
     pub(super) fn run(&self, name: &str, network: &str, labels: &[(&str, &str)]) -> String {
         let labels = labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         let container = Container {
@@ -205,14 +205,14 @@ impl Engine {
         self.state().end(&id, 137);
     }
 
-    /// Somebody removes the container with this hostname.
+    /// Removes the container with this hostname, as a user might.
     #[track_caller]
     pub(super) fn remove(&self, hostname: &str) {
         let id = self.id_of(hostname);
         self.state().remove(&id);
     }
 
-    /// Somebody starts the container with this hostname, which has ended.
+    /// Restarts the ended container with this hostname, as a user might.
     #[track_caller]
     pub(super) fn start_again(&self, hostname: &str) {
         let id = self.id_of(hostname);
@@ -260,7 +260,7 @@ impl Drop for Engine {
             let requests = self.requests();
             let strange: Vec<&Request> =
                 requests.iter().filter(|request| request.call == Call::Strange).collect();
-            assert!(strange.is_empty(), "nobody may ask for this: {strange:?}");
+            assert!(strange.is_empty(), "lb must not ask for this: {strange:?}");
         }
     }
 }

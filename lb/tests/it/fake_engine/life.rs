@@ -186,7 +186,7 @@ fn when_two_hold_one_fleet_the_younger_gives_way() {
     let engine = Engine::start(IMAGE);
     let older = start(&engine, &["--replicas", "2"]);
     let (containers, created) = (engine.containers(), engine.count(&[Call::Create]));
-    // It is asleep, so nobody answers that the fleet is held.
+    // The holder is stopped, so it does not answer that the fleet is held.
     older.signal("STOP");
     let mut younger = start(&engine, &["--replicas", "2"]);
     older.signal("CONT");
@@ -218,7 +218,7 @@ fn a_fleet_is_held_also_by_one_that_hears_no_events_and_until_its_last_container
 }
 
 #[test]
-fn containers_without_a_record_may_be_somebody_elses() {
+fn containers_without_a_record_may_be_foreign() {
     let engine = Engine::start(IMAGE);
     let holder = start(&engine, &["--replicas", "2"]);
     // The newcomer is there before the holder has written it again.
@@ -306,7 +306,7 @@ fn spares_are_taken_over_too_and_one_that_has_moved_stays_where_it_is() {
 }
 
 #[test]
-fn a_record_that_somebody_has_removed_is_written_again() {
+fn a_record_that_was_removed_by_hand_is_written_again() {
     let engine = Engine::start(IMAGE);
     let _lb = start(&engine, &["--replicas", "2"]);
     engine.remove_volumes();
@@ -366,7 +366,7 @@ fn what_could_not_be_removed_at_the_end_is_replaced_by_the_next_lb() {
 }
 
 #[test]
-fn an_engine_that_is_gone_at_the_end_holds_nobody_up() {
+fn an_engine_that_is_gone_at_the_end_does_not_delay_the_exit() {
     let engine = Engine::start(IMAGE);
     let mut first = start(&engine, &["--replicas", "2"]);
     let containers = engine.containers();
@@ -376,7 +376,7 @@ fn an_engine_that_is_gone_at_the_end_holds_nobody_up() {
     engine.come_back();
     let second = start(&engine, &["--replicas", "2"]);
     assert_eq!(second.hostnames(), ["server1", "server2"]);
-    assert_eq!(engine.containers(), containers, "nobody had ended them");
+    assert_eq!(engine.containers(), containers, "the containers still run");
 }
 
 #[test]

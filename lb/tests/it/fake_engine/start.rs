@@ -27,7 +27,7 @@ fn without_an_engine_lb_says_so_and_ends() {
         assert!(error.starts_with("error: --provider docker: "), "{error}");
         assert!(error.contains(name), "it does not say which engine, {host}: {error}");
         let is_about_an_answer = error.contains("makes no sense");
-        assert!(!is_about_an_answer, "nobody has answered: {error}");
+        assert!(!is_about_an_answer, "no engine has answered: {error}");
     }
 }
 
@@ -82,7 +82,7 @@ fn what_is_asked_of_the_engine_for_a_container_is_what_it_needs() {
 }
 
 #[test]
-fn a_name_that_somebody_has_taken_is_no_obstacle() {
+fn a_container_name_that_is_taken_is_no_obstacle() {
     let engine = Engine::start(IMAGE);
     engine.add_network(NETWORK);
     let taken = engine.run(&format!("{FLEET}-server2"), NETWORK, &[]);

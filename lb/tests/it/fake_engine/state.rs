@@ -26,7 +26,7 @@ pub(super) struct Container {
     pub(super) has_run: bool,
 }
 
-/// Somebody who listens to events.
+/// A listener to events.
 pub(super) struct Listener {
     pub(super) connection: u64,
     pub(super) stream: UnixStream,
@@ -41,7 +41,7 @@ pub(super) struct State {
     pub(super) networks: BTreeMap<String, Labels>,
     pub(super) faults: HashMap<Call, Fault>,
     pub(super) requests: Vec<Request>,
-    /// Entries of every list of containers that nobody has asked for.
+    /// Foreign entries in every list of containers.
     pub(super) strange_entries: Vec<Value>,
     pub(super) listeners: Vec<Listener>,
     pub(super) connections: BTreeMap<u64, UnixStream>,
@@ -323,7 +323,7 @@ fn no_container(id: &str) -> Answer {
     refusal(404, &format!("No such container: {id}"))
 }
 
-/// An address of this machine on which nobody has this port.
+/// A loopback address on which this port is free.
 fn free_address(port: u16) -> Ipv4Addr {
     let mut addresses =
         (0..100).map(|_| Ipv4Addr::new(127, fastrand::u8(1..), fastrand::u8(..), fastrand::u8(1..255)));

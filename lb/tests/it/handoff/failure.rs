@@ -1,4 +1,4 @@
-//! Replicas that are full, hang, are dead or talk nonsense while connections are handed over to them.
+//! Hand-off to replicas that are full, hung, dead or send garbage.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -19,7 +19,7 @@ fn answer(mut client: TcpStream) -> String {
 }
 
 #[test]
-fn whom_a_full_replica_does_not_take_the_next_candidate_gets_and_nobody_is_lost() {
+fn a_full_replica_costs_no_connection_for_the_next_candidate_gets_it() {
     let takers = Takers::new(2);
     let (lb, links) = takers.start(&["--health-interval", "1h"]);
     let line = format!("{}\n", id_for(&lb, "a"));
@@ -72,7 +72,7 @@ fn what_waits_at_a_replica_that_dies_is_cut_off_and_new_ones_go_elsewhere() {
     eventually("twenty in its queue", || (connections(&lb) == (20, 20)).then_some(()));
     signal(replica, "KILL");
     // PATIENCE is the bound here; the kernel takes milliseconds.
-    assert!(waiting.iter_mut().all(is_over), "nobody can serve them");
+    assert!(waiting.iter_mut().all(is_over), "no replica can serve them");
     // Their places are free again as soon as the link has ended, and the slot has a new replica.
     eventually("the replacement", || {
         Some(lb.slot(1)).filter(|slot| slot["restarts"] == 1 && slot["state"] == "up")
@@ -115,7 +115,7 @@ fn when_a_link_ends_its_replica_is_proxied_to_until_there_is_another_one() {
     let (mut taken, _) = links[0].take();
     drop(links.remove(0));
     wait_for_transport(&lb, 1, "proxy");
-    assert_eq!(connections(&lb).0, 0, "nobody will say what becomes of it");
+    assert_eq!(connections(&lb).0, 0, "no report can come any more");
     assert_eq!(answer(client(&lb, &line)), "proxied");
     assert_eq!((takers.proxied(0), takers.proxied(1)), (1, 0), "its keys stay at home");
     // What was handed over before lives on.
@@ -139,14 +139,14 @@ fn a_link_is_made_again_with_the_next_probe() {
 }
 
 #[test]
-fn nonsense_ends_the_link_and_nothing_else() {
+fn garbage_ends_the_link_and_nothing_else() {
     let cases: [&[u8]; 3] = [b"1234567", &[0; 9], &[7; 8 * 600]];
-    for nonsense in cases {
+    for garbage in cases {
         let takers = Takers::new(1);
         let (lb, links) = takers.start(&["--health-interval", "1h"]);
         let mut open = client(&lb, "1\n");
         let (mut taken, _) = links[0].take();
-        links[0].say(nonsense);
+        links[0].say(garbage);
         wait_for_transport(&lb, 1, "proxy");
         taken.write_all(b"!").unwrap();
         open.read_exact(&mut [0]).unwrap();
@@ -161,7 +161,7 @@ fn a_client_that_resets_a_piece_of_a_line_costs_no_replica_anything() {
     let (lb, links) = takers.start(&["--log", "debug"]);
     let cut = client(&lb, "13");
     let address = cut.local_addr().unwrap();
-    // Whoever comes later is served first, so the piece has been looked at by then.
+    // A later client is served first, so `lb` has looked at the piece by then.
     let _other = client(&lb, "other\n");
     assert_eq!(links[0].take().1.key(), b"other");
     crate::harness::reset(cut);
@@ -176,14 +176,14 @@ fn what_outstays_a_drain_is_let_go_and_lives_on_where_the_replica_does() {
     let mut open = client(&lb, "1\n");
     let (mut taken, _) = links[0].take();
     lb.done(&json!({"cmd": "rm", "n": 1, "hostnames": ["a"]}));
-    assert!(links[0].is_over(), "nobody waits for its reports any more");
+    assert!(links[0].is_over(), "lb does not wait for its reports any more");
     eventually("its end", || lb.backends().is_empty().then_some(()));
     taken.write_all(b"!").unwrap();
     open.read_exact(&mut [0]).unwrap();
 }
 
 #[test]
-fn where_nobody_can_be_had_an_http_client_is_told_so_whatever_the_key() {
+fn without_a_reachable_replica_an_http_client_gets_503_whatever_the_key() {
     for key in ["id", "source"] {
         let takers = Takers::new(1);
         let (lb, _links) = takers.start(&["--key", key]);

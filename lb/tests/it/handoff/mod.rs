@@ -1,7 +1,7 @@
 //! Connections that are handed over (`--transport handoff`, docs/HANDOFF.md).
 //!
-//! - here: what a replica and a client see of it, who is counted, who is not handed over;
-//! - [`failure`]: who is full, hangs, is dead, or talks nonsense;
+//! - here: what a replica and a client see of it, what is counted, what is not handed over;
+//! - [`failure`]: replicas that are full, hung, dead or send garbage;
 //! - [`same`]: what is checked of an `lb` that proxies, checked again.
 
 mod failure;
@@ -67,7 +67,7 @@ fn a_line_in_pieces_or_without_end_is_looked_at_until_it_is_whole() {
     let (lb, links) = takers.start(&["--workers", "1"]);
     for last in ["\n", ""] {
         let mut client = client(&lb, "13");
-        // Whoever comes later is served first, so the first piece has been looked at by then.
+        // A later client is served first, so `lb` has looked at the first piece by then.
         let other = taker::client(&lb, "other\n");
         assert_eq!(links[0].take().1.key(), b"other");
         drop(other);
@@ -186,7 +186,7 @@ fn a_replica_that_does_not_take_connections_over_is_proxied_to() {
 }
 
 #[test]
-fn nobody_is_asked_to_take_connections_over_where_they_are_proxied() {
+fn with_the_proxy_transport_no_replica_is_asked_to_take_connections_over() {
     let mut command = Lb::command(&["--replicas", "1"]);
     // As if this lb were a replica of another.
     command.env("LB_HANDOFF", "/nobody/listens/here").env("LB_TRANSPORT", "proxy");
@@ -223,7 +223,7 @@ fn the_folder_of_the_sockets_is_for_its_owner_alone_and_gone_in_the_end() {
     assert_eq!(inside(temporary.path()), Vec::<PathBuf>::new());
 }
 
-/// A replica that somebody else looks after: the demo server, as a process of its own.
+/// A replica that `lb` does not start: the demo server as a process of the test.
 struct Elsewhere(Child);
 
 impl Elsewhere {

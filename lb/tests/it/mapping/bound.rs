@@ -80,7 +80,7 @@ fn the_bound_can_be_set_and_lifted_while_running() {
     set(&lb, &json!({"balance_factor": "1.25"}));
     held.push(Held::by(&lb, "7"));
     assert_ne!(held[9].hostname, owner);
-    assert!(held.iter_mut().all(|held| held.ask("still there") == held.hostname), "nobody is moved");
+    assert!(held.iter_mut().all(|held| held.ask("still there") == held.hostname), "no connection moves");
     set(&lb, &json!({"balance_factor": "off"}));
     assert_eq!(lb.route("7"), owner);
 }

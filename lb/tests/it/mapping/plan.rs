@@ -92,9 +92,9 @@ fn what_is_told_of_another_mapping_and_of_removals_comes_true() {
     comes_true(&lb, &told);
     assert!(told["warnings"][0].as_str().unwrap().contains("of the keys move, though"), "{told}");
     let weights: Map<String, Value> = lb.hostnames().into_iter().map(|name| (name, json!(0))).collect();
-    let nobody = plan(&lb, &json!({"cmd": "mapping", "weights": weights}));
-    assert!(nobody["warnings"].to_string().contains("no connection could be placed"), "{nobody}");
-    assert_eq!(nobody["moved"], 1.0, "{nobody}");
+    let none = plan(&lb, &json!({"cmd": "mapping", "weights": weights}));
+    assert!(none["warnings"].to_string().contains("no connection could be placed"), "{none}");
+    assert_eq!(none["moved"], 1.0, "{none}");
 }
 
 #[test]

@@ -44,7 +44,7 @@ fn a_slot_of_weight_0_gets_no_new_connections_and_keeps_those_it_has() {
 }
 
 #[test]
-fn where_nobody_has_a_weight_nobody_gets_a_connection() {
+fn with_all_weights_0_no_replica_gets_a_connection() {
     let lb = calm(&["--replicas", "1"]);
     set(&lb, &json!({"weights": {"server1": 0}}));
     assert_eq!(explain(&lb, "1")["pick"], json!(null));
