@@ -1,5 +1,17 @@
-//! Replicas that a container engine runs.
+//! Replicas that a container engine runs: decisions here, calls below.
 //!
-//! - [`docker`]: what is Docker's alone.
+//! The decisions are pure, without calls, clocks or tokio, and know nothing of Docker:
+//!
+//! - [`identity`]: what the labels of a replica say about it;
+//! - [`takeover`]: which replicas a new `lb` takes over, and who sits where if no record says it;
+//! - [`record`]: which `lb` holds the fleet and who sits where, written as labels;
+//! - [`claim`]: how an `lb` becomes the holder and keeps the record, for an engine whose entries cannot be changed.
+//!
+//! An engine has to offer labels on its replicas, a list of the replicas with a label, a place for the record, and a way to
+//! start, watch and stop one replica. [`docker`] does that with containers and volumes.
 
+mod claim;
 pub(crate) mod docker;
+mod identity;
+pub(crate) mod record;
+mod takeover;

@@ -15,9 +15,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::api::Trouble;
-use super::container::FLEET;
-use super::record::is_entry;
 use super::site::{Notice, Site};
+use super::writer::is_entry;
+use crate::provider::engine::identity::FLEET;
 
 /// The time between two lists.
 const RESYNC: Duration = Duration::from_secs(3);

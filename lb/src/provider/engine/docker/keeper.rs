@@ -226,7 +226,7 @@ async fn adopt(site: &Site, listed: Listed, known: Known) -> Result<Container, F
             .map(|address| (SocketAddr::new(address, site.settings.port), None))
             .ok_or_else(|| trouble.to_string()),
     };
-    let door = site.doors.as_ref().zip(listed.door).and_then(|(doors, name)| doors.known(&name));
+    let door = site.doors.as_ref().zip(listed.identity.door).and_then(|(doors, name)| doors.known(&name));
     match obtained {
         Ok((address, process)) => Ok(Container { id: listed.id, address, process, since, known, door }),
         Err(reason) => Err(Failure { why: Why::Lost(reason), left: Some((listed.id, known)) }),

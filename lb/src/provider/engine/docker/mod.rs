@@ -1,28 +1,29 @@
 //! Replicas as containers, through the engine's API.
 //!
-//! Every container carries the label of its fleet, and what does not is never touched. Names are checked before they
-//! get here ([`proto::control::Hostname`], the configuration), for some of them end in paths.
+//! Every container carries the label of its fleet. A container without it is never touched. Names are checked before they get
+//! here ([`proto::control::Hostname`], the configuration), because some of them become part of a path.
 //!
-//! - [`container`]: what a container of ours looks like;
-//! - [`keeper`]: the life of one of them;
-//! - [`events`]: how its end is noticed, and [`main_process`]: how it is noticed sooner;
-//! - [`record`]: who holds the fleet and what its slots are, so that the next `lb` can take it over as it is;
-//! - [`site`]: what they share; [`api`]: the calls, each with a deadline.
+//! - [`api`]: the calls, each with a deadline;
+//! - [`container`]: how a replica becomes a container;
+//! - [`keeper`]: the life of one container;
+//! - [`events`] and [`main_process`]: how `lb` notices that a container has ended;
+//! - [`writer`]: the record of the fleet, in volumes;
+//! - [`site`]: what all of these share.
 
 mod api;
 mod container;
 mod events;
 mod keeper;
 mod main_process;
-mod record;
 mod site;
+mod writer;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use mapping::{Mapping, Member, Scheme};
-use proto::control::{Hostname, Weight};
+use proto::control::Hostname;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -30,40 +31,40 @@ use tracing::{info, warn};
 
 use api::Engine;
 use container::Listed;
-
 use events::Ears;
-use record::{Fate, Pen, Record, Remains, Writer};
 use site::{Known, Site, ensure_network, list};
+use writer::{Pen, Writer};
 
-use crate::fleet::{Assignment, ReplicaId, Seat, SlotId, Stopping};
+use super::claim::{Fate, Remains};
+use super::takeover::{Takeover, beginning};
+use crate::fleet::{Assignment, ReplicaId, Seat, Stopping};
 use crate::provider::Reports;
 use crate::provider::doors::Doors;
 
-/// What the containers of a fleet are.
+/// How the containers of a fleet are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// Where the engine is; `None` for the local one.
+    /// The address of the engine, as in `DOCKER_HOST`; `None` for the local one.
     pub host: Option<String>,
-    /// What they run.
+    /// The image that they run.
     pub image: String,
-    /// Where they have their addresses.
+    /// The network in which they have their addresses.
     pub network: String,
-    /// The label that makes them ours.
+    /// The name of the fleet; it is the value of their label `lb.fleet`.
     pub fleet: String,
-    /// Where they listen.
+    /// The port on which they listen.
     pub port: u16,
-    /// Bytes of memory that each may use.
+    /// The memory that each may use, in bytes.
     pub memory: Option<i64>,
-    /// Processes and threads that each may have.
+    /// The number of processes and threads that each may have.
     pub pids: Option<i64>,
     /// Whether they stay when this program ends.
     pub keep: bool,
-    /// The volume that holds the folder in which they listen for connections that are handed over; `None` if that is a folder
-    /// of the engine's machine.
+    /// The volume that holds the folder of their doors; `None` if it is a folder of the engine's machine.
     pub volume: Option<String>,
 }
 
-/// The fleet as it was found, or as it is to begin.
+/// The fleet that was taken over, or that begins.
 pub(crate) struct Found {
     /// The slots, by index, with the hostnames of their replicas.
     pub(crate) seats: Vec<Seat>,
@@ -71,17 +72,17 @@ pub(crate) struct Found {
     pub(crate) spares: Vec<Hostname>,
 }
 
-/// Starts containers.
+/// The provider of containers: it holds one fleet.
 pub(crate) struct Docker {
     site: Arc<Site>,
-    /// Containers that run already, by hostname, for whoever is to be started under that name.
-    adoptable: HashMap<Hostname, (Listed, Known)>,
+    /// Running containers that are taken over, by hostname, until the fleet starts a replica of that name.
+    adopted: HashMap<Hostname, (Listed, Known)>,
     keepers: TaskTracker,
     ears: [AbortOnDropHandle<()>; 2],
     pen: Pen,
-    /// Whether what is to be remembered is what was until now.
+    /// Whether the record is frozen: the shutdown itself is not persisted.
     is_closed: bool,
-    writer: JoinHandle<Record>,
+    writer: JoinHandle<()>,
 }
 
 impl std::fmt::Debug for Docker {
@@ -91,12 +92,12 @@ impl std::fmt::Debug for Docker {
 }
 
 impl Docker {
-    /// Takes hold of the fleet, and finds out what there is of it. Where nothing is, it begins with slots of these
+    /// Claims the fleet, and takes over what there is of it. A fleet of which nothing is left begins with slots of these
     /// `names`. At most so many `spares` are taken over.
     ///
     /// # Errors
-    /// There is no engine, no image, another `lb` holds the fleet, or its slots do not fit the `algorithm`. Nothing has
-    /// been touched then.
+    /// There is no engine or no image, another `lb` holds the fleet, or its slots do not fit the mapping `scheme`. No container
+    /// has been touched then.
     pub(crate) async fn open(
         settings: Settings,
         doors: Option<Doors>,
@@ -120,27 +121,27 @@ impl Docker {
                 settings.image
             );
         }
-        let beginning = beginning(&alive, names);
-        let record = record::claim(engine.clone(), settings.fleet.clone(), beginning, remains).await?;
-        let (seats, is_new) = (record.seats().to_vec(), record.is_new());
+        let beginning = beginning(alive.iter().map(|container| &container.identity), names);
+        let (writer, pen, held) =
+            Writer::claim(engine.clone(), settings.fleet.clone(), beginning, remains).await?;
+        let (seats, is_new) = (writer.seats().to_vec(), writer.is_new());
         let doubts = Arc::new(Notify::new());
-        let (writer, pen, held) = Writer::new(record);
         let writer = tokio::spawn(writer.run(Arc::clone(&doubts)));
         if let Err(error) = prepare(&engine, &settings, scheme, &seats).await {
-            drop(pen);
-            writer.await?.conclude(if is_new { Fate::Erase } else { Fate::Release }).await;
+            pen.conclude(if is_new { Fate::Erase } else { Fate::Release });
+            writer.await?;
             return Err(error);
         }
         let site = Arc::new(Site::new(engine, settings, doors, held));
-        let (adoptable, spares) = adoptable(&site, alive, &seats, spares);
-        if !adoptable.is_empty() {
-            info!(containers = adoptable.len(), slots = seats.len(), "the fleet is taken over as it is");
+        let (adopted, spares) = adopt(&site, alive, &seats, spares);
+        if !adopted.is_empty() {
+            info!(containers = adopted.len(), slots = seats.len(), "the fleet is taken over as it is");
         }
         let ears = Arc::new(Ears { site: Arc::clone(&site), doubts });
         let listening = Arc::clone(&ears);
         let docker = Docker {
             site,
-            adoptable,
+            adopted,
             keepers: TaskTracker::new(),
             ears: [
                 tokio::spawn(async move { listening.listen().await }),
@@ -161,7 +162,7 @@ impl Docker {
         reports: Reports,
         stop: oneshot::Receiver<Stopping>,
     ) {
-        let found = self.adoptable.remove(&assignment.hostname);
+        let found = self.adopted.remove(&assignment.hostname);
         let site = Arc::clone(&self.site);
         self.keepers.spawn(keeper::keep(site, (id, assignment), found, reports, stop));
     }
@@ -184,7 +185,7 @@ impl Docker {
         self.site.lost().await;
     }
 
-    /// Waits until every container that was told to stop is gone, and puts record and network away.
+    /// Waits until every container that was told to stop is gone, then puts record and network away.
     pub(crate) async fn stopped(self) {
         self.keepers.close();
         self.keepers.wait().await;
@@ -192,20 +193,16 @@ impl Docker {
         self.site.sweeps.close();
         self.site.sweeps.wait().await;
         let is_over = !self.site.settings.keep && is_empty(&self.site).await;
-        // Only now: until here somebody else may want the fleet, and has to be answered.
-        drop(self.pen);
-        let Ok(record) = self.writer.await else { return };
-        if !self.site.is_held() {
-            return;
-        }
-        record.conclude(if is_over { Fate::Erase } else { Fate::Release }).await;
-        if is_over {
+        // Not before: until here another lb may claim the fleet, and has to be answered.
+        self.pen.conclude(if is_over { Fate::Erase } else { Fate::Release });
+        let is_put_away = self.writer.await.is_ok();
+        if is_over && is_put_away && self.site.is_held() {
             remove_network(&self.site).await;
         }
     }
 }
 
-/// Looks whether the fleet can live here, and makes its network.
+/// Checks that the mapping has room for the slots, and makes the network of the fleet.
 async fn prepare(
     engine: &Engine,
     settings: &Settings,
@@ -214,12 +211,12 @@ async fn prepare(
 ) -> anyhow::Result<()> {
     let members: Vec<Member> = seats.iter().map(Seat::member).collect();
     Mapping::build(scheme, &members).context(
-        "the slots of the fleet as it was found do not fit; it takes another mapping (--mapping, --points, --slots)",
+        "the mapping has no room for the slots of the fleet; choose another one (--mapping, --points, --slots)",
     )?;
     Ok(ensure_network(engine, &settings.network).await?)
 }
 
-/// Whether nothing is left of the fleet.
+/// Removes what is left of the fleet; whether nothing is left then.
 async fn is_empty(site: &Arc<Site>) -> bool {
     match site.containers().await {
         Ok(containers) => {
@@ -238,54 +235,27 @@ async fn is_empty(site: &Arc<Site>) -> bool {
     }
 }
 
-/// Removes a network that an `lb` has made, unless somebody else uses it.
+/// Removes the network if an `lb` has made it and no other container uses it.
 async fn remove_network(site: &Site) {
     let network = &site.settings.network;
     if site.engine.network(network).await.is_ok_and(|made_by_lb| made_by_lb == Some(true)) {
-        // The engine refuses as long as there is anybody in it.
+        // The engine refuses while a container is in it.
         let _ = site.engine.remove_network(network).await;
     }
 }
 
-/// Who sits where if no record says it: whoever was started for a slot, and new slots for the rest of the `names`.
-fn beginning(alive: &[Listed], names: &[Hostname]) -> Vec<Seat> {
-    let mut seats: Vec<Seat> = Vec::new();
-    let started =
-        alive.iter().filter_map(|container| Some((container.slot.clone()?, container.hostname.clone()?)));
-    let planned = (1..).zip(names).map(|(index, name)| (SlotId { index, name: name.clone() }, name.clone()));
-    for (number, (slot, hostname)) in started.map(|seat| (0, seat)).chain((1..).zip(planned)) {
-        let is_taken = seats.iter().any(|seat| {
-            seat.slot.index == slot.index
-                || [&seat.slot.name, &seat.hostname].iter().any(|name| [&slot.name, &hostname].contains(name))
-        });
-        if !is_taken && number <= names.len() {
-            seats.push(Seat { slot, weight: Weight::default(), hostname });
-        }
-    }
-    seats.sort_by_key(|seat| seat.slot.index);
-    seats
-}
-
-/// The containers that can be taken over, and the hostnames of those that become spares.
-fn adoptable(
+/// The containers that are taken over, by hostname, and the hostnames of the spares among them.
+fn adopt(
     site: &Arc<Site>,
     alive: Vec<Listed>,
     seats: &[Seat],
     spares: usize,
 ) -> (HashMap<Hostname, (Listed, Known)>, Vec<Hostname>) {
-    let (mut adoptable, mut benched) = (HashMap::new(), Vec::new());
+    let (mut adopted, mut takeover) = (HashMap::new(), Takeover::new(seats, spares));
     for container in alive.into_iter().filter(|container| container.address.is_some()) {
-        let Some(hostname) = container.hostname.clone() else { continue };
-        let is_seated = seats.iter().any(|seat| seat.hostname == hostname);
-        let is_spare = container.slot.is_none() && benched.len() < spares;
-        if adoptable.contains_key(&hostname) || !(is_seated || is_spare) {
-            continue;
-        }
-        if !is_seated {
-            benched.push(hostname.clone());
-        }
+        let Some(hostname) = takeover.take(&container.identity) else { continue };
         let Some(known) = site.know(container.name.clone()) else { continue };
-        adoptable.insert(hostname, (container, known));
+        adopted.insert(hostname, (container, known));
     }
-    (adoptable, benched)
+    (adopted, takeover.spares())
 }

@@ -12,8 +12,9 @@ use tracing::{info, warn};
 
 use super::Settings;
 use super::api::{Engine, LIMIT, Trouble};
-use super::container::{Listed, fleet_label};
+use super::container::Listed;
 use crate::provider::doors::Doors;
+use crate::provider::engine::identity::fleet_label;
 
 /// Containers that are made and started at the same time: the engine does not get faster by more.
 const STARTS: usize = 8;

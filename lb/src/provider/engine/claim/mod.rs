@@ -1,0 +1,417 @@
+//! The claim on a fleet, as a pure state machine: how an `lb` becomes the holder of a fleet, keeps its record, and ends.
+//!
+//! [`Claim::apply`] takes one event and answers with the one action that follows from it. The driver performs the action on the
+//! engine and comes back with the next event. There is no I/O here, no clock (time comes in with each event) and no
+//! randomness, which is what lets `sweep.rs` drive several claims against one record through thousands of histories.
+//!
+//! The record is a log of numbered entries ([`record`](super::record)). An engine has to list them, to remove them by number, and to
+//! create them so that the first entry with a number stays: a second one with the same number is answered with the first. So an
+//! `lb` that gets back what it asked for has written the entry, and a later list shows whether it still is the last one.
+//!
+//! That makes the log a claim as well. The holder answers every foreign entry with one of its own. An `lb` that finds a holder (or
+//! replicas without a record) writes the next entry in its own name and waits for an answer, the *challenge*. If there is none, the old
+//! holder is dead. If two hold a fleet in spite of that (the first one was asleep), the older one goes on and the other ends.
+
+#[cfg(test)]
+mod sweep;
+
+use std::cmp::Reverse;
+use std::mem;
+use std::time::Duration;
+
+use super::record::{Entry, Holder, last};
+use crate::fleet::Seat;
+
+/// How long a holder has to answer a challenge: long enough for one that gets no events.
+const CHALLENGE: Duration = Duration::from_millis(1500);
+/// The pause between two looks for its answer.
+const LOOK: Duration = Duration::from_millis(50);
+/// How often a holder looks for foreign entries; the engine's events usually tell sooner.
+const WATCH: Duration = Duration::from_millis(500);
+/// The pause before an entry that could not be written is written again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Time since any fixed moment.
+pub(super) type Time = Duration;
+
+/// What an `lb` that starts finds of a fleet in the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Remains {
+    /// No replica: the seats of a record, if there is one, are out of date.
+    Nothing,
+    /// Replicas, none of which runs.
+    Dead,
+    /// Replicas that run.
+    Alive,
+}
+
+/// What becomes of the record when its holder ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Nothing is left of the fleet: neither is its record.
+    Erase,
+    /// The next holder finds the fleet as it is.
+    Release,
+}
+
+/// What the holder is told to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Orders {
+    /// Grows with every change.
+    pub(super) version: u64,
+    /// What the record has to say.
+    pub(super) seats: Vec<Seat>,
+    /// Set when the record is to be put away.
+    pub(super) fate: Option<Fate>,
+}
+
+/// What has happened.
+#[derive(Clone, Debug)]
+pub(super) enum Event {
+    /// The answer to [`Call::Look`]: all readable entries, in any order.
+    Seen(Vec<Entry>),
+    /// The answer to [`Call::Append`]: the entry that has the number now. `None` if it cannot be read.
+    Appended(Option<Entry>),
+    /// The answer to [`Call::Remove`]: there is no such entry any more.
+    Removed,
+    /// The answer to [`Call::Pause`].
+    Paused,
+    /// Any call failed, with the reason. The engine may carry it out all the same, now or later.
+    Failed(String),
+    /// The answer to [`Action::Rest`] or [`Action::Retry`]: there are orders.
+    Told(Orders),
+    /// The answer to [`Action::Rest`]: the time is over, or the engine tells of a change of the record.
+    Doubt,
+}
+
+/// What the driver has to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    /// Do this, and come back with the answer or with [`Event::Failed`].
+    Do(Call),
+    /// The fleet is held and the record says what it has to. Wait for orders or doubts, but not longer than this.
+    Rest(Duration),
+    /// The fleet is held, but the record cannot be written for this reason. Wait so long (or until the record is to be put
+    /// away), and come back with the orders.
+    Retry(Duration, String),
+    /// It is over. No further event is expected.
+    End(End),
+}
+
+/// A call that has one answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Call {
+    /// List the entries of the fleet.
+    Look,
+    /// Create this entry, unless there is one with its number.
+    Append(Why, Entry),
+    /// Remove the entry with this number.
+    Remove(u64),
+    /// Wait so long.
+    Pause(Duration),
+}
+
+/// Why an entry is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// To take hold of the fleet.
+    Claim,
+    /// The seats have changed.
+    Change,
+    /// Another `lb` has written an entry.
+    Answer,
+    /// The record is gone.
+    Restore,
+    /// To let the fleet go.
+    Release,
+}
+
+/// How a claim ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Another `lb` holds the fleet: nothing of it may be touched.
+    Held,
+    /// The record is put away.
+    Concluded,
+    /// The fleet cannot be claimed, or its record cannot be put away, for this reason.
+    Failed(String),
+}
+
+/// What the claim waits for.
+#[derive(Debug)]
+enum Step {
+    /// A look for the entry of an earlier holder.
+    Find,
+    Append(Why, Entry),
+    /// A look for the answer of a holder. The last one is a look that began after the deadline.
+    Challenge {
+        deadline: Time,
+        is_last: bool,
+    },
+    /// The next look for it.
+    Pause {
+        deadline: Time,
+    },
+    /// The removal of the own entry, before this end.
+    TakeBack(End),
+    /// A look for later entries than the own one, and after a change for earlier ones.
+    Defend {
+        is_change: bool,
+    },
+    /// A look for the entries before the last one.
+    Tidy,
+    /// A look for all entries up to the own one.
+    Erase,
+    /// The removal of one entry, and then of these.
+    Remove(Vec<u64>),
+    /// Orders.
+    Wait,
+    Over,
+}
+
+/// The claim of one `lb` on a fleet. See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Claim {
+    holder: Holder,
+    remains: Remains,
+    step: Step,
+    /// The highest number that is known to be taken.
+    number: u64,
+    /// The number of the last own entry.
+    own: u64,
+    /// What the record has to say.
+    seats: Vec<Seat>,
+    /// What it has to say as soon as the fleet is held, instead of what was found.
+    beginning: Option<Vec<Seat>>,
+    /// The version of the orders that these seats come from.
+    version: u64,
+    fate: Option<Fate>,
+    is_new: bool,
+    is_contested: bool,
+    is_holding: bool,
+    /// Whether the record is put away, but for entries that are to be removed.
+    is_over: bool,
+}
+
+impl Claim {
+    /// A claim on a fleet with these `remains`, and its first action. `beginning` is who sits where if no record says it.
+    pub(super) fn new(holder: Holder, beginning: Vec<Seat>, remains: Remains) -> (Self, Action) {
+        let mut claim = Claim {
+            holder,
+            remains,
+            step: Step::Over,
+            number: 0,
+            own: 0,
+            seats: beginning,
+            beginning: None,
+            version: 0,
+            fate: None,
+            is_new: true,
+            is_contested: remains == Remains::Alive,
+            is_holding: false,
+            is_over: false,
+        };
+        let action = claim.look(Step::Find);
+        (claim, action)
+    }
+
+    /// What the record says while the claim rests.
+    pub(super) fn seats(&self) -> &[Seat] {
+        &self.seats
+    }
+
+    /// The version of the orders that the record follows while the claim rests.
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Whether there was no record before this claim, or one of a fleet that was gone.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Whether there may have been another holder, who did not answer.
+    pub(super) fn is_contested(&self) -> bool {
+        self.is_contested
+    }
+
+    /// Takes in one event that happened at `now`, and says what follows from it. An event that does not answer the last action ends
+    /// the claim.
+    pub(super) fn apply(&mut self, now: Time, event: Event) -> Action {
+        match (mem::replace(&mut self.step, Step::Over), event) {
+            (Step::Find, Event::Seen(entries)) => self.found(entries),
+            (Step::Append(why, asked), Event::Appended(there)) => {
+                self.appended(now, why, &asked, there.as_ref())
+            }
+            (Step::Challenge { deadline, is_last }, Event::Seen(entries)) => {
+                match (self.is_own(last(&entries)), is_last) {
+                    (false, _) => self.take_back(End::Held),
+                    (true, false) => self.call(Step::Pause { deadline }, Call::Pause(LOOK)),
+                    (true, true) => self.tidy(&entries),
+                }
+            }
+            (Step::Challenge { .. }, Event::Failed(reason)) => self.take_back(End::Failed(reason)),
+            (Step::Pause { deadline }, Event::Paused) => self.challenge(now, deadline),
+            // If the own entry stays, it costs the next lb a challenge.
+            (Step::TakeBack(end), Event::Removed | Event::Failed(_)) => self.end(end),
+            (Step::Defend { is_change }, Event::Seen(entries)) => self.defend(&entries, is_change),
+            (Step::Tidy, Event::Seen(entries)) => self.tidy(&entries),
+            // A later entry belongs to an lb that waits for an answer, and gets none.
+            (Step::Erase, Event::Seen(entries)) => self.remove_all(&entries, |number, own| number <= own),
+            (Step::Remove(rest), Event::Removed) => self.remove(rest),
+            // Entries before the last one may stay.
+            (Step::Remove(rest), Event::Failed(_)) if self.fate != Some(Fate::Erase) => self.remove(rest),
+            (Step::Tidy, Event::Failed(_)) => self.settled(),
+            (Step::Wait, Event::Told(orders)) => self.told(orders),
+            (Step::Wait, Event::Doubt) => self.look(Step::Defend { is_change: false }),
+            (_, Event::Failed(reason)) => self.failed(reason),
+            _ => self.end(End::Failed("the record answers what was not asked".to_owned())),
+        }
+    }
+
+    fn call(&mut self, step: Step, call: Call) -> Action {
+        self.step = step;
+        Action::Do(call)
+    }
+
+    fn look(&mut self, step: Step) -> Action {
+        self.call(step, Call::Look)
+    }
+
+    fn end(&mut self, end: End) -> Action {
+        self.step = Step::Over;
+        Action::End(end)
+    }
+
+    /// Tries again if the fleet is held, and gives up before and after that.
+    fn failed(&mut self, reason: String) -> Action {
+        if !self.is_holding || self.fate.is_some() {
+            return self.end(End::Failed(reason));
+        }
+        self.step = Step::Wait;
+        Action::Retry(RETRY, reason)
+    }
+
+    /// Takes over what the record says, and claims the fleet.
+    fn found(&mut self, entries: Vec<Entry>) -> Action {
+        if let Some(last) = entries.into_iter().max_by_key(|entry| entry.number) {
+            self.is_contested = last.holder.is_some();
+            // The earlier holder is the older one, whatever the clocks say.
+            let later = last.holder.map_or(0, |holder| holder.since.saturating_add(1));
+            self.holder.since = self.holder.since.max(later);
+            (self.number, self.is_new) = (last.number, self.remains == Remains::Nothing);
+            // Until the fleet is held, the record goes on saying what it says.
+            let beginning = mem::replace(&mut self.seats, last.seats);
+            self.beginning = Some(beginning).filter(|seats| self.is_new && *seats != self.seats);
+        }
+        self.append(Why::Claim)
+    }
+
+    /// Writes the next entry.
+    fn append(&mut self, why: Why) -> Action {
+        let Some(number) = self.number.checked_add(1) else {
+            return self.failed("the record of the fleet has no number left".to_owned());
+        };
+        let holder = (why != Why::Release).then(|| self.holder.clone());
+        let entry = Entry { number, holder, seats: self.seats.clone() };
+        self.call(Step::Append(why, entry.clone()), Call::Append(why, entry))
+    }
+
+    fn appended(&mut self, now: Time, why: Why, asked: &Entry, there: Option<&Entry>) -> Action {
+        self.number = asked.number;
+        let is_written = there == Some(asked);
+        if is_written {
+            self.own = asked.number;
+        }
+        match (why, is_written) {
+            (Why::Claim, true) => self.challenge(now, if self.is_contested { now + CHALLENGE } else { now }),
+            (Why::Claim, false) => self.end(End::Held),
+            (Why::Release, true) => {
+                self.is_over = true;
+                self.look(Step::Tidy)
+            }
+            // Another lb may have been faster with this number, or with a later one: it has to be answered.
+            _ => self.look(Step::Defend { is_change: true }),
+        }
+    }
+
+    /// Looks whether a holder has answered.
+    fn challenge(&mut self, now: Time, deadline: Time) -> Action {
+        self.look(Step::Challenge { deadline, is_last: now >= deadline })
+    }
+
+    fn is_own(&self, entry: Option<&Entry>) -> bool {
+        entry.is_some_and(|entry| entry.holder.as_ref() == Some(&self.holder))
+    }
+
+    fn take_back(&mut self, end: End) -> Action {
+        self.call(Step::TakeBack(end), Call::Remove(self.own))
+    }
+
+    /// Removes the entries before the own one.
+    fn tidy(&mut self, entries: &[Entry]) -> Action {
+        self.remove_all(entries, |number, own| number < own)
+    }
+
+    fn remove_all(&mut self, entries: &[Entry], is_due: impl Fn(u64, u64) -> bool) -> Action {
+        let numbers = entries.iter().map(|entry| entry.number);
+        let mut due: Vec<u64> = numbers.filter(|&number| is_due(number, self.own)).collect();
+        // The last one stays longest, or an earlier one would be valid again if this ended half-way.
+        due.sort_unstable_by_key(|&number| Reverse(number));
+        self.remove(due)
+    }
+
+    fn remove(&mut self, mut rest: Vec<u64>) -> Action {
+        match rest.pop() {
+            Some(number) => self.call(Step::Remove(rest), Call::Remove(number)),
+            None => self.settled(),
+        }
+    }
+
+    /// The record says what it has to.
+    fn settled(&mut self) -> Action {
+        if self.is_over {
+            return self.end(End::Concluded);
+        }
+        if let Some(seats) = self.beginning.take() {
+            self.seats = seats;
+            return self.append(Why::Change);
+        }
+        if self.fate == Some(Fate::Release) {
+            return self.append(Why::Release);
+        }
+        (self.is_holding, self.step) = (true, Step::Wait);
+        Action::Rest(WATCH)
+    }
+
+    fn told(&mut self, orders: Orders) -> Action {
+        let is_change = orders.fate.is_none() || orders.seats != self.seats;
+        (self.version, self.seats, self.fate) = (orders.version, orders.seats, orders.fate);
+        match orders.fate {
+            Some(Fate::Erase) => {
+                self.is_over = true;
+                self.look(Step::Erase)
+            }
+            Some(Fate::Release) if !is_change => self.append(Why::Release),
+            Some(Fate::Release) | None => self.append(Why::Change),
+        }
+    }
+
+    /// Holds the fleet against what has been written meanwhile, unless that is older.
+    fn defend(&mut self, entries: &[Entry], is_change: bool) -> Action {
+        let Some(last) = last(entries) else { return self.append(Why::Restore) };
+        self.number = self.number.max(last.number);
+        if self.is_own(Some(last)) {
+            self.own = last.number;
+            match last.seats == self.seats {
+                true if is_change => self.tidy(entries),
+                true => self.settled(),
+                false => self.append(Why::Change),
+            }
+        } else if last.holder.as_ref().is_some_and(|other| *other < self.holder) {
+            self.end(End::Held)
+        } else {
+            self.append(Why::Answer)
+        }
+    }
+}

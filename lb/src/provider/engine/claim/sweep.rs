@@ -1,0 +1,474 @@
+//! Thousands of random histories, each from its seed: several claims on one fleet, against a model of the engine's volumes.
+//!
+//! In a *calm* world, calls take up to 40 ms, a machine may be killed at any moment, and there are broken volumes. No two machines may
+//! hold the fleet at any time there. In a *rough* world, calls fail, or take seconds, or are carried out after they have failed;
+//! machines sleep, volumes are removed, and foreign entries appear. Two machines may hold the fleet there for a while. When the
+//! world is healthy again, the older one has to go on alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::control::{Hostname, Weight};
+
+use super::super::record::Labels;
+use super::*;
+use crate::fleet::SlotId;
+
+/// The longest call of a healthy engine, in milliseconds.
+const LATENCY: u64 = 40;
+/// The longest call and the longest sleep in a rough world, in milliseconds.
+const SLOW: u64 = 5000;
+
+fn ms(time: u64) -> Time {
+    Duration::from_millis(time)
+}
+
+/// Seats that differ for each number.
+fn seats(number: u64) -> Vec<Seat> {
+    let host = |name: String| Hostname::try_from(name).unwrap();
+    let slot = SlotId { index: 1, name: host("a".to_owned()) };
+    vec![Seat { slot, weight: Weight::default(), hostname: host(format!("r{number}")) }]
+}
+
+/// The volumes of an engine, by number.
+#[derive(Default)]
+struct Engine {
+    volumes: BTreeMap<u64, Labels>,
+    /// The highest number that was ever asked for.
+    highest: u64,
+    /// Calls without a caller, each carried out at its time.
+    late: Vec<(Time, Call)>,
+}
+
+impl Engine {
+    fn entries(&self) -> Vec<Entry> {
+        self.volumes.values().filter_map(Entry::read).collect()
+    }
+
+    fn last(&self) -> Option<Entry> {
+        last(&self.entries()).cloned()
+    }
+
+    fn perform(&mut self, call: &Call) -> Event {
+        match call {
+            Call::Look => Event::Seen(self.entries()),
+            Call::Append(_, entry) => {
+                self.highest = self.highest.max(entry.number);
+                let there = self.volumes.entry(entry.number).or_insert_with(|| entry.labels());
+                Event::Appended(Entry::read(there))
+            }
+            Call::Remove(number) => {
+                self.volumes.remove(number);
+                Event::Removed
+            }
+            Call::Pause(_) => Event::Paused,
+        }
+    }
+}
+
+/// What a machine waits for.
+#[derive(Debug)]
+enum Wait {
+    /// The engine gets the call at `at`, and its answer comes at `back`.
+    Sent {
+        at: Time,
+        back: Time,
+        call: Call,
+    },
+    Answered(Time, Event),
+    /// Orders, or a doubt at this time.
+    Rest(Time),
+    /// Orders, which come at this time.
+    Retry(Time),
+}
+
+/// One `lb`.
+struct Machine {
+    claim: Claim,
+    wait: Wait,
+    asleep_until: Time,
+    orders: Orders,
+    /// The version of the last orders that the claim was told.
+    heard: u64,
+    is_holding: bool,
+    /// The last number that it has written or found taken, or that is its own by its last list.
+    number: u64,
+    /// The numbers in its last list.
+    seen: BTreeSet<u64>,
+}
+
+impl Machine {
+    fn due(&self) -> Time {
+        match &self.wait {
+            Wait::Sent { at, .. } => *at,
+            Wait::Rest(_) if self.heard != self.orders.version => self.asleep_until,
+            Wait::Answered(at, _) | Wait::Retry(at) | Wait::Rest(at) => self.asleep_until.max(*at),
+        }
+    }
+
+    /// Whether it believes that it holds the fleet, and goes on.
+    fn believes(&self) -> bool {
+        self.is_holding && self.orders.fate.is_none()
+    }
+
+    fn give_orders(&mut self, seats: Vec<Seat>, fate: Option<Fate>) {
+        self.orders = Orders { version: self.orders.version + 1, seats, fate };
+    }
+
+    fn see(&mut self, entries: &[Entry]) {
+        self.seen = entries.iter().map(|entry| entry.number).collect();
+        let own = entries.iter().filter(|entry| entry.holder.as_ref() == Some(&self.claim.holder));
+        self.number = own.map(|entry| entry.number).chain([self.number]).max().unwrap_or_default();
+    }
+
+    /// Numbers grow, and only what was seen before the own entry is removed, or the own entry.
+    fn check(&self, call: &Call) {
+        match call {
+            Call::Append(why, entry) => {
+                assert!(entry.number > self.number);
+                let holder = (*why != Why::Release).then_some(&self.claim.holder);
+                assert_eq!(entry.holder.as_ref(), holder);
+                assert!(*why != Why::Claim || !self.is_holding);
+            }
+            Call::Remove(number) => {
+                let is_own = *number == self.number;
+                assert!(is_own || *number < self.number && self.seen.contains(number));
+                assert!(!is_own || !self.is_holding || self.orders.fate == Some(Fate::Erase));
+            }
+            Call::Look | Call::Pause(_) => {}
+        }
+    }
+}
+
+struct World {
+    seed: u64,
+    rng: fastrand::Rng,
+    is_calm: bool,
+    /// Whether no call fails or takes long.
+    is_healthy: bool,
+    now: Time,
+    engine: Engine,
+    machines: Vec<Machine>,
+    has_replicas: bool,
+    /// What the next holder may find: what the last one has written, and what it has to write. Empty if there is no fleet.
+    promised: Vec<Vec<Seat>>,
+    last_seats: u64,
+}
+
+impl World {
+    fn new(seed: u64, is_calm: bool) -> Self {
+        World {
+            seed,
+            rng: fastrand::Rng::with_seed(seed),
+            is_calm,
+            is_healthy: is_calm,
+            now: ms(0),
+            engine: Engine::default(),
+            machines: Vec::new(),
+            has_replicas: false,
+            promised: Vec::new(),
+            last_seats: 0,
+        }
+    }
+
+    fn fresh_seats(&mut self) -> Vec<Seat> {
+        self.last_seats += 1;
+        seats(self.last_seats)
+    }
+
+    /// Another `lb` starts; its clock may be up to a second fast.
+    fn start_machine(&mut self) {
+        let some = self.rng.choice([Remains::Alive, Remains::Dead]).unwrap();
+        let remains = if self.has_replicas { some } else { Remains::Nothing };
+        let since = u64::try_from(self.now.as_millis()).unwrap() + self.rng.u64(0..1000);
+        let beginning = self.fresh_seats();
+        let (claim, action) = Claim::new(Holder::new(since, self.rng.u64(..)), beginning.clone(), remains);
+        self.machines.push(Machine {
+            claim,
+            wait: Wait::Rest(self.now),
+            asleep_until: self.now,
+            orders: Orders { version: 0, seats: beginning, fate: None },
+            heard: 0,
+            is_holding: false,
+            number: 0,
+            seen: BTreeSet::new(),
+        });
+        self.act(self.machines.len() - 1, action);
+    }
+
+    /// The engine carries out what a machine has sent, dead or alive.
+    fn kill(&mut self, which: usize) {
+        if let Wait::Sent { at, call, .. } = self.machines.remove(which).wait {
+            self.engine.late.push((at, call));
+        }
+    }
+
+    fn any_holder(&mut self) -> Option<&mut Machine> {
+        let holders = self.machines.iter_mut().filter(|machine| machine.believes());
+        self.rng.choice(holders.collect::<Vec<_>>())
+    }
+
+    /// Something happens that no claim has asked for.
+    fn happen(&mut self) {
+        let seats = self.fresh_seats();
+        match self.rng.u32(0..100) {
+            0..=24 if self.machines.len() < 3 => self.start_machine(),
+            25..=49 => {
+                let Some(holder) = self.any_holder() else { return };
+                holder.give_orders(seats.clone(), None);
+                self.promised.push(seats);
+            }
+            50..=55 => {
+                let fate = self.rng.choice([Fate::Erase, Fate::Release]).unwrap();
+                let Some(holder) = self.any_holder() else { return };
+                holder.give_orders(holder.orders.seats.clone(), Some(fate));
+                if fate == Fate::Erase {
+                    (self.has_replicas, self.promised) = (false, Vec::new());
+                }
+            }
+            56..=60 if !self.machines.is_empty() => {
+                let which = self.rng.usize(0..self.machines.len());
+                self.kill(which);
+            }
+            61..=63 => {
+                // A broken volume, perhaps under the number that comes next.
+                let number = self.engine.highest + self.rng.u64(1..4);
+                self.engine.volumes.entry(number).or_default();
+            }
+            64..=84 if !self.is_calm => self.disturb(seats),
+            // The engine tells of a change, whether there was one or not.
+            _ => {
+                for machine in &mut self.machines {
+                    if let Wait::Rest(at) = &mut machine.wait {
+                        *at = self.now.min(*at);
+                    }
+                }
+            }
+        }
+    }
+
+    fn disturb(&mut self, seats: Vec<Seat>) {
+        match self.rng.u32(0..20) {
+            0..=16 if !self.machines.is_empty() => {
+                let which = self.rng.usize(0..self.machines.len());
+                self.machines[which].asleep_until = self.now + ms(self.rng.u64(0..SLOW));
+            }
+            17 => self.engine.volumes.clear(),
+            _ => {
+                let last = self.engine.last().map_or(0, |last| last.number);
+                let (number, since) =
+                    (last + self.rng.u64(1..4), self.rng.choice([0, 1000, u64::MAX]).unwrap());
+                let holder = self.rng.bool().then(|| Holder::new(since, self.rng.u64(..)));
+                let labels = Entry { number, holder, seats }.labels();
+                self.engine.volumes.entry(number).or_insert(labels);
+            }
+        }
+    }
+
+    /// Lets this much time pass.
+    fn pass(&mut self, time: Time) {
+        let end = self.now + time;
+        loop {
+            let late = self.engine.late.iter().map(|(at, _)| *at).enumerate().min_by_key(|&(_, at)| at);
+            let due = self.machines.iter().map(Machine::due).enumerate().min_by_key(|&(_, at)| at);
+            match (late, due) {
+                (Some((which, at)), next) if at <= end && next.is_none_or(|(_, next)| at <= next) => {
+                    self.now = self.now.max(at);
+                    let (_, call) = self.engine.late.swap_remove(which);
+                    self.engine.perform(&call);
+                }
+                (_, Some((which, at))) if at <= end => {
+                    self.now = self.now.max(at);
+                    self.proceed(which);
+                }
+                _ => break,
+            }
+            assert!(!self.is_calm || self.believers().len() <= 1, "two hold the fleet");
+        }
+        self.now = end;
+    }
+
+    /// A machine gets what it has waited for.
+    fn proceed(&mut self, which: usize) {
+        let machine = &mut self.machines[which];
+        let event = match mem::replace(&mut machine.wait, Wait::Rest(self.now)) {
+            Wait::Sent { back, call, .. } => {
+                if self.is_calm {
+                    check_removal(&self.engine, &machine.claim, &call);
+                }
+                machine.wait = Wait::Answered(back, self.engine.perform(&call));
+                return;
+            }
+            Wait::Answered(_, event) => event,
+            Wait::Rest(_) if machine.heard == machine.orders.version => Event::Doubt,
+            Wait::Rest(_) | Wait::Retry(_) => Event::Told(machine.orders.clone()),
+        };
+        match (&event, &machine.claim.step) {
+            (Event::Told(orders), _) => machine.heard = orders.version,
+            (Event::Seen(entries), _) => machine.see(entries),
+            (Event::Appended(_), Step::Append(_, asked)) => machine.number = asked.number,
+            _ => {}
+        }
+        let action = machine.claim.apply(self.now, event);
+        self.act(which, action);
+    }
+
+    /// A machine does what its claim wants.
+    fn act(&mut self, which: usize, action: Action) {
+        let machine = &mut self.machines[which];
+        match action {
+            Action::Do(call) => {
+                machine.check(&call);
+                if let Call::Append(Why::Change, entry) = &call {
+                    self.promised.push(entry.seats.clone());
+                }
+                self.machines[which].wait = self.send(call);
+            }
+            Action::Rest(limit) => {
+                if !mem::replace(&mut machine.is_holding, true) {
+                    let is_free = machine.claim.is_new() || self.promised.is_empty();
+                    let is_promised = self.promised.iter().any(|seats| seats == machine.claim.seats());
+                    assert!(!self.is_calm || is_free || is_promised, "who sits where is kept");
+                    machine.orders.seats = machine.claim.seats().to_vec();
+                    self.has_replicas = true;
+                }
+                assert_eq!(machine.claim.version(), machine.heard);
+                if machine.believes() {
+                    self.promised = vec![machine.claim.seats().to_vec(), machine.orders.seats.clone()];
+                }
+                machine.wait = Wait::Rest(self.now + limit);
+            }
+            Action::Retry(pause, _) => {
+                assert!(machine.is_holding, "a claim that fails does not go on");
+                machine.wait = Wait::Retry(self.now + pause);
+            }
+            Action::End(end) => {
+                assert!(!matches!(end, End::Failed(reason) if reason.contains("not asked")));
+                assert!(
+                    !self.is_calm || !machine.believes(),
+                    "a holder that answers in time stays the holder"
+                );
+                self.machines.remove(which);
+            }
+        }
+    }
+
+    /// Sends a call to the engine, as far as the engine lets it.
+    fn send(&mut self, call: Call) -> Wait {
+        if let Call::Pause(pause) = call {
+            return Wait::Answered(self.now + pause, Event::Paused);
+        }
+        let at = self.now + ms(self.rng.u64(1..=LATENCY / 2));
+        let back = at + ms(self.rng.u64(1..=LATENCY / 2));
+        let long = ms(self.rng.u64(0..SLOW));
+        let failed = Wait::Answered(back, Event::Failed("not today".to_owned()));
+        match self.rng.u32(0..20) {
+            0 if !self.is_healthy => failed,
+            1 if !self.is_healthy => {
+                self.engine.late.push((at + long, call));
+                failed
+            }
+            // What it answers is old when it arrives.
+            2 if !self.is_healthy => Wait::Sent { at, back: back + long, call },
+            3 if !self.is_healthy => Wait::Sent { at: at + long, back: back + long, call },
+            _ => Wait::Sent { at, back, call },
+        }
+    }
+
+    fn believers(&self) -> Vec<Holder> {
+        self.machines
+            .iter()
+            .filter(|machine| machine.believes())
+            .map(|machine| machine.claim.holder.clone())
+            .collect()
+    }
+
+    /// Whether there is a sign of a holder that is older than this one.
+    fn knows_older(&self, holder: &Holder) -> bool {
+        let late = self.engine.late.iter().filter_map(|(_, call)| match call {
+            Call::Append(_, entry) => Some(entry.clone()),
+            _ => None,
+        });
+        let written = late.chain(self.engine.entries()).filter_map(|entry| entry.holder);
+        let claiming = self.machines.iter().map(|machine| machine.claim.holder.clone());
+        written.chain(claiming).any(|other| other < *holder)
+    }
+
+    /// A healthy world comes to one holder at most, the oldest one, with a record that is right.
+    fn settle(&mut self) {
+        self.is_healthy = true;
+        for machine in &mut self.machines {
+            machine.asleep_until = self.now;
+        }
+        let oldest = self.believers().into_iter().min();
+        let has_to_hold = oldest.as_ref().is_some_and(|oldest| !self.knows_older(oldest));
+        self.pass(ms(4 * SLOW));
+        let left = self.believers();
+        assert!(left.len() <= 1, "two hold the fleet: {left:?}");
+        assert!(!has_to_hold || left.first() == oldest.as_ref(), "the oldest one goes on");
+        if let Some(holder) = self.machines.iter().find(|machine| machine.believes()) {
+            let last = self.engine.last().unwrap();
+            assert_eq!(last.holder.as_ref(), Some(&holder.claim.holder));
+            assert_eq!((&last.seats, holder.heard), (&holder.orders.seats, holder.orders.version));
+        }
+    }
+
+    /// When all machines are dead, the next one gets the fleet as it was, unless the number that comes next is taken.
+    fn succeed(&mut self) {
+        while !self.machines.is_empty() {
+            self.kill(0);
+        }
+        self.pass(ms(2 * SLOW));
+        let last = self.engine.last().map_or(0, |last| last.number);
+        if !self.engine.volumes.contains_key(&(last + 1)) {
+            self.start_machine();
+            self.pass(2 * CHALLENGE);
+            assert!(self.machines[0].is_holding);
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the world of seed {} (calm: {})", self.seed, self.is_calm);
+        }
+    }
+}
+
+/// Broken volumes stay, and so does the last entry unless it is the own one.
+fn check_removal(engine: &Engine, claim: &Claim, call: &Call) {
+    let Call::Remove(number) = call else { return };
+    let Some(there) = engine.volumes.get(number) else { return };
+    let entry = Entry::read(there).expect("a broken volume is no business of ours");
+    let is_own = entry.holder.as_ref() == Some(&claim.holder);
+    assert!(is_own || engine.last() != Some(entry), "the last entry of another lb is removed");
+}
+
+fn history(seed: u64, is_calm: bool) -> World {
+    let mut world = World::new(seed, is_calm);
+    for _ in 0..60 {
+        world.happen();
+        let longest = world.rng.choice([1, 10, 100, 600, 3000]).unwrap();
+        let pause = ms(world.rng.u64(0..longest));
+        world.pass(pause);
+    }
+    world
+}
+
+#[test]
+fn in_a_calm_world_no_two_hold_a_fleet_and_the_next_one_finds_it_as_it_was() {
+    for seed in 0..2000 {
+        let mut world = history(seed, true);
+        world.settle();
+        world.succeed();
+    }
+}
+
+#[test]
+fn in_a_rough_world_the_oldest_goes_on() {
+    for seed in 0..2000 {
+        let mut world = history(seed, false);
+        world.settle();
+        world.succeed();
+    }
+}

@@ -1,0 +1,113 @@
+//! The record of a fleet: which `lb` holds it, and which replica has which slot. It is kept in the engine, beside the replicas,
+//! so that the next `lb` finds both together.
+//!
+//! An engine keeps an entry of the record as labels. This module writes and reads them; it never calls an engine. Labels are
+//! foreign bytes: anyone with access to the engine can set them, so an entry that makes no fleet is not read at all.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+
+use proto::control::{Hostname, Weight};
+
+use crate::fleet::{Seat, SlotId};
+
+const NUMBER: &str = "lb.record";
+const HOLDER: &str = "lb.holder";
+const SINCE: &str = "lb.since";
+const SEATS: &str = "lb.seats";
+
+/// Labels as an engine keeps them: names and values.
+pub(crate) type Labels = HashMap<String, String>;
+
+/// One `lb` as the holder of a fleet. The smaller one is older, and goes first.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Holder {
+    /// When it began, in milliseconds since 1970, or later if it followed a holder with a fast clock.
+    pub(super) since: u64,
+    /// Tells apart holders that began in the same millisecond. Never empty.
+    nonce: String,
+}
+
+impl Holder {
+    /// A holder that begins at `since`; `nonce` is a random number.
+    pub(super) fn new(since: u64, nonce: u64) -> Self {
+        Holder { since, nonce: format!("{nonce:016x}") }
+    }
+}
+
+/// One entry of the record. The entry with the highest number is the valid one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) number: u64,
+    /// `None` if the last holder has released the fleet.
+    pub(super) holder: Option<Holder>,
+    /// By slot index.
+    pub(super) seats: Vec<Seat>,
+}
+
+impl Entry {
+    /// Reads an entry from labels. `None` if they are not an entry, or if its seats make no fleet: their indices must grow, and
+    /// no two seats may share a name.
+    pub(super) fn read(labels: &Labels) -> Option<Self> {
+        let label = |name| labels.get(name);
+        let nonce = label(HOLDER).filter(|nonce| !nonce.is_empty()).cloned();
+        let holder = match nonce {
+            Some(nonce) => Some(Holder { since: label(SINCE)?.parse().ok()?, nonce }),
+            None => None,
+        };
+        let number = label(NUMBER)?.parse().ok()?;
+        let seats = label(SEATS)?.split(',').filter(|seat| !seat.is_empty());
+        let seats = seats.map(seat).collect::<Option<Vec<_>>>()?;
+        is_fleet(&seats).then_some(Entry { number, holder, seats })
+    }
+
+    /// The labels that say this entry.
+    pub(super) fn labels(&self) -> Labels {
+        let (nonce, since) =
+            self.holder.clone().map_or_else(Default::default, |holder| (holder.nonce, holder.since));
+        let seats: Vec<String> = self.seats.iter().map(text).collect();
+        [
+            (NUMBER, self.number.to_string()),
+            (HOLDER, nonce),
+            (SINCE, since.to_string()),
+            (SEATS, seats.join(",")),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+}
+
+/// The valid one of some entries.
+pub(super) fn last(entries: &[Entry]) -> Option<&Entry> {
+    entries.iter().max_by_key(|entry| entry.number)
+}
+
+/// `INDEX=NAME=HOSTNAME`, followed by `=WEIGHT` unless the weight is the default.
+fn text(Seat { slot, weight, hostname }: &Seat) -> String {
+    let text = format!("{}={}={hostname}", slot.index, slot.name);
+    if weight.is_usual() { text } else { format!("{text}={weight}") }
+}
+
+fn seat(text: &str) -> Option<Seat> {
+    let mut parts = text.split('=');
+    let index = parts.next()?.parse().ok().filter(|&index| index > 0)?;
+    let name = Hostname::try_from(parts.next()?.to_owned()).ok()?;
+    let hostname = Hostname::try_from(parts.next()?.to_owned()).ok()?;
+    let weight = match parts.next() {
+        Some(weight) => Weight::try_from(weight.parse::<u64>().ok()?).ok()?,
+        None => Weight::default(),
+    };
+    Some(Seat { slot: SlotId { index, name }, weight, hostname })
+}
+
+/// Whether a fleet can have these seats.
+fn is_fleet(seats: &[Seat]) -> bool {
+    let mut names = HashSet::new();
+    let mut is_free = |seat: &Seat| {
+        let is_one_name = seat.slot.name == seat.hostname;
+        names.insert(seat.slot.name.clone()) && (is_one_name || names.insert(seat.hostname.clone()))
+    };
+    seats.is_sorted_by(|a, b| a.slot.index < b.slot.index) && seats.iter().all(&mut is_free)
+}
