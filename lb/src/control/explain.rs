@@ -12,7 +12,7 @@ use crate::snapshot::{Bound, Outlook, Skipped, Slot, Snapshot};
 /// Explains where a connection with the request id `id` would go now.
 pub(super) fn explain(snapshot: &Snapshot, policy: &MappingPolicy, id: String) -> Result<Body, Failure> {
     if id.is_empty() {
-        let message = "`id` is empty; it takes a request id, as it would stand in a first line";
+        let message = "`id` is empty: expected a request id, as it stands in a first line";
         return Err(FailureKind::BadRequest.because(message));
     }
     let key = id.as_bytes();
@@ -46,6 +46,7 @@ fn hexadecimal(bytes: &[u8]) -> String {
     })
 }
 
+/// The reason for which a slot is skipped, in words.
 fn reason(slot: &Slot, skipped: Skipped, balance: Option<BalanceFactor>) -> String {
     let because = slot.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
     match skipped {

@@ -1,5 +1,5 @@
-//! What would follow from a change: which keys would move, from whom to whom, and which connections would be out of
-//! place.
+//! `plan`: what a change would move. It tells which keys would move between which slots, and how many open connections would
+//! be on another replica than the owner of their key. It changes nothing.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use proto::control::{Basis, Displaced, Move, Omitted, Plan, Shares};
 use crate::fleet::Preview;
 use crate::snapshot::Snapshot;
 
-/// How many moves are told one by one. There can be as many as pairs of slots.
+/// How many moves are listed one by one. There can be as many as pairs of slots.
 const MOST_MOVES: usize = 1000;
-/// The most hashes that are computed to find out where open connections would go.
+/// The most hashes that are computed to find the owners of the keys of open connections.
 const HASHES: u64 = 64_000_000;
 
-/// Compares the fleet as it is with what a change would make of it; `members` is what the snapshot's mapping was built
-/// from. It takes up to a second or two in the largest of fleets.
+/// Compares the fleet as it is with the fleet after a change. The snapshot's mapping was built from `members`. It takes one
+/// or two seconds in the largest fleets.
 ///
 /// # Errors
 /// The mapping cannot be built, which [`Fleet::preview`](super::fleet::Fleet::preview) has tried already.
@@ -52,7 +52,7 @@ fn share(keys: u128, whole: u128) -> f64 {
     keys as f64 / whole.max(1) as f64
 }
 
-/// The largest moves, and what the others are together.
+/// The largest moves, and the sum of the others.
 fn moves(shift: &Shift) -> (Vec<Move>, Option<Omitted>) {
     let name = |member: Option<&Member>| member.map(|member| member.name.clone());
     let mut flows: Vec<Flow> = shift.flows().filter(Flow::is_move).collect();
@@ -65,8 +65,8 @@ fn moves(shift: &Shift) -> (Vec<Move>, Option<Omitted>) {
     (flows.into_iter().map(told).collect(), Some(omitted).filter(|omitted| omitted.moves > 0))
 }
 
-/// Who owns how much, by a mapping alone: what moves may be known from a sample only, where another kind of mapping takes
-/// its place.
+/// The share of the keys that each slot owns. It comes from one mapping alone, because a comparison of two kinds of mapping
+/// may know it only from a sample.
 fn shares(side: Side) -> Shares {
     let shift = Shift::between(side, side);
     let (owned, whole) = (shift.owned_before(), shift.whole());
@@ -79,6 +79,7 @@ fn shares(side: Side) -> Shares {
     Shares { max_over_mean: loads.max_by(f64::total_cmp), shares }
 }
 
+/// Counts the open connections that are not on the owner of their key, now and after the change.
 fn displaced(snapshot: &Snapshot, after: &Side) -> Displaced {
     let mut displaced = Displaced::default();
     let mut affordable = HASHES / (snapshot.mapping().hashes() + after.mapping.hashes()).max(1);
@@ -105,7 +106,7 @@ fn warnings(shift: &Shift, (moved, least): (u128, u128), after: &Side) -> Vec<St
     let excess = moved - least;
     if excess > 0 {
         let [moved, least, excess] = [moved, least, excess].map(|keys| {
-            // Never 0.000 % for what is not nothing.
+            // Never 0.000 %: some keys move.
             format!("{:.3} %", (100.0 * share(keys, shift.whole())).max(0.001))
         });
         warnings
@@ -114,10 +115,10 @@ fn warnings(shift: &Shift, (moved, least): (u128, u128), after: &Side) -> Vec<St
     if let Keys::SomeIds(ids) = shift.keys {
         let (ids, moved) = (f64::from(ids), share(moved, shift.whole()));
         let error = 200.0 * (moved * (1.0 - moved) / ids).sqrt();
-        warnings.push(format!("what moves was found out with {ids} ids: give or take {error:.3} %"));
+        warnings.push(format!("what moves is estimated with {ids} ids: give or take {error:.3} %"));
     }
     if after.members.iter().all(|member| member.weight == 0) {
-        warnings.push("no slot with a weight would be left: no connection could be placed".to_owned());
+        warnings.push("no slot would have a weight: no connection could be placed".to_owned());
     }
     warnings
 }

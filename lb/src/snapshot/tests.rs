@@ -67,11 +67,11 @@ fn a_full_replica_is_skipped_and_tried_when_no_other_can_be_reached() {
     let fleet = snapshot(&[(1, State::Up), (1, State::Up), (1, State::Down)], Some("1.25"));
     let order: Vec<String> = in_order(&fleet, "7").into_iter().filter(|name| name != "server3").collect();
     let held: Vec<Lease> = (0..4).filter_map(|_| lease(&fleet, "7")).collect();
-    // Of 4 connections on 2 replicas each may have ceil(1.25 * 4 / 2).
+    // With 4 connections on 2 replicas, each may have ceil(1.25 * 4 / 2).
     let held_by = |name: &String| held.iter().filter(|lease| lease.replica().hostname == *name).count();
     assert_eq!(order.iter().map(held_by).collect::<Vec<_>>(), [3, 1]);
     let expected = vec![order[1].clone(), order[0].clone(), "server3".to_owned()];
-    // Of 5 each may have 4: the owner has room again, until it has taken it.
+    // With 5, each may have 4: the owner has room for one more.
     let fifth = lease(&fleet, "7").unwrap();
     assert_eq!(fifth.replica().hostname, order[0]);
     assert_eq!(pick(&fleet, "7"), order[1]);
@@ -82,7 +82,7 @@ fn a_full_replica_is_skipped_and_tried_when_no_other_can_be_reached() {
 fn the_first_candidate_over_the_bound_is_tried_first() {
     let fleet = snapshot(&[(1, State::Up); 3], Some("1"));
     let order = in_order(&fleet, "7");
-    // One each, and then the third of them leaves: the other two are full for the fourth.
+    // Each has one connection, then the third one's ends: the other two are full for the fourth connection.
     let mut held: Vec<Lease> = (0..3).filter_map(|_| lease(&fleet, "7")).collect();
     held.retain(|lease| lease.replica().hostname != order[2]);
     let more: Vec<Lease> = fleet.leases(b"7").map(|(_, lease)| lease).collect();
@@ -97,7 +97,7 @@ fn connections_of_replicas_that_are_out_of_rotation_do_not_raise_the_mean() {
     let _held: Vec<Lease> =
         others.iter().flat_map(|slot| (0..50).map(|_| slot.replica.as_ref().unwrap().lease(b"1"))).collect();
     let two: Vec<Lease> = (0..2).filter_map(|_| lease(&fleet, "7")).collect();
-    assert_ne!(two[0].replica().hostname, two[1].replica().hostname, "one each, of a mean of one");
+    assert_ne!(two[0].replica().hostname, two[1].replica().hostname, "each has one, with a mean of one");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn workers_that_want_the_last_place_at_the_same_time_do_not_both_get_it() {
             let held: Vec<Lease> = workers.into_iter().map(|worker| worker.join().unwrap()).collect();
             let names: std::collections::BTreeSet<&str> =
                 held.iter().map(|lease| lease.replica().hostname.as_str()).collect();
-            assert_eq!(names.len(), WORKERS, "one each");
+            assert_eq!(names.len(), WORKERS, "each worker has its own replica");
         });
     }
 }
@@ -128,8 +128,9 @@ fn without_a_bound_the_owner_gets_everything() {
     assert!(held.iter().all(|lease| lease.replica().hostname == held[0].replica().hostname));
 }
 
-/// A history of connections whose ids follow Zipf's law (the k-th most frequent has 1/k of the first one's share), so that
-/// one replica would get far more than the others; a third of them ends before the next begins.
+/// Runs a history of connections whose ids follow Zipf's law (the k-th most frequent id has 1/k of the first one's share), so
+/// that one replica would get far more than the others. After every third connection, on average, one ends. Returns how many
+/// went to another replica than the owner.
 fn bound_holds(weights: &[u32], factor: &str, seed: u64) -> usize {
     let slots: Vec<(u32, State)> = weights.iter().map(|&weight| (weight, State::Up)).collect();
     let fleet = snapshot(&slots, Some(factor));
@@ -138,7 +139,7 @@ fn bound_holds(weights: &[u32], factor: &str, seed: u64) -> usize {
     let mut rng = fastrand::Rng::with_seed(seed);
     let (mut held, mut overflowed) = (Vec::new(), 0);
     for _ in 0..2000 {
-        // The inverse of the distribution function, near enough: 10^u for an even u.
+        // Roughly the inverse of the distribution function: 10^u for a uniform u.
         let id = (10_f64.powf(rng.f64()) as u32).to_string();
         let owner = fleet.owner(id.as_bytes()).unwrap().hostname.clone();
         let promised = pick(&fleet, &id).to_owned();

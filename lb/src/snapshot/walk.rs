@@ -53,7 +53,7 @@ impl Snapshot {
     pub fn leases<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = (&'a Slot, Lease)> {
         let mut walk = Walk::new(self, key, |replica, most| replica.lease_within(key, most));
         iter::from_fn(move || {
-            // The attempt to connect to the last one may have taken long.
+            // The attempt to connect to the one before may have taken long.
             walk.load = None;
             walk.find_map(|(slot, verdict)| Some((slot, verdict.ok()?)))
         })
@@ -172,7 +172,7 @@ impl<'a, T, F: FnMut(&Arc<Replica>, usize) -> Result<T, usize>> Iterator for Wal
             if let Some(slot) = self.full.pop() {
                 return self.take_anyway(slot);
             }
-            // Only now: an order has a price, and the last resort is hardly ever needed.
+            // Only now, because an order has a price and the last resort is rarely needed.
             self.order = self.snapshot.mapping.candidates(self.key);
             self.round = Round::LastResort;
         }
