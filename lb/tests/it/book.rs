@@ -157,6 +157,29 @@ fn what_the_pages_name_in_the_code_is_there() {
 }
 
 #[test]
+fn ratios_in_the_pages_stand_in_the_reports() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+    let reports = read("docs/experiments/report.md") + &read("docs/performance/report.md");
+    for name in ["README.md", "docs/PERFORMANCE.md"] {
+        let page = read(name);
+        let rows = page.lines().filter(|line| line.starts_with('|'));
+        let ratios: Vec<&str> = rows.flat_map(|row| row.split(" | ")).filter(|cell| is_ratio(cell)).collect();
+        assert!(ratios.len() >= 4, "{name} shows ratios with their spread");
+        for ratio in ratios {
+            let ratio = ratio.trim_end_matches(" |");
+            assert!(reports.contains(&format!("| {ratio} |")), "{name}: no report has {ratio}");
+        }
+    }
+}
+
+/// Whether a cell of a table is a median with the least and the most, such as `0.94 (0.92 to 0.95)`.
+fn is_ratio(cell: &str) -> bool {
+    let number = |text: &str| text.parse::<f64>().is_ok();
+    let parts = cell.split_once(" (").and_then(|(median, rest)| Some((median, rest.split_once(" to ")?)));
+    parts.is_some_and(|(median, (least, _))| number(median) && number(least))
+}
+
+#[test]
 fn the_page_of_flags_is_up_to_date() {
     let page = root().join("docs/FLAGS.md");
     let text = fs::read_to_string(&page).unwrap();
