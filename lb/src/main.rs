@@ -20,7 +20,9 @@ fn main() -> ExitCode {
         None => return serve(cli.serve),
         Some(Subcommand::Serve(flags)) => return serve(*flags),
         Some(Subcommand::Simulate(flags)) => return simulate(*flags),
-        Some(Subcommand::Client(command)) => lb::client::run(*command).and_then(|answer| print(&answer)),
+        Some(Subcommand::Client(command)) => {
+            command.request().and_then(|request| lb::client::run(&request)).and_then(|answer| print(&answer))
+        }
         Some(Subcommand::Replica(arguments)) => lb::become_replica(&arguments),
         Some(Subcommand::Guard { group }) => lb::guard(group),
     };

@@ -1,6 +1,6 @@
-//! The other end of the control port: `lb rep | add | rm | backends | mapping | plan | explain`.
+//! The client side of the control port: sends one command to a running `lb`, and shows the answer.
 //!
-//! It sends what it was given and shows what comes back; what is allowed is for the running `lb` to say.
+//! It never judges a command: the running `lb` decides what is allowed.
 
 mod words;
 
@@ -9,114 +9,61 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use serde_json::{Map, Value, json};
+use proto::control::{Command, Reply};
+use serde::de::{DeserializeOwned, IgnoredAny};
 
-use crate::config::{Client, ClientCommand, MappingAction, MappingChange, PlannedChange, token};
 use words::in_words;
 
-/// How long an answer may take: a command is answered within a minute.
+/// The deadline of an answer: `lb` answers every command within a minute.
 const PATIENCE: Duration = Duration::from_secs(65);
 
-/// Sends a command to a running `lb`; its answer, as text for people or as it came.
+/// A command to a running `lb`.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The command.
+    pub command: Command,
+    /// The control port, as `HOST:PORT`.
+    pub control: String,
+    /// The token of the control port, if it needs one.
+    pub token: Option<String>,
+    /// Whether the answer is shown as its JSON instead of as text for people.
+    pub json: bool,
+}
+
+/// Sends a command to a running `lb`; returns its answer, as text for people or as the JSON that was received.
 ///
 /// # Errors
-/// `lb` cannot be reached, or its answer is a failure; that is the message then.
-pub fn run(command: ClientCommand) -> anyhow::Result<String> {
-    let (command, client) = request(command);
-    let answer = ask(&client, command)?;
-    let parsed: Value = serde_json::from_str(&answer).context("the answer is not JSON")?;
-    let message = &parsed["message"];
-    match parsed["status"].as_str() {
-        Some("successful") if client.json => Ok(answer),
-        Some("successful") => Ok(in_words(message)),
-        _ => bail!("{}", message.as_str().unwrap_or(&answer)),
+/// `lb` cannot be reached, or its answer cannot be read; or its answer is a failure, which is the message then.
+pub fn run(request: &Request) -> anyhow::Result<String> {
+    let answer = ask(request)?;
+    if request.json {
+        let IgnoredAny = body(request, &answer)?;
+        return Ok(answer);
+    }
+    Ok(in_words(&body(request, &answer)?))
+}
+
+/// The body of a successful answer.
+fn body<B: DeserializeOwned>(request: &Request, answer: &str) -> anyhow::Result<B> {
+    let reply = serde_json::from_str(answer)
+        .with_context(|| format!("{} does not answer as lb does: {answer}", request.control))?;
+    match reply {
+        Reply::Successful(body) => Ok(body),
+        Reply::Failure(message) => bail!(message),
     }
 }
 
-fn request(command: ClientCommand) -> (Value, Client) {
-    match command {
-        ClientCommand::Rep { client } => (json!({"cmd": "rep"}), client),
-        ClientCommand::Add { n, hostnames, weights, client } => {
-            (json!({"cmd": "add", "n": n, "hostnames": hostnames, "weights": weights}), client)
-        }
-        ClientCommand::Rm { n, hostnames, client } => {
-            (json!({"cmd": "rm", "n": n, "hostnames": hostnames}), client)
-        }
-        ClientCommand::Backends { client } => (json!({"cmd": "backends"}), client),
-        ClientCommand::Mapping { action: None, client } => (json!({"cmd": "mapping"}), client),
-        ClientCommand::Mapping { action: Some(MappingAction::Set { change }), client } => {
-            (remapping(change), client)
-        }
-        ClientCommand::Plan { change, client } => (json!({"cmd": "plan", "change": planned(change)}), client),
-        ClientCommand::Explain { id, client } => (json!({"cmd": "explain", "id": id}), client),
-    }
-}
-
-fn planned(change: PlannedChange) -> Value {
-    match change {
-        PlannedChange::Add { which, weights } => {
-            let (n, hostnames) = number_and_names(which);
-            json!({"cmd": "add", "n": n, "hostnames": hostnames, "weights": weights})
-        }
-        PlannedChange::Rm { which } => {
-            let (n, hostnames) = number_and_names(which);
-            json!({"cmd": "rm", "n": n, "hostnames": hostnames})
-        }
-        PlannedChange::Mapping { action: MappingAction::Set { change } } => remapping(change),
-    }
-}
-
-/// A number and names, or only names, of which each is one.
-fn number_and_names(mut which: Vec<String>) -> (u32, Vec<String>) {
-    match which.first().map(|first| first.parse()) {
-        Some(Ok(n)) => (n, which.split_off(1)),
-        _ => (u32::try_from(which.len()).unwrap_or(u32::MAX), which),
-    }
-}
-
-fn remapping(change: MappingChange) -> Value {
-    let fields = [
-        ("mapping", change.mapping),
-        ("points", change.points),
-        ("slots", change.slots),
-        ("virtual", change.virtuals),
-        ("probing", change.probing),
-        ("request_hash", change.request_hash),
-        ("server_hash", change.server_hash),
-        ("balance_factor", change.balance_factor),
-    ];
-    let mut command = json!({"cmd": "mapping"});
-    for (name, value) in fields {
-        if let Some(value) = value {
-            command[name] = value.into();
-        }
-    }
-    if !change.weights.is_empty() {
-        command["weights"] = change
-            .weights
-            .into_iter()
-            .map(|(name, weight)| (name, weight.into()))
-            .collect::<Map<_, _>>()
-            .into();
-    }
-    command
-}
-
-fn ask(client: &Client, mut command: Value) -> anyhow::Result<String> {
-    let token = token(client.control_token.clone(), client.control_token_file.as_deref());
-    if let Some(token) = token.map_err(anyhow::Error::msg)? {
-        command["token"] = token.into();
-    }
-    let address = &client.control;
-    let mut stream = TcpStream::connect(address)
-        .with_context(|| format!("no lb answers on {address} (--control); is it running?"))?;
+/// The answer as one line of JSON, without its line feed.
+fn ask(Request { command, control, token, .. }: &Request) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect(control)
+        .with_context(|| format!("no lb answers on {control} (--control); is it running?"))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(format!("{command}\n").as_bytes()).context("cannot send the command")?;
+    stream.write_all(command.to_line(token.as_deref()).as_bytes()).context("cannot send the command")?;
     let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).context("no answer")?;
+    BufReader::new(stream).read_line(&mut answer).context("cannot receive the answer")?;
     if answer.is_empty() {
-        bail!("{address} closed the connection without an answer");
+        bail!("{control} closed the connection without an answer");
     }
     Ok(answer.trim_end().to_owned())
 }

@@ -1,168 +1,146 @@
-//! Answers in words, for people.
+//! Answers as text for people.
 
-use std::fmt::Write as _;
+use comfy_table::Table;
+use proto::control::{
+    Backend, Backends, Basis, Body, Candidate, Explanation, Health, Mapping, Move, Plan, Replicas, Shares,
+    Transport,
+};
 
-use serde_json::Value;
-
-/// How many moves of a plan are worth a line.
+/// The most moves of a plan that are listed.
 const MOVES: usize = 20;
 
 /// An answer for people, without its last line feed.
-pub(super) fn in_words(message: &Value) -> String {
-    if let Some(candidates) = message["candidates"].as_array() {
-        explanation(message, candidates)
-    } else if let Some(moves) = message["moves"].as_array() {
-        plan(message, moves)
-    } else if message["mapping"].is_string() {
-        mapping(message)
-    } else if let Some(backends) = message["backends"].as_array() {
-        let spares = message["spares"].as_array().map(Vec::as_slice).unwrap_or_default();
-        table(backends.iter().chain(spares))
-    } else {
-        replicas(message)
-    }
+pub(super) fn in_words(body: &Body) -> String {
+    let lines = match body {
+        Body::Replicas(answer) => replicas(answer),
+        Body::Backends(answer) => backends(answer),
+        Body::Explanation(answer) => explanation(answer),
+        Body::Health(Health { up, n }) => vec![format!("{up} of {n} replicas are in rotation")],
+        Body::Mapping(answer) => mapping(answer),
+        Body::Plan(answer) => plan(answer),
+    };
+    lines.join("\n")
 }
 
-fn replicas(message: &Value) -> String {
-    let names = message["replicas"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let mut text = format!("{} replicas", message["N"]);
-    for name in names {
-        let _ = write!(text, "\n  {}", plain(name));
-    }
-    text
+fn replicas(Replicas { n, replicas }: &Replicas) -> Vec<String> {
+    let names = replicas.iter().map(|name| format!("  {name}"));
+    [format!("{n} replicas")].into_iter().chain(names).collect()
 }
 
-fn explanation(message: &Value, candidates: &[Value]) -> String {
-    let mut text = format!(
-        "id {} is key {:?} (bytes {}): mapping {}, hash {}, position {}",
-        plain(&message["id"]),
-        plain(&message["key"]),
-        plain(&message["key_bytes"]),
-        plain(&message["mapping"]),
-        message["hash"],
-        message["position"]
-    );
-    let width = column(candidates.iter(), "hostname");
-    for (number, candidate) in (1..).zip(candidates) {
-        let (hostname, slot, state) =
-            (plain(&candidate["hostname"]), plain(&candidate["name"]), plain(&candidate["state"]));
-        let _ = write!(text, "\n  {number}. {hostname:width$}  slot {slot}, {state}");
-        if let Some(reason) = candidate["skipped"].as_str() {
-            let _ = write!(text, "; skipped: {reason}");
-        }
+fn backends(Backends { backends, spares, .. }: &Backends) -> Vec<String> {
+    let header = ["index", "name", "hostname", "address", "state", "restarts", "connections"];
+    let rows = backends.iter().chain(spares).map(backend);
+    columns([0, 2, 2, 2, 2, 2, 2], [header.map(str::to_owned)].into_iter().chain(rows))
+}
+
+fn backend(backend: &Backend) -> [String; 7] {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let mut connections = format!("{} open, {} in all", backend.connections.open, backend.connections.total);
+    if backend.transport == Transport::Handoff {
+        connections.push_str(", handed over");
     }
-    let pick = message["pick"].as_str().unwrap_or("nobody: no replica is available");
-    let owner = candidates.first().filter(|_| message["owner"].is_string());
-    match owner.filter(|owner| owner["hostname"] != message["pick"]) {
-        Some(owner) => {
-            let _ = write!(text, "\nit belongs to {}, but goes to {pick}", plain(&owner["hostname"]));
-        }
-        None => {
-            let _ = write!(text, "\nit goes to {pick}");
-        }
+    if let Some(reason) = &backend.reason {
+        connections.push_str(&format!("  ({reason})"));
     }
-    text
+    [
+        or_dash(backend.index.map(|index| index.to_string())),
+        or_dash(backend.name.clone()),
+        backend.hostname.clone(),
+        or_dash(backend.address.clone()),
+        backend.state.to_string(),
+        backend.restarts.to_string(),
+        connections,
+    ]
+}
+
+fn explanation(answer: &Explanation) -> Vec<String> {
+    let Explanation { id, key, key_bytes, mapping, hash, position, candidates, owner, pick, .. } = answer;
+    let mut lines = vec![format!(
+        "id {id} is key {key:?} (bytes {key_bytes}): mapping {mapping}, hash {hash}, position {position}"
+    )];
+    let rows = (1..).zip(candidates).map(|(number, candidate)| {
+        let Candidate { hostname, name, state, skipped, .. } = candidate;
+        let skipped = skipped.as_ref().map_or_else(String::new, |reason| format!("; skipped: {reason}"));
+        [format!("{number}."), format!("{hostname:8}"), format!("slot {name}, {state}{skipped}")]
+    });
+    lines.extend(columns([2, 1, 2], rows));
+    let goes_to = pick.as_deref().unwrap_or("no replica: none is available");
+    let owner = owner.as_ref().and(candidates.first()).map(|owner| &owner.hostname);
+    lines.push(match owner.filter(|owner| pick.as_ref() != Some(owner)) {
+        Some(owner) => format!("it belongs to {owner}, but goes to {goes_to}"),
+        None => format!("it goes to {goes_to}"),
+    });
+    lines
 }
 
 /// `NAME VALUE` lines.
-fn mapping(message: &Value) -> String {
-    let mut text = format!("mapping {}", plain(&message["mapping"]));
-    let parameters =
-        ["points", "slots", "virtual", "probing", "request_hash", "server_hash", "balance_factor", "seeded"];
-    for name in parameters {
-        match &message[name] {
-            Value::Null if name == "balance_factor" => text.push_str("\nbalance_factor off"),
-            Value::Null => {}
-            value => {
-                let _ = write!(text, "\n{name} {}", plain(value));
-            }
-        }
+fn mapping(answer: &Mapping) -> Vec<String> {
+    let mut lines = vec![format!("mapping {}", answer.mapping)];
+    lines.extend(answer.points.map(|points| format!("points {points}")));
+    if let Some(table) = &answer.table {
+        lines.extend([
+            format!("slots {}", table.slots),
+            format!("virtual {}", table.virtuals),
+            format!("probing {}", table.probing),
+            format!("request_hash {}", table.request_hash),
+            format!("server_hash {}", table.server_hash),
+        ]);
     }
-    text.push_str("\nweights");
-    for (name, weight) in message["weights"].as_object().into_iter().flatten() {
-        let _ = write!(text, " {name}={weight}");
-    }
-    text
+    let factor = answer.balance_factor.map_or_else(|| "off".to_owned(), |factor| format!("{factor:?}"));
+    lines.extend([format!("balance_factor {factor}"), format!("seeded {}", answer.seeded)]);
+    let weights = answer.weights.iter().map(|(name, weight)| format!(" {name}={weight}"));
+    lines.push(["weights".to_owned()].into_iter().chain(weights).collect());
+    lines
 }
 
-fn plan(message: &Value, moves: &[Value]) -> String {
-    let keys = match message["basis"].as_str() {
-        Some("positions") => "all 2^64 positions of the ring".to_owned(),
-        Some("entries") => format!("all {} entries of the table", message["keys"]),
-        Some("expected") => "all keys".to_owned(),
-        Some("ids") => "all six-digit ids".to_owned(),
-        _ => format!("{} six-digit ids", message["keys"]),
+fn plan(answer: &Plan) -> Vec<String> {
+    let count = answer.keys.map_or_else(String::new, |keys| keys.to_string());
+    let keys = match answer.basis {
+        Basis::Positions => "all 2^64 positions of the ring".to_owned(),
+        Basis::Entries => format!("all {count} entries of the table"),
+        Basis::Expected => "all keys".to_owned(),
+        Basis::Ids => "all six-digit ids".to_owned(),
+        Basis::Sample => format!("{count} six-digit ids"),
     };
-    let least = percent(&message["least"]);
-    let mut text =
-        format!("{} of {keys} would move; {least} is the least possible", percent(&message["moved"]));
-    let name = |side: &Value| side.as_str().unwrap_or("nobody").to_owned();
-    let width = moves.iter().map(|one| name(&one["from"]).chars().count()).max().unwrap_or(0);
-    for one in moves.iter().take(MOVES) {
-        let (from, to) = (name(&one["from"]), name(&one["to"]));
-        let _ = write!(text, "\n  {:>9}  {from:width$} -> {to}", percent(&one["share"]));
-    }
-    let more = moves.len().saturating_sub(MOVES) as u64 + message["omitted"]["moves"].as_u64().unwrap_or(0);
+    let (moved, least) = (percent(answer.moved), percent(answer.least));
+    let mut lines = vec![format!("{moved} of {keys} would move; {least} is the least possible")];
+    let name = |slot: &Option<String>| slot.clone().unwrap_or_else(|| "no slot".to_owned());
+    let rows = answer.moves.iter().take(MOVES).map(|Move { from, to, share }| {
+        [format!("{:>9}", percent(*share)), name(from), format!("-> {}", name(to))]
+    });
+    lines.extend(columns([2, 2, 1], rows));
+    let more = answer.moves.len().saturating_sub(MOVES) + answer.omitted.map_or(0, |omitted| omitted.moves);
     if more > 0 {
-        let _ = write!(text, "\n  and {more} smaller ones (--json has more)");
+        lines.push(format!("  and {more} smaller ones (--json has more)"));
     }
-    let load = |side: &str| match message[side]["max_over_mean"].as_f64() {
-        Some(load) => format!("{load:.3}"),
-        None => "-".to_owned(),
-    };
-    let _ = write!(text, "\nbusiest / mean: {} now, {} then", load("before"), load("after"));
-    let connections = &message["connections"];
-    let (open, now, then) =
-        (&connections["open"], &connections["out_of_place_now"], &connections["out_of_place_then"]);
-    let _ = write!(
-        text,
-        "\nopen connections: {open}; out of place: {now} now, {then} then (they stay where they are)"
-    );
-    for warning in message["warnings"].as_array().into_iter().flatten() {
-        let _ = write!(text, "\nwarning: {}", plain(warning));
-    }
-    let _ = write!(text, "\nto do it: {}", plain(&message["command"]));
-    text
+    let (now, then) = (busiest(&answer.before), busiest(&answer.after));
+    let connections = answer.connections;
+    lines.extend([
+        format!("busiest / mean: {now} now, {then} then"),
+        format!(
+            "open connections: {}; out of place: {} now, {} then (they stay where they are)",
+            connections.open, connections.out_of_place_now, connections.out_of_place_then
+        ),
+    ]);
+    lines.extend(answer.warnings.iter().map(|warning| format!("warning: {warning}")));
+    lines.push(format!("to do it: {}", answer.command));
+    lines
 }
 
-fn percent(share: &Value) -> String {
-    format!("{:.3} %", 100.0 * share.as_f64().unwrap_or(0.0))
+fn percent(share: f64) -> String {
+    format!("{:.3} %", 100.0 * share)
 }
 
-fn table<'a>(backends: impl Iterator<Item = &'a Value> + Clone) -> String {
-    const COLUMNS: [&str; 6] = ["index", "name", "hostname", "address", "state", "restarts"];
-    let widths = COLUMNS.map(|name| column(backends.clone(), name));
-    let mut text = String::new();
-    for (name, width) in COLUMNS.iter().zip(widths) {
-        let _ = write!(text, "{name:width$}  ");
-    }
-    text.push_str("connections");
-    for backend in backends {
-        text.push('\n');
-        for (name, width) in COLUMNS.iter().zip(widths) {
-            let _ = write!(text, "{:width$}  ", plain(&backend[*name]));
-        }
-        let connections = &backend["connections"];
-        let _ = write!(text, "{} open, {} in all", connections["open"], connections["total"]);
-        if backend["transport"] == "handoff" {
-            text.push_str(", handed over");
-        }
-        if let Some(reason) = backend["reason"].as_str() {
-            let _ = write!(text, "  ({reason})");
-        }
-    }
-    text
+fn busiest(shares: &Shares) -> String {
+    shares.max_over_mean.map_or_else(|| "-".to_owned(), |load| format!("{load:.3}"))
 }
 
-/// How wide a column has to be for its name and every value in it.
-fn column<'a>(rows: impl Iterator<Item = &'a Value>, name: &str) -> usize {
-    rows.map(|row| plain(&row[name]).chars().count()).max().unwrap_or(0).max(name.len())
-}
-
-fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+/// Rows as lines with aligned columns; `gaps` are the spaces before each column.
+fn columns<const N: usize>(gaps: [u16; N], rows: impl Iterator<Item = [String; N]>) -> Vec<String> {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING).add_rows(rows);
+    for (column, gap) in table.column_iter_mut().zip(gaps) {
+        column.set_padding((gap, 0));
     }
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
 }

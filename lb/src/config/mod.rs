@@ -4,6 +4,7 @@
 //! is said at once: that is why the flags below take any text ([`Checked`]) and fail only in [`Config::check`].
 
 mod args;
+mod client;
 mod handoff;
 mod parameters;
 mod simulate;
@@ -21,7 +22,7 @@ use tracing_subscriber::filter::Targets;
 
 pub use crate::provider::engine::docker::Settings as DockerSettings;
 pub use crate::provider::fixed::FixedBackend;
-pub use args::{Cli, Client, ClientCommand, MappingAction, MappingChange, PlannedChange, Serve, Subcommand};
+pub use args::{Cli, ClientCommand, Serve, Subcommand};
 pub use simulate::Simulate;
 pub use value::{Checked, LogFormat};
 
@@ -206,7 +207,7 @@ fn control_port(serve: &Serve, problems: &mut Problems) -> SocketAddr {
 }
 
 /// The token of the control port, from wherever it is given.
-pub(crate) fn token(given: Option<String>, file: Option<&Path>) -> Result<Option<String>, String> {
+fn token(given: Option<String>, file: Option<&Path>) -> Result<Option<String>, String> {
     let (flag, token) = match (given, file) {
         (Some(_), Some(_)) => {
             return Err("--control-token-file: there is a --control-token already; give one of them".into());

@@ -1,4 +1,4 @@
-//! `lb rep | add | rm | backends | explain`: what they print, and where, and with which exit code.
+//! The client commands: their output, its stream, and their exit code.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -19,7 +19,7 @@ fn lb(arguments: &[&str], environment: &[(&str, &str)]) -> (String, String, Opti
 }
 
 #[test]
-fn json_is_the_answer_as_it_came() {
+fn json_prints_the_answer_as_it_was_received() {
     let running = calm(&["--replicas", "1"]);
     let control = running.control.to_string();
     for (arguments, command) in [
@@ -40,7 +40,7 @@ fn json_is_the_answer_as_it_came() {
 }
 
 #[test]
-fn people_get_words() {
+fn answers_are_text_for_people() {
     let running = calm(&["--replicas", "2"]);
     let control = [("LB_CONTROL", running.control.to_string())];
     let control = control.each_ref().map(|(name, value)| (*name, value.as_str()));
@@ -69,11 +69,11 @@ fn people_get_words() {
     }
     assert_eq!(rows.len(), 3);
     assert_eq!(said(&["rm", "2"]), "0 replicas\n");
-    assert!(said(&["explain", "1"]).ends_with("it goes to nobody: no replica is available\n"));
+    assert!(said(&["explain", "1"]).ends_with("it goes to no replica: none is available\n"));
 }
 
 #[test]
-fn people_are_told_whom_connections_are_handed_over_to() {
+fn backends_tells_which_replicas_get_connections_handed_over() {
     for (transport, told) in [("proxy", "0 open, 0 in all"), ("handoff", "0 open, 0 in all, handed over")] {
         let running = Lb::start(&["--replicas", "1", "--transport", transport]);
         let table = lb(&["backends"], &[("LB_CONTROL", &running.control.to_string())]).0;
@@ -82,7 +82,7 @@ fn people_are_told_whom_connections_are_handed_over_to() {
 }
 
 #[test]
-fn mappings_and_plans_are_told_in_words() {
+fn mappings_and_plans_are_text_for_people() {
     let running = calm(&["--replicas", "2"]);
     let control = [("LB_CONTROL", running.control.to_string())];
     let control = control.each_ref().map(|(name, value)| (*name, value.as_str()));
@@ -135,7 +135,7 @@ fn mappings_and_plans_are_told_in_words() {
 }
 
 #[test]
-fn whom_to_ask_may_stand_anywhere_in_a_command_and_goes_before_the_environment() {
+fn control_may_stand_anywhere_in_a_command_and_overrides_the_environment() {
     let (running, other) = (calm(&["--replicas", "1"]), calm(&["--replicas", "1"]));
     let (wrong, address) = (running.control.to_string(), other.control.to_string());
     let said = |words: &[&str]| lb(words, &[("LB_CONTROL", &wrong)]).0;
@@ -180,11 +180,11 @@ fn a_failure_goes_to_stderr_and_exits_with_1() {
 }
 
 #[test]
-fn somebody_else_on_that_port_is_no_lb() {
+fn a_server_that_does_not_answer_as_lb_does_is_reported() {
     for (answer, message) in [
         ("", "closed the connection without an answer"),
-        ("HTTP/1.1 400 Bad Request\r\n\r\n", "the answer is not JSON"),
-        ("{\"status\":\"fine\"}\n", "{\"status\":\"fine\"}"),
+        ("HTTP/1.1 400 Bad Request\r\n\r\n", " does not answer as lb does: HTTP/1.1 400 Bad Request: "),
+        ("{\"status\":\"fine\"}\n", " does not answer as lb does: {\"status\":\"fine\"}: "),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -205,7 +205,7 @@ fn somebody_else_on_that_port_is_no_lb() {
 }
 
 #[test]
-fn a_reader_that_has_gone_is_a_failure_and_no_panic() {
+fn a_closed_stdout_is_a_failure_without_a_panic() {
     let running = calm(&["--replicas", "1"]);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);

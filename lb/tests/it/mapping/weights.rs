@@ -87,7 +87,7 @@ fn weights_that_are_wrong_are_refused_and_change_nothing() {
         ),
         (json!({"cmd": "add", "n": 1, "weights": [101]}), "each a whole number from 0 to 100"),
         (json!({"cmd": "add", "n": 1, "weights": [-1]}), "each a whole number from 0 to 100"),
-        (json!({"cmd": "add", "n": 1, "weights": 2}), "`weights` as a list"),
+        (json!({"cmd": "add", "n": 1, "weights": 2}), "`weights`: invalid value `2`: expected a list"),
         (json!({"cmd": "rm", "n": 1, "weights": [1]}), "unknown field `weights`"),
         (
             json!({"cmd": "add", "n": 1, "weights": [4]}),
