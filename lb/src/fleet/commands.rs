@@ -135,7 +135,10 @@ impl Fleet {
     pub(super) fn plan_remap(&self, change: &Remapping) -> Result<Remapped, Failure> {
         self.refuse_if_over()?;
         if *change == Remapping::default() {
-            return Err(bad(format!("there is nothing to change; there are {}", Remapping::FIELDS)));
+            return Err(bad(format!(
+                "there is nothing to change: expected one or more of {}",
+                Remapping::FIELDS
+            )));
         }
         let policy =
             remapping::amended(&self.policy.mapping, change).map_err(|problems| bad(problems.join("; ")))?;

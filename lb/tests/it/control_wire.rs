@@ -3,14 +3,14 @@
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::control::{Conversation, by_line, calm, http, listing, refused, request};
-use crate::harness::{Lb, PATIENCE, eventually, patient, reset};
+use crate::harness::{Lb, eventually, patient, reset};
 
-/// The longest command.
+/// The longest command, in bytes.
 const MOST: usize = 64 * 1024;
 const REP: &str = "{\"cmd\":\"rep\"}\n";
 const GET_REP: &str = "GET /rep HTTP/1.1\r\nHost: lb\r\n\r\n";
@@ -93,7 +93,7 @@ fn http_connections_are_kept_alive_and_requests_may_be_pipelined() {
 }
 
 #[test]
-fn plain_clients_are_served_too() {
+fn simple_http_clients_are_served() {
     let lb = calm(&["--replicas", "1"]);
     for text in [
         "GET /rep HTTP/1.0\r\n\r\n",
@@ -105,7 +105,7 @@ fn plain_clients_are_served_too() {
         assert_eq!(connection.say(text).finish().response().body, listing(&["server1"]), "{text}");
         assert_eq!(connection.rest(), "", "{text}");
     }
-    // What `curl -d` sends, and what a script with another idea of the type does.
+    // The Content-Type of `curl -d`, and another one.
     for kind in ["application/x-www-form-urlencoded", "text/plain"] {
         let text = request("POST /add", &format!("Content-Type: {kind}\r\n"), r#"{"n":1,"hostnames":["a"]}"#);
         assert_eq!(Conversation::with(&lb).say(text).response().status, 200, "{kind}");
@@ -119,7 +119,7 @@ fn plain_clients_are_served_too() {
 }
 
 #[test]
-fn what_is_no_http_is_a_bad_request() {
+fn text_that_is_not_http_is_a_bad_request() {
     let lb = calm(&["--replicas", "1"]);
     for text in [
         "rep\n",
@@ -138,7 +138,7 @@ fn what_is_no_http_is_a_bad_request() {
 }
 
 #[test]
-fn a_body_that_is_too_long_is_413_and_its_sender_can_read_that() {
+fn a_body_that_is_too_long_gets_413_which_its_sender_can_read() {
     let lb = calm(&["--replicas", "1"]);
     let most = format!("<Error> a body has at most {MOST} bytes");
     let body = |length: usize| format!("{}{}", r#"{"n":0}"#, " ".repeat(length - 7));
@@ -162,42 +162,37 @@ fn a_body_that_is_too_long_is_413_and_its_sender_can_read_that() {
     for line in ["POST /nowhere", "PUT /add"] {
         let mut connection = Conversation::with(&lb);
         let response = connection.say(request(line, "", &body(8_000_000))).response();
-        assert!([404, 405].contains(&response.status), "a body that nobody wants: {response:?}");
+        assert!([404, 405].contains(&response.status), "a body without a use: {response:?}");
         assert_eq!(connection.finish().rest(), "");
     }
     assert_eq!(lb.hostnames(), ["server1"]);
 }
 
-/// Sends `begin`, and then a byte now and then until there is an answer; all of that.
+/// Sends `begin`, and then one `byte` after another until the answer comes; the whole answer.
 fn trickle(lb: &Lb, begin: &str, byte: u8) -> String {
     let mut stream = patient(TcpStream::connect(lb.control).unwrap());
     stream.write_all(begin.as_bytes()).unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(250))).unwrap();
-    let (mut answer, begun) = (Vec::new(), Instant::now());
-    while begun.elapsed() < PATIENCE {
-        match stream.read_to_end(&mut answer) {
-            Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => {
-                if answer.is_empty() {
-                    stream.write_all(&[byte]).unwrap();
-                } else {
-                    stream.shutdown(Shutdown::Write).unwrap();
-                }
+    let mut answer = Vec::new();
+    eventually("the end of the answer", || match stream.read_to_end(&mut answer) {
+        Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => {
+            if answer.is_empty() {
+                stream.write_all(&[byte]).unwrap();
+            } else {
+                stream.shutdown(Shutdown::Write).unwrap();
             }
-            ended => {
-                ended.unwrap();
-                break;
-            }
+            None
         }
-    }
-    assert!(begun.elapsed() >= Duration::from_secs(9), "it had ten seconds");
+        ended => Some(ended.unwrap()),
+    });
     String::from_utf8(answer).unwrap()
 }
 
 #[test]
-fn a_slow_sender_is_told_so_after_ten_seconds_and_an_idle_one_is_not() {
+fn a_slow_sender_is_refused_though_it_goes_on_and_an_idle_one_is_not() {
     let lb = calm(&["--replicas", "1"]);
     let mut idle = Conversation::with(&lb);
-    // As much as is read at once.
+    // As many bytes as lb reads at once.
     idle.say(format!("{}{}\n", REP.trim_end(), " ".repeat(8191 - 13)));
     assert_eq!(idle.line(), listing(&["server1"]));
     let senders = [
@@ -217,11 +212,11 @@ fn a_slow_sender_is_told_so_after_ten_seconds_and_an_idle_one_is_not() {
             assert!(refused(body).ends_with("takes at most 10s to send"), "{what}: {answer}");
         }
     });
-    assert_eq!(idle.say(REP).line(), listing(&["server1"]), "between two commands there is no hurry");
+    assert_eq!(idle.say(REP).line(), listing(&["server1"]), "there is no such deadline between two commands");
 }
 
 #[test]
-fn those_who_leave_or_say_nothing_hold_up_nobody() {
+fn clients_that_leave_or_stay_silent_do_not_block_others() {
     let lb = calm(&["--replicas", "1"]);
     let files = lb.open_files();
     let silent: Vec<_> = (0..20).map(|_| Conversation::with(&lb)).collect();
@@ -240,7 +235,7 @@ fn those_who_leave_or_say_nothing_hold_up_nobody() {
 }
 
 #[test]
-fn the_idle_make_room_for_those_who_have_something_to_say() {
+fn idle_connections_make_room_for_new_ones() {
     let lb = calm(&["--replicas", "1"]);
     let all: Vec<_> = (0..300)
         .map(|_| {

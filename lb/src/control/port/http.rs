@@ -36,7 +36,7 @@ pub(super) async fn converse(stream: &mut TcpStream, desk: &Arc<Desk>) -> anyhow
     let ended = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
     let parts = connection.into_parts();
     match ended {
-        // A head that was begun and not finished. Hyper says nothing to that; somebody who is idle hears nothing either.
+        // The client has sent a part of a head. Hyper closes the connection without an answer, which is right only if idle.
         Err(error) if error.is_timeout() && !parts.read_buf.is_empty() => {
             let failure = FailureKind::TooSlow.because(format!("a request takes at most {SENDER:?} to send"));
             Ok(parts.io.into_inner().write_all(&raw_response(&Answer::Failure(failure))).await?)
@@ -68,12 +68,12 @@ async fn answer(request: Request<Incoming>, desk: &Desk) -> Result<Response<Full
     Ok(response)
 }
 
-/// Refuses web pages and whoever has no token, before anything else is looked at.
+/// Refuses foreign web pages and wrong tokens before anything else of the request is read.
 fn admit(head: &Parts, desk: &Desk) -> Result<(), Failure> {
     if let Some(origin) = head.headers.get(ORIGIN)
         && !is_loopback(origin)
     {
-        return Err(FailureKind::Forbidden.because("only pages of a loopback origin may command lb"));
+        return Err(FailureKind::Forbidden.because("only web pages of a loopback origin may command lb"));
     }
     desk.admit(bearer_token(&head.headers))
 }
@@ -83,7 +83,7 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// Whether an origin (RFC 6454, section 7) is a page from this machine.
+/// Whether an origin (RFC 6454, section 7) is this machine.
 fn is_loopback(origin: &HeaderValue) -> bool {
     let Ok(uri) = origin.as_bytes().try_into() as Result<hyper::Uri, _> else { return false };
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
@@ -91,7 +91,7 @@ fn is_loopback(origin: &HeaderValue) -> bool {
     uri.scheme().is_some() && (host == "localhost" || address.is_some_and(|address| address.is_loopback()))
 }
 
-/// The methods of a path, if there is such a path.
+/// The methods that a path takes; `None` if there is no such path.
 fn allowed(path: &str) -> Option<&'static str> {
     Some(match path {
         "/rep" | "/backends" | "/explain" | "/healthz" => "GET",
@@ -127,19 +127,18 @@ async fn command(head: &Parts, body: Incoming) -> Result<Command, Failure> {
 fn id(head: &Parts) -> Result<String, Failure> {
     let target = head.uri.path_and_query().map_or("", |target| target.as_str());
     let id = query_parameter(target.as_bytes(), "id").ok_or_else(|| {
-        FailureKind::BadRequest.because("the query parameter `id` is missing or empty; it takes a request id")
+        FailureKind::BadRequest.because("the query parameter `id` is missing or empty: expected a request id")
     })?;
     Ok(String::from_utf8_lossy(id).into_owned())
 }
 
-/// A change of the mapping. One that changes nothing is a mistake: what is to be read is read with GET.
+/// A change of the mapping. One without any field is refused: GET reads the mapping.
 async fn remapping(body: Incoming) -> Result<Remapping, Failure> {
     let remapping: Remapping = parse(body).await?;
     if remapping == Remapping::default() {
         let fields = Remapping::FIELDS;
-        return Err(
-            FailureKind::BadRequest.because(format!("there is nothing to change; there are {fields}"))
-        );
+        return Err(FailureKind::BadRequest
+            .because(format!("there is nothing to change: expected one or more of {fields}")));
     }
     Ok(remapping)
 }
@@ -150,10 +149,11 @@ async fn parse<T: DeserializeOwned>(body: Incoming) -> Result<T, Failure> {
     Ok(parse_body(&body)?)
 }
 
-/// The whole body. One that announces itself as too long is not even begun: its sender may wait for a word.
+/// The whole body. One whose Content-Length is too large is refused before it is read, because its sender may wait for
+/// an answer (`Expect: 100-continue`).
 async fn collect(mut body: Incoming) -> Result<Vec<u8>, Failure> {
     let too_large = || FailureKind::TooLarge.because(format!("a body has at most {COMMAND_MAX} bytes"));
-    let broken = |error| FailureKind::BadRequest.because(format!("the body breaks off: {error}"));
+    let broken = |error| FailureKind::BadRequest.because(format!("the body is incomplete: {error}"));
     if body.size_hint().lower() > COMMAND_MAX as u64 {
         return Err(too_large());
     }
@@ -176,7 +176,7 @@ fn response(answer: &Answer) -> Response<Full<Bytes>> {
     response
 }
 
-/// A response for where hyper has given up.
+/// A whole response as bytes, for a connection that hyper has given up.
 fn raw_response(answer: &Answer) -> Vec<u8> {
     let (body, status) = (answer.to_json(), answer.http_status());
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

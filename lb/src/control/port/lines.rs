@@ -1,4 +1,4 @@
-//! Newline-delimited JSON: one command a line, one answer a line, in order.
+//! The control port's side of newline-delimited JSON: one command a line, one answer a line, in order.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(super) async fn converse(stream: &mut TcpStream, desk: &Arc<Desk>) -> anyhow
             Next::Line(line) if line.trim_ascii().is_empty() => continue,
             Next::Line(line) => answer(&line, desk).await,
             Next::TooLong => {
-                // After an error, this one would end.
+                // After an error the codec would end the stream; a new one goes on with the same buffers.
                 lines = Framed::from_parts(lines.into_parts());
                 Answer::Failure(
                     FailureKind::TooLarge.because(format!("a command has at most {COMMAND_MAX} bytes")),
@@ -49,7 +49,7 @@ enum Next {
     End,
 }
 
-/// The next line. Between two lines a client may be idle for long; once it has begun one, it has to go on.
+/// The next line. Between two lines a client may be idle for long; a line that it has begun has a deadline.
 async fn next(lines: &mut Lines<'_>, desk: &Desk) -> Next {
     let idle = lines.read_buffer().is_empty();
     if idle && !begins(lines.get_ref(), desk).await {
@@ -63,7 +63,7 @@ async fn next(lines: &mut Lines<'_>, desk: &Desk) -> Next {
     }
 }
 
-/// Waits for the first byte of the next line. False where there will be none, or others need the room.
+/// Waits for the first byte of the next line. False if there will be none, or if the port is full.
 async fn begins(stream: &TcpStream, desk: &Desk) -> bool {
     let mut first = [0];
     tokio::select! {

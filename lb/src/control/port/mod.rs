@@ -1,8 +1,8 @@
 //! The control port: one port, two languages, told apart by the first byte.
 //!
 //! `{` begins newline-delimited JSON ([`lines`]), anything else HTTP/1.1 ([`http`]); both lead to [`Desk::execute`].
-//! Nobody who asks can hold it up: connections are bounded in number, commands in length, and every wait has a
-//! deadline.
+//! No client can block it: the number of connections and the length of a command are bounded, and every wait has a
+//! deadline. It never touches the fleet: the controller carries commands out.
 
 mod http;
 mod lines;
@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use proto::control::{Answer, Command, Failure, FailureKind};
 use socket2::SockRef;
+use subtle::ConstantTimeEq as _;
 use tokio::io::{AsyncWriteExt as _, copy, sink};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
@@ -25,45 +26,47 @@ use crate::net::Complaints;
 
 /// The longest command, in bytes.
 const COMMAND_MAX: usize = 64 * 1024;
-/// How long a sender may take for one command, from its first byte on.
+/// The deadline for receiving one command, from its first byte on.
 const SENDER: Duration = Duration::from_secs(10);
-/// How long a connection may be silent between two commands, as long as there is room for others.
+/// How long a connection may be silent between two commands while the port is not full.
 const IDLE: Duration = Duration::from_secs(300);
-/// How long a command may take. The contract says a minute; the answer has to arrive, too.
+/// The deadline for carrying a command out. The contract promises an answer within a minute, its way to the client included.
 const EXECUTION: Duration = Duration::from_secs(58);
-/// How long an answer may wait to be read.
+/// How long a client may leave an answer unread.
 const UNREAD: Duration = Duration::from_secs(30);
-/// The pause after an accept that failed, and between two looks for room.
+/// The pause after a failed accept, and between two calls for idle connections to close while the port is full.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Where commands are handed in.
+/// Checks tokens, hands commands to the controller and waits for their answers.
 #[derive(Debug)]
 pub(crate) struct Desk {
     mailbox: Mailbox,
     token: Option<String>,
-    /// Says that the port is full, so that whoever is idle makes room.
+    /// Notified while the port is full: idle connections then close.
     crowded: Notify,
 }
 
 impl Desk {
-    /// Who does not have the `token`, if there is one, is refused.
+    /// With a `token`, only commands that come with it are carried out.
     pub(crate) fn new(mailbox: Mailbox, token: Option<String>) -> Self {
         Desk { mailbox, token, crowded: Notify::new() }
     }
 
+    /// Checks a token. The comparison takes the same time wherever the tokens differ.
     fn admit(&self, given: Option<&str>) -> Result<(), Failure> {
         let refuse = |what: &str| {
-            let how = "it takes HTTP `Authorization: Bearer TOKEN` or JSON `\"token\"`";
-            Err(FailureKind::Unauthorized.because(format!("the token is {what}; {how}")))
+            let how = "HTTP `Authorization: Bearer TOKEN` or the JSON field `token`";
+            Err(FailureKind::Unauthorized.because(format!("the token is {what}: expected {how}")))
         };
         match (&self.token, given) {
             (None, _) => Ok(()),
             (Some(_), None) => refuse("missing"),
-            (Some(wanted), Some(given)) if are_equal(wanted.as_bytes(), given.as_bytes()) => Ok(()),
+            (Some(expected), Some(given)) if expected.as_bytes().ct_eq(given.as_bytes()).into() => Ok(()),
             (Some(_), Some(_)) => refuse("wrong"),
         }
     }
 
+    /// Has the controller carry a command out, and waits for the answer.
     async fn execute(&self, command: Command) -> Answer {
         let (sender, answer) = oneshot::channel();
         let ask = async {
@@ -73,26 +76,23 @@ impl Desk {
         let failure = match timeout(EXECUTION, ask).await {
             Ok(Some(answer)) => return answer,
             Ok(None) => FailureKind::Unavailable.because("lb is shutting down"),
-            Err(_) => FailureKind::StartFailed.because(format!("not done within {EXECUTION:?}")),
+            Err(_) => {
+                FailureKind::StartFailed.because(format!("the command is not done within {EXECUTION:?}"))
+            }
         };
         Answer::Failure(failure)
     }
 }
 
-/// Compares in a time that does not tell how much of it was right.
-fn are_equal(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && a.iter().zip(b).fold(0, |differences, (a, b)| differences | (a ^ b)) == 0
-}
-
-/// Serves commands until it is dropped, on at most so many `connections` at once; more wait to be accepted.
+/// Serves at most `connections` connections at once until it is dropped; further ones wait in the kernel's queue.
 pub(crate) async fn run(listener: TcpListener, desk: Arc<Desk>, connections: usize) {
     let (room, complaints) = (Arc::new(Semaphore::new(connections)), Complaints::default());
     loop {
         let permit = permit(&room, &desk).await;
         match listener.accept().await {
             Ok((stream, peer)) => {
-                // An answer is one write. Without this, the second of two commands that were sent together waits until the
-                // client has acknowledged the first answer, which it does after 40 ms. It is slower, but right, if it fails.
+                // An answer is one write. Without TCP_NODELAY, the answer to the second of two commands that were sent
+                // together waits until the client acknowledges the first, up to 40 ms. If this fails, answers are only slower.
                 let _ = stream.set_nodelay(true);
                 let desk = Arc::clone(&desk);
                 tokio::spawn(async move {
@@ -108,7 +108,7 @@ pub(crate) async fn run(listener: TcpListener, desk: Arc<Desk>, connections: usi
     }
 }
 
-/// Waits for room for one more connection, and has idle ones make it.
+/// Waits until there is room for one more connection; while there is none, idle connections are told to close.
 async fn permit(room: &Arc<Semaphore>, desk: &Desk) -> Option<OwnedSemaphorePermit> {
     let mut acquired = pin!(Arc::clone(room).acquire_owned());
     loop {
@@ -121,7 +121,7 @@ async fn permit(room: &Arc<Semaphore>, desk: &Desk) -> Option<OwnedSemaphorePerm
 }
 
 async fn converse(mut stream: TcpStream, peer: SocketAddr, desk: &Arc<Desk>) {
-    // Who does not read its answers is given up by the kernel (tcp(7)).
+    // The kernel gives up a client that does not read its answers (tcp(7), TCP_USER_TIMEOUT).
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD));
     let mut first = [0];
     let ended = match timeout(SENDER, stream.peek(&mut first)).await {
@@ -136,10 +136,10 @@ async fn converse(mut stream: TcpStream, peer: SocketAddr, desk: &Arc<Desk>) {
     hang_up(stream, desk).await;
 }
 
-/// Closes a connection. Bytes that nobody has read would turn the close into a reset, and that would overtake the
-/// answer: they are read and thrown away, as long as there is room for others.
+/// Closes a connection. Unread bytes would turn the close into a reset, which would overtake the answer: so the rest is
+/// read and thrown away while the port is not full.
 async fn hang_up(mut stream: TcpStream, desk: &Desk) {
-    // It fails only on a connection that is gone already.
+    // This fails only if the connection has ended already.
     let _ = stream.shutdown().await;
     let mut nowhere = sink();
     tokio::select! {

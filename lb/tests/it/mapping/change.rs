@@ -111,7 +111,7 @@ fn a_change_that_makes_no_sense_is_refused_and_changes_nothing() {
         (r#"{"points":null}"#, "`points`: `null` is not allowed; it takes a whole number"),
         (r#"{"weights":{"server1":1,"server1":2}}"#, "duplicate field `server1`"),
         (r#"{"hash_seed":1}"#, "unknown field `hash_seed`"),
-        ("{}", "there is nothing to change; there are mapping, points, "),
+        ("{}", "there is nothing to change: expected one or more of mapping, points, "),
     ] {
         let response = http(&lb, "PUT /mapping", fields);
         assert_eq!(response.status, 400, "{fields}");

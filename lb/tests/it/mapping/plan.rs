@@ -114,7 +114,7 @@ fn a_plan_changes_nothing_and_is_refused_where_the_change_would_be() {
         (json!({"cmd": "add", "n": 2}), "the fleet has 3 slots and can have 4"),
         (json!({"cmd": "rm", "n": 1, "hostnames": ["nobody"]}), "hostname nobody is unknown"),
         (json!({"cmd": "mapping", "points": 5}), "`points` goes with the mapping ring only"),
-        (json!({"cmd": "mapping"}), "there is nothing to change; there are mapping, points, "),
+        (json!({"cmd": "mapping"}), "there is nothing to change: expected one or more of mapping, points, "),
         (json!({"cmd": "rep"}), "unknown variant `rep`"),
         (
             json!({"cmd": "add", "n": 1, "hostnames": ["a", "b"]}),
