@@ -1,4 +1,4 @@
-//! The commands: from flags to what is measured, shown and written.
+//! Carries out the commands: checks the flags, measures, prints and writes.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,17 +19,17 @@ use crate::stand::{Provider, host, sibling};
 use crate::stats::{max_over_mean, standard_deviation};
 use crate::{compare, judge, report, shown};
 
-/// Connections at a time, where nobody says: of a closed loop, and of an open one at most.
+/// Default number of connections: of a closed loop, and the maximum of an open loop.
 const CLOSED: usize = 32;
 const OPEN: usize = 1000;
-/// Requests, where nobody says.
+/// Default number of requests.
 const REQUESTS: u64 = 10_000;
-/// How long what is under way may take to come to an end when it is to stop.
+/// How long a measurement may take to end after the signal to stop.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// The warm-up, where nobody says, of a load that lasts a time.
+/// Default warm-up of a load with a duration.
 const WARM_UP: Duration = Duration::from_secs(1);
 
-/// Does what the command line says, until it is done or `stop` is cancelled.
+/// Runs a command until it is done or `stop` is cancelled.
 pub(crate) async fn run(command: Command, inside: bool, stop: &CancellationToken) -> anyhow::Result<()> {
     match command {
         Command::Load(args) => load(args, stop).await,
@@ -40,16 +40,16 @@ pub(crate) async fn run(command: Command, inside: bool, stop: &CancellationToken
 /// The numbers of `bench load`, as they are written with `--json`.
 #[derive(Serialize)]
 struct Loaded<'a> {
-    /// The arguments of `bench`, and the seed that they did not have to name.
+    /// The arguments of `bench`, and the seed, which may be the default.
     arguments: Vec<String>,
     seed: u64,
     #[serde(flatten)]
     load: &'a Load,
-    /// What the quantiles of the latency are in.
+    /// The unit of the latencies.
     latency_unit: &'static str,
     /// Right answers a second.
     rate: f64,
-    /// Of the requests of each replica.
+    /// How evenly the replicas were loaded.
     max_over_mean: f64,
     standard_deviation: f64,
     /// Why it ended early, if it did.
@@ -90,7 +90,7 @@ async fn load(args: LoadArgs, stop: &CancellationToken) -> anyhow::Result<()> {
     }
 }
 
-/// What `bench load` is told to send.
+/// The plan of `bench load`.
 fn plan(args: LoadArgs) -> anyhow::Result<Plan> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let connections =
@@ -118,17 +118,21 @@ fn exchange(args: &LoadArgs) -> Result<Exchange, Misused> {
     let size = |size: Option<ByteSize>| size.map_or(0, |size| size.as_u64());
     let (send, receive) = (size(args.send), size(args.receive));
     match args.protocol {
-        Protocol::Raw if args.path.is_some() => misused("--path is for HTTP: a raw line has none".to_owned()),
-        Protocol::Raw if args.receive.is_some_and(|_| receive != send) => misused(format!(
-            "--receive {receive}: a raw line comes back as it was sent; leave it out, or use --protocol http"
-        )),
-        Protocol::Raw if send > LINE_MAX as u64 => {
-            misused(format!("--send {send}: a raw line has {LINE_MAX} bytes at most; use --protocol http"))
+        Protocol::Raw if args.path.is_some() => {
+            misused("--path: expected --protocol http (a raw line has no path)".to_owned())
         }
+        Protocol::Raw if args.receive.is_some_and(|_| receive != send) => misused(format!(
+            "--receive: invalid value `{receive}`: expected no --receive with --protocol raw (a line comes back as it was sent)"
+        )),
+        Protocol::Raw if send > LINE_MAX as u64 => misused(format!(
+            "--send: invalid value `{send}`: expected at most {LINE_MAX} bytes with --protocol raw"
+        )),
         Protocol::Raw => Ok(Exchange::Line { size: send as usize }),
         Protocol::Http => Ok(match &args.path {
             Some(path) if !is_path(path) => {
-                return misused(format!("--path {path:?}: it begins with / and has no spaces"));
+                return misused(format!(
+                    "--path: invalid value `{path}`: expected a path that begins with / and has no spaces"
+                ));
             }
             Some(path) => Exchange::Get { path: path.clone() },
             None if args.send.is_none() && args.receive.is_none() => {
@@ -158,7 +162,7 @@ async fn experiment(command: Command, inside: bool, stop: &CancellationToken) ->
             check_comparison(compare)?;
             (experiment.output.clone(), begun(&command, experiment)?)
         }
-        Command::Load(_) | Command::Child { .. } => bail!("this is no experiment"),
+        Command::Load(_) | Command::Child { .. } => bail!("not an experiment"),
     };
     can_be_written(&output)?;
     data.environment.own_network = inside;
@@ -183,7 +187,7 @@ fn holds_bars(command: &Command) -> bool {
     matches!(command, Command::Suite { compare, .. } | Command::Compare { compare, .. } if compare.hold_bars)
 }
 
-/// When it was to stop, and has not done so by itself: it may be waiting for something that takes its time.
+/// Ends some time after `stop`: the measurement may be waiting for something slow.
 async fn given_up(stop: &CancellationToken) {
     stop.cancelled().await;
     sleep(PATIENCE).await;
@@ -221,7 +225,7 @@ async fn measure(command: &Command, stop: &CancellationToken, data: &mut Data) -
     }
 }
 
-/// The comparison. What was measured before it was cut short is kept.
+/// Runs the comparison. Keeps what was measured before an error.
 async fn contest(
     args: &CompareArgs,
     seed: u64,
@@ -234,17 +238,17 @@ async fn contest(
     found.cut_short.map_or(Ok(()), |why| bail!(why))
 }
 
-/// What an experiment cannot do with a running load balancer.
+/// Whether this experiment can measure a running load balancer.
 fn check(command: &Command, args: &ExperimentArgs) -> Result<(), Misused> {
     let needs_control = matches!(command, Command::A2 { .. } | Command::A3 { .. } | Command::Suite { .. })
         && args.control.is_none();
     match command {
         _ if args.target.is_none() => Ok(()),
         Command::A4 { .. } => Err(Misused(
-            "--target: a4 starts lb itself, with one mapping after the other, and cannot measure a running one".into(),
+            "--target: expected no --target for a4, which starts an lb for each mapping and cannot measure a running one".into(),
         )),
         _ if needs_control => Err(Misused(
-            "--target: this experiment needs the control port of that lb as well (--control ADDR)".into(),
+            "--target: expected --control ADDR too: this experiment uses the control port of that lb".into(),
         )),
         _ => Ok(()),
     }
@@ -283,7 +287,7 @@ fn empty(programs: &[(&str, &Path)], seed: u64, replicas: String) -> Data {
     Data { environment, ..Data::default() }
 }
 
-/// Writes what was asked for; what that is.
+/// Writes the files that the flags ask for; returns their paths.
 fn write(data: &Data, output: &OutputArgs) -> anyhow::Result<Vec<PathBuf>> {
     let mut written = output.out.as_deref().map_or(Ok(Vec::new()), |folder| report::write(data, folder))?;
     if let Some(path) = &output.json {
@@ -293,10 +297,10 @@ fn write(data: &Data, output: &OutputArgs) -> anyhow::Result<Vec<PathBuf>> {
     Ok(written)
 }
 
-/// Checks that results can be written where they are wanted, before anything is measured.
+/// Checks before the measurement that the results can be written.
 ///
 /// # Errors
-/// They cannot; says why.
+/// Names the path that cannot be written, and why.
 fn can_be_written(output: &OutputArgs) -> anyhow::Result<()> {
     if let Some(folder) = &output.out {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot write to {}", folder.display()))?;
@@ -306,19 +310,19 @@ fn can_be_written(output: &OutputArgs) -> anyhow::Result<()> {
         let file = File::options().create(true).append(true).open(path);
         file.with_context(|| format!("cannot write {}", path.display()))?;
         if is_new {
-            // Nobody should find an empty file where nothing could be measured.
+            // If the measurement fails, there should be no empty file.
             std::fs::remove_file(path)?;
         }
     }
     Ok(())
 }
 
-/// Writes the report of what was measured before.
+/// Writes a report from a `data.json` that was measured before.
 fn again(data: &Path, out: &Path) -> anyhow::Result<()> {
     let file = File::open(data).with_context(|| format!("cannot read {}", data.display()))?;
     let mut found: Data = serde_json::from_reader(std::io::BufReader::new(file))
-        .with_context(|| format!("{} is no data.json of bench", data.display()))?;
-    // The numbers may be older than what they are held to.
+        .with_context(|| format!("{} is not a data.json of bench", data.display()))?;
+    // The file may be older than the expectations.
     judge::judge(&mut found);
     let written = report::write(&found, out)?;
     written.iter().try_for_each(|path| shown::say(&format!("wrote {}", path.display())))

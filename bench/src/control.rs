@@ -1,4 +1,4 @@
-//! A client of the control port: JSON lines on one connection, as anybody could write it.
+//! A client of the control port: JSON lines on one connection. It shares no code with `lb`, like the client of any user.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long an answer may take: a command is answered within a minute.
+/// Timeout of an answer: `lb` answers a command within a minute.
 const PATIENCE: Duration = Duration::from_secs(65);
 /// The longest answer.
 const ANSWER_MAX: u64 = 1 << 24;
-/// Questions that are on their way at the same time.
+/// Commands that are sent before the first answer is read.
 const BATCH: usize = 500;
 
 /// A connection to a control port.
@@ -32,9 +32,9 @@ pub(crate) struct Slot {
     pub(crate) hostname: String,
     pub(crate) address: Option<String>,
     pub(crate) state: String,
-    /// How many replicas it has had after its first.
+    /// Replacements in this slot so far.
     pub(crate) restarts: u64,
-    /// What a new connection gets, `proxy` or `handoff`; empty where `lb` does not tell.
+    /// The transport of a new connection, `proxy` or `handoff`; empty if `lb` does not say.
     #[serde(default)]
     pub(crate) transport: String,
 }
@@ -67,7 +67,7 @@ impl Control {
     /// Connects to a control port.
     ///
     /// # Errors
-    /// Nobody answers there.
+    /// No server answers at this address.
     pub(crate) async fn connect(address: SocketAddr, token: Option<String>) -> anyhow::Result<Self> {
         let stream = timeout(PATIENCE, TcpStream::connect(address)).await.map_err(anyhow::Error::from);
         let stream = stream.and_then(|stream| Ok(stream?));
@@ -86,7 +86,7 @@ impl Control {
         Ok(self.ask::<Backends>(json!({"cmd": "backends"})).await?.backends)
     }
 
-    /// The slots, and why an id goes where it goes, asked for together.
+    /// The slots and the explanation of an id, asked for together.
     pub(crate) async fn look(&mut self, id: &str) -> anyhow::Result<(Vec<Slot>, Explanation)> {
         self.send(&[json!({"cmd": "backends"}), json!({"cmd": "explain", "id": id})]).await?;
         let slots = self.receive::<Backends>().await?.backends;
@@ -131,7 +131,7 @@ impl Control {
         }
         timeout(PATIENCE, self.stream.write_all(text.as_bytes()))
             .await?
-            .context("the control port takes no more questions")
+            .context("cannot write to the control port")
     }
 
     async fn receive<T: DeserializeOwned>(&mut self) -> anyhow::Result<T> {
@@ -139,11 +139,12 @@ impl Control {
         timeout(PATIENCE, (&mut self.stream).take(ANSWER_MAX).read_line(&mut line))
             .await
             .context("no answer from the control port")??;
-        let mut answer: Value = serde_json::from_str(&line).context("the control port answered no JSON")?;
+        let mut answer: Value =
+            serde_json::from_str(&line).context("cannot parse the answer of the control port as JSON")?;
         let message = answer["message"].take();
         if answer["status"] != "successful" {
             bail!("the control port refused: {}", message.as_str().unwrap_or(&line));
         }
-        serde_json::from_value(message).context("the control port answered something else")
+        serde_json::from_value(message).context("unexpected answer of the control port")
     }
 }

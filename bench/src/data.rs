@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::stats::sampling_band;
 
-/// Everything that one call of `bench` has found.
+/// Everything that one run of `bench` found.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Data {
     /// Where, when and with what it was measured.
@@ -17,7 +17,7 @@ pub(crate) struct Data {
     /// requests for each replica at a fixed N.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) a1: Vec<Balance>,
-    /// the same for several N.
+    /// requests for each replica at several N.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) a2: Vec<Scaling>,
     /// the control port, and recovery from kills.
@@ -35,7 +35,7 @@ pub(crate) struct Data {
     /// How fast it is beside others, on this machine.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) bars: Vec<Bar>,
-    /// Why the run ended before it was complete, if it did.
+    /// Why the run ended early; `None` if it is complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cut_short: Option<String>,
 }
@@ -59,15 +59,15 @@ pub(crate) struct Environment {
     pub(crate) commit: String,
     /// The seed of all random ids.
     pub(crate) seed: u64,
-    /// Where replicas came from: process or docker; or that a running load balancer was measured.
+    /// How the replicas were started, or the address of the running load balancer.
     pub(crate) replicas: String,
-    /// Whether it ran in a network namespace of its own.
+    /// Whether it ran in its own network namespace.
     pub(crate) own_network: bool,
     /// The arguments of `bench`.
     pub(crate) arguments: Vec<String>,
 }
 
-/// A way of mapping ids to replicas: what `lb` was told.
+/// A mapping of ids to replicas, with the flags of `lb` for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Variant {
     /// A short name for charts, such as `ring`.
@@ -87,43 +87,43 @@ pub(crate) struct Balance {
     pub(crate) load: Load,
 }
 
-/// What one replica got.
+/// The requests of one replica.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Share {
     /// Its hostname.
     pub(crate) hostname: String,
     /// Requests that it answered.
     pub(crate) requests: u64,
-    /// The share of random ids that are its own, from 0 to 1; `None` where nobody could be asked.
+    /// The share of random ids that it owns, from 0 to 1; `None` without a control port to ask.
     pub(crate) expected: Option<f64>,
-    /// How many ids that share was estimated from.
+    /// The number of ids from which the share was estimated.
     pub(crate) asked: u64,
 }
 
-/// One load: what was sent, and what came of it.
+/// The counts and latencies of one load.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Load {
-    /// Requests begun after the warm-up, whatever came of them.
+    /// Requests begun after the warm-up, right or failed.
     pub(crate) requests: u64,
-    /// Those with the right answer.
+    /// Requests with the right answer.
     pub(crate) succeeded: u64,
-    /// Those without, by kind.
+    /// Failed requests, by kind.
     pub(crate) failures: BTreeMap<String, u64>,
-    /// Failures before counting began; they are not in `requests`.
+    /// Failures during the warm-up; they are not in `requests`.
     #[serde(default)]
     pub(crate) warm_up_failures: u64,
-    /// Those that were under way, or due, when the run was interrupted or given up: neither.
+    /// Requests that were under way or due when the run was interrupted or given up; they count as neither right nor failed.
     #[serde(default)]
     pub(crate) abandoned: u64,
-    /// How long it took.
+    /// Duration of the load.
     pub(crate) seconds: f64,
-    /// How long right answers took; from the intended start in an open loop, from the start of the connection or
-    /// round trip in a closed one.
+    /// Latency of right answers: from the intended start in an open loop, from the start of the connection or round trip in
+    /// a closed loop.
     pub(crate) latency: Latency,
     /// Payload bytes received in right answers, and sent with their requests (of raw lines all bytes).
     pub(crate) received: u64,
     pub(crate) sent: u64,
-    /// Right answers by the replica that gave them, where they tell.
+    /// Right answers by replica, if the answer names it.
     pub(crate) replicas: BTreeMap<String, u64>,
 }
 
@@ -133,12 +133,12 @@ impl Balance {
         self.replicas.iter().map(|share| share.requests).collect()
     }
 
-    /// The range of counts of a replica that chance explains; `None` where its share is not known.
+    /// The counts of a replica that chance explains, as a range; `None` if its share is not known.
     pub(crate) fn band(&self, share: &Share) -> Option<(f64, f64)> {
         share.expected.map(|p| sampling_band(p, self.load.succeeded, share.asked))
     }
 
-    /// Whether a replica's count is one that chance explains; `None` where its share is not known.
+    /// Whether chance explains a replica's count; `None` if its share is not known.
     pub(crate) fn within(&self, share: &Share) -> Option<bool> {
         let (low, high) = self.band(share)?;
         Some((low..=high).contains(&(share.requests as f64)))
@@ -146,14 +146,14 @@ impl Balance {
 }
 
 impl Comparison {
-    /// The place of `lb` with hand-off, if it took part.
+    /// The index of `lb` with hand-off, if it took part.
     pub(crate) fn handoff(&self) -> Option<usize> {
         self.contenders.iter().position(|contender| contender.name == HANDOFF)
     }
 }
 
 impl Load {
-    /// Requests without a right answer, of whatever kind.
+    /// Failed requests of every kind.
     pub(crate) fn failed(&self) -> u64 {
         self.failures.values().sum()
     }
@@ -165,7 +165,7 @@ impl Load {
 }
 
 impl Data {
-    /// Whether nothing was found.
+    /// Whether nothing was measured.
     pub(crate) fn is_empty(&self) -> bool {
         self.a1.is_empty()
             && self.a2.is_empty()
@@ -202,7 +202,7 @@ pub(crate) struct Variants {
     pub(crate) a1: Vec<Balance>,
     /// A-2 for each.
     pub(crate) a2: Vec<Scaling>,
-    /// Those that this `lb` refused, with its reason.
+    /// Mappings that this `lb` refused, with its reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) refused: Vec<(Variant, String)>,
 }
@@ -234,14 +234,14 @@ pub(crate) struct Check {
 /// Replicas killed one after the other under load.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Drill {
-    /// How many kills there were to be.
+    /// The planned number of kills.
     #[serde(default)]
     pub(crate) wanted: u64,
     /// The kills, in order.
     pub(crate) kills: Vec<Kill>,
     /// Requests over time.
     pub(crate) timeline: Timeline,
-    /// The same from near, around a kill: all kills laid over each other.
+    /// Requests shortly before and after a kill, added up over all kills.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) around: Option<Around>,
     /// The whole load.
@@ -250,7 +250,7 @@ pub(crate) struct Drill {
     pub(crate) mapping_asked: u64,
     /// How many of them were in another slot afterwards.
     pub(crate) mapping_moved: u64,
-    /// How often the control port was asked, in milliseconds between two answers (median): the resolution of the phases.
+    /// Milliseconds between two answers of the control port (median): the resolution of the phases.
     pub(crate) resolution_ms: f64,
 }
 
@@ -261,19 +261,19 @@ pub(crate) struct Kill {
     pub(crate) at: f64,
     /// The slot's name.
     pub(crate) slot: String,
-    /// Who was killed.
+    /// The hostname of the replica that was killed.
     pub(crate) victim: String,
-    /// Who replaced it.
+    /// The hostname of its replacement.
     pub(crate) heir: String,
     /// The control port no longer shows the victim as up.
     pub(crate) detected: Option<f64>,
-    /// An id of the slot is no longer given to the victim.
+    /// `explain` no longer picks the victim for an id of the slot.
     pub(crate) out: Option<f64>,
     /// The replacement has an address.
     pub(crate) started: Option<f64>,
     /// The slot is up again.
     pub(crate) ready: Option<f64>,
-    /// An id of the slot is given to the replacement.
+    /// `explain` picks the replacement for that id.
     pub(crate) back: Option<f64>,
     /// The replacement gave its first answer to a client.
     pub(crate) answered: Option<f64>,
@@ -322,25 +322,25 @@ pub(crate) struct Series {
     pub(crate) counts: Vec<u64>,
 }
 
-/// What the contender is called that hands its clients over to the replicas: the same `lb`, told to.
+/// The name of the contender that is `lb` with `--transport handoff`.
 pub(crate) const HANDOFF: &str = "lb handoff";
 
 /// The same load on several contenders, in interleaved rounds.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Comparison {
-    /// Who took part; the first is `lb`. It and [`HANDOFF`] are those that the others are compared to.
+    /// The contenders; the first is `lb`. It and [`HANDOFF`] are compared to all others.
     pub(crate) contenders: Vec<Contender>,
-    /// What was done.
+    /// The results, by kind of work.
     pub(crate) modes: Vec<Mode>,
     /// The generator itself against `wrk`, where that was found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) generator: Option<Mode>,
-    /// The names of the two in [`Comparison::generator`].
+    /// The two load generators in [`Comparison::generator`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) generators: Vec<Contender>,
 }
 
-/// Who takes part in a comparison.
+/// A participant of a comparison.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Contender {
     /// Its name: lb, lb handoff, haproxy, nginx, direct.
@@ -360,7 +360,7 @@ pub(crate) struct Mode {
     pub(crate) what: String,
     /// What one operation is: `connection`, `round trip`, `GB`; `idle connection` where memory is measured.
     pub(crate) unit: String,
-    /// Whether the generator sets the pace: then all have the same rate, and it is their latency that differs.
+    /// Whether the generator sets the pace: then all have the same rate, and differ in latency.
     #[serde(default)]
     pub(crate) is_paced: bool,
     /// For each round, what each contender did, in the order of the contenders.
@@ -372,16 +372,16 @@ pub(crate) struct Mode {
 pub(crate) struct Reading {
     /// Operations (units) done; GB may be a fraction.
     pub(crate) operations: f64,
-    /// How long they took.
+    /// Duration of the turn.
     pub(crate) seconds: f64,
-    /// CPU time of the contender's processes, in nanoseconds; `None` where there is no proxy.
+    /// CPU time of the contender's processes, in nanoseconds; `None` without a proxy.
     pub(crate) cpu_ns: Option<u64>,
-    /// CPU time of the replicas in the same time, in nanoseconds, where it was taken.
+    /// CPU time of the replicas in the same time, in nanoseconds, if it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) replicas_cpu_ns: Option<u64>,
-    /// Memory that the operations hold, in bytes, where that is what is measured.
+    /// Memory that the operations hold, in bytes, if the mode measures it.
     pub(crate) memory: Option<u64>,
-    /// Latency of an operation in microseconds, median and 99th percentile, where it was taken.
+    /// Latency of an operation in microseconds, median and 99th percentile, if it was measured.
     pub(crate) p50: Option<u64>,
     pub(crate) p99: Option<u64>,
     /// Operations that failed.
@@ -389,7 +389,7 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// CPU time of the contender for one operation, in nanoseconds; `None` where there is no proxy.
+    /// CPU time of the contender for one operation, in nanoseconds; `None` without a proxy.
     pub(crate) fn cpu_per_operation(&self) -> Option<f64> {
         Some(self.cpu_ns? as f64 / self.operations)
     }

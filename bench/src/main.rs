@@ -1,7 +1,7 @@
-//! `bench`: a load generator for TCP load balancers, and the experiments that are made with it.
+//! `bench`: a load generator for TCP load balancers, and experiments that use it.
 //!
-//! It speaks only the wire and the control port, so it can measure anything that listens; of `lb` it knows what its
-//! users know.
+//! It uses only the data port and the control port, so it can measure any server, and it knows no more of `lb` than a user
+//! does.
 //!
 //! In reading order: `args` is the command line and `commands` carries it out; `load` sends requests and counts the results;
 //! `stand` starts the programs that are measured, `control` talks to an `lb`; `experiment` is, `compare` the same
@@ -32,9 +32,9 @@ use tokio_util::sync::CancellationToken;
 use args::{Cli, Command, Misused};
 use stand::{Provider, network};
 
-/// The exit code for a command line that is wrong; clap uses the same.
+/// The exit code for a wrong command line; clap uses the same one.
 const MISUSED: u8 = 2;
-/// What `bench` is told when it runs in a network namespace of its own already.
+/// The flag that tells `bench` that it already runs in its own network namespace.
 const INSIDE: &str = "--inside";
 
 fn main() -> ExitCode {
@@ -54,14 +54,14 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     if !cli.inside && wants_own_network(&cli.command) {
         network::enter(INSIDE)?;
         shown::complain(
-            "no network namespace of its own (it takes unshare, ip, and the rights): measured on the host's",
+            "cannot make a network namespace (it needs unshare, ip and the permission): measuring on the host's network",
         );
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(work(cli))
 }
 
-/// Whether all that is measured is started here, and can do with loopback.
+/// Whether `bench` starts everything that it measures, so that a network with nothing but loopback is enough.
 fn wants_own_network(command: &Command) -> bool {
     match command {
         Command::A1 { experiment, .. }
@@ -76,15 +76,15 @@ fn wants_own_network(command: &Command) -> bool {
     }
 }
 
-/// Works until it is done; after the first SIGINT, SIGTERM or SIGHUP until what was begun is tidied up; a second one ends
-/// it at once, and with it what it has started.
+/// Runs the command. The first SIGINT, SIGTERM or SIGHUP stops it, writes what was measured and ends the programs that it
+/// started; the second one ends everything at once.
 async fn work(cli: Cli) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     obey(stop.clone())?;
     commands::run(cli.command, cli.inside, &stop).await
 }
 
-/// Obeys signals from now on, on a thread of its own: this one may be busy for a while.
+/// Handles signals from now on, on a separate thread, because this one may be busy for a while.
 fn obey(stop: CancellationToken) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
@@ -104,13 +104,13 @@ async fn until_the_second(
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
-            // The terminal is closed; there may still be files to be written.
+            // The terminal is closed, but there may still be files to write.
             _ = hang_up.recv() => {}
         }
         if turn > 0 {
             std::process::exit(1);
         }
-        shown::complain("stopping; what was measured follows (once more to end at once)");
+        shown::complain("stopping; the measurements so far follow (press Ctrl-C again to end at once)");
         stop.cancel();
     }
 }

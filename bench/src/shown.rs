@@ -1,4 +1,4 @@
-//! What a terminal shows: answers and complaints, bars while something runs, tables of what came of a load.
+//! Prints to the terminal: results, messages, progress bars, and tables of a load.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
@@ -16,23 +16,23 @@ use crate::data::Load;
 use crate::load::{self, Amount, Loop, Outcome, Plan, Progress};
 use crate::stats::{max_over_mean, standard_deviation};
 
-/// How often a bar moves.
+/// The time between two updates of a progress bar.
 const FRAME: Duration = Duration::from_millis(100);
 
-/// Answers go to stdout.
+/// Prints a result to stdout.
 ///
 /// # Errors
-/// Whoever reads them has gone.
+/// Stdout is closed.
 pub(crate) fn say(text: &str) -> anyhow::Result<()> {
-    writeln!(io::stdout(), "{text}").context("cannot write the answer")
+    writeln!(io::stdout(), "{text}").context("cannot write to stdout")
 }
 
-/// One line on stderr. Unlike `eprintln!` it does not panic when stderr is gone.
+/// Prints a message to stderr. Unlike `eprintln!` it does not panic when stderr is closed.
 pub(crate) fn complain(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// A bar of so many steps, on stderr, and only if that is a terminal.
+/// A progress bar on stderr, shown only on a terminal.
 pub(crate) fn bar(steps: u64, title: &str) -> ProgressBar {
     let bar = ProgressBar::new(steps).with_message(title.to_owned());
     if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {human_pos} of {human_len}, {eta} left")
@@ -42,7 +42,7 @@ pub(crate) fn bar(steps: u64, title: &str) -> ProgressBar {
     bar
 }
 
-/// Sends a load, with a bar meanwhile.
+/// Sends a load and shows a progress bar meanwhile.
 ///
 /// # Errors
 /// Nothing could be sent.
@@ -61,7 +61,7 @@ pub(crate) async fn watched(
     outcome
 }
 
-/// How long the bar is: requests, or milliseconds where a closed loop runs for a time.
+/// The length of the bar: requests, or milliseconds if a closed loop runs for a time.
 fn expected(plan: &Plan) -> u64 {
     match (plan.amount, plan.pace) {
         (Amount::Requests(requests), _) => requests,
@@ -88,7 +88,7 @@ async fn follow(bar: &ProgressBar, plan: &Plan, progress: &Progress) -> std::con
 /// A table of a load: its size, its replicas, its latencies and its failures.
 pub(crate) fn load(load: &Load) -> String {
     let mut text = format!(
-        "{} requests in {:.2} s: {} right answers, {} a second",
+        "{} requests in {:.2} s: {} right answers, {} per second",
         load.requests,
         load.seconds,
         load.succeeded,
@@ -96,7 +96,8 @@ pub(crate) fn load(load: &Load) -> String {
     );
     if load.received.max(load.sent) > 1 << 20 {
         let a_second = |bytes: u64| ByteSize::b((bytes as f64 / load.seconds.max(1e-9)) as u64);
-        text += &format!(", {} received and {} sent a second", a_second(load.received), a_second(load.sent));
+        text +=
+            &format!(", {} received and {} sent per second", a_second(load.received), a_second(load.sent));
     }
     if load.warm_up_failures > 0 {
         text += &format!(", {} failed in the warm-up", load.warm_up_failures);
@@ -107,19 +108,19 @@ pub(crate) fn load(load: &Load) -> String {
     [text, replicas(load), latencies(load), failures(&load.failures)].join("\n")
 }
 
-/// Whole where it is large, and not 0 where it is small.
+/// Whole if it is large, with two decimals if it is small.
 fn significant(rate: f64) -> String {
     if rate < 10.0 { format!("{rate:.2}") } else { format!("{rate:.0}") }
 }
 
 fn replicas(load: &Load) -> String {
     if load.replicas.is_empty() {
-        return "nobody answered".to_owned();
+        return "no server answered".to_owned();
     }
     let mut table = table(&["replica", "requests", "share"]);
     for (name, count) in &load.replicas {
         let share = 100.0 * *count as f64 / load.succeeded.max(1) as f64;
-        let name = if name.is_empty() { "(does not tell)" } else { name };
+        let name = if name.is_empty() { "(no name)" } else { name };
         table.add_row([name.to_owned(), count.to_string(), format!("{share:.2} %")]);
     }
     let counts: Vec<u64> = load.replicas.values().copied().collect();

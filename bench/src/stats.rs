@@ -1,6 +1,6 @@
-//! The few statistics that experiments and reports need, as pure functions of numbers.
+//! The statistics that experiments and reports need, as pure functions of numbers.
 //!
-//! It knows nothing of replicas, loads or files, and never rounds: that is for whoever prints.
+//! They know nothing of replicas, loads or files, and never round: the code that prints does.
 
 /// How many standard deviations a [`sampling_band`] reaches to each side. A count drawn from a normal
 /// distribution is outside four of them once in 16,000 times, so a suite that looks at a few hundred counts
@@ -15,8 +15,8 @@ pub(crate) fn mean(counts: &[u64]) -> f64 {
     }
 }
 
-/// The largest count divided by the mean: 1 is perfectly even, and `counts.len()` is one who has it all. 1
-/// where there is nothing to spread.
+/// The largest count divided by the mean: 1 is perfectly even, and `counts.len()` means that one replica has everything.
+/// 1 if all counts are 0.
 pub(crate) fn max_over_mean(counts: &[u64]) -> f64 {
     let mean = mean(counts);
     match counts.iter().max() {
@@ -48,10 +48,10 @@ pub(crate) fn sampling_band(p: f64, n: u64, asked: u64) -> (f64, f64) {
     ((p * draws - half).max(0.0), (p * draws + half).min(draws))
 }
 
-/// How several measurements of one thing are spread.
+/// The median and the range of several measurements.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {
-    /// The middle one, or the mean of the two in the middle.
+    /// The middle value, or the mean of the two in the middle.
     pub(crate) median: f64,
     /// The smallest.
     pub(crate) least: f64,
@@ -77,8 +77,8 @@ impl Spread {
     }
 }
 
-/// The ratios ours / theirs of pairs that were measured side by side, so that what disturbed a whole round
-/// cancels out. A pair of which one is missing, or theirs is 0, is left out.
+/// The ratios ours / theirs of pairs from the same round, so that a disturbance of the whole round cancels out. Leaves out a
+/// pair that is incomplete or whose second value is 0.
 pub(crate) fn paired_ratios(pairs: impl IntoIterator<Item = (Option<f64>, Option<f64>)>) -> Vec<f64> {
     let ratio = |(ours, theirs): (Option<f64>, Option<f64>)| Some(ours? / theirs?);
     pairs.into_iter().filter_map(ratio).filter(|ratio| ratio.is_finite()).collect()
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn one_who_has_it_all_is_as_many_times_the_mean_as_there_are_counts() {
+    fn one_replica_with_everything_has_as_many_times_the_mean_as_there_are_replicas() {
         close(max_over_mean(&[0, 0, 0, 12]), 4.0);
         close(max_over_mean(&[7, 7]), 1.0);
     }

@@ -1,7 +1,7 @@
-//! What this host gives to a comparison: cores, and open files.
+//! Shares the cores and open files of this host among the programs of a comparison.
 //!
-//! A proxy has one core and the generator the other, so that what a proxy does is never slowed down by whoever measures it.
-//! Replicas are with the generator, or with the proxy. Nothing is started here.
+//! A proxy has one core and the load generator the other, so that the generator never slows a proxy down. Replicas share a
+//! core with the generator, or with the proxy. Nothing is started here.
 
 use anyhow::Context as _;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -9,12 +9,12 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use crate::args::Beside;
 use crate::stand::pin;
 
-/// Files that a program has open besides connections.
+/// Open files of a program besides connections.
 const OTHER_FILES: usize = 200;
-/// The most connections that a proxy is set up for.
+/// The maximum number of connections that a proxy is configured for.
 const SESSIONS: usize = 6000;
 
-/// Who runs where. With one core only, everything runs there and nothing is pinned.
+/// Which program runs on which core. With only one core nothing is pinned.
 #[derive(Debug)]
 pub(super) struct Cores {
     pub(super) proxy: Option<usize>,
@@ -24,9 +24,9 @@ pub(super) struct Cores {
 }
 
 impl Cores {
-    /// The first two cores that this process may use, with the replicas `beside` somebody.
+    /// The first two cores that this process may use; the replicas share a core with `beside`.
     pub(super) fn find(beside: Beside) -> anyhow::Result<Self> {
-        let allowed = sched_getaffinity(None).context("which cores are there?")?;
+        let allowed = sched_getaffinity(None).context("cannot list the cores of this process")?;
         let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
         let (proxy, load) = (cores.next(), cores.next());
         let proxy = load.and(proxy);
@@ -37,7 +37,7 @@ impl Cores {
         Ok(Cores { proxy, load, replicas, allowed })
     }
 
-    /// Pins this thread, and those that it starts from now on, to the core of the load.
+    /// Pins this thread, and the threads that it starts from now on, to the core of the load.
     pub(super) fn pin_load(&self) -> anyhow::Result<Pinned> {
         if let Some(core) = self.load {
             pin(core)?;
@@ -45,12 +45,12 @@ impl Cores {
         Ok(Pinned(self.allowed))
     }
 
-    /// Where proxies run, as a part of a sentence.
+    /// The core of proxies, as a part of a sentence.
     pub(super) fn pinning(&self) -> String {
         on(self.proxy)
     }
 
-    /// Where replicas run.
+    /// The core of replicas, as a part of a sentence.
     pub(super) fn pinning_of_replicas(&self) -> String {
         on(self.replicas)
     }
@@ -60,18 +60,18 @@ fn on(core: Option<usize>) -> String {
     core.map_or_else(|| ", not pinned".to_owned(), |core| format!(" on core {core}"))
 }
 
-/// As long as it is there, this thread is pinned.
+/// Keeps this thread pinned until it is dropped.
 #[derive(Debug)]
 pub(super) struct Pinned(CpuSet);
 
 impl Drop for Pinned {
     fn drop(&mut self) {
-        // At worst, what follows is slower.
+        // If this fails, later work is slower and still right.
         let _ = sched_setaffinity(None, &self.0);
     }
 }
 
-/// How many connections a proxy with so many files can have: two files each, and haproxy wants a pipe for every fourth.
+/// The number of connections for which a proxy has enough files: two files each, and haproxy wants a pipe for every fourth.
 pub(super) fn sessions(files: usize) -> usize {
     (files.saturating_sub(OTHER_FILES) / 5 * 2).clamp(1, SESSIONS)
 }

@@ -1,24 +1,24 @@
-//! What a proxy costs: the CPU time and the memory of its processes, as /proc tells them.
+//! Reads the CPU time and the memory of a proxy's processes from /proc.
 //!
-//! The nanosecond clock of the scheduler (`schedstat`) is read, because ticks of 10 ms are too coarse for rounds of a second.
-//! Nothing here waits, and nothing writes.
+//! CPU time is the scheduler's, in nanoseconds (`schedstat`), because ticks of 10 ms are too coarse for turns of a second.
+//! Nothing here waits or writes.
 
 use std::fs;
 use std::io;
 
 use anyhow::Context as _;
 
-/// The processes of one program: the one that was started, and its descendants (such as the worker of nginx). Or of several.
+/// The processes of one or several programs: those that were started, and their descendants (such as the worker of nginx).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Processes(Vec<u32>);
 
 impl Processes {
-    /// Those that there are now: to be asked when the program is ready, and has all of its workers.
+    /// The present processes of the program `root`. Call it when the program is ready and has started its workers.
     pub(super) fn of(root: u32) -> io::Result<Self> {
         let mut parents = Vec::new();
         for entry in fs::read_dir("/proc")? {
             let pid = entry?.file_name().to_string_lossy().parse();
-            // A process may end between the two looks.
+            // A process may end after it was listed.
             let parent =
                 pid.iter().find_map(|pid: &u32| parent_in(&read(&format!("/proc/{pid}/stat")).ok()?));
             parents.extend(pid.ok().zip(parent));
@@ -26,14 +26,14 @@ impl Processes {
         Ok(Processes(tree(root, &parents)))
     }
 
-    /// These as well.
+    /// Adds the processes of another program.
     pub(super) fn and(mut self, others: Processes) -> Self {
         self.0.extend(others.0);
         self
     }
 
-    /// Nanoseconds on a core so far, of all threads that there are. Those of a thread that has ended are gone; a proxy
-    /// keeps its threads.
+    /// CPU time of all present threads, in nanoseconds. The time of a thread that has ended is missing; a proxy keeps its
+    /// threads.
     pub(super) fn cpu(&self) -> anyhow::Result<u64> {
         let mut sum = 0;
         for pid in &self.0 {
@@ -53,7 +53,7 @@ impl Processes {
     }
 }
 
-/// The threads of a process, each with its nanoseconds on a core.
+/// The threads of a process, each with its CPU time in nanoseconds.
 pub(super) fn threads(pid: u32) -> anyhow::Result<Vec<(u32, u64)>> {
     let folder = format!("/proc/{pid}/task");
     let entries = fs::read_dir(&folder).with_context(|| format!("process {pid} has ended"))?;
@@ -63,7 +63,7 @@ pub(super) fn threads(pid: u32) -> anyhow::Result<Vec<(u32, u64)>> {
         let text = match read(&format!("{folder}/{thread}/schedstat")) {
             Ok(text) => text,
             Err(_) if !entry.path().exists() => continue,
-            Err(error) => return Err(error).context("this kernel does not tell CPU times (schedstat)"),
+            Err(error) => return Err(error).context("this kernel has no CPU times per thread (schedstat)"),
         };
         threads.push((thread, time_in(&text).context("schedstat does not begin with a number")?));
     }
@@ -74,7 +74,7 @@ fn read(path: &str) -> io::Result<String> {
     fs::read_to_string(path)
 }
 
-/// The nanoseconds on a core in a `schedstat` ("time on the core, time in the queue, slices").
+/// The CPU time in nanoseconds in a `schedstat` ("time on the core, time in the queue, slices").
 fn time_in(schedstat: &str) -> Option<u64> {
     schedstat.split_ascii_whitespace().next()?.parse().ok()
 }

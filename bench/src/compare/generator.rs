@@ -1,8 +1,8 @@
-//! The generator itself against `wrk`: whoever measures must not be the bottleneck.
+//! Compares the load generator with `wrk`, because the generator must not be the bottleneck.
 //!
-//! Both send the same requests from the same core to the same replica on the other core. The CPU time of the generator
-//! is that of this whole process; that of wrk is what its sending thread was last seen to have used, which is a few
-//! milliseconds short and leaves out its start: if the two are not treated the same, it is to the favour of wrk.
+//! Both send the same requests from one core to a replica on the other core. The CPU time of the generator is that of this
+//! whole process. The CPU time of wrk is that of its sending thread at the last reading, a few milliseconds before its end and
+//! without its start: the difference favours wrk.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,10 +21,10 @@ use super::work::{SHORT, Work};
 use crate::data::{Contender, Reading};
 use crate::stand::{Program, host};
 
-/// How often the threads of wrk are looked at.
+/// The time between two readings of wrk's threads.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// The two, and the replica that they ask.
+/// The two generators, and their replica.
 #[derive(Debug)]
 pub(super) struct Generators {
     wrk: PathBuf,
@@ -35,16 +35,16 @@ pub(super) struct Generators {
 }
 
 impl Generators {
-    /// Starts the replica; `None` where there is no wrk.
+    /// Starts the replica; `None` if wrk is not installed.
     pub(super) async fn prepare(stage: &Stage, time: Duration) -> anyhow::Result<Option<Self>> {
         let Some(wrk) = host::find("wrk") else { return Ok(None) };
         let (address, replica) = replica("s1", stage.cores.proxy, None).await?;
-        // wrk knows whole seconds only.
+        // wrk takes whole seconds.
         let time = Duration::from_secs(time.as_secs_f64().ceil().max(1.0) as u64);
         Ok(Some(Generators { wrk, core: stage.cores.load, address, time, _replica: replica }))
     }
 
-    /// Who they are.
+    /// The two generators as contenders.
     pub(super) fn describe(&self) -> Vec<Contender> {
         let contender = |name: &str, version, setup: &str| Contender {
             name: name.to_owned(),
@@ -52,12 +52,12 @@ impl Generators {
             setup: setup.to_owned(),
         };
         vec![
-            contender("bench", env!("CARGO_PKG_VERSION").to_owned(), "one thread, every answer checked"),
+            contender("bench", env!("CARGO_PKG_VERSION").to_owned(), "one thread, checks every answer"),
             contender("wrk", host::version(&self.wrk), "-t1, with Connection: close"),
         ]
     }
 
-    /// What one of them does in one round, by its number; `None` where it was interrupted.
+    /// One turn of generator `number`; `None` if it was interrupted.
     pub(super) async fn step(
         &self,
         number: usize,
@@ -80,13 +80,12 @@ impl Generators {
         let child = self.start_wrk().context("cannot start wrk")?;
         let watched = stop.run_until_cancelled(watch(child)).await;
         let Some((said, cpu)) = watched.transpose()? else { return Ok(None) };
-        ensure!(cpu > 0, "wrk has ended before it was seen to work: {said}");
-        let reading =
-            reading_of(&said).with_context(|| format!("wrk says nothing that is understood: {said}"))?;
+        ensure!(cpu > 0, "wrk ended before its CPU time could be read: {said}");
+        let reading = reading_of(&said).with_context(|| format!("cannot parse the output of wrk: {said}"))?;
         Ok(Some(Reading { cpu_ns: Some(cpu), ..reading }))
     }
 
-    /// As one of our programs it ends with this process.
+    /// Starts wrk so that it ends with this process.
     fn start_wrk(&self) -> anyhow::Result<Child> {
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["child", "--parent", &std::process::id().to_string()]);
@@ -101,15 +100,15 @@ impl Generators {
     }
 }
 
-/// CPU time of this process so far, threads that have ended included.
+/// CPU time of this process so far, with that of threads that have ended, in nanoseconds.
 fn own_cpu() -> u64 {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-/// Waits for wrk to end; what it said, and the CPU time of the threads that it started.
+/// Waits for wrk to end; returns its output, and the CPU time of the threads that it started.
 async fn watch(child: Child) -> anyhow::Result<(String, u64)> {
-    let pid = child.id().context("wrk has no process")?;
+    let pid = child.id().context("wrk has already ended")?;
     let mut seen = BTreeMap::new();
     let mut look = tokio::time::interval(LOOK);
     let output = child.wait_with_output();
@@ -117,16 +116,16 @@ async fn watch(child: Child) -> anyhow::Result<(String, u64)> {
     let output = loop {
         tokio::select! {
             output = &mut output => break output?,
-            // At its end there is nothing to see.
+            // When wrk has ended, there is nothing to read.
             _ = look.tick() => seen.extend(threads(pid).unwrap_or_default()),
         }
     };
-    ensure!(output.status.success(), "wrk has failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    ensure!(output.status.success(), "wrk failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     let sent = seen.iter().filter(|(thread, _)| **thread != pid).map(|(_, time)| time).sum();
     Ok((String::from_utf8_lossy(&output.stdout).into_owned(), sent))
 }
 
-/// The reading in what wrk says.
+/// Parses the output of wrk.
 fn reading_of(said: &str) -> Option<Reading> {
     let line = |part: &str| said.lines().find(|line| line.contains(part));
     let operations: f64 = line(" requests in ")?.split_whitespace().next()?.parse().ok()?;

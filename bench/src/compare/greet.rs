@@ -1,4 +1,4 @@
-//! One raw line and its answer on a connection that stays open. Unlike the generator it tells who answered each.
+//! Sends one raw line on a connection that stays open, and returns the name of the server that answered.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -8,17 +8,17 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-/// How long it may take.
+/// Timeout of a connection and its answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The longest answer: a name, a space and the line.
 const LONGEST: usize = 512;
 
-/// Opens a connection, sends an id as a line, and reads the answer; who gave it.
+/// Opens a connection, sends an id as a line, and reads the answer; returns the server's name.
 pub(super) async fn open(address: SocketAddr, id: &str) -> io::Result<(TcpStream, String)> {
     open_late(address, id, Duration::ZERO).await
 }
 
-/// The same, with a pause between the connection and the line.
+/// Does what [`open`] does, with a pause between the connection and the line.
 pub(super) async fn open_late(
     address: SocketAddr,
     id: &str,

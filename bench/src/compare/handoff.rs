@@ -1,5 +1,5 @@
-//! Whether `lb` really hands over: what its control port says of every replica. Nothing is sent to its clients' port, and
-//! nothing is measured.
+//! Asks the control port whether `lb` hands connections over to every replica. Nothing is sent to the data port, and nothing
+//! is measured.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,30 +9,31 @@ use tokio::time::{Instant, sleep};
 
 use crate::control::{Control, Slot};
 
-/// What `lb` calls the transport of a replica that is handed its connections.
+/// The name of the transport in the answer of `lb`.
 const HANDED_OVER: &str = "handoff";
-/// The pause between two looks.
+/// The pause between two questions.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Waits until every replica would be handed a new connection.
+/// Waits until `lb` would hand a new connection over, whichever replica it is for.
 ///
 /// # Errors
-/// That does not come within `patience`; names the replicas that are proxied.
-pub(super) async fn begins(control: SocketAddr, patience: Duration) -> anyhow::Result<()> {
+/// `patience` is over; the message names the replicas that are proxied.
+pub(super) async fn wait(control: SocketAddr, patience: Duration) -> anyhow::Result<()> {
     let begun = Instant::now();
     loop {
-        match goes_on(control).await {
+        match check(control).await {
             Err(_) if begun.elapsed() < patience => sleep(PAUSE).await,
             last => return last,
         }
     }
 }
 
-/// Checks that every replica would be handed a new connection now: a proxy must never be measured in the name of hand-off.
+/// Checks that `lb` would hand a new connection over now, whichever replica it is for: a proxy must never be measured in the
+/// name of hand-off.
 ///
 /// # Errors
-/// It would not; names the replicas that are proxied.
-pub(super) async fn goes_on(control: SocketAddr) -> anyhow::Result<()> {
+/// Names the replicas that are proxied.
+pub(super) async fn check(control: SocketAddr) -> anyhow::Result<()> {
     let slots = Control::connect(control, None).await?.slots().await?;
     ensure!(!slots.is_empty(), "lb has no replicas to hand over to");
     let proxied = proxied(&slots);
@@ -40,10 +41,10 @@ pub(super) async fn goes_on(control: SocketAddr) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Those that are not handed their connections, with what they get instead.
+/// The replicas that are proxied, each with its transport.
 fn proxied(slots: &[Slot]) -> Vec<String> {
     let shown = |slot: &Slot| match slot.transport.as_str() {
-        "" => format!("{} (this lb does not tell its transport)", slot.name),
+        "" => format!("{} (this lb does not name its transport)", slot.name),
         transport => format!("{} ({transport})", slot.name),
     };
     slots.iter().filter(|slot| slot.transport != HANDED_OVER).map(shown).collect()
@@ -77,18 +78,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_waited_for() {
+    async fn hand_off_is_awaited() {
         let lb = lb(&["", r#","transport":"proxy""#, r#","transport":"handoff""#]).await;
-        begins(lb, Duration::from_secs(60)).await.unwrap();
-        goes_on(lb).await.unwrap();
+        wait(lb, Duration::from_secs(60)).await.unwrap();
+        check(lb).await.unwrap();
     }
 
     #[tokio::test]
-    async fn who_is_proxied_is_named() {
+    async fn replicas_that_are_proxied_are_named() {
         let proxying = lb(&[r#","transport":"proxy""#]).await;
-        let error = begins(proxying, Duration::from_millis(50)).await.unwrap_err().to_string();
+        let error = wait(proxying, Duration::from_millis(50)).await.unwrap_err().to_string();
         assert_eq!(error, "lb does not hand over to s1 (proxy)");
-        let error = goes_on(lb(&[""]).await).await.unwrap_err().to_string();
-        assert_eq!(error, "lb does not hand over to s1 (this lb does not tell its transport)");
+        let error = check(lb(&[""]).await).await.unwrap_err().to_string();
+        assert_eq!(error, "lb does not hand over to s1 (this lb does not name its transport)");
     }
 }

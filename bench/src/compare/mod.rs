@@ -1,13 +1,11 @@
-//! `bench compare`: the same load on `lb`, on `lb` that hands over, on its peers, and straight on the
-//! replicas.
+//! `bench compare`: the same load on `lb`, on `lb` with hand-off, on its peers, and directly on the replicas.
 //!
-//! Machines are noisy, and noise comes in waves; so contenders take turns (A B C, A B C, ...) and are compared within a
-//! round. This module measures and keeps what it has measured, whatever happens; it judges nothing and prints nothing
-//! but its progress.
+//! The noise of a machine comes in waves, so contenders take turns (A B C, A B C, ...) and are compared within a round. This
+//! module measures, and keeps its measurements on every error; it judges nothing and prints only its progress.
 //!
-//! In reading order: `work` is what is done, `peers` how others are configured, `cores` and `stage` who runs where,
-//! `steps` one measurement (`greet` opens its idle connections), `cpu` what it cost, `handoff` that it is what it is called;
-//! `generator` measures whoever measures.
+//! In reading order: `work` is the kinds of load, `peers` configures other load balancers, `cores` and `stage` place and start
+//! the programs, `steps` is one turn (`greet` opens idle connections), `cpu` reads its costs, `handoff` checks that
+//! connections are handed over; `generator` measures the load generator itself.
 
 mod cores;
 mod cpu;
@@ -31,24 +29,24 @@ use crate::stats::Spread;
 use cores::Cores;
 use generator::Generators;
 use peers::Peer;
-use stage::{Ready, Stage, Who};
+use stage::{Entrant, Ready, Stage};
 use work::{TAIL_SHARE, Work};
 
-/// Idle connections, where files allow that many.
+/// Idle connections, if the limit of open files allows it.
 const IDLE: usize = 2000;
 
-/// What was found, and what is to be said about it.
+/// The result of a comparison.
 #[derive(Debug, Default)]
 pub(crate) struct Compared {
-    /// Rounds in which everybody did their part.
+    /// Complete rounds.
     pub(crate) comparison: Comparison,
-    /// What is not as one might expect, in sentences.
+    /// Messages for the user, such as that a peer is missing.
     pub(crate) notes: Vec<String>,
-    /// Why it ended early, if it did.
+    /// Why it ended early; `None` if it is complete.
     pub(crate) cut_short: Option<String>,
 }
 
-/// Why there is no more to be had.
+/// Why a comparison ends early.
 enum End {
     Interrupted,
     Failed(anyhow::Error),
@@ -60,21 +58,20 @@ impl From<anyhow::Error> for End {
     }
 }
 
-/// Whether everything that is named is known: to be asked before hours of other work.
+/// Checks the names of peers and modes, before minutes of other work.
 ///
 /// # Errors
-/// It is not; says what is.
+/// A name is unknown; the message lists the known ones.
 pub(crate) fn check(args: &CompareArgs) -> Result<(), Misused> {
     Peer::chosen(&args.peers)?;
     Work::chosen(&args.modes)?;
     Ok(())
 }
 
-/// Compares `lb` with its peers and with no proxy at all. What was measured until it was interrupted, or until something
-/// failed, is in what it returns.
+/// Compares `lb` with its peers and with no proxy. After an interruption or a failure it returns what was measured before.
 ///
 /// # Errors
-/// A name is not known, a contender does not start, or a proxy does not do its work: nothing was measured.
+/// Nothing was measured: a name is unknown, or a contender does not start or does not spread ids.
 pub(crate) async fn compare(
     args: &CompareArgs,
     seed: u64,
@@ -84,9 +81,9 @@ pub(crate) async fn compare(
     let cores = Cores::find(args.replicas_beside)?;
     let mut found = Compared::default();
     if cores.load.is_none() {
-        found.notes.push(
-            "there is one core only: nothing is pinned, and everybody is in everybody's way".to_owned(),
-        );
+        found
+            .notes
+            .push("this machine has one core: nothing is pinned, and all programs share it".to_owned());
     }
     let _pinned = cores.pin_load()?;
     let set = stop.run_until_cancelled(set(cores, &peers, &mut found)).await;
@@ -105,46 +102,46 @@ pub(crate) async fn compare(
     Ok(run.found)
 }
 
-/// Starts everybody; they are described in `found`, and so is who is missing.
+/// Starts all contenders and describes them in `found`; notes the peers that are missing.
 async fn set(
     cores: Cores,
     peers: &[Peer],
     found: &mut Compared,
-) -> anyhow::Result<(Stage, Vec<(Who, Ready)>)> {
+) -> anyhow::Result<(Stage, Vec<(Entrant, Ready)>)> {
     let stage = Stage::set(cores).await?;
-    let mut everybody = vec![Who::Lb, Who::Handoff];
+    let mut entrants = vec![Entrant::Lb, Entrant::Handoff];
     for peer in peers {
         match peer.find() {
-            None => found.notes.push(format!("{} is left out: it is not on PATH", peer.name())),
+            None => found.notes.push(format!("{} is left out: it is not installed", peer.name())),
             Some(path) => match peer.unfit(&path) {
                 Some(why) => found.notes.push(format!("{} is left out: {why}", peer.name())),
-                None => everybody.push(Who::Peer(*peer, path)),
+                None => entrants.push(Entrant::Peer(*peer, path)),
             },
         }
     }
-    everybody.push(Who::Direct);
+    entrants.push(Entrant::Direct);
     let mut ready = Vec::new();
-    for who in everybody {
-        found.comparison.contenders.push(stage.describe(&who)?);
+    for entrant in entrants {
+        found.comparison.contenders.push(stage.describe(&entrant)?);
         let contender =
-            stage.start(&who).await.with_context(|| format!("cannot compare with {}", who.name()))?;
-        ready.push((who, contender));
+            stage.start(&entrant).await.with_context(|| format!("cannot compare with {}", entrant.name()))?;
+        ready.push((entrant, contender));
     }
     Ok((stage, ready))
 }
 
-/// How often somebody takes a turn.
+/// The number of turns.
 fn turns(works: &[Work], rounds: u16, contenders: usize) -> u64 {
     let turns = |work: &Work| if *work == Work::Generator { 2 } else { contenders as u64 };
     works.iter().map(turns).sum::<u64>() * u64::from(rounds)
 }
 
-/// A comparison under way. Contenders stand before the stage, so that they end before their replicas.
+/// A comparison under way. The contenders are declared before the stage, so that they end before their replicas.
 struct Run<'a> {
     args: &'a CompareArgs,
     seed: u64,
     stop: &'a CancellationToken,
-    contenders: Vec<(Who, Ready)>,
+    contenders: Vec<(Entrant, Ready)>,
     stage: Stage,
     found: Compared,
     bar: ProgressBar,
@@ -180,11 +177,11 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// One contender in one round. All get the same ids in the same round.
+    /// One turn. All contenders get the same ids in the same round.
     async fn step(&self, work: Work, turn: usize, round: u16, amount: f64) -> Result<Reading, End> {
-        let (who, contender) = &self.contenders[turn];
+        let (entrant, contender) = &self.contenders[turn];
         let reading = if work == Work::Idle {
-            steps::idle_step(&self.stage, who, amount as usize, self.stop).await
+            steps::idle_step(&self.stage, entrant, amount as usize, self.stop).await
         } else {
             let seed = self.seed.wrapping_add(u64::from(round));
             let plan = work.plan(contender.address, amount, seed, self.args.time);
@@ -195,7 +192,7 @@ impl Run<'_> {
         reading.ok_or(End::Interrupted)
     }
 
-    /// The rate of the open loop: a share of what the slowest proxy can do, as it was found, or else as it is tried now.
+    /// The rate of the open loop: a share of the slowest proxy's rate, from the rounds of `short` or, without them, from a try.
     async fn tail_rate(&self) -> Result<f64, End> {
         let short = self.found.comparison.modes.iter().find(|mode| mode.name == Work::Short.name());
         let rounds = match short {
@@ -209,7 +206,7 @@ impl Run<'_> {
                 vec![readings]
             }
         };
-        // The last contender is no proxy.
+        // The last contender has no proxy.
         let rates = (0..self.contenders.len() - 1).map(|turn| typical_rate(&rounds, turn));
         Ok(TAIL_SHARE * rates.fold(f64::INFINITY, f64::min))
     }
@@ -219,7 +216,7 @@ impl Run<'_> {
         self.show(Work::Generator, "wrk");
         let prepared = Generators::prepare(&self.stage, self.args.time).await.context("generator")?;
         let Some(generators) = prepared else {
-            self.found.notes.push("the generator is not compared: wrk is not on PATH".to_owned());
+            self.found.notes.push("the generator is not compared: wrk is not installed".to_owned());
             return Ok(());
         };
         for round in 0..self.args.rounds {
@@ -286,6 +283,6 @@ mod tests {
         keep(&mut modes, Work::Tail, 700.0, vec![reading(3.0)]);
         let found: Vec<_> = modes.iter().map(|mode| (mode.name.as_str(), mode.rounds.len())).collect();
         assert_eq!(found, [("short", 2), ("tail", 1)]);
-        assert!(modes[1].what.contains("700 a second"), "{}", modes[1].what);
+        assert!(modes[1].what.contains("700 per second"), "{}", modes[1].what);
     }
 }

@@ -1,7 +1,7 @@
-//! The peers: where they are, and the configuration that is written for each of them.
+//! The peers: finds their programs and writes their configurations.
 //!
-//! Each gets the form that does the work of `lb` at its best: one worker, the same three replicas, one of them for
-//! each id where that can be had. Texts only; nothing is started here.
+//! Each peer gets its best configuration for the work of `lb`: one worker, the same three replicas, and a fixed replica for
+//! each id if it can do that. Nothing is started here.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -11,30 +11,30 @@ use std::process::{Command, Stdio};
 use crate::args::Misused;
 use crate::stand::host;
 
-/// Another load balancer.
+/// Another load balancer that `lb` is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Peer {
     Haproxy,
     Nginx,
 }
 
-/// What a configuration is about.
+/// The values of a configuration.
 #[derive(Debug)]
 pub(super) struct Site<'a> {
-    /// Where to listen.
+    /// The address to listen on.
     pub(super) listen: SocketAddr,
-    /// Where connections go.
+    /// The addresses of the replicas.
     pub(super) replicas: &'a [SocketAddr],
-    /// How many there can be at a time.
+    /// The maximum number of connections.
     pub(super) sessions: usize,
-    /// Where files may be left.
+    /// A folder for files.
     pub(super) folder: &'a Path,
 }
 
 impl Peer {
     const ALL: [Peer; 2] = [Peer::Haproxy, Peer::Nginx];
 
-    /// Its name, which is also its program's.
+    /// The name of the peer and of its program.
     pub(super) fn name(self) -> &'static str {
         match self {
             Peer::Haproxy => "haproxy",
@@ -42,16 +42,18 @@ impl Peer {
         }
     }
 
-    /// Those that are wanted, each once. An empty name is nobody.
+    /// The peers with these names, each once. Empty names are ignored.
     ///
     /// # Errors
-    /// A name is not known; says which are.
+    /// A name is unknown; the message lists the known ones.
     pub(super) fn chosen(names: &[String]) -> Result<Vec<Peer>, Misused> {
         let mut chosen = Vec::new();
         for name in names.iter().map(|name| name.trim()).filter(|name| !name.is_empty()) {
             let Some(peer) = Peer::ALL.into_iter().find(|peer| peer.name() == name) else {
                 let known = Peer::ALL.map(Peer::name).join(", ");
-                return Err(Misused(format!("--peers: {name:?} is not one of {known}")));
+                return Err(Misused(format!(
+                    "--peers: invalid value `{name}`: expected names among {known}"
+                )));
             };
             if !chosen.contains(&peer) {
                 chosen.push(peer);
@@ -60,7 +62,7 @@ impl Peer {
         Ok(chosen)
     }
 
-    /// How it is set up, in a sentence.
+    /// Describes its configuration in a sentence.
     pub(super) fn setup(self, pinning: &str) -> String {
         match self {
             Peer::Haproxy => format!(
@@ -90,7 +92,7 @@ impl Peer {
         Ok(command)
     }
 
-    /// Why it cannot take part, though it is there.
+    /// Why an installed peer cannot take part.
     pub(super) fn unfit(self, program: &Path) -> Option<&'static str> {
         match self {
             Peer::Haproxy => None,
@@ -98,15 +100,15 @@ impl Peer {
         }
     }
 
-    /// Its program, if there is one.
+    /// The path of its program, if it is installed.
     pub(super) fn find(self) -> Option<PathBuf> {
         host::find(self.name())
     }
 }
 
-/// The form that works. `balance hash req.payload(0,0)` in the backend is accepted and sends everything to one server;
-/// `set-var` in the frontend without a condition is accepted, does not wait for the payload, and sends everything
-/// anywhere. With the condition it waits.
+/// The configuration that hashes. HAProxy accepts `balance hash req.payload(0,0)` in the backend and sends everything to one
+/// server. It accepts `set-var` in the frontend without a condition, does not wait for the payload, and sends an id to any
+/// server. With the condition it waits.
 fn haproxy(site: &Site<'_>) -> String {
     let Site { listen, replicas, sessions, .. } = site;
     let mut text = format!(
@@ -136,7 +138,7 @@ backend replicas
     text
 }
 
-/// `user` keeps the worker from becoming somebody who may not read the folder, or who does not exist in a user namespace.
+/// Without `user` the worker becomes a user that cannot read the folder, or that does not exist in a user namespace.
 fn nginx(site: &Site<'_>, module: Option<&Path>) -> String {
     let Site { listen, replicas, sessions, folder } = site;
     let load = module.map(|module| format!("load_module \"{}\";\n", module.display())).unwrap_or_default();
@@ -171,7 +173,7 @@ stream {{
     )
 }
 
-/// Why an nginx that was built with these arguments cannot take part.
+/// Why an nginx with these build arguments cannot take part.
 fn unfit_nginx(build: &str) -> Option<&'static str> {
     if !build.contains("--with-stream") {
         return Some("it is built without the stream module");
@@ -180,13 +182,13 @@ fn unfit_nginx(build: &str) -> Option<&'static str> {
     is_missing.then_some("its stream module is not installed")
 }
 
-/// The arguments that an nginx was built with.
+/// The build arguments of an nginx.
 fn build_of(program: &Path) -> String {
     let said = Command::new(program).arg("-V").stdin(Stdio::null()).output();
     said.map(|said| String::from_utf8_lossy(&said.stderr).into_owned()).unwrap_or_default()
 }
 
-/// The stream module of an nginx that has to load it; none where it is built in.
+/// The stream module that an nginx has to load; `None` if it is built in.
 fn module_in(build: &str) -> Option<PathBuf> {
     if !build.contains("--with-stream=dynamic") {
         return None;
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn peers_are_chosen_by_name_and_nobody_is_allowed() {
+    fn peers_are_chosen_by_name_and_none_is_allowed() {
         assert_eq!(
             Peer::chosen(&names(&["nginx", "haproxy", "nginx"])).unwrap(),
             [Peer::Nginx, Peer::Haproxy]
@@ -218,7 +220,7 @@ mod tests {
         assert_eq!(Peer::chosen(&names(&[""])).unwrap(), []);
         assert_eq!(Peer::chosen(&[]).unwrap(), []);
         let error = Peer::chosen(&names(&["haproxy", "envoy"])).unwrap_err().to_string();
-        assert_eq!(error, "--peers: \"envoy\" is not one of haproxy, nginx");
+        assert_eq!(error, "--peers: invalid value `envoy`: expected names among haproxy, nginx");
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! The stage: three replicas, and contenders in front of them, each ready when it is handed out.
+//! The stage: starts three replicas, and contenders in front of them.
 //!
-//! A proxy has one worker, on a core of its own where there are two. What is started here ends when it is dropped. Nothing
+//! A proxy has one worker, on its own core if there are two. Programs that are started here end when they are dropped. Nothing
 //! is measured here.
 
 use std::fs::Permissions;
@@ -23,34 +23,34 @@ use crate::load::raise_file_limit;
 use crate::stand::host;
 use crate::stand::{Lb, Program, sibling};
 
-/// How long a program may take to get ready.
+/// How long a program may take to become ready.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Replicas behind each proxy.
 const REPLICAS: usize = 3;
 
-/// Who takes part.
+/// A kind of contender.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Who {
+pub(super) enum Entrant {
     Lb,
-    /// `lb` as well, with `--transport handoff`.
+    /// `lb` with `--transport handoff`.
     Handoff,
     Peer(Peer, PathBuf),
     Direct,
 }
 
-impl Who {
+impl Entrant {
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Who::Lb => "lb",
-            Who::Handoff => HANDOFF,
-            Who::Peer(peer, _) => peer.name(),
-            Who::Direct => "direct",
+            Entrant::Lb => "lb",
+            Entrant::Handoff => HANDOFF,
+            Entrant::Peer(peer, _) => peer.name(),
+            Entrant::Direct => "direct",
         }
     }
 
-    /// Whether an id stays with a replica.
+    /// Whether each id has a fixed replica.
     fn keeps_ids(&self) -> bool {
-        matches!(self, Who::Lb | Who::Handoff | Who::Peer(Peer::Haproxy, _))
+        matches!(self, Entrant::Lb | Entrant::Handoff | Entrant::Peer(Peer::Haproxy, _))
     }
 }
 
@@ -59,50 +59,50 @@ impl Who {
 pub(super) struct Ready {
     pub(super) name: &'static str,
     pub(super) address: SocketAddr,
-    /// Where there is no proxy: the other replicas, so that it is the work of as many processes as behind a proxy.
+    /// Without a proxy: the other replicas, so that as many processes work as behind a proxy.
     pub(super) others: Vec<SocketAddr>,
-    /// The processes of the proxy, if there is one.
+    /// The processes of the proxy; `None` without one.
     pub(super) processes: Option<Processes>,
-    /// Those of all replicas.
+    /// The processes of all replicas.
     pub(super) replicas: Processes,
-    /// Ends it when it is dropped.
-    _program: Held,
-    /// The control port of an `lb` that has to hand over.
+    /// Ends the proxy when it is dropped.
+    _proxy: Proxy,
+    /// The control port of an `lb` that must hand connections over.
     hands_over: Option<SocketAddr>,
 }
 
 impl Ready {
-    /// Checks that it does what it is there for: to be asked after each measurement.
+    /// Checks the transport after a measurement.
     ///
     /// # Errors
-    /// It should hand connections over, and proxies.
-    pub(super) async fn is_what_it_is_called(&self) -> anyhow::Result<()> {
+    /// `lb` proxies where it must hand connections over.
+    pub(super) async fn check_transport(&self) -> anyhow::Result<()> {
         match self.hands_over {
-            Some(control) => handoff::goes_on(control).await,
+            Some(control) => handoff::check(control).await,
             None => Ok(()),
         }
     }
 }
 
 #[derive(Debug)]
-#[expect(dead_code, reason = "held only to be dropped")]
-enum Held {
+#[expect(dead_code, reason = "kept only to be dropped")]
+enum Proxy {
     Lb(Lb),
     Peer(Program),
     Nothing,
 }
 
-/// The replicas, and what contenders need to be started. Proxies have to be dropped before it.
+/// The replicas, and what contenders need to start. Drop the proxies before it.
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) cores: Cores,
-    /// How many connections each proxy is set up for.
+    /// The number of connections that each proxy is configured for.
     pub(super) sessions: usize,
     addresses: Vec<SocketAddr>,
-    /// Those of all replicas.
+    /// The processes of all replicas.
     processes: Processes,
     _replicas: Vec<Program>,
-    /// Where replicas listen for connections that are handed over, each by its name.
+    /// The folder of the sockets on which replicas take connections over, each named after its replica.
     sockets: TempDir,
 }
 
@@ -121,69 +121,70 @@ impl Stage {
             let socket = sockets.path().join(format!("{id}.sock"));
             let (address, program) = replica(&id, cores.replicas, Some(&socket)).await?;
             addresses.push(address);
-            processes =
-                processes.and(Processes::of(program.pid()).context("which processes has a replica?")?);
+            processes = processes
+                .and(Processes::of(program.pid()).context("cannot list the processes of a replica")?);
             replicas.push(program);
         }
         Ok(Stage { cores, sessions, addresses, processes, _replicas: replicas, sockets })
     }
 
-    /// What is known about a contender before it runs.
-    pub(super) fn describe(&self, who: &Who) -> anyhow::Result<Contender> {
+    /// Describes a contender before it starts.
+    pub(super) fn describe(&self, entrant: &Entrant) -> anyhow::Result<Contender> {
         let pinning = self.cores.pinning();
-        let (version, setup) = match who {
-            Who::Lb => {
+        let (version, setup) = match entrant {
+            Entrant::Lb => {
                 let setup =
                     format!("--mapping ring, one worker{pinning}, its usual health checks (every 500 ms)");
                 (host::version(&sibling("lb")?), setup)
             }
-            Who::Handoff => {
-                let setup = "the same with --transport handoff: clients' sockets are passed to the replicas, over Unix \
+            Entrant::Handoff => {
+                let setup = "like lb, with --transport handoff: the clients' sockets are passed to the replicas over Unix \
                              sockets";
                 (host::version(&sibling("lb")?), setup.to_owned())
             }
-            Who::Peer(peer, path) => (host::version(path), peer.setup(&pinning)),
-            Who::Direct => {
+            Entrant::Peer(peer, path) => (host::version(path), peer.setup(&pinning)),
+            Entrant::Direct => {
                 let replicas = self.cores.pinning_of_replicas();
-                (String::new(), format!("no proxy: straight to the replicas{replicas}, connections in turn"))
+                (String::new(), format!("no proxy: connections go to the replicas{replicas} in turn"))
             }
         };
-        Ok(Contender { name: who.name().to_owned(), version, setup })
+        Ok(Contender { name: entrant.name().to_owned(), version, setup })
     }
 
-    /// Starts a contender, and waits until it does its work: ids spread over the replicas and, where they are hashed,
-    /// stay where they are.
+    /// Starts a contender and waits until it works: ids spread over the replicas and, if they are hashed, stay with theirs.
     ///
     /// # Errors
-    /// It does not; says what it said last.
-    pub(super) async fn start(&self, who: &Who) -> anyhow::Result<Ready> {
-        let name = who.name();
+    /// It does not start or does not spread ids; the message has the last lines of its log.
+    pub(super) async fn start(&self, entrant: &Entrant) -> anyhow::Result<Ready> {
+        let name = entrant.name();
         let mut hands_over = None;
-        let (address, pid, program) = match who {
-            Who::Lb => {
+        let (address, pid, proxy) = match entrant {
+            Entrant::Lb => {
                 let lb = Lb::start(&self.lb_flags(), self.cores.proxy).await?;
-                (lb.data, Some(lb.pid()), Held::Lb(lb))
+                (lb.data, Some(lb.pid()), Proxy::Lb(lb))
             }
-            Who::Handoff => {
+            Entrant::Handoff => {
                 let lb = Lb::start(&self.handoff_flags(), self.cores.proxy).await?;
-                handoff::begins(lb.control, PATIENCE).await?;
+                handoff::wait(lb.control, PATIENCE).await?;
                 hands_over = Some(lb.control);
-                (lb.data, Some(lb.pid()), Held::Lb(lb))
+                (lb.data, Some(lb.pid()), Proxy::Lb(lb))
             }
-            Who::Peer(peer, path) => {
+            Entrant::Peer(peer, path) => {
                 let (address, program) = self.start_peer(*peer, path).await?;
-                (address, Some(program.pid()), Held::Peer(program))
+                (address, Some(program.pid()), Proxy::Peer(program))
             }
-            Who::Direct => (self.addresses[0], None, Held::Nothing),
+            Entrant::Direct => (self.addresses[0], None, Proxy::Nothing),
         };
         if pid.is_some() {
-            spreads(name, address, who.keeps_ids()).await?;
+            spreads(name, address, entrant.keeps_ids()).await?;
         }
-        let processes =
-            pid.map(Processes::of).transpose().with_context(|| format!("which processes has {name}?"))?;
+        let processes = pid
+            .map(Processes::of)
+            .transpose()
+            .with_context(|| format!("cannot list the processes of {name}"))?;
         let replicas = self.processes.clone();
         let others = if pid.is_none() { self.addresses[1..].to_vec() } else { Vec::new() };
-        Ok(Ready { name, address, others, processes, replicas, _program: program, hands_over })
+        Ok(Ready { name, address, others, processes, replicas, _proxy: proxy, hands_over })
     }
 
     fn lb_flags(&self) -> Vec<String> {
@@ -204,7 +205,7 @@ impl Stage {
 
     async fn start_peer(&self, peer: Peer, path: &Path) -> anyhow::Result<(SocketAddr, Program)> {
         let (listen, name) = (free_address()?, peer.name());
-        // It is read at the start only, so it need not be there when everything is cut off at once.
+        // The configuration is read only at the start, so the folder may go at any time after it.
         let folder = folder("bench-compare-").context("cannot make a folder for a configuration")?;
         let site = Site { listen, replicas: &self.addresses, sessions: self.sessions, folder: folder.path() };
         let command =
@@ -217,7 +218,8 @@ impl Stage {
     }
 }
 
-/// A folder that goes when it is dropped. It is ours alone: whoever can connect to a socket in it can hand connections in.
+/// A folder that is removed when it is dropped. Only this user may open it: a process that can connect to a socket in it can
+/// hand connections in.
 fn folder(prefix: &str) -> io::Result<TempDir> {
     tempfile::Builder::new().prefix(prefix).permissions(Permissions::from_mode(0o700)).tempdir()
 }
@@ -236,29 +238,29 @@ pub(super) async fn replica(
     let program = Program::start(&command, core)?;
     let line = program.says("listening on ", PATIENCE).await?;
     let address = line.split_whitespace().find_map(|word| word.parse().ok());
-    Ok((address.with_context(|| format!("the replica says no address: {line}"))?, program))
+    Ok((address.with_context(|| format!("the replica logs no address: {line}"))?, program))
 }
 
-/// An address that is free now. It may be taken by the time it is used; then whoever uses it says so.
+/// An address that is free now. If another program takes it first, the peer fails to start and says so.
 fn free_address() -> anyhow::Result<SocketAddr> {
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
     address.context("there is no free port")
 }
 
-/// Waits until something behind an address answers, for as long as it takes.
+/// Waits, without a limit, until a replica answers through this address.
 async fn answers(address: SocketAddr) {
     while greet::open(address, "100000").await.is_err() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// Ids that are tried to see how a proxy spreads them.
+/// The number of ids in the check of how a proxy spreads them.
 const TRIED: usize = 24;
-/// The second time the line comes this long after the connection: who hashes what is there at once hashes nothing then.
+/// In the second pass the line comes this long after the connection: a proxy that does not wait for it hashes nothing.
 const LATE: Duration = Duration::from_millis(2);
 
-/// Checks that ids spread over several replicas and, if `keeps`, that each stays with its own. The second time they come in
-/// reverse, so that taking turns is not taken for hashing.
+/// Checks that ids spread over several replicas and, if `keeps`, that each stays with its own. The second pass is in reverse
+/// order, so that round robin does not pass for hashing.
 async fn spreads(name: &str, address: SocketAddr, keeps: bool) -> anyhow::Result<()> {
     let silent = || format!("{name} does not answer");
     let mut first = Vec::new();
@@ -292,7 +294,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_sends_everything_to_one_replica_or_anywhere_does_not_hash() {
+    async fn one_replica_for_all_ids_or_any_replica_for_an_id_is_not_hashing() {
         let one = greet::tests::server(|_| "s1".to_owned()).await;
         let error = spreads("x", one, true).await.unwrap_err().to_string();
         assert_eq!(error, "x does not hash: 24 different ids went to the same replica, s1");

@@ -1,4 +1,4 @@
-//! One step: one contender does one kind of work in one round.
+//! One turn: one contender does one kind of work in one round.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,22 +8,22 @@ use anyhow::{bail, ensure};
 use tokio_util::sync::CancellationToken;
 
 use super::greet;
-use super::stage::{Ready, Stage, Who};
+use super::stage::{Entrant, Ready, Stage};
 use super::work::Work;
 use crate::data::{Load, Reading};
 use crate::load::{self, Plan, Progress};
 
-/// What is sent before each step and does not count.
+/// How long each turn sends before it counts.
 const WARM_UP: Duration = Duration::from_millis(100);
-/// Idle connections that may fail before it is given up: each may take its time.
+/// Idle connections that may fail before the turn is given up: each may take until its timeout.
 const FAILURES: u64 = 10;
-/// Connections that are made and closed before idle ones are counted, so that what a proxy does once does not count.
+/// Connections that are made and closed before idle ones are counted, so that one-time costs of a proxy do not count.
 const FIRST: usize = 16;
 
-/// Sends load to a contender, and reads what that cost; `None` where it was interrupted.
+/// Sends load to a contender and reads its costs; `None` if it was interrupted.
 ///
 /// # Errors
-/// It gives no right answers, or stops giving them; or it proxies what it was to hand over.
+/// There are no right answers, or no more of them; or connections are proxied that must be handed over.
 pub(super) async fn load_step(
     work: Work,
     plan: Plan,
@@ -37,22 +37,22 @@ pub(super) async fn load_step(
     let spent = |before, after: u64| share(after.saturating_sub(before), &load);
     let replicas = spent(replicas_before, contender.replicas.cpu()?);
     let proxy = cpu()?.zip(before).map(|(after, before)| spent(before, after));
-    contender.is_what_it_is_called().await?;
+    contender.check_transport().await?;
     let mut reading = reading(work, &load, proxy);
     reading.replicas_cpu_ns = Some(replicas);
     reading.failures += warm_up.failed();
     Ok(Some(reading))
 }
 
-/// The same for a short while.
+/// Runs a plan for a short time before the measurement.
 pub(super) async fn warm_up(plan: &Plan, stop: &CancellationToken) -> anyhow::Result<Option<Load>> {
     send(Plan { amount: load::Amount::Duration(WARM_UP), ..plan.clone() }, stop).await
 }
 
-/// Runs a plan; `None` where it was interrupted.
+/// Runs a plan; `None` if it was interrupted.
 ///
 /// # Errors
-/// There were no right answers, or none any more.
+/// There are no right answers, or no more of them.
 pub(super) async fn send(plan: Plan, stop: &CancellationToken) -> anyhow::Result<Option<Load>> {
     if stop.is_cancelled() {
         return Ok(None);
@@ -69,7 +69,7 @@ pub(super) async fn send(plan: Plan, stop: &CancellationToken) -> anyhow::Result
     Ok(Some(load))
 }
 
-/// What was found out about a load.
+/// The reading of a load.
 pub(super) fn reading(work: Work, load: &Load, cpu_ns: Option<u64>) -> Reading {
     Reading {
         operations: work.operations(load),
@@ -83,25 +83,24 @@ pub(super) fn reading(work: Work, load: &Load, cpu_ns: Option<u64>) -> Reading {
     }
 }
 
-/// The share of the CPU time that is due to what was counted: the generator tries one request before it begins, which is
-/// not, and can be a big one.
+/// The CPU time of the counted requests. The generator first sends one request that does not count and that may be big.
 pub(super) fn share(cpu: u64, load: &Load) -> u64 {
     let counted = load.requests as f64;
     (cpu as f64 * counted / (counted + 1.0)) as u64
 }
 
-/// Opens `count` connections through a fresh contender and reads how much memory they hold; `None` where it was
-/// interrupted. A fresh one, because memory that connections once held is often kept and not missed the next time.
+/// Opens `count` connections through a new contender and reads how much memory they hold; `None` if it was interrupted. A new
+/// one, because a program often keeps the memory of closed connections and uses it again.
 ///
 /// # Errors
-/// It does not start, or none of the connections can be made.
+/// The contender does not start, or connections cannot be made.
 pub(super) async fn idle_step(
     stage: &Stage,
-    who: &Who,
+    entrant: &Entrant,
     count: usize,
     stop: &CancellationToken,
 ) -> anyhow::Result<Option<Reading>> {
-    let started = stop.run_until_cancelled(stage.start(who)).await;
+    let started = stop.run_until_cancelled(stage.start(entrant)).await;
     let Some(contender) = started.transpose()? else { return Ok(None) };
     let Some(_) = open(contender.address, FIRST, stop).await? else { return Ok(None) };
     let memory = || contender.processes.as_ref().map(|processes| processes.memory()).transpose();
@@ -110,12 +109,12 @@ pub(super) async fn idle_step(
     let Some((connections, failures)) = open(contender.address, count, stop).await? else { return Ok(None) };
     let seconds = begun.elapsed().as_secs_f64();
     let grown = memory()?.zip(before).map(|(after, before)| after.saturating_sub(before));
-    contender.is_what_it_is_called().await?;
+    contender.check_transport().await?;
     let operations = connections.len() as f64;
     Ok(Some(Reading { operations, seconds, memory: grown, failures, ..Reading::default() }))
 }
 
-/// Connections that stay open, and how many could not be had.
+/// Opens connections that stay open; returns them, and the number of failures.
 async fn open(
     address: SocketAddr,
     count: usize,
@@ -126,7 +125,7 @@ async fn open(
         match stop.run_until_cancelled(greet::open(address, &(100_000 + number).to_string())).await {
             None => return Ok(None),
             Some(Ok((stream, _))) => open.push(stream),
-            // It would be the same with all the others, and they may take their time.
+            // The others would fail too, each after its timeout.
             Some(Err(error)) if open.is_empty() => bail!("no connection can be made: {error}"),
             Some(Err(error)) if failures == FAILURES => bail!("too many connections fail: {error}"),
             Some(Err(_)) => failures += 1,
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn the_request_before_the_first_is_not_charged() {
+    fn the_first_request_which_does_not_count_is_not_charged() {
         assert_eq!(share(1_000, &Load { requests: 9, ..Load::default() }), 900);
         assert_eq!(share(1_000, &Load::default()), 0);
     }

@@ -1,4 +1,4 @@
-//! What can be done to contenders: names, sentences, and the plan of the generator for each. Nothing is sent here.
+//! The kinds of work of a comparison: their names, descriptions and plans for the generator. Nothing is sent here.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,16 +7,15 @@ use crate::args::Misused;
 use crate::data::Load;
 use crate::load::{Amount, Exchange, Ids, Loop, Plan};
 
-/// Connections that are served at a time, by kind of work.
+/// Concurrent connections, by kind of work.
 pub(super) const SHORT: usize = 32;
 const ROUND_TRIPS: usize = 16;
 const BULK: usize = 4;
-/// An open loop has as many connections as it needs, up to this.
+/// The maximum number of connections of an open loop.
 const OPEN: usize = 1000;
-/// The share of the slowest proxy's best rate at which the tail is looked at.
+/// The rate of `tail`, as a share of the slowest proxy's rate in `short`.
 pub(super) const TAIL_SHARE: f64 = 0.7;
-/// What one bulk request carries: long enough that its beginning and end do not count, short enough that many fit into a
-/// round.
+/// The size of one bulk request: long enough that its start and end do not matter, short enough that many fit into a turn.
 const BULK_SIZE: u64 = 16 * 1024 * 1024;
 const GB: f64 = 1e9;
 
@@ -59,22 +58,22 @@ impl Work {
         }
     }
 
-    /// Those that are wanted, each once and in our order, because the tail depends on what was found before; all of them
-    /// where no name is given.
+    /// The kinds with these names, each once and in a fixed order, because `tail` depends on `short`; all of them if no name is
+    /// given.
     ///
     /// # Errors
-    /// A name is not known; says which are.
+    /// A name is unknown; the message lists the known ones.
     pub(super) fn chosen(names: &[String]) -> Result<Vec<Work>, Misused> {
         let names: Vec<&str> = names.iter().map(|name| name.trim()).filter(|name| !name.is_empty()).collect();
         if let Some(name) = names.iter().find(|name| Work::ALL.iter().all(|work| work.name() != **name)) {
             let known = Work::ALL.map(Work::name).join(", ");
-            return Err(Misused(format!("--modes: {name:?} is not one of {known}")));
+            return Err(Misused(format!("--modes: invalid value `{name}`: expected names among {known}")));
         }
         let is_wanted = |work: &Work| names.is_empty() || names.contains(&work.name());
         Ok(Work::ALL.into_iter().filter(is_wanted).collect())
     }
 
-    /// What one operation is.
+    /// The unit of one operation.
     pub(super) fn unit(self) -> &'static str {
         match self {
             Work::Short | Work::Tail | Work::Generator => "connection",
@@ -84,14 +83,13 @@ impl Work {
         }
     }
 
-    /// What is done, in a sentence. `amount` is the rate of the tail, or the number of idle connections.
+    /// Describes the work in a sentence. `amount` is the rate of `tail`, or the number of idle connections.
     pub(super) fn what(self, amount: f64) -> String {
         let mib = BULK_SIZE / 1024 / 1024;
         match self {
-            Work::Short => format!("GET /home, a connection for each, {SHORT} at a time, closed loop"),
+            Work::Short => format!("GET /home on a new connection each, {SHORT} at a time, closed loop"),
             Work::Tail => format!(
-                "GET /home, a connection for each, {amount:.0} a second in an open loop: {:.0} % of what the slowest proxy \
-                 can do",
+                "GET /home on a new connection each, {amount:.0} per second in an open loop: {:.0} % of the slowest proxy's rate",
                 TAIL_SHARE * 100.0
             ),
             Work::Rtt64 => {
@@ -103,12 +101,11 @@ impl Work {
             Work::Down => format!("{mib} MiB answers, one after the other on {BULK} open connections"),
             Work::Up => format!("{mib} MiB requests, one after the other on {BULK} open connections"),
             Work::Idle => format!(
-                "{amount:.0} open connections, each after one answered raw line, on a fresh process: how much its memory \
-                 (Pss) grew"
+                "memory (Pss) of a new process for {amount:.0} open connections, after one raw line and its answer on each"
             ),
             Work::Generator => format!(
-                "the generator and wrk -t1, each alone on a core, against one replica on the other: GET /home, a connection \
-                 for each, {SHORT} at a time, and the CPU time of the one that sends"
+                "the generator and wrk -t1, each on one core, with a replica on the other: GET /home on a new connection each, \
+                 {SHORT} at a time; the CPU time is the generator's"
             ),
         }
     }
@@ -117,8 +114,8 @@ impl Work {
     pub(super) fn plan(self, target: SocketAddr, rate: f64, seed: u64, time: Duration) -> Plan {
         let (exchange, keep_open, connections) = match self {
             Work::Rtt64 => (Exchange::Line { size: 64 }, true, ROUND_TRIPS),
-            // A line of that size would be too long to be balanced by; and with its head it fits into the 16 KiB that
-            // peers read at a time, or it would be about that.
+            // `lb` does not balance a line of this size by its id, so it is HTTP. With its head it fits into the 16 KiB that
+            // peers read at once.
             Work::Rtt16k => (Exchange::Echo { size: 16_000 }, true, ROUND_TRIPS),
             Work::Down => (Exchange::Bytes { send: 0, receive: BULK_SIZE }, true, BULK),
             Work::Up => (Exchange::Bytes { send: BULK_SIZE, receive: 1 }, true, BULK),
@@ -145,7 +142,7 @@ impl Work {
         }
     }
 
-    /// How many operations a load was.
+    /// The number of operations in a load.
     pub(super) fn operations(self, load: &Load) -> f64 {
         match self {
             Work::Down => load.received as f64 / GB,
@@ -174,7 +171,7 @@ mod tests {
     fn work_that_is_not_known_is_refused_with_the_names_of_what_is() {
         let error = Work::chosen(&names(&["short", "shrot"])).unwrap_err().to_string();
         let known = "short, tail, rtt64, rtt16k, down, up, idle, generator";
-        assert_eq!(error, format!("--modes: \"shrot\" is not one of {known}"));
+        assert_eq!(error, format!("--modes: invalid value `shrot`: expected names among {known}"));
     }
 
     #[test]

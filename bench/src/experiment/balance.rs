@@ -13,7 +13,7 @@ use crate::load::{Ids, Outcome};
 const SIZES: std::ops::RangeInclusive<usize> = 2..=6;
 /// The N of A-1.
 pub(crate) const THREE: usize = 3;
-/// How many ids are looked up for each request, to learn the shares that are expected; their number is bounded.
+/// How many ids are looked up per request to estimate the expected shares, within bounds.
 const ASKED_PER_REQUEST: u64 = 5;
 const ASKED: std::ops::RangeInclusive<u64> = 10_000..=100_000;
 
@@ -38,7 +38,7 @@ pub(crate) async fn a2(setting: Setting<'_>, variants: &[Variant], data: &mut Da
     Ok(())
 }
 
-/// both, for everything that can be chosen.
+/// A-4: A-1 and A-2 for each mapping in [`choices`].
 pub(crate) async fn a4(setting: Setting<'_>, data: &mut Data) -> anyhow::Result<()> {
     let found = data.a4.insert(Variants::default());
     for variant in choices() {
@@ -57,7 +57,7 @@ pub(crate) async fn a4(setting: Setting<'_>, data: &mut Data) -> anyhow::Result<
     Ok(())
 }
 
-/// The mappings and hash functions of A-4: the assignment's, two pairs that are better, and what else `lb` has.
+/// The mappings of A-4: `slots` with the assignment's formulas and with two better pairs, and the other mappings of `lb`.
 fn choices() -> Vec<Variant> {
     let formulas = |name: &str, request: &str, server: &str, more: &[&str]| {
         let mut variant = mapping("slots");
@@ -79,7 +79,7 @@ fn choices() -> Vec<Variant> {
     choices
 }
 
-/// The mappings to measure; a running load balancer has one, whatever it is.
+/// The mappings to measure; a running load balancer has only its own.
 fn chosen(setting: Setting<'_>, variants: &[Variant]) -> Vec<Variant> {
     match setting.args.target {
         Some(target) => vec![Variant { name: target.to_string(), flags: Vec::new() }],
@@ -103,9 +103,9 @@ async fn spread(
     measure(setting, &subject, (variant, &title(variant, n)), found).await
 }
 
-/// One load for each N; to a running `lb` replicas are added for it, and taken away again.
+/// One load for each N. A running `lb` gets more replicas for it, which are removed afterwards.
 async fn scale(setting: Setting<'_>, variant: &Variant, found: &mut Vec<Scaling>) -> anyhow::Result<()> {
-    // Kept from the start, so that each point is there as soon as it is measured.
+    // Added first, so that an error loses no point.
     found.push(Scaling { variant: variant.clone(), points: Vec::new() });
     let Some(Scaling { points, .. }) = found.last_mut() else { return Ok(()) };
     if let Some(running) = Subject::running(setting.args) {
@@ -117,7 +117,7 @@ async fn scale(setting: Setting<'_>, variant: &Variant, found: &mut Vec<Scaling>
     Ok(())
 }
 
-/// Replicas are added under names of our own, and those are removed afterwards: nobody else's is touched.
+/// Adds replicas under names of `bench` to a running `lb`, and removes only those afterwards.
 async fn resized(
     setting: Setting<'_>,
     variant: &Variant,
@@ -138,7 +138,7 @@ async fn resized(
     done.and(removed)
 }
 
-/// One load for each N from what there is on; who was added for it is in `added`.
+/// One load for each N, from the present size on; the hostnames of new replicas are in `added`.
 async fn grow(
     setting: Setting<'_>,
     (variant, running): (&Variant, &Subject),
@@ -157,7 +157,7 @@ async fn grow(
     Ok(())
 }
 
-/// Sends the load and adds up what each replica got.
+/// Sends the load and counts the requests of each replica.
 async fn measure(
     setting: Setting<'_>,
     subject: &Subject,
@@ -196,8 +196,8 @@ fn balance(variant: &Variant, fleet: Vec<Share>, outcome: &Outcome) -> Balance {
     Balance { variant: variant.clone(), replicas, load }
 }
 
-/// The replicas by slot, and which share of random ids each has: `lb` is asked for the owners of many, other ones than
-/// those that are sent.
+/// The replicas by slot, with the share of random ids that each owns. `lb` is asked for the owners of many ids, other ones
+/// than those that are sent.
 async fn expected(setting: Setting<'_>, control: &mut Control) -> anyhow::Result<Vec<Share>> {
     let asked = (setting.args.requests * ASKED_PER_REQUEST).clamp(*ASKED.start(), *ASKED.end());
     let ids: Vec<String> = (0..asked).map(|number| Ids::Random.id(!setting.args.seed, number)).collect();

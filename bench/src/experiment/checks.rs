@@ -1,5 +1,5 @@
-//! Every command of the control port and every way in which it refuses, asked in both of its languages and compared with
-//! what README.md promises.
+//! Sends every command to the control port, right and wrong, in both of its protocols, and compares the answers with the
+//! documented ones.
 
 use std::net::SocketAddr;
 
@@ -7,14 +7,14 @@ use anyhow::Context as _;
 use serde_json::{Map, Value, json};
 
 use super::balance::THREE;
-use super::wire::{Answer, Ask};
+use super::wire::{Ask, Reply};
 use super::{Setting, Subject, mapping, wire};
 use crate::data::Check;
 use crate::shown;
 use crate::stand::{Lb, sibling};
 
 const TOKEN: &str = "a-token-of-bench";
-/// How long an `lb` tries to start a replica that never gets ready.
+/// How long `lb` tries to start a replica that never becomes ready.
 const START_TIMEOUT: &str = "2s";
 
 /// The answer that is right.
@@ -22,11 +22,11 @@ const START_TIMEOUT: &str = "2s";
 enum Right {
     /// A success with these replicas, by name.
     Replicas(&'static [&'static str]),
-    /// A success with so many replicas.
+    /// A success with this number of replicas.
     Count(usize),
-    /// A success with a message that this says yes to.
+    /// A success with a message that the function accepts; the text describes it.
     Done(&'static str, fn(&Value) -> bool),
-    /// A failure with this status (over HTTP), and these words in its message.
+    /// A failure with this HTTP status and these words in its message.
     Refused(u16, &'static str),
 }
 
@@ -36,10 +36,10 @@ struct Case {
     right: Right,
 }
 
-/// Asks everything, and notes each answer.
+/// Sends every command and notes each answer.
 pub(super) async fn run(setting: Setting<'_>, found: &mut Vec<Check>) -> anyhow::Result<()> {
     let subject = Subject::of(setting.args, &mapping("ring"), THREE).await?;
-    let address = subject.control.context("an lb of our own has a control port")?;
+    let address = subject.control.context("the lb has no control port")?;
     let cases: Vec<Case> = queries().chain(changes()).chain(refusals()).chain(odd_requests()).collect();
     let bar = shown::bar(cases.len() as u64, "control port");
     for case in cases {
@@ -49,10 +49,10 @@ pub(super) async fn run(setting: Setting<'_>, found: &mut Vec<Check>) -> anyhow:
     }
     drop(subject);
     let more = async {
-        // One after the other: what one has found is there if the next cannot be started.
+        // One after the other, so that an lb that does not start loses no earlier check.
         found.extend(with_token().await?);
         found.extend(with_a_doomed_replica().await?);
-        found.extend(with_nobody().await?);
+        found.extend(without_replicas().await?);
         anyhow::Ok(())
     };
     setting.stop.run_until_cancelled(more).await.unwrap_or(Ok(()))?;
@@ -76,7 +76,7 @@ async fn all(address: SocketAddr, cases: impl IntoIterator<Item = Case>) -> Vec<
 }
 
 impl Right {
-    fn fits(self, answer: &Answer) -> bool {
+    fn fits(self, answer: &Reply) -> bool {
         let message = &answer.message;
         let names = || message["replicas"].as_array().map(Vec::as_slice).unwrap_or_default();
         match self {
@@ -107,7 +107,7 @@ impl std::fmt::Display for Right {
 
 const INITIAL: Right = Right::Replicas(&["server1", "server2", "server3"]);
 
-/// A command in both languages.
+/// A command in both protocols.
 fn both(what: &'static str, cmd: &'static str, fields: &Value, right: Right) -> [Case; 2] {
     [line(what, cmd, fields, right), http(what, cmd, fields, right)]
 }
@@ -151,7 +151,7 @@ fn queries() -> impl Iterator<Item = Case> {
             Right::Done("the first candidate is the pick", explained),
         ),
         both(
-            "tells its health",
+            "reports its health",
             "health",
             &json!({}),
             Right::Done("up: 3", |message| message["up"] == THREE),
@@ -159,7 +159,7 @@ fn queries() -> impl Iterator<Item = Case> {
     ]
     .into_iter()
     .flatten()
-    .chain([line("lists the replicas, by another name", "replicas", &json!({}), INITIAL)])
+    .chain([line("lists the replicas, under another name", "replicas", &json!({}), INITIAL)])
 }
 
 fn changes() -> impl Iterator<Item = Case> {
@@ -170,15 +170,15 @@ fn changes() -> impl Iterator<Item = Case> {
         line("removes one by name", "rm", &json!({"n": 1, "hostnames": ["S5"]}), four),
         http("removes one by name", "rm", &json!({"n": 1, "hostnames": ["S4"]}), INITIAL),
         line(
-            "adds one by name and one at random",
+            "adds one with a name and one without",
             "add",
             &json!({"n": 2, "hostnames": ["S6"]}),
             Right::Count(5),
         ),
-        line("removes two, by another name", "remove", &json!({"n": 2}), Right::Count(3)),
-        http("adds one at random", "add", &json!({"n": 1}), Right::Count(4)),
+        line("removes two, under another name", "remove", &json!({"n": 2}), Right::Count(3)),
+        http("adds one without a name", "add", &json!({"n": 1}), Right::Count(4)),
         Case {
-            what: "removes by POST too",
+            what: "removes with POST too",
             ask: Ask::http("POST", "/rm", r#"{"n":1}"#),
             right: Right::Count(3),
         },
@@ -186,7 +186,7 @@ fn changes() -> impl Iterator<Item = Case> {
     .into_iter()
 }
 
-/// What is refused, and changes nothing: the last row shows that.
+/// Commands that are refused and change nothing, which the last row checks.
 fn refusals() -> impl Iterator<Item = Case> {
     let bad = |words| Right::Refused(400, words);
     let more_added = bad("Length of hostname list is more than newly added instances");
@@ -198,20 +198,20 @@ fn refusals() -> impl Iterator<Item = Case> {
         both("n is missing", "add", &json!({}), bad("`n`")),
         both("n is zero", "add", &json!({"n": 0}), bad("at least 1")),
         both("n is negative", "rm", &json!({"n": -1}), bad("at least 1")),
-        both("n is no whole number", "add", &json!({"n": 1.5}), bad("whole number")),
+        both("n is not a whole number", "add", &json!({"n": 1.5}), bad("whole number")),
         both("n is text", "add", &json!({"n": "1"}), bad("whole number")),
-        both("n is more than there are", "rm", &json!({"n": 99}), bad("99")),
-        both("a field that is unknown", "add", &json!({"n": 1, "color": "red"}), bad("color")),
-        both("a name that is repeated", "add", &json!({"n": 2, "hostnames": ["S8", "S8"]}), bad("S8")),
-        both("a name that nobody has", "rm", &json!({"n": 1, "hostnames": ["S8"]}), bad("S8")),
-        both("a name that is none", "add", &json!({"n": 1, "hostnames": ["../x"]}), bad("[A-Za-z0-9]")),
+        both("n is larger than the fleet", "rm", &json!({"n": 99}), bad("99")),
+        both("an unknown field", "add", &json!({"n": 1, "color": "red"}), bad("color")),
+        both("a repeated name", "add", &json!({"n": 2, "hostnames": ["S8", "S8"]}), bad("S8")),
+        both("an unknown name", "rm", &json!({"n": 1, "hostnames": ["S8"]}), bad("S8")),
+        both("an invalid name", "add", &json!({"n": 1, "hostnames": ["../x"]}), bad("[A-Za-z0-9]")),
     ]
     .into_iter()
     .flatten()
     .chain([
-        line("a command that is unknown", "dance", &json!({}), bad("dance")),
-        Case { what: "a line that is no JSON", ask: Ask::Line(r#"{"cmd":"#.to_owned()), right: bad("JSON") },
-        Case { what: "a body that is no JSON", ask: Ask::http("POST", "/add", "{"), right: bad("JSON") },
+        line("an unknown command", "dance", &json!({}), bad("dance")),
+        Case { what: "a line that is not JSON", ask: Ask::Line(r#"{"cmd":"#.to_owned()), right: bad("JSON") },
+        Case { what: "a body that is not JSON", ask: Ask::http("POST", "/add", "{"), right: bad("JSON") },
     ])
 }
 
@@ -224,17 +224,21 @@ fn odd_requests() -> impl Iterator<Item = Case> {
     };
     let three = Right::Count(THREE);
     [
-        ("a path that is unknown", Ask::http("GET", "/nowhere", ""), Right::Refused(404, "/nowhere")),
-        ("a method that is wrong", Ask::http("GET", "/add", ""), Right::Refused(405, "POST")),
+        ("an unknown path", Ask::http("GET", "/nowhere", ""), Right::Refused(404, "/nowhere")),
+        ("a wrong method", Ask::http("GET", "/add", ""), Right::Refused(405, "POST")),
         (
             "a body over 64 KiB",
             Ask::http("POST", "/add", &" ".repeat(65 * 1024)),
             Right::Refused(413, "65536 bytes"),
         ),
-        ("a sender that never ends", Ask::Endless, Right::Refused(408, "10s")),
-        ("a web page asks", of_origin("http://example.com"), Right::Refused(403, "loopback origin")),
-        ("a page of this host asks", of_origin("http://localhost:8080"), three),
-        ("after all that: nothing has changed", Ask::http("GET", "/rep", ""), three),
+        ("a body that never ends", Ask::Endless, Right::Refused(408, "10s")),
+        (
+            "a request from a foreign web page",
+            of_origin("http://example.com"),
+            Right::Refused(403, "loopback origin"),
+        ),
+        ("a request from a web page of this host", of_origin("http://localhost:8080"), three),
+        ("the refused commands changed nothing", Ask::http("GET", "/rep", ""), three),
     ]
     .into_iter()
     .map(|(what, ask, right)| Case { what, ask, right })
@@ -244,7 +248,7 @@ fn flags(flags: &[&str]) -> Vec<String> {
     flags.iter().map(|&flag| flag.to_owned()).collect()
 }
 
-/// An `lb` that wants a token.
+/// An `lb` that requires a token.
 async fn with_token() -> anyhow::Result<Vec<Check>> {
     let lb = Lb::start(&flags(&["--replicas", "1", "--control-token", TOKEN]), None).await?;
     let bearer = |token: &str| Ask::Http {
@@ -255,7 +259,7 @@ async fn with_token() -> anyhow::Result<Vec<Check>> {
     };
     let (one, refused) = (Right::Replicas(&["server1"]), Right::Refused(401, "token"));
     let cases = [
-        both("a token is wanted, and missing", "rep", &json!({}), refused).into_iter().collect::<Vec<_>>(),
+        both("a missing token", "rep", &json!({}), refused).into_iter().collect::<Vec<_>>(),
         vec![
             line("a wrong token", "rep", &json!({"token": "wrong"}), refused),
             Case { what: "a wrong token", ask: bearer("wrong"), right: refused },
@@ -266,7 +270,7 @@ async fn with_token() -> anyhow::Result<Vec<Check>> {
     Ok(all(lb.control, cases.into_iter().flatten()).await)
 }
 
-/// An `lb` with a name under which no replica gets up.
+/// An `lb` whose replica never becomes ready under one hostname.
 async fn with_a_doomed_replica() -> anyhow::Result<Vec<Check>> {
     let backend = sibling("backend")?;
     let command =
@@ -276,26 +280,26 @@ async fn with_a_doomed_replica() -> anyhow::Result<Vec<Check>> {
         None,
     )
     .await?;
-    let one = || http("what did start is stopped again", "rep", &json!({}), Right::Replicas(&["server1"]));
+    let one = || http("the other replica is stopped again", "rep", &json!({}), Right::Replicas(&["server1"]));
     let refused = Right::Refused(502, "exit status");
     let doomed = json!({"n": 2, "hostnames": ["fine", "doomed"]});
     let cases = [http("a replica cannot be started", "add", &doomed, refused), one()];
     Ok(all(lb.control, cases).await)
 }
 
-/// An `lb` of which the only replica is not there: what its control port says, and what its clients get.
-async fn with_nobody() -> anyhow::Result<Vec<Check>> {
-    // Port 1 is one that nobody listens on.
+/// An `lb` whose only replica does not run: the answers of its control port and of its data port.
+async fn without_replicas() -> anyhow::Result<Vec<Check>> {
+    // No server listens on port 1.
     let lb = Lb::launch(&flags(&["--provider", "fixed", "--backend", "gone=127.0.0.1:1"]), None).await?;
     let unwell = both(
-        "nobody is in rotation",
+        "no replica is in rotation",
         "health",
         &json!({}),
         Right::Refused(503, "no server replica is available"),
     );
     let mut checks = all(lb.control, unwell).await;
     let client = Case {
-        what: "a client, when no replica can be had",
+        what: "a client, when no replica is available",
         ask: Ask::http("GET", "/home?id=132574", ""),
         right: Right::Refused(503, "<Error> no server replica is available"),
     };

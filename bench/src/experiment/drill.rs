@@ -1,8 +1,8 @@
-//! Replicas killed under load, one after the other, and what that does to clients.
+//! The drill: kills replicas under load, one after the other, and records the effect on clients.
 //!
-//! The load is an open loop, so that a stall shows. Phases of a recovery are what the control port shows (asked again as
-//! soon as it has answered) and what a client sees; the time begins when the killed process is gone, so that no
-//! connection that is begun later can have reached it.
+//! The load is an open loop, so that a stall shows. The phases of a recovery are what the control port shows (it is asked again
+//! as soon as it has answered) and what a client sees. Time begins when the killed process is gone, so that no later
+//! connection can have reached it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,33 +21,33 @@ use crate::load::{self, Amount, Ids, Loop, Outcome, Plan, Progress, Record};
 use crate::shown;
 use crate::stats::Spread;
 
-/// How long a recovery may take.
+/// How long a recovery may take before the drill fails.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long it is watched that nothing fails, before the next kill.
+/// Time with right answers before the next kill.
 const CALM: Duration = Duration::from_millis(400);
-/// How long after a kill the control port is asked without a pause.
+/// For this time after a kill, the control port is asked without a pause.
 const CLOSELY: Duration = Duration::from_millis(20);
-/// A request is under way when a replica is killed if it is younger than this: most take a millisecond.
+/// A request that failed counts as under way at a kill if it was younger than this; most take a millisecond.
 const YOUNG: Duration = Duration::from_millis(100);
-/// How long it is waited for the last answers: every request has ended by then, one way or the other.
+/// How long the drill waits for the last answers. By then every request has been answered or has timed out.
 const LAST: Duration = TIMEOUT.saturating_add(Duration::from_millis(500));
-/// The pause between two looks at something that takes its time anyway.
+/// The pause between two looks at something slow.
 const LOOK: Duration = Duration::from_millis(5);
-/// The load is ended by the drill; this is for the case that nobody ends it.
+/// The duration of the load if the drill never ended it.
 const LONGEST: Duration = Duration::from_secs(3600);
-/// Connections of the load, at most: so many requests can wait while a replica is gone.
+/// The maximum number of connections: this many requests can wait while a replica is gone.
 const CONNECTIONS: usize = 500;
-/// Entries of the picture of a kill from near.
+/// Buckets of [`Around`].
 const AROUND: usize = 60;
-/// The timeline has about so many entries, of a length that reads well.
+/// The timeline has about this many buckets; their length in seconds is one of [`LENGTHS`].
 const ENTRIES: f64 = 250.0;
 const LENGTHS: [f64; 8] = [0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
 
-/// A kill, as it went.
+/// A kill and its recovery.
 struct Event {
     slot: String,
     victim: String,
-    /// How many replicas the slot had had before.
+    /// Replacements in the slot before the kill.
     restarts: u64,
     heir: String,
     signalled: Instant,
@@ -63,15 +63,15 @@ struct Seen {
     started: Option<Instant>,
     ready: Option<Instant>,
     back: Option<Instant>,
-    /// Milliseconds between two answers.
+    /// Milliseconds between answers of the control port.
     gaps: Vec<f64>,
 }
 
-/// Kills as many replicas as `args` says, and fills `found`.
+/// Runs the drill and fills `found`.
 pub(crate) async fn run(setting: Setting<'_>, args: DrillArgs, found: &mut Drill) -> anyhow::Result<()> {
     let subject = Subject::of(setting.args, &mapping("ring"), THREE).await?;
     let mut control = subject.control().await?;
-    let before = owners(setting, &subject, &mut control, "who has which id before").await?;
+    let before = owners(setting, &subject, &mut control, "owners before the drill").await?;
     let mut hosts = Hosts::new(&all_up(&mut control).await?);
     let (load, events, failed) = kill_under_load(setting, args, &subject, &before).await?;
     events.iter().for_each(|event| hosts.moved_in(&event.heir, &event.slot));
@@ -82,14 +82,14 @@ pub(crate) async fn run(setting: Setting<'_>, args: DrillArgs, found: &mut Drill
     if let Some(reason) = load.cut_short.filter(|_| events.len() < args.kills.into()) {
         bail!("the drill: {reason}");
     }
-    let after = owners(setting, &subject, &mut control, "who has which id afterwards").await?;
+    let after = owners(setting, &subject, &mut control, "owners after the drill").await?;
     found.mapping_asked = before.len() as u64;
     found.mapping_moved =
         before.iter().filter(|(number, slot)| after.get(number) != Some(slot)).count() as u64;
     Ok(())
 }
 
-/// Who runs where: hostnames and the slots that they are, or were, in.
+/// The slot of each hostname, past replicas included.
 struct Hosts {
     slots: Vec<String>,
     slot_of: HashMap<String, usize>,
@@ -108,7 +108,7 @@ impl Hosts {
     }
 }
 
-/// The slots of the fleet, as soon as all of them are up.
+/// Waits until all slots are up; returns them.
 async fn all_up(control: &mut Control) -> anyhow::Result<Vec<Slot>> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -123,7 +123,7 @@ async fn all_up(control: &mut Control) -> anyhow::Result<Vec<Slot>> {
     }
 }
 
-/// The name of the slot that each of many ids goes to, by who answers over the data port.
+/// The name of the slot of each id, from the replica that answers on the data port.
 async fn owners(
     setting: Setting<'_>,
     subject: &Subject,
@@ -147,7 +147,7 @@ async fn owners(
     Ok(owners.collect())
 }
 
-/// Runs the load, and the kills in it. What was measured until something failed is returned beside the failure.
+/// Runs the load and the kills. Returns the measurements even if a kill fails, and the failure beside them.
 async fn kill_under_load(
     setting: Setting<'_>,
     args: DrillArgs,
@@ -167,7 +167,7 @@ async fn kill_under_load(
         end.cancel();
         outcome
     };
-    // Requests that hang have to show: nothing more is sent, and what was sent gets its time.
+    // Requests that hang must show: no more are sent, and those under way may take until their timeout.
     let ended = async {
         progress.finish();
         sleep(LAST).await;
@@ -201,7 +201,7 @@ async fn kill_under_load(
     Ok((outcome?, events, failed))
 }
 
-/// Waits until clients have been served for a while.
+/// Waits until clients have had right answers for [`CALM`].
 async fn calm(progress: &Progress, rate: f64) {
     let served = || progress.ended().0 - progress.ended().1;
     let enough = served() + (rate * CALM.as_secs_f64()).ceil() as u64;
@@ -213,8 +213,7 @@ async fn calm(progress: &Progress, rate: f64) {
 /// An id that goes to the slot called `name`.
 fn id_of(setting: Setting<'_>, owners: &HashMap<u64, String>, name: &str) -> anyhow::Result<String> {
     let number = owners.iter().filter(|(_, slot)| *slot == name).map(|(number, _)| *number).min();
-    let number =
-        number.with_context(|| format!("none of the ids that were asked for goes to slot {name}"))?;
+    let number = number.with_context(|| format!("no id of this load belongs to slot {name}"))?;
     Ok(Ids::Random.id(setting.args.seed, number))
 }
 
@@ -236,7 +235,7 @@ fn kill(slot: &Slot) -> anyhow::Result<Event> {
     })
 }
 
-/// Watches how it is replaced; `id` is an id that its slot owns.
+/// Records the recovery of a slot; `id` is one of its ids.
 async fn watch(control: &mut Control, event: &mut Event, id: &str) -> anyhow::Result<()> {
     let mut last = event.dead;
     loop {
@@ -255,7 +254,7 @@ async fn watch(control: &mut Control, event: &mut Event, id: &str) -> anyhow::Re
         if now > event.dead + PATIENCE {
             bail!("slot {} was not filled again within {PATIENCE:?}", event.slot);
         }
-        // A process is back within milliseconds; to a container it makes no difference.
+        // A process is back within milliseconds; for a container a millisecond does not matter.
         if now > event.dead + CLOSELY {
             sleep(Duration::from_millis(1)).await;
         }
@@ -263,16 +262,16 @@ async fn watch(control: &mut Control, event: &mut Event, id: &str) -> anyhow::Re
 }
 
 impl Seen {
-    /// Notes what an answer shows: who is in the slot, and who gets an id that is its own.
+    /// Notes the phases that an answer shows: the replica in the slot, and the pick for an id of the slot.
     fn note(&mut self, (victim, slot): (&str, &Slot), is_heir: bool, pick: Option<&str>, now: Instant) {
         let is_up = slot.state == "up";
         let is_back = is_heir && pick == Some(slot.hostname.as_str());
         let phases = [
             (&mut self.detected, is_heir || !is_up),
-            // A replacement may have the name of its predecessor.
+            // A replacement may have the hostname of the victim.
             (&mut self.out, pick != Some(victim) || is_back),
             (&mut self.started, is_heir && slot.address.is_some()),
-            // The slots were asked first: what is back by the time of the second answer was ready before.
+            // The slots were asked first: a replica that is picked in the second answer was ready before it.
             (&mut self.ready, is_heir && (is_up || is_back)),
             (&mut self.back, is_back),
         ];
@@ -286,7 +285,7 @@ impl Seen {
     }
 }
 
-/// Puts numbers on what was seen.
+/// Turns the events and records into numbers.
 fn fill(found: &mut Drill, events: &[Event], records: &[Record], begun: Instant, hosts: &Hosts) {
     let gaps = events.iter().flat_map(|event| event.seen.gaps.iter().copied());
     found.resolution_ms = Spread::of(gaps).map_or(0.0, |gaps| gaps.median);
@@ -298,7 +297,7 @@ fn fill(found: &mut Drill, events: &[Event], records: &[Record], begun: Instant,
         found.kills[before].begun_after += 1;
     }
     for record in records.iter().filter(|record| record.outcome.is_err()) {
-        // One that had waited for long had not been waiting for this replica's end.
+        // A request that had waited for long does not fail because of this kill.
         let was_under_way = |event: &Event| {
             record.begun < event.dead
                 && event.signalled <= record.ended
@@ -309,7 +308,7 @@ fn fill(found: &mut Drill, events: &[Event], records: &[Record], begun: Instant,
         match (before, after) {
             (Some(kill), _) => found.kills[kill].failed_before += 1,
             (None, Some(kill)) => found.kills[kill].failed_after += 1,
-            // Before the first kill: it is in the failures of the load.
+            // Before the first kill: the failures of the load include it.
             (None, None) => {}
         }
     }
@@ -335,7 +334,7 @@ fn as_kill(event: &Event, records: &[Record], begun: Instant) -> Kill {
     }
 }
 
-/// All kills laid over each other, from as long before as a recovery takes to twice that after it.
+/// Adds up all kills, from one recovery time before a kill to three after it.
 fn around(events: &[Event], records: &[Record], hosts: &Hosts) -> Option<Around> {
     let recovered =
         events.iter().filter_map(|event| Some((event.seen.back? - event.dead).as_secs_f64() * 1e3));

@@ -1,7 +1,7 @@
-//! The experiments of the classic assignment, as real measurements.
+//! The experiments of the classic assignment, as measurements.
 //!
-//! Each starts an `lb` of its own, or takes a running load balancer ([`Subject`]), sends load to it, and puts what it has
-//! found into the [data](crate::data::Data) as it goes: what was measured before something went wrong is there afterwards.
+//! Each starts an `lb`, or takes a running load balancer ([`Subject`]), sends load to it, and adds each result to the
+//! [data](crate::data::Data) at once, so that an error loses no result. Nothing is judged here.
 
 pub(crate) mod balance;
 mod checks;
@@ -24,10 +24,10 @@ use crate::load::{Amount, Exchange, Ids, Loop, Outcome, Plan};
 use crate::shown;
 use crate::stand::{Lb, Provider};
 
-/// How long one request may take.
+/// Timeout of one request.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What an experiment is made with, and the sign to stop.
+/// The flags of an experiment, and the signal to stop.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setting<'a> {
     pub(crate) args: &'a ExperimentArgs,
@@ -35,7 +35,7 @@ pub(crate) struct Setting<'a> {
 }
 
 impl Setting<'_> {
-    /// A-1's load: so many requests for `/home`, each on a connection of its own, for random ids.
+    /// The load of A-1: requests for `/home` with random ids, each on a new connection.
     fn plan(&self, target: SocketAddr) -> Plan {
         Plan {
             target,
@@ -54,12 +54,12 @@ impl Setting<'_> {
         }
     }
 
-    /// Sends a load; `title` says which, while it runs.
+    /// Sends a load; `title` is shown meanwhile.
     async fn send(&self, plan: Plan, title: &str) -> anyhow::Result<Outcome> {
         shown::watched(&Arc::new(plan), title, self.stop).await
     }
 
-    /// Ends an experiment between two steps, when it is to be stopped.
+    /// An error if the experiment should stop; call it between two steps.
     fn go_on(&self) -> anyhow::Result<()> {
         if self.stop.is_cancelled() {
             bail!("interrupted");
@@ -68,31 +68,31 @@ impl Setting<'_> {
     }
 }
 
-/// A load balancer under load: one's own, which ends when this is dropped, or a running one.
+/// The load balancer of an experiment: one that was started, and that ends when this is dropped, or a running one.
 #[derive(Debug)]
 pub(crate) struct Subject {
     pub(crate) data: SocketAddr,
-    /// Where it takes commands; `None` if it is no `lb`.
+    /// Its control port; `None` if it is not an `lb`.
     pub(crate) control: Option<SocketAddr>,
     token: Option<String>,
-    /// Ends it when this is dropped.
+    /// The `lb` that was started; it ends when this is dropped.
     _own: Option<Lb>,
 }
 
 impl Subject {
-    /// A running load balancer, if the command line names one.
+    /// The running load balancer of `--target`, if it is given.
     fn running(args: &ExperimentArgs) -> Option<Self> {
         let token = args.control_token.clone();
         args.target.map(|data| Subject { data, control: args.control, token, _own: None })
     }
 
-    /// An `lb` of one's own with these flags.
+    /// Starts an `lb` with these flags.
     async fn start(args: &ExperimentArgs, flags: &[String]) -> anyhow::Result<Self> {
         let lb = Lb::start(&[&provider(args)[..], flags].concat(), None).await?;
         Ok(Subject { data: lb.data, control: Some(lb.control), token: None, _own: Some(lb) })
     }
 
-    /// The running load balancer that the command line names, or an `lb` of one's own with `n` replicas.
+    /// The running load balancer of `--target`, or a new `lb` with `n` replicas.
     async fn of(args: &ExperimentArgs, variant: &Variant, n: usize) -> anyhow::Result<Self> {
         if let Some(running) = Subject::running(args) {
             return Ok(running);
@@ -101,14 +101,14 @@ impl Subject {
         Subject::start(args, &[&variant.flags[..], &replicas].concat()).await
     }
 
-    /// A connection to its control port.
+    /// Connects to its control port.
     async fn control(&self) -> anyhow::Result<Control> {
         let address = self.control.context("this experiment needs the control port of an lb (--control)")?;
         Control::connect(address, self.token.clone()).await
     }
 }
 
-/// The flags of `lb` that say where its replicas come from.
+/// The flags of `lb` that choose its provider.
 fn provider(args: &ExperimentArgs) -> Vec<String> {
     let flags = match args.provider {
         Provider::Process => return Vec::new(),
@@ -121,7 +121,7 @@ fn provider(args: &ExperimentArgs) -> Vec<String> {
     flags.to_vec()
 }
 
-/// A mapping of `lb` by its name.
+/// A mapping of `lb` with its default parameters.
 pub(crate) fn mapping(name: &str) -> Variant {
     Variant { name: name.to_owned(), flags: vec!["--mapping".to_owned(), name.to_owned()] }
 }

@@ -1,7 +1,7 @@
-//! The process of a replica, found from outside and killed.
+//! Finds the process of a replica and kills it.
 //!
-//! `lb` tells each replica its hostname (`SERVER_ID`) and port (`PORT`), so both stand in its environment, also in a
-//! container. Nothing but a replica that was named is ever signalled.
+//! `lb` gives each replica its hostname (`SERVER_ID`) and port (`PORT`) in its environment, in a container too. No other
+//! process is ever signalled.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use rustix::fd::OwnedFd;
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// How long a killed process may take to be gone.
+/// How long a killed process may take to end.
 const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// A running replica.
@@ -21,7 +21,7 @@ const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 pub(crate) struct Victim(OwnedFd);
 
 impl Victim {
-    /// The replica with this hostname, that listens on `address`.
+    /// Finds the replica with this hostname that listens on `address`.
     ///
     /// # Errors
     /// It does not run on this host, or this user cannot see it.
@@ -31,32 +31,32 @@ impl Victim {
         let found = numbers.filter(|&pid| is_replica(pid, hostname, address).unwrap_or(false));
         let Some(pid) = found.min().and_then(Pid::from_raw) else {
             bail!(
-                "the process of {hostname} at {address} cannot be found: is it on another host, or another user's?"
+                "cannot find the process of {hostname} at {address}: it may be on another host or belong to another user"
             );
         };
         let opened = Victim(pidfd_open(pid, PidfdFlags::empty()).context("the replica has ended")?);
-        // Once more, for the one that was opened: the number may have passed to another meanwhile.
+        // Checked again after it was opened, because the process number may belong to another process by now.
         if !is_replica(pid.as_raw_nonzero().get(), hostname, address).unwrap_or(false) {
             bail!("{hostname} has ended");
         }
         Ok(opened)
     }
 
-    /// Kills it, and waits until it is gone: from then on no connection to it is accepted.
+    /// Kills it and waits until it is gone; then it accepts no more connections.
     ///
     /// # Errors
-    /// It may not be killed by this user, or does not end.
+    /// This user may not kill it, or it does not end.
     pub(crate) fn kill(self) -> anyhow::Result<()> {
         pidfd_send_signal(&self.0, Signal::KILL).context("cannot kill a replica")?;
         let gone = retry_on_intr(|| poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&PATIENCE)))?;
         if gone == 0 {
-            bail!("a replica was killed and does not end");
+            bail!("a killed replica does not end");
         }
         Ok(())
     }
 }
 
-/// Whether a process is that replica: by its environment, and by the network in which it is.
+/// Whether a process is that replica: by its environment and its network namespace.
 fn is_replica(pid: i32, hostname: &str, address: SocketAddr) -> io::Result<bool> {
     let environment = fs::read(format!("/proc/{pid}/environ"))?;
     let has = |wanted: &str| environment.split(|&byte| byte == 0).any(|entry| entry == wanted.as_bytes());

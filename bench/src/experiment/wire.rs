@@ -1,4 +1,4 @@
-//! One question to a port and its answer, in the plainest way: a connection, a text, and what comes back.
+//! Sends one text on a new connection and reads the answer.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,21 +10,21 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long an answer may take: a command is answered within a minute.
+/// Timeout of an answer: `lb` answers a command within a minute.
 const PATIENCE: Duration = Duration::from_secs(65);
 /// The longest answer.
 const ANSWER_MAX: u64 = 1 << 20;
-/// How much of a long text is shown.
+/// Characters of a long text that are shown.
 const SHOWN: usize = 100;
 
-/// How something is asked.
+/// A request to the control port.
 #[derive(Clone, Debug)]
 pub(super) enum Ask {
     /// A line of JSON.
     Line(String),
     /// An HTTP request.
     Http { method: &'static str, path: String, fields: String, body: String },
-    /// An HTTP request of which the body never comes.
+    /// An HTTP request whose body never comes.
     Endless,
 }
 
@@ -45,7 +45,7 @@ impl Ask {
     }
 }
 
-/// As a reader would type it.
+/// As a user would type it.
 impl fmt::Display for Ask {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -63,22 +63,22 @@ impl fmt::Display for Ask {
 
 /// An answer of `lb`.
 #[derive(Clone, Debug)]
-pub(super) struct Answer {
+pub(super) struct Reply {
     /// The HTTP status; a line has none.
     pub(super) status: Option<u16>,
-    /// Whether it says that it was done.
+    /// Whether its status is `successful`.
     pub(super) is_success: bool,
     pub(super) message: Value,
 }
 
-impl Answer {
-    /// Whether it is a success in every respect.
+impl Reply {
+    /// Whether both its status and its HTTP status are a success.
     pub(super) fn is_good(&self) -> bool {
         self.is_success && self.status.is_none_or(|status| status == 200)
     }
 }
 
-impl fmt::Display for Answer {
+impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.status {
             Some(status) => write!(f, "{status} ")?,
@@ -92,11 +92,11 @@ impl fmt::Display for Answer {
     }
 }
 
-/// Asks on a connection of its own.
+/// Asks on a new connection.
 ///
 /// # Errors
-/// There is no answer, or it is none of an `lb`.
-pub(super) async fn ask(address: SocketAddr, ask: &Ask) -> anyhow::Result<Answer> {
+/// There is no answer, or it is not an answer of `lb`.
+pub(super) async fn ask(address: SocketAddr, ask: &Ask) -> anyhow::Result<Reply> {
     let bytes = timeout(PATIENCE, exchange(address, ask)).await.context("no answer")??;
     match ask {
         Ask::Line(_) => parse(&bytes, None),
@@ -105,7 +105,7 @@ pub(super) async fn ask(address: SocketAddr, ask: &Ask) -> anyhow::Result<Answer
             let mut response = httparse::Response::new(&mut fields);
             match response.parse(&bytes)? {
                 httparse::Status::Complete(head) => parse(&bytes[head..], response.code),
-                httparse::Status::Partial => bail!("half an answer: {}", bytes.escape_ascii()),
+                httparse::Status::Partial => bail!("incomplete answer: {}", bytes.escape_ascii()),
             }
         }
     }
@@ -113,19 +113,19 @@ pub(super) async fn ask(address: SocketAddr, ask: &Ask) -> anyhow::Result<Answer
 
 async fn exchange(address: SocketAddr, ask: &Ask) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address).await?;
-    // Who refuses may not read to the end; what counts is the answer.
+    // A server that refuses may not read to the end; only the answer counts.
     let _ = stream.write_all(ask.text().as_bytes()).await;
     if matches!(ask, Ask::Line(_)) {
         stream.shutdown().await?;
     }
     let mut bytes = Vec::new();
-    // A connection that breaks shows in what is missing.
+    // A broken connection shows as an incomplete answer.
     let _ = stream.take(ANSWER_MAX).read_to_end(&mut bytes).await;
     Ok(bytes)
 }
 
-fn parse(text: &[u8], status: Option<u16>) -> anyhow::Result<Answer> {
-    let mut answer: Value = serde_json::from_slice(text).context("the answer is no JSON")?;
+fn parse(text: &[u8], status: Option<u16>) -> anyhow::Result<Reply> {
+    let mut answer: Value = serde_json::from_slice(text).context("cannot parse the answer as JSON")?;
     let is_success = answer["status"] == "successful";
-    Ok(Answer { status, is_success, message: answer["message"].take() })
+    Ok(Reply { status, is_success, message: answer["message"].take() })
 }

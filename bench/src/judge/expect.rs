@@ -1,4 +1,4 @@
-//! What has to hold of a correct load balancer on every machine: nothing fails, shares are right, keys stay.
+//! The expectations of a correct load balancer: no request fails, each replica gets its share, and keys stay in their slots.
 //!
 //! The figures for `slots` follow from its formulas alone: over all six-digit ids at N = 3 its shares are 84.37 %, 4.69 %
 //! and 10.94 %, whatever the load balancer does. All others come from the data itself.
@@ -12,14 +12,14 @@ const THREE: usize = 3;
 const SLOTS_SHARES: [f64; THREE] = [0.8437, 0.0469, 0.1094];
 /// The standard deviation over the replicas under `slots`, at N = 2 to 6, of 10,000 requests.
 const SLOTS_DEVIATIONS: [(usize, f64); 5] = [(2, 4531.0), (3, 3617.0), (4, 3302.0), (5, 2993.0), (6, 2795.0)];
-/// Requests for which these were stated; with fewer, chance alone may be larger than the tolerance.
+/// The number of requests behind these figures; with fewer, chance may exceed the tolerance.
 const STATED_FOR: u64 = 10_000;
-/// How far the standard deviation may be from the stated one.
+/// The allowed relative error of the standard deviation.
 const DEVIATION_TOLERANCE: f64 = 0.03;
-/// How far a replica may be from the mean under `ring`.
+/// The allowed relative distance of a replica from the mean under `ring`.
 const RING_TOLERANCE: f64 = 0.10;
 
-/// All expectations that this data can be held to.
+/// All expectations that apply to this data.
 pub(super) fn of(data: &Data) -> Vec<Expectation> {
     let mut all = Vec::new();
     all.extend(of_loads("A-1", data.a1.iter()));
@@ -44,7 +44,7 @@ fn expectation(
     Expectation { what: what.into(), expected: expected.into(), found: found.into(), passed }
 }
 
-/// What every load is held to: nothing fails, and each replica gets what the mapping gives it.
+/// For every load: no request fails, and each replica gets the share that the mapping gives it.
 fn of_loads<'a>(experiment: &str, balances: impl Iterator<Item = &'a Balance> + Clone) -> Vec<Expectation> {
     let count = balances.clone().count();
     if count == 0 {
@@ -80,7 +80,7 @@ fn outside_of_bands(balance: &Balance) -> Vec<String> {
     outside.collect()
 }
 
-/// What is stated of `slots` and `ring` at N = 3.
+/// For `slots` and `ring` at N = 3: the known shares.
 fn of_a1(balance: &Balance) -> Option<Expectation> {
     let is_stated = balance.load.succeeded >= STATED_FOR && balance.replicas.len() == THREE;
     match balance.variant.flags.as_slice() {
@@ -113,7 +113,7 @@ fn near_the_mean(balance: &Balance) -> Expectation {
     expectation(what, expected, format!("{:.1} % at most", 100.0 * most), most <= RING_TOLERANCE)
 }
 
-/// What is stated of `slots` at other N.
+/// For `slots` at every N: the known standard deviations.
 fn of_a2(scaling: &Scaling) -> Option<Expectation> {
     let is_slots = matches!(scaling.variant.flags.as_slice(), [_, slots] if slots == "slots");
     let is_enough = scaling.points.iter().all(|point| point.load.succeeded >= STATED_FOR);
@@ -166,13 +166,13 @@ fn of_drill(drill: &Drill) -> Vec<Expectation> {
     let back = drill.kills.iter().filter(|kill| kill.back.is_some() && kill.answered.is_some()).count();
     let mut all = vec![
         expectation(
-            "A-3, drill: requests begun after a kill that failed",
+            "A-3, drill: failed requests among those begun after a kill",
             "none",
             format!("{failed} of {begun}"),
             failed == 0 && begun > 0,
         ),
         expectation(
-            "A-3, drill: replacements that answer",
+            "A-3, drill: replacements that answered",
             format!("all {kills}"),
             format!("{back} of {kills}"),
             back == kills,
@@ -180,7 +180,7 @@ fn of_drill(drill: &Drill) -> Vec<Expectation> {
     ];
     if drill.mapping_asked > 0 {
         all.push(expectation(
-            "A-3, drill: ids in another slot than before",
+            "A-3, drill: keys that moved to another slot",
             "none",
             format!("{} of {}", drill.mapping_moved, drill.mapping_asked),
             drill.mapping_moved == 0,
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_request_is_never_fine() {
+    fn a_failed_request_is_always_wrong() {
         let mut right = balance("ring", &[3300, 3300, 3400], &[]);
         assert!(passed(&a1(right.clone()), "A-1: failed requests"));
         right.load.requests += 1;
@@ -256,17 +256,17 @@ mod tests {
     }
 
     #[test]
-    fn slots_and_ring_are_held_to_what_is_stated_of_them() {
+    fn slots_and_ring_have_their_known_shares() {
         assert!(passed(&a1(balance("slots", &[8481, 476, 1043], &[])), "by its formulas"));
         assert!(!passed(&a1(balance("slots", &[8600, 400, 1000], &[])), "by its formulas"));
         assert!(passed(&a1(balance("ring", &[3335, 3272, 3393], &[])), "from the mean"));
         assert!(!passed(&a1(balance("ring", &[3800, 3100, 3100], &[])), "from the mean"));
-        // With few requests chance is larger than what is stated.
+        // With few requests chance exceeds the tolerance.
         assert_eq!(of(&a1(balance("ring", &[60, 30, 10], &[]))).len(), 2);
     }
 
     #[test]
-    fn the_deviations_of_slots_are_held_to_theirs() {
+    fn slots_has_its_known_deviations() {
         let scaling = |first: u64| Data {
             a2: vec![Scaling {
                 variant: variant("slots"),

@@ -13,7 +13,7 @@ use crate::data::Data;
 
 pub(crate) use bars::ROUNDS;
 
-/// Fills in the expectations and the bars that this data can be held to.
+/// Fills in the expectations and the bars that apply to this data.
 pub(crate) fn judge(data: &mut Data) {
     data.expectations = expect::of(data);
     data.bars = data.comparison.iter().flat_map(bars::of).collect();

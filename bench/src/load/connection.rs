@@ -1,7 +1,7 @@
-//! A connection of the generator: opened, written to and read from with as few system calls as there can be.
+//! A connection of the generator: opened, written to and read from with few system calls.
 //!
-//! On loopback a connection is made by the time `connect` returns, so the request is sent at once, before the socket is
-//! registered with the runtime, and the first thing that is waited for is the answer.
+//! On loopback the connection exists when `connect` returns. So the request is sent at once, before the socket is registered
+//! with the runtime, and the first wait is the one for the answer.
 
 use std::cell::RefCell;
 use std::io::{self, ErrorKind};
@@ -16,20 +16,20 @@ use super::exchange::{Answer, Request};
 use super::failure::Failure;
 use super::payload::payload;
 
-/// What one read takes at most.
+/// The maximum size of one read.
 const SCRATCH: usize = 256 * 1024;
-/// Loopback addresses that connections come from, one after the other as each has no more ports: 127.0.0.1 to 127.0.0.30.
+/// The number of source addresses on loopback, 127.0.0.1 to 127.0.0.30. When one has no free port, the next one is used.
 const SOURCES: u8 = 30;
 
 thread_local! {
-    /// Where bytes are read to; nothing stays there from one read to the next.
+    /// The read buffer; nothing stays in it between two reads.
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
 }
 
 /// Opens connections.
 #[derive(Debug)]
 pub(super) struct Dialer {
-    /// The last byte of the loopback address that they come from; 1 is left to the kernel.
+    /// The last byte of the source address; for 1 the kernel chooses.
     source: u8,
 }
 
@@ -38,8 +38,8 @@ impl Dialer {
         Dialer { source: 1 }
     }
 
-    /// Begins a connection and sends `first`; how many bytes of it are on their way (none where the connection takes
-    /// its time, and is awaited by the next write).
+    /// Begins a connection and sends `first`; returns how many bytes were sent (none if the connection is still being made;
+    /// then the next write waits for it).
     pub(super) fn open(&mut self, target: SocketAddr, first: &[u8]) -> io::Result<(TcpStream, usize)> {
         let socket = self.connect(target)?;
         let sent = match socket.send(first) {
@@ -50,7 +50,7 @@ impl Dialer {
         Ok((TcpStream::from_std(socket.into())?, sent))
     }
 
-    /// A socket that is connected, or about to be.
+    /// A socket that is connected or connecting.
     fn connect(&mut self, target: SocketAddr) -> io::Result<Socket> {
         let domain = Domain::for_address(target);
         for source in 0..=SOURCES {
@@ -58,7 +58,7 @@ impl Dialer {
             let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
             let connected = self.bind(&socket).and_then(|()| socket.connect(&target.into()));
             match connected {
-                // By then old connections of the first address may be forgotten.
+                // When all are used, ports of the first address may be free again.
                 Err(error) if is_out_of_ports(&error) && !is_last => self.source = self.source % SOURCES + 1,
                 Err(error) if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) => {
                     return Err(error);
@@ -77,17 +77,17 @@ impl Dialer {
     }
 }
 
-/// Every loopback address has ports of its own.
+/// Whether other source addresses can be used: every loopback address has its own ports.
 fn has_sources(target: SocketAddr) -> bool {
     target.is_ipv4() && target.ip().is_loopback()
 }
 
-/// The kernel says the one when it is to choose a port at `connect`, and the other at `bind`.
+/// The kernel reports the first error when it chooses a port at `connect`, and the second one at `bind`.
 fn is_out_of_ports(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::AddrNotAvailable | ErrorKind::AddrInUse)
 }
 
-/// Sends what is left of a request when `sent` bytes of its head are on their way.
+/// Sends the rest of a request after `sent` bytes of its head.
 pub(super) async fn send(stream: &mut WriteHalf<'_>, request: &Request, sent: usize) -> io::Result<()> {
     if sent < request.head.len() {
         stream.write_all(&request.head[sent..]).await?;

@@ -1,28 +1,28 @@
-//! One request and its answer, in each of the languages that the generator speaks.
+//! One request and its answer, in each protocol of the generator.
 //!
-//! What is sent is composed once for each id; what comes back is checked to the last byte while it arrives, and never kept
-//! whole. No sockets here.
+//! A request is composed once for each id. An answer is checked to its last byte while it arrives, and never kept whole. No
+//! sockets here.
 
 use super::failure::Failure;
-use super::http;
+use super::http::{self, HttpAnswer};
 use super::line::LineAnswer;
 use super::payload::payload;
 
 /// What one request is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Exchange {
-    /// A raw line of so many bytes, its line feed included (or as many as the id takes); it comes back behind a
-    /// server's name and a space.
+    /// A raw line of `size` bytes with its line feed, or longer if the id is; it comes back after a server's name and a
+    /// space.
     Line { size: usize },
-    /// An HTTP GET. The answer to `/home` has to be the demo replica's, that to any other path has to be a success.
+    /// An HTTP GET. The answer to `/home` must be the demo replica's greeting; to any other path it must be a 2xx.
     Get { path: String },
     /// An HTTP GET of `/bytes/RECEIVE` with a body of `send` bytes.
     Bytes { send: u64, receive: u64 },
-    /// An HTTP POST of so many bytes to `/echo`.
+    /// An HTTP POST of `size` bytes to `/echo`.
     Echo { size: u64 },
 }
 
-/// The longest raw line, with its line feed: more is not answered by the demo replica.
+/// The longest raw line, with its line feed, that the demo replica answers.
 pub(crate) const LINE_MAX: usize = 64 * 1024;
 
 /// Payload up to this size travels in one write with the head.
@@ -38,12 +38,12 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Whether nothing is left of it when so many bytes of its head are on their way.
+    /// Whether the request is complete when `sent` bytes of its head are sent.
     pub(super) fn is_sent(&self, sent: usize) -> bool {
         sent >= self.head.len() && self.sent_with_head == self.payload
     }
 
-    /// Bytes of payload in it; of a raw line that is all of it.
+    /// Bytes of payload; for a raw line the whole line.
     pub(super) fn carries(&self) -> u64 {
         if self.is_line { self.head.len() as u64 } else { self.payload }
     }
@@ -76,16 +76,14 @@ impl Exchange {
         }
     }
 
-    /// What a right answer to this is checked by.
+    /// The checker for an answer to this.
     pub(crate) fn answer(&self) -> Answer {
         match self {
             Exchange::Line { .. } => Answer::Line(LineAnswer::default()),
-            Exchange::Get { path } if path == "/home" => {
-                Answer::Http(http::Answer::new(http::Expected::Hello))
-            }
-            Exchange::Get { .. } => Answer::Http(http::Answer::new(http::Expected::Anything)),
+            Exchange::Get { path } if path == "/home" => Answer::Http(HttpAnswer::new(http::Expected::Hello)),
+            Exchange::Get { .. } => Answer::Http(HttpAnswer::new(http::Expected::Anything)),
             Exchange::Bytes { receive: size, .. } | Exchange::Echo { size } => {
-                Answer::Http(http::Answer::new(http::Expected::Payload(*size)))
+                Answer::Http(HttpAnswer::new(http::Expected::Payload(*size)))
             }
         }
     }
@@ -110,11 +108,11 @@ fn http_head(request: &mut Request, (method, path): (&str, &str), id: &[u8], kee
     }
 }
 
-/// An answer while it arrives. To be begun anew for each request.
+/// An answer while it arrives. Call [`Answer::begin`] before each request.
 #[derive(Debug)]
 pub(crate) enum Answer {
     Line(LineAnswer),
-    Http(http::Answer),
+    Http(HttpAnswer),
 }
 
 impl Answer {
@@ -126,10 +124,10 @@ impl Answer {
         }
     }
 
-    /// Takes in what has arrived; whether the answer is complete.
+    /// Takes in the bytes that arrived; returns whether the answer is complete.
     ///
     /// # Errors
-    /// It is not the answer to `request`.
+    /// These bytes are not the answer to `request`.
     pub(crate) fn feed(&mut self, bytes: &[u8], request: &Request) -> Result<bool, Failure> {
         match self {
             Answer::Line(line) => line.feed(bytes, &request.head),
@@ -137,7 +135,7 @@ impl Answer {
         }
     }
 
-    /// Takes in the end of the stream; it may be what completes an answer.
+    /// Takes in the end of the stream, which may complete an answer.
     ///
     /// # Errors
     /// The answer is not complete.
@@ -148,7 +146,7 @@ impl Answer {
         }
     }
 
-    /// The name of the server that answered; empty where it does not tell.
+    /// The name of the server that answered; empty if the answer has none.
     pub(crate) fn server(&self) -> &[u8] {
         match self {
             Answer::Line(line) => line.server(),
@@ -156,7 +154,7 @@ impl Answer {
         }
     }
 
-    /// Bytes of payload that came with it.
+    /// Bytes of payload in the answer.
     pub(crate) fn received(&self) -> u64 {
         match self {
             Answer::Line(line) => line.received(),
@@ -172,7 +170,7 @@ impl Answer {
         }
     }
 
-    /// How it began, for a complaint.
+    /// Its first bytes, for an error message.
     pub(crate) fn beginning(&self) -> &[u8] {
         match self {
             Answer::Line(line) => line.server(),

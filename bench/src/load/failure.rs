@@ -1,4 +1,4 @@
-//! Why a request got no right answer. Every failure has a name, and is counted under it.
+//! The kinds of failed requests. Each has a name, under which it is counted.
 
 use std::fmt;
 use std::io::{self, ErrorKind};
@@ -8,7 +8,7 @@ use rustix::io::Errno;
 /// Why a request got no right answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Failure {
-    /// Nobody listens there.
+    /// No server listens at the address.
     Refused,
     /// The address cannot be reached.
     Unreachable,
@@ -18,13 +18,13 @@ pub(crate) enum Failure {
     Closed,
     /// It took too long.
     Timeout,
-    /// An HTTP status that is no success.
+    /// An HTTP status other than 2xx.
     Status(u16),
-    /// An answer, but not to what was asked.
+    /// An answer to another request, or none of this protocol.
     Wrong,
-    /// This host has no more ports, files or memory: not the target's fault.
+    /// This host has no more ports, files or memory; it is not the target's fault.
     Local,
-    /// An open loop owed it, and had no free connection to send it on before the end.
+    /// It was due in an open loop, and no connection was free to send it before the end.
     NotSent,
 }
 
@@ -44,7 +44,7 @@ impl Failure {
         }
     }
 
-    /// Whether the next try had better wait a moment: there was not even a connection.
+    /// Whether there was no connection, so that the next try should wait a moment.
     pub(crate) fn is_without_connection(self) -> bool {
         matches!(self, Failure::Refused | Failure::Unreachable | Failure::Local)
     }

@@ -1,6 +1,6 @@
 //! The answer to an HTTP/1.1 request, read while it arrives: framing (RFC 9112, section 6) and a check of its body.
 //!
-//! It keeps the head, and the body only of the short answer that says whose it is.
+//! It keeps the head, and of bodies only the short greeting that names the server.
 
 use std::borrow::Cow;
 
@@ -12,37 +12,37 @@ use super::payload::is_payload;
 
 /// The longest head, and the longest body that is kept.
 const KEPT_MAX: usize = 64 * 1024;
-/// The most header fields.
+/// The maximum number of header fields.
 const FIELDS: usize = 64;
 
-/// What the body has to be.
+/// The body that is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Expected {
     /// The demo replica's greeting.
     Hello,
-    /// So many bytes of the payload.
+    /// This many bytes of the payload.
     Payload(u64),
-    /// Any.
+    /// Any body.
     Anything,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Head,
-    /// So many bytes are left of the body.
+    /// This many bytes of the body are left.
     Length(u64),
-    /// All that comes until the connection ends.
+    /// The body ends with the connection.
     UntilClose,
     Chunked(Chunk),
     Complete,
 }
 
-/// Where in a chunked body.
+/// The position in a chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Chunk {
     /// In a line with a size.
     Size,
-    /// So many bytes are left of the chunk.
+    /// This many bytes of the chunk are left.
     Data(u64),
     /// In the line end after a chunk.
     End,
@@ -52,11 +52,11 @@ enum Chunk {
 
 /// An answer while it arrives.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct HttpAnswer {
     expected: Expected,
     state: State,
     head: Vec<u8>,
-    /// The body, where it is kept; of a chunked one the present line is behind it.
+    /// The body, if it is kept.
     kept: Vec<u8>,
     /// The line that is being read in a chunked body.
     line: Vec<u8>,
@@ -73,10 +73,10 @@ struct Hello<'a> {
     status: Cow<'a, str>,
 }
 
-impl Answer {
+impl HttpAnswer {
     pub(crate) fn new(expected: Expected) -> Self {
         let (head, kept, line, server) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Answer { expected, state: State::Head, head, kept, line, received: 0, server, is_last: false }
+        HttpAnswer { expected, state: State::Head, head, kept, line, received: 0, server, is_last: false }
     }
 
     pub(crate) fn begin(&mut self) {
@@ -128,7 +128,7 @@ impl Answer {
         self.complete()
     }
 
-    /// Takes bytes of the head; how many.
+    /// Takes bytes of the head; returns how many.
     fn head(&mut self, bytes: &[u8]) -> Result<usize, Failure> {
         let before = self.head.len();
         self.head.extend_from_slice(bytes);

@@ -1,5 +1,5 @@
-//! Which id each request is for: a pure function of a seed and the request's number, so that a run can be repeated
-//! whatever the order in which its threads get on.
+//! The id of each request: a pure function of a seed and the request's number, so that a run can be repeated however its
+//! threads interleave.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +19,7 @@ pub(crate) enum Ids {
     Random,
     /// 100000, 100001, ... and from the start again after 999999.
     Sequential,
-    /// Six-digit ids of which the r-th is r^-s as frequent as the first.
+    /// Six-digit ids; the r-th is r^-s times as frequent as the first.
     Zipf {
         /// The exponent, as it was given.
         s: f64,
@@ -65,27 +65,26 @@ impl FromStr for Ids {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let allowed =
-            || format!("{text:?} is not one of random, sequential, zipf:S (such as zipf:1.1), fixed:ID");
+        let expected = "expected random, sequential, zipf:S (such as zipf:1.1) or fixed:ID";
         match text.split_once(':') {
             None if text == "random" => Ok(Ids::Random),
             None if text == "sequential" => Ok(Ids::Sequential),
             Some(("zipf", s)) => {
                 let s = s.parse().ok().filter(|s| (0.0..=10.0).contains(s));
-                let s = s.ok_or_else(|| format!("{text:?}: the exponent is a number from 0 to 10"))?;
+                let s = s.ok_or_else(|| "expected zipf:S with an exponent S from 0 to 10".to_owned())?;
                 let distribution = Zipf::new(COUNT as f64, s).map_err(|error| error.to_string())?;
                 Ok(Ids::Zipf { s, distribution })
             }
             Some(("fixed", id)) if is_id(id) => Ok(Ids::Fixed(id.to_owned())),
-            Some(("fixed", _)) => Err(format!(
-                "{text:?}: an id is 1 to 200 printable ASCII characters, without spaces, '&' and '#'"
-            )),
-            _ => Err(allowed()),
+            Some(("fixed", _)) => Err(
+                "expected fixed:ID with an ID of 1 to 200 printable ASCII characters, without spaces, '&' and '#'".to_owned(),
+            ),
+            _ => Err(expected.to_owned()),
         }
     }
 }
 
-/// Whether it can stand in a query, and is one word in a raw line.
+/// Whether it can be part of a query, and is one word in a raw line.
 fn is_id(id: &str) -> bool {
     (1..=200).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic() && !b"&#".contains(&byte))
 }

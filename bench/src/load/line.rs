@@ -1,4 +1,4 @@
-//! The answer to a raw line: the same line behind a server's name.
+//! The answer to a raw line: a server's name, a space and the line.
 
 use super::failure::Failure;
 
@@ -13,13 +13,13 @@ pub(crate) struct LineAnswer {
 /// The longest name of a server.
 const NAME_MAX: usize = 256;
 
-/// Whether these bytes may be the name of a server: something that can be shown.
+/// Whether these bytes can be the name of a server: short and printable.
 pub(super) fn is_name(name: &[u8]) -> bool {
     name.len() < NAME_MAX && name.iter().all(u8::is_ascii_graphic)
 }
 
 impl LineAnswer {
-    /// The name before the line, or what there is of it.
+    /// The name before the line, as far as it has arrived.
     pub(super) fn server(&self) -> &[u8] {
         &self.server
     }
@@ -34,7 +34,7 @@ impl LineAnswer {
         (self.is_named, self.matched) = (false, 0);
     }
 
-    /// Takes in what has arrived; whether `line` has come back whole.
+    /// Takes in the bytes that arrived; returns whether `line` has come back whole.
     pub(super) fn feed(&mut self, mut bytes: &[u8], line: &[u8]) -> Result<bool, Failure> {
         if !self.is_named {
             let space = bytes.iter().position(|&byte| byte == b' ');

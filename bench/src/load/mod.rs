@@ -1,12 +1,12 @@
-//! The load generator: requests to one address, each checked, each counted.
+//! The load generator: it sends requests to an address, checks every answer and counts every request.
 //!
-//! A [`Plan`] says what to send; [`run`] sends it from threads of its own, each with a runtime, and gives back a [`Tally`].
-//! It speaks to any TCP server or load balancer and knows none of them. No failure is ever dropped: a request that was
-//! begun, or that an open loop owed, ends as a right answer or as a failure of some kind.
+//! A [`Plan`] says what to send; [`run`] sends it from its own threads, each with a runtime, and returns a [`Tally`]. It works
+//! with any TCP server or load balancer and knows none of them. It never drops a failure: a request that was begun, or that was
+//! due in an open loop, ends as a right answer or as a failure with a name.
 //!
-//! In the order of a request: `ids` says for which id, `pace` when, `worker` brings the two together, `connection` opens a
-//! connection and writes the head with as few system calls as there can be, `exchange` composes requests and checks
-//! answers (`line` and `http` are their forms, `payload` what they carry), `tally` counts; a `failure` has a name.
+//! In the order of a request: `ids` chooses its id, `pace` its time, `worker` runs it, `connection` opens a connection and
+//! writes the head with few system calls, `exchange` composes requests and checks answers (`line` and `http` are the two
+//! protocols, `payload` the content), `tally` counts, and `failure` names what went wrong.
 
 mod connection;
 mod exchange;
@@ -38,42 +38,42 @@ pub(crate) use pace::{Amount, Loop};
 pub(crate) use ports::raise_file_limit;
 pub(crate) use tally::{Record, Tally};
 
-/// How often it is looked whether the target still answers.
+/// The time between two checks that the target still answers.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What to send, and how.
+/// What to send, where to, when and how often.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// Where to.
+    /// The address of the target.
     pub(crate) target: SocketAddr,
-    /// Where to as well: connections take turns.
+    /// More addresses: connections go to all of them in turn.
     pub(crate) others: Vec<SocketAddr>,
     /// What one request is.
     pub(crate) exchange: Exchange,
-    /// Whether a connection serves one request after the other, or one only.
+    /// Whether a connection carries many requests, one after the other.
     pub(crate) keep_open: bool,
-    /// For which ids.
+    /// The ids of the requests.
     pub(crate) ids: Ids,
-    /// When.
+    /// When requests are sent.
     pub(crate) pace: Loop,
-    /// How many connections are open at the same time, at most.
+    /// The maximum number of open connections.
     pub(crate) connections: usize,
-    /// How many requests, or for how long.
+    /// The number of requests, or the duration.
     pub(crate) amount: Amount,
-    /// What is sent before that, and not counted.
+    /// How long requests are sent before counting begins.
     pub(crate) warm_up: Duration,
     /// How long one request may take, its connection included.
     pub(crate) timeout: Duration,
-    /// Threads that send.
+    /// The number of sending threads.
     pub(crate) threads: usize,
-    /// Where the random ids begin.
+    /// The seed of random ids.
     pub(crate) seed: u64,
     /// Whether every request leaves a [`Record`].
     pub(crate) keep_records: bool,
 }
 
 impl Plan {
-    /// Where the connection goes that is opened for the request with this number.
+    /// The target of a connection that is opened for the request with this number.
     fn target_of(&self, number: u64) -> SocketAddr {
         let places = self.others.len() as u64 + 1;
         let turn = usize::try_from(number % places).ok();
@@ -81,7 +81,7 @@ impl Plan {
     }
 }
 
-/// How far a run is, for whoever looks at it from outside; and that it is enough.
+/// The progress of a run, read by other tasks; and the signal that it may end.
 #[derive(Debug)]
 pub(crate) struct Progress {
     begun: Instant,
@@ -112,7 +112,7 @@ impl Progress {
         (self.succeeded.load(Relaxed) + failed, failed)
     }
 
-    /// Lets nothing more become due. What is due is still sent, and what was sent may still be answered.
+    /// Stops the schedule: no more requests become due. Those that are due are still sent and answered.
     pub(crate) fn finish(&self) {
         self.is_enough.store(true, Relaxed);
     }
@@ -134,28 +134,27 @@ impl Progress {
         }
     }
 
-    /// Whether there have been nothing but failures for so long, and not just one.
+    /// Whether all requests have failed for this long, and more than one did.
     fn is_lost(&self, patience: Duration) -> bool {
         let since = Duration::from_millis(self.failing_since.load(Relaxed));
         self.in_a_row.load(Relaxed) > 1 && self.begun.elapsed().saturating_sub(since) > patience
     }
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// What was counted.
+    /// The counts.
     pub(crate) tally: Tally,
     /// Why it ended early, if it did.
     pub(crate) cut_short: Option<String>,
 }
 
-/// Sends what `plan` says until it is done, `stop` is cancelled, the target is lost, or the host runs out of what
-/// connections need. What was counted until then is in the outcome.
+/// Sends what `plan` says until it is done, `stop` is cancelled, the target stops answering, or the host runs out of a
+/// resource. The outcome has the counts so far.
 ///
 /// # Errors
-/// Nothing could be sent: the first request, which is not counted, already failed, or there are not enough files for so
-/// many connections.
+/// Nothing was sent: the first request, which is not counted, failed, or the limit of open files is too low.
 pub(crate) async fn run(
     plan: &Arc<Plan>,
     progress: &Arc<Progress>,
@@ -175,7 +174,7 @@ pub(crate) async fn run(
             tally.add(part.await.context("a thread of the generator failed")??);
         }
         let owed = schedule.owed();
-        // Who interrupts a run is the reason why they were not sent.
+        // An interruption is why these were not sent; the target is not to blame.
         if stop.is_cancelled() {
             tally.abandon(owed);
         } else {
@@ -207,14 +206,14 @@ fn spawn(
     let (plan, schedule) = (Arc::clone(plan), Arc::clone(schedule));
     let (progress, stop) = (Arc::clone(progress), stop.clone());
     let work = move || {
-        // Nobody waits for it any more only if the whole run was given up.
+        // The receiver is gone only if the whole run was given up.
         let _ = done.send(worker::thread(number, &plan, &schedule, &progress, &stop));
     };
     thread::Builder::new().name(format!("load-{number}")).spawn(work).context("cannot start a thread")?;
     Ok(part)
 }
 
-/// Ends when it makes no sense to go on, and says why.
+/// Ends when the run cannot go on, and says why.
 async fn trouble(plan: &Plan, progress: &Progress) -> String {
     loop {
         sleep(LOOK).await;
@@ -231,7 +230,7 @@ async fn trouble(plan: &Plan, progress: &Progress) -> String {
 pub(in crate::load) mod tests {
     use super::*;
 
-    /// A plan of which most does not matter.
+    /// A plan for tests.
     pub(in crate::load) fn plan() -> Plan {
         Plan {
             target: SocketAddr::from(([127, 0, 0, 1], 1)),

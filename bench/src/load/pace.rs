@@ -2,8 +2,8 @@
 //!
 //! In a **closed loop** each connection sends its next request when it has the answer to the last one: the target sets
 //! the pace. In an **open loop** requests are due at fixed times, whatever the target does, and their latency counts from
-//! then: a target that stalls is charged with the requests that had to wait (no "coordinated omission"). What was due
-//! and could not be sent in the end is owed, and counts as failed.
+//! then: a target that stalls is charged with the requests that had to wait (no "coordinated omission"). A request that was
+//! due and could not be sent is owed, and counts as failed.
 
 use std::io;
 use std::sync::Arc;
@@ -21,19 +21,19 @@ use tokio::time::sleep_until;
 
 use super::Plan;
 
-/// Who sets the pace.
+/// What sets the pace.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Loop {
     /// The target.
     Closed,
-    /// The clock: so many requests a second.
+    /// The clock, with this many requests per second.
     Open { rate: f64 },
 }
 
-/// When it is enough; the warm-up comes on top.
+/// When a load ends; the warm-up comes before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Amount {
-    /// After so many requests.
+    /// After this many requests.
     Requests(u64),
     /// After this time.
     Duration(Duration),
@@ -42,15 +42,15 @@ pub(crate) enum Amount {
 /// A request that is due.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Due {
-    /// Its number; that of one that does not count lies beyond all others.
+    /// Its number; a request of the warm-up has one above all others.
     pub(super) number: u64,
     /// When it was to be sent.
     pub(super) at: Instant,
-    /// Whether it counts: the warm-up does not.
+    /// Whether it counts; a request of the warm-up does not.
     pub(super) counts: bool,
 }
 
-/// The shortest time between two looks at what is due: more of them would take the time of those who send.
+/// The shortest time between two wake-ups of the clock: more of them would slow the sending down.
 const TICK: Duration = Duration::from_micros(100);
 /// Where the numbers of requests that do not count begin.
 const WARM_UP: u64 = 1 << 62;
@@ -90,7 +90,7 @@ impl Schedule {
         self.counted_from
     }
 
-    /// Requests of an open loop that have become due and that nobody took.
+    /// Requests of an open loop that became due and were not sent.
     pub(super) fn owed(&self) -> u64 {
         self.released.load(Relaxed).saturating_sub(self.taken.load(Relaxed))
     }
@@ -151,8 +151,8 @@ impl Pacer {
         }
     }
 
-    /// Makes requests due in time, until it is `enough`; `workers` wait for them. After the last one it waits for `grace`,
-    /// and gives up what has not been taken by then.
+    /// Makes requests due in time, until `enough` says so; `workers` wait for them. After the last one it waits for `grace`,
+    /// and gives up the requests that are still not sent.
     pub(super) async fn drive(
         &self,
         workers: usize,
@@ -173,7 +173,7 @@ pub(super) struct Clock {
     /// When its first request is due.
     first: Instant,
     interval: Duration,
-    /// Requests of this thread in all, of which the first so many do not count.
+    /// All requests of this thread; the first `warm_up` of them do not count.
     total: u64,
     warm_up: u64,
     /// Its requests that are due and not taken.

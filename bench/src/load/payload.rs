@@ -1,4 +1,4 @@
-//! The bytes that requests and answers carry: the same for both, so that whoever has either can check it.
+//! The payload of requests and answers: a fixed pattern, so that each byte can be checked without keeping it.
 
 /// The payload: byte k is `b'!' + k % 89`, which is also what `/bytes/N` of the demo replica sends.
 const PERIOD: usize = 89;
@@ -14,7 +14,7 @@ const fn pattern<const N: usize>() -> [u8; N] {
     bytes
 }
 
-/// The payload from byte `offset` on: as much as there is at once, at most `most`.
+/// A piece of the payload from byte `offset` on, at most `most` bytes long.
 pub(crate) fn payload(offset: u64, most: u64) -> &'static [u8] {
     let rest = &PATTERN[(offset % PERIOD as u64) as usize..];
     &rest[..rest.len().min(usize::try_from(most).unwrap_or(usize::MAX))]

@@ -1,4 +1,4 @@
-//! What is counted: right answers by replica, failures by kind, latencies in a histogram, all of them once.
+//! Counts each request once: right answers by replica, failures by kind, latencies in a histogram.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use hdrhistogram::Histogram;
 use super::failure::Failure;
 use crate::data::{Latency, Load};
 
-/// Latencies are told apart up to an hour, to three digits (a value and the next differ by 0.1 % at most).
+/// The histogram covers latencies up to an hour with three digits (its steps are 0.1 % at most).
 const HOUR: u64 = 3_600_000_000;
 const DIGITS: u8 = 3;
 
-/// Servers that are told apart.
+/// The maximum number of server names that are counted separately.
 const NAMES: usize = 10_000;
 
 /// One request that has ended.
@@ -25,7 +25,7 @@ pub(crate) struct Record {
     pub(crate) begun: Instant,
     /// When its answer was complete, or it failed.
     pub(crate) ended: Instant,
-    /// Who answered it; or why nobody did.
+    /// The server that answered, or the failure.
     pub(crate) outcome: Result<Arc<str>, Failure>,
 }
 
@@ -56,7 +56,7 @@ pub(super) struct Right<'a> {
 }
 
 impl Tally {
-    /// Nothing, counted from a moment on.
+    /// An empty tally that counts from this moment.
     pub(crate) fn new(from: Instant) -> Self {
         Tally {
             from,
@@ -72,14 +72,14 @@ impl Tally {
         }
     }
 
-    /// Counts a right answer; who gave it.
+    /// Counts a right answer; returns the server's name.
     pub(super) fn succeed(&mut self, right: &Right<'_>) -> Arc<str> {
         if let Some(latency) = &mut self.latency {
             latency.saturating_record(right.latency.as_micros() as u64);
         }
         (self.received, self.sent) = (self.received + right.received, self.sent + right.sent);
         let server = str::from_utf8(right.server).unwrap_or("?");
-        // Who makes up a new name for each answer is no reason to keep them all.
+        // A server that sends a new name with each answer must not fill the memory.
         let server = if self.replicas.len() < NAMES { server } else { "(others)" };
         // Looked up by its text, so that a name is allocated once.
         if let Some((name, _)) = self.replicas.get_key_value(server) {
@@ -104,17 +104,17 @@ impl Tally {
         self.abandoned += count;
     }
 
-    /// Notes how a request of the warm-up ended: right answers do not count, but no failure is left out.
+    /// Notes how a request of the warm-up ended: only failures count.
     pub(super) fn warm(&mut self, is_success: bool) {
         self.warm_up_failures += u64::from(!is_success);
     }
 
-    /// Notes that something has ended.
+    /// Notes when a request ended.
     pub(super) fn ended(&mut self, at: Instant) {
         self.until = self.until.max(at);
     }
 
-    /// Adds what another thread has counted.
+    /// Adds the counts of another thread.
     pub(crate) fn add(&mut self, other: Tally) {
         self.from = self.from.min(other.from);
         self.until = self.until.max(other.until);
@@ -134,7 +134,7 @@ impl Tally {
         self.records.extend(other.records);
     }
 
-    /// The numbers, as they are kept and shown.
+    /// The counts as data.
     pub(crate) fn load(&self) -> Load {
         let succeeded = self.replicas.values().sum();
         let failures: u64 = self.failures.values().sum();

@@ -1,4 +1,4 @@
-//! The threads of the generator: each has a runtime of its own and its share of the connections.
+//! The threads of the generator: each has its own runtime and its share of the connections.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -19,9 +19,9 @@ use super::pace::{Due, Pacer, Schedule};
 use super::tally::{Record, Right, Tally};
 use super::{Plan, Progress};
 
-/// How exactly deadlines are kept. A timer for each request would cost a system call each.
+/// The precision of deadlines. A timer for each request would cost a system call each.
 const TICK: Duration = Duration::from_millis(10);
-/// The pause of a closed loop after there was not even a connection.
+/// The pause of a closed loop after a connection could not be made.
 const PAUSE: Duration = Duration::from_millis(20);
 /// How much of a wrong answer a complaint shows.
 const SHOWN: usize = 60;
@@ -33,18 +33,18 @@ struct Shared {
     progress: Arc<Progress>,
     stop: CancellationToken,
     tally: Mutex<Tally>,
-    /// Wakes whoever waits for an answer, so that it can look at the clock.
+    /// Wakes the connections that wait for an answer, so that they check their deadlines.
     tick: Notify,
 }
 
-/// Why something was not waited for any longer.
+/// Why a wait ended early.
 enum Cut {
     Late,
     Stopped,
 }
 
 impl Shared {
-    /// Waits for something, but not beyond `deadline`, nor after the run was stopped.
+    /// Waits for `work`, but not beyond `deadline`, and not after the run is stopped.
     async fn within<T>(&self, deadline: Option<Instant>, work: impl Future<Output = T>) -> Result<T, Cut> {
         let mut work = pin!(work);
         loop {
@@ -53,7 +53,7 @@ impl Shared {
                 done = &mut work => return Ok(done),
                 () = self.tick.notified() => {}
             }
-            // Who waits for the next request has no deadline.
+            // A connection that waits for its next request has no deadline.
             if self.stop.is_cancelled() || (deadline.is_none() && self.progress.is_enough()) {
                 return Err(Cut::Stopped);
             }
@@ -86,7 +86,7 @@ pub(super) fn thread(
         tally: Mutex::new(Tally::new(schedule.counted_from())),
         tick: Notify::new(),
     });
-    // The first threads have one more where they do not come out even.
+    // If the division leaves a remainder, the first threads have one more.
     let connections = (plan.connections + plan.threads - 1 - number) / plan.threads;
     runtime.block_on(async {
         let mut workers: JoinSet<()> = (0..connections).map(|_| worker(Arc::clone(&shared))).collect();
@@ -102,7 +102,7 @@ pub(super) fn thread(
     Ok(tally.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Wakes whoever waits, now and then.
+/// Wakes all waiting connections every [`TICK`].
 async fn tick(shared: &Shared) -> Infallible {
     loop {
         sleep(TICK).await;
@@ -117,7 +117,7 @@ async fn drive(shared: &Shared, connections: usize) -> anyhow::Result<()> {
     std::future::pending().await
 }
 
-/// One connection, or one at a time, until there is nothing more to send.
+/// Sends requests, one at a time, until there are no more.
 async fn worker(shared: Arc<Shared>) {
     let mut client = Client::new(&shared.plan);
     while let Ok(Some(due)) = shared.within(None, shared.pacer.next()).await {
@@ -167,7 +167,7 @@ fn count(shared: &Shared, client: &Client, due: Due, begun: Instant, outcome: Re
 /// A client of the target.
 struct Client {
     dialer: Dialer,
-    /// The connection that stays open; while a request is under way, and after one that failed, there is none.
+    /// The connection that stays open; `None` while a request is under way, and after a failure.
     stream: Option<TcpStream>,
     id: Vec<u8>,
     request: Request,
@@ -185,8 +185,8 @@ impl Client {
         }
     }
 
-    /// Sends one request and reads its answer. On a connection that stays open the id stays that of the first request:
-    /// it is what the connection was balanced by.
+    /// Sends one request and reads its answer. A connection that stays open keeps the id of its first request, by which it
+    /// was balanced.
     async fn ask(&mut self, plan: &Plan, number: u64) -> Result<(), Failure> {
         let lost = |error: std::io::Error| Failure::of(&error);
         self.answer.begin();
@@ -208,7 +208,7 @@ impl Client {
         if request.is_sent(sent) {
             receive(&answers, request, answer).await?;
         } else {
-            // At the same time: who sends back what it gets would wait for the one who does not read.
+            // At the same time: a server that echoes stops reading when its own answers are not read.
             let sent = async { send(&mut requests, request, sent).await.map_err(lost) };
             tokio::try_join!(sent, receive(&answers, request, answer))?;
         }
@@ -228,7 +228,7 @@ impl Client {
 /// Sends one request that is not counted.
 ///
 /// # Errors
-/// There was no right answer: says what there was.
+/// The answer is not right; the message says what came instead.
 pub(super) async fn try_once(plan: &Plan) -> anyhow::Result<()> {
     let mut client = Client::new(plan);
     let outcome = timeout(plan.timeout, client.ask(plan, u64::MAX)).await.unwrap_or(Err(Failure::Timeout));
@@ -238,7 +238,7 @@ pub(super) async fn try_once(plan: &Plan) -> anyhow::Result<()> {
         Err(Failure::Wrong) => {
             let beginning = client.answer.beginning();
             let shown = &beginning[..beginning.len().min(SHOWN)];
-            bail!("{target} answers, but not what was asked for; it begins with \"{}\"", shown.escape_ascii())
+            bail!("{target} gives a wrong answer; it begins with \"{}\"", shown.escape_ascii())
         }
         Err(Failure::Status(code)) => bail!("{target} answers with the HTTP status {code}"),
         Err(Failure::Timeout) => bail!("{target} did not answer within {:?}", plan.timeout),

@@ -1,31 +1,28 @@
-//! What follows from recorded numbers and is needed by both the text and the charts: phases and ratios.
-//!
-//! Pure, and without a word or a colour: those are for `text` and `chart`.
+//! Computes phases and ratios from recorded numbers, for the text and for the charts. Pure functions.
 
 use crate::data::{Comparison, Drill, Kill, Mode, Reading};
 use crate::stats::{self, Spread};
 
-/// The name of a phase, and when a kill reached it in milliseconds.
+/// The name of a phase, and the milliseconds after which a kill reached it.
 pub(super) type Phase = (&'static str, fn(&Kill) -> Option<f64>);
 
 /// The phases of a recovery, in the order in which they are expected.
 pub(super) const PHASES: [Phase; 6] = [
     ("detected", |kill| kill.detected),
-    ("out of the ring", |kill| kill.out),
+    ("out of rotation", |kill| kill.out),
     ("started", |kill| kill.started),
     ("ready", |kill| kill.ready),
-    ("back in the ring", |kill| kill.back),
+    ("back in rotation", |kill| kill.back),
     ("first answer", |kill| kill.answered),
 ];
 
-/// When the kills of a drill reached a phase.
+/// The milliseconds after which the kills of a drill reached a phase.
 pub(super) fn reached(drill: &Drill, phase: Phase) -> Vec<f64> {
     drill.kills.iter().filter_map(phase.1).collect()
 }
 
-/// How long each phase took after all that came before it, over the kills that reached it: milliseconds, by
-/// the name of the phase it led to. Never negative: what was seen before an earlier phase took no time of its
-/// own.
+/// The milliseconds from the end of all earlier phases to each phase, over the kills that reached it. Never negative: a phase
+/// that was seen before an earlier one took no time.
 pub(super) fn steps(drill: &Drill) -> Vec<(&'static str, Spread)> {
     let step = |index: usize, kill: &Kill| {
         let end = PHASES[index].1(kill)?;
@@ -39,23 +36,23 @@ pub(super) fn steps(drill: &Drill) -> Vec<(&'static str, Spread)> {
     (0..PHASES.len()).filter_map(spread).collect()
 }
 
-/// Something that is compared between contenders.
+/// A value in which contenders are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Metric {
     /// CPU time of the proxy in nanoseconds for an operation.
     Cpu,
-    /// That of proxy and replicas together; of the replicas alone where there is no proxy.
+    /// CPU time of proxy and replicas together; without a proxy that of the replicas.
     Whole,
-    /// Memory of the proxy in bytes for an operation that is held.
+    /// Memory of the proxy in bytes for an open connection.
     Memory,
     /// Operations in a second.
     Rate,
-    /// The 99th percentile of their latency in microseconds.
+    /// The 99th percentile of the latency in microseconds.
     Tail,
 }
 
 impl Metric {
-    /// Its value in one reading; `None` where it was not measured.
+    /// Its value in one reading; `None` if it was not measured.
     pub(super) fn of(self, reading: &Reading) -> Option<f64> {
         let value = match self {
             Self::Cpu => reading.cpu_per_operation()?,
@@ -70,7 +67,7 @@ impl Metric {
     }
 }
 
-/// What a mode is about: memory where that was measured, and CPU time elsewhere.
+/// The main metric of a mode: memory if it was measured, else CPU time.
 pub(super) fn subject(mode: &Mode) -> Metric {
     let memory = mode.rounds.iter().flatten().any(|reading| reading.memory.is_some());
     if memory { Metric::Memory } else { Metric::Cpu }
@@ -81,10 +78,10 @@ pub(super) fn spread(mode: &Mode, contender: usize, metric: Metric) -> Option<Sp
     Spread::of(mode.rounds.iter().filter_map(|round| metric.of(round.get(contender)?)))
 }
 
-/// Two contenders, by their places: one of ours, and whom it is compared to.
+/// The indices of two contenders: one of ours and its peer.
 pub(super) type Pair = (usize, usize);
 
-/// Who is compared to whom: `lb` to everybody who is not `lb`, and with hand-off to everybody.
+/// The comparisons: `lb` with all other load balancers and with no proxy, and hand-off with all contenders.
 pub(super) fn pairs(comparison: &Comparison) -> Vec<Pair> {
     let all = 0..comparison.contenders.len();
     let handoff = comparison.handoff();
@@ -102,7 +99,7 @@ pub(super) fn ratio(mode: &Mode, (ours, peer): Pair, metric: Metric) -> Option<S
     Spread::of(stats::paired_ratios(pairs))
 }
 
-/// What tells the two of a pair apart: what the mode is about, and where the peer has none of that, their rates.
+/// The ratio that tells a pair apart: of the main metric or, if the peer has none, of the rates.
 pub(super) fn contrast(mode: &Mode, pair: Pair) -> Option<(Metric, Spread)> {
     let of = |metric| Some((metric, ratio(mode, pair, metric)?));
     let rate = || of(Metric::Rate).filter(|_| subject(mode) == Metric::Cpu && !mode.is_paced);
@@ -126,7 +123,7 @@ mod tests {
         };
         let drill = Drill { kills: vec![kill(100.0), kill(120.0)], ..Drill::default() };
         let medians: Vec<_> = steps(&drill).into_iter().map(|(name, step)| (name, step.median)).collect();
-        let expected = [("detected", 2.0), ("out of the ring", 0.0), ("started", 8.0), ("ready", 100.0)];
+        let expected = [("detected", 2.0), ("out of rotation", 0.0), ("started", 8.0), ("ready", 100.0)];
         assert_eq!(medians, expected);
     }
 
@@ -160,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_cpu_time_is_told_apart_by_the_rate() {
+    fn a_peer_without_cpu_time_is_compared_by_its_rate() {
         let reading = |operations, cpu_ns| Reading { operations, seconds: 1.0, cpu_ns, ..Reading::default() };
         let rounds = vec![vec![reading(3.0, Some(6)), reading(1.0, Some(1)), reading(4.0, None)]];
         let mode = Mode { rounds, ..mode("short", &[]) };

@@ -1,14 +1,12 @@
-//! The report as one HTML file that needs nothing beside it: the text of the Markdown, with the charts
-//! inside.
+//! The report as one HTML file: the text of the Markdown with the charts inside.
 //!
-//! No script, nothing that is fetched, and no HTML that was not made here: what the Markdown has is shown as
-//! text.
+//! It has no script and fetches nothing. HTML in the Markdown is shown as text.
 
 use pulldown_cmark::{CowStr, Event, Options, Parser, Tag, TagEnd, html};
 
 use super::chart::Chart;
 
-/// Small, light and dark; wide tables and charts scroll in a box of their own.
+/// A small style for light and dark; wide tables and charts scroll on their own.
 const STYLE: &str = include_str!("report.css");
 
 /// The page for a report and its charts.

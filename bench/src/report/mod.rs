@@ -49,12 +49,12 @@ pub(crate) fn write(data: &Data, dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(written)
 }
 
-/// Writes a file beside its place and moves it there, so that nobody sees half of it.
+/// Writes a file under another name and renames it, so that a reader never sees half of it.
 fn put(dir: &Path, name: &str, content: &[u8]) -> anyhow::Result<PathBuf> {
     let (place, beside) = (dir.join(name), dir.join(format!(".{name}.part")));
     let done = fs::write(&beside, content).and_then(|()| fs::rename(&beside, &place));
     if done.is_err() {
-        // What is left is of no use; that it cannot be removed would hide the first error.
+        // The rest is useless, and an error here must not hide the first one.
         let _ = fs::remove_file(&beside);
     }
     done.with_context(|| format!("cannot write {}", place.display()))?;

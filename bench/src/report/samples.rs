@@ -18,7 +18,7 @@ pub(super) fn balance(counts: &[u64], shares: Option<&[f64]>) -> Balance {
     }
 }
 
-/// The same with a mapping of a name.
+/// A load with a named mapping.
 pub(super) fn named(name: &str, counts: &[u64]) -> Balance {
     let variant = Variant { name: name.to_owned(), flags: Vec::new() };
     Balance { variant, ..balance(counts, None) }
@@ -30,12 +30,12 @@ pub(super) fn scaling(name: &str, points: &[&[u64]]) -> Scaling {
     Scaling { variant, points: points.iter().map(|counts| balance(counts, None)).collect() }
 }
 
-/// A contender of which nothing but the name matters.
+/// A contender with a name.
 pub(super) fn contender(name: &str) -> Contender {
     Contender { name: name.to_owned(), version: String::new(), setup: String::new() }
 }
 
-/// A mode of which each round is the CPU time that two contenders needed for an operation.
+/// A mode with rounds of two CPU times per operation, one for each contender.
 pub(super) fn mode(name: &str, cpu: &[[u64; 2]]) -> Mode {
     let reading =
         |&cpu: &u64| Reading { operations: 1.0, seconds: 1.0, cpu_ns: Some(cpu), ..Reading::default() };

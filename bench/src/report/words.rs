@@ -1,6 +1,6 @@
-//! Numbers, lists and tables as a reader expects them, for the text and for the labels of charts.
+//! Formats numbers, lists and tables, for the text and for the labels of charts.
 //!
-//! Everything that comes from outside passes through [`plain`] or [`code`] before it meets Markdown.
+//! All text from outside passes through [`plain`] or [`code`] before it is put into Markdown.
 
 /// A whole number with thousands apart: 10,000.
 pub(super) fn count(number: u64) -> String {
@@ -27,23 +27,38 @@ pub(super) fn number(value: f64) -> String {
     }
 }
 
-/// A ratio: 1.05, 0.69.
+/// A rate with three significant digits: 13,100, 98.8, 1.05.
+pub(super) fn rate(value: f64) -> String {
+    let magnitude = value.abs().log10().floor();
+    let step = if magnitude > 2.0 { 10_f64.powf(magnitude - 2.0) } else { return number(value) };
+    number((value / step).round() * step)
+}
+
+/// A measured value with two or three significant digits: 157, 12.4, 1.05, 0.85, 0.034, 0.0021.
 pub(super) fn ratio(value: f64) -> String {
-    number(value)
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        size if size >= 9.995 => number(value),
+        size => {
+            // Rounding may add a digit: 0.00996 is 0.010.
+            let decimals = 1.0 - (size * 1.005).log10().floor();
+            format!("{value:.*}", decimals.clamp(2.0, 9.0) as usize)
+        }
+    }
 }
 
 /// A share of one: 84.4 %.
 pub(super) fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
+    format!("{} %", ratio(100.0 * share))
 }
 
-/// A time in nanoseconds, in the unit that suits it: 850 ns, 3.21 µs, 12.4 ms, 1.50 s.
+/// A time in nanoseconds, in a suitable unit: 850 ns, 3.21 µs, 12.4 ms, 1.50 s.
 pub(super) fn nanos(time: f64) -> String {
     match time.abs() {
-        size if size < 999.5 => format!("{time:.0} ns"),
-        size if size < 999.5e3 => format!("{} µs", number(time / 1e3)),
-        size if size < 999.5e6 => format!("{} ms", number(time / 1e6)),
-        _ => format!("{} s", number(time / 1e9)),
+        size if size < 999.5 => format!("{} ns", ratio(time)),
+        size if size < 999.5e3 => format!("{} µs", ratio(time / 1e3)),
+        size if size < 999.5e6 => format!("{} ms", ratio(time / 1e6)),
+        _ => format!("{} s", ratio(time / 1e9)),
     }
 }
 
@@ -52,12 +67,12 @@ pub(super) fn micros(time: u64) -> String {
     if time < 1000 { format!("{time} µs") } else { nanos(time as f64 * 1e3) }
 }
 
-/// A time in milliseconds; never in another unit, so that a column can be compared.
+/// A time in milliseconds, always in this unit, so that the values of a column can be compared.
 pub(super) fn millis(time: f64) -> String {
-    format!("{} ms", if time.abs() < 99.95 { format!("{time:.1}") } else { number(time) })
+    format!("{} ms", ratio(time))
 }
 
-/// A size in bytes, in the binary unit that suits it.
+/// A size in bytes, in a suitable binary unit.
 pub(super) fn bytes(size: f64) -> String {
     match size {
         _ if size < 1024.0 => format!("{size:.0} B"),
@@ -95,7 +110,7 @@ pub(super) fn items(sentences: &[String]) -> String {
     sentences.iter().map(|sentence| format!("- {sentence}")).collect::<Vec<_>>().join("\n")
 }
 
-/// Text from outside as Markdown that shows just this text, in one line.
+/// Text from outside, escaped for Markdown, in one line.
 pub(super) fn plain(text: &str) -> String {
     let mut safe = String::new();
     for letter in text.chars() {
@@ -111,14 +126,13 @@ pub(super) fn plain(text: &str) -> String {
     safe
 }
 
-/// Text from outside as code, in one line; what code cannot hold is shown as plain text.
+/// Text from outside as code, in one line, or as plain text if code cannot hold it.
 pub(super) fn code(text: &str) -> String {
     let fits = !text.is_empty() && !text.contains(['`', '|', '\\']) && !text.contains(char::is_control);
     if fits && text.trim() == text { format!("`{text}`") } else { plain(text) }
 }
 
-/// A Markdown table. A column whose title begins with `>` holds numbers and is set to the right; cells are
-/// Markdown.
+/// A Markdown table. A title that begins with `>` aligns its column to the right; cells are Markdown.
 pub(super) fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
     let shown: Vec<&str> = titles.iter().map(|title| title.trim_start_matches('>')).collect();
     let rule: Vec<&str> =
@@ -133,7 +147,7 @@ pub(super) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).to_vec()
 }
 
-/// A name that is safe as a part of a file's name.
+/// A name that is safe in a file name.
 pub(super) fn file_name(name: &str) -> String {
     let safe = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' };
     name.chars().map(safe).collect::<String>().trim_matches('-').to_owned()
@@ -147,8 +161,16 @@ mod tests {
     fn numbers_are_as_long_as_they_need_to_be() {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         let short = [0.0, 0.0341, 1.049, 9.996, 98.76, 999.4, 999.6, 12_345.6, -4321.0].map(number);
-        assert_eq!([1.0, 0.9984, 1.049].map(ratio), ["1.00", "1.00", "1.05"]);
         assert_eq!(short, ["0.00", "0.034", "1.05", "10.0", "98.8", "999", "1,000", "12,346", "-4,321"]);
+    }
+
+    #[test]
+    fn measured_values_have_two_or_three_significant_digits() {
+        let ratios = [0.0, 0.00213, 0.00996, 0.0341, 0.0996, 0.85, 0.9984, 1.049, 9.996, 156.6].map(ratio);
+        assert_eq!(ratios, ["0", "0.0021", "0.010", "0.034", "0.10", "0.85", "1.00", "1.05", "10.0", "157"]);
+        assert_eq!([13_130.0, 999.6, 98.76, 2.1349].map(rate), ["13,100", "1,000", "98.8", "2.13"]);
+        assert_eq!([0.844, 0.0469, 0.0037].map(percent), ["84.4 %", "4.69 %", "0.37 %"]);
+        assert_eq!([156.6, 1.35, 0.14].map(millis), ["157 ms", "1.35 ms", "0.14 ms"]);
     }
 
     #[test]

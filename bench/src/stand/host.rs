@@ -1,4 +1,4 @@
-//! What machine this is, and what is on it.
+//! Facts about this host: hardware, kernel, and versions of programs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use crate::data::Environment;
 
-/// Where, when and with what something is measured; `programs` are asked for their versions.
+/// The environment of a measurement, with the versions of `programs`.
 pub(crate) fn fingerprint(programs: &[(&str, &Path)], seed: u64) -> Environment {
     Environment {
         date: humantime::format_rfc3339_seconds(SystemTime::now()).to_string().chars().take(10).collect(),
@@ -27,7 +27,7 @@ pub(crate) fn fingerprint(programs: &[(&str, &Path)], seed: u64) -> Environment 
     }
 }
 
-/// The arguments of `bench` as they were given, without what is secret or its own.
+/// The arguments of `bench`, without secrets and without its internal flags.
 pub(crate) fn arguments() -> Vec<String> {
     const SECRET: &str = "--control-token";
     let mut shown: Vec<String> = Vec::new();
@@ -49,9 +49,9 @@ fn versions(programs: &[(&str, &Path)]) -> BTreeMap<String, String> {
     others.chain([bench]).collect()
 }
 
-/// The first number with dots in what a program says about its version.
+/// The version of a program: the first number with dots in its output.
 pub(crate) fn version(program: &Path) -> String {
-    // nginx knows but this one, and says it on stderr.
+    // nginx knows only `-v`, and prints to stderr.
     let is_nginx = program.ends_with("nginx");
     let said = output(Command::new(program).arg(if is_nginx { "-v" } else { "--version" }));
     let said = if said.contains('.') { said } else { output(Command::new(program).arg("-v")) };
@@ -60,7 +60,7 @@ pub(crate) fn version(program: &Path) -> String {
     words.clone().find(is_number).unwrap_or("?").to_owned()
 }
 
-/// The commit of the working directory, with a `+` where it is changed.
+/// The commit of the working directory, with a `+` if files are changed.
 fn commit() -> String {
     let commit = output(Command::new("git").args(["rev-parse", "--short=12", "HEAD"]));
     if commit.is_empty() || commit.contains(' ') {
@@ -70,7 +70,7 @@ fn commit() -> String {
     format!("{commit}{}", if changes.is_empty() { "" } else { "+" })
 }
 
-/// What a program says; nothing if there is none.
+/// The output of a program; empty if it cannot run.
 fn output(command: &mut Command) -> String {
     let said = command.stdin(Stdio::null()).output();
     said.map_or_else(
@@ -87,14 +87,14 @@ fn read(path: &str) -> String {
     fs::read_to_string(path).unwrap_or_default().trim().to_owned()
 }
 
-/// The value behind a name in a file of `name : value` lines.
+/// The value of a name in a file of `name : value` lines.
 fn line_of(path: &str, name: &str) -> String {
     let text = read(path);
     let value = text.lines().filter_map(|line| line.split_once(':')).find(|(key, _)| key.trim() == name);
     value.map_or_else(|| "?".to_owned(), |(_, value)| value.trim().to_owned())
 }
 
-/// A program on the PATH, or where servers are.
+/// The path of a program in PATH or in a folder for servers.
 pub(crate) fn find(name: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);

@@ -1,4 +1,4 @@
-//! An `lb` of one's own, on free ports.
+//! Starts an `lb` on free ports.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -12,21 +12,21 @@ use super::{Program, sibling};
 /// How long it may take until all replicas are in rotation.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where the replicas of an `lb` come from.
+/// How `lb` starts its replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Provider {
-    /// Child processes of lb
+    /// As child processes of lb
     Process,
-    /// Containers; the image has to be there
+    /// As containers; the image must exist
     Docker,
 }
 
 /// A running `lb` with its replicas, which ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Lb {
-    /// Where it takes connections.
+    /// The address of its data port.
     pub(crate) data: SocketAddr,
-    /// Where it takes commands.
+    /// The address of its control port.
     pub(crate) control: SocketAddr,
     program: Program,
 }
@@ -35,17 +35,17 @@ impl Lb {
     /// Starts `lb serve` with these flags on free ports, and waits until all its replicas are in rotation.
     ///
     /// # Errors
-    /// It is not built, or does not get there; says what it said last.
+    /// It is not built, or does not become ready; the message has its last lines.
     pub(crate) async fn start(flags: &[String], core: Option<usize>) -> anyhow::Result<Self> {
         let lb = Lb::launch(flags, core).await?;
         lb.program.says(" ready data=", PATIENCE).await?;
         Ok(lb)
     }
 
-    /// The same, without waiting for its replicas.
+    /// Starts it like [`Lb::start`], and does not wait for its replicas.
     ///
     /// # Errors
-    /// It is not built, or cannot listen; says what it said last.
+    /// It is not built, or cannot listen; the message has its last lines.
     pub(crate) async fn launch(flags: &[String], core: Option<usize>) -> anyhow::Result<Self> {
         let mut command = Command::new(sibling("lb")?);
         command.args(["serve", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]);
@@ -54,7 +54,7 @@ impl Lb {
         let line = program.says("listening data=", PATIENCE).await?;
         let address = |name| {
             let word = line.split_whitespace().find_map(|word| word.strip_prefix(name));
-            word.and_then(|word| word.parse().ok()).with_context(|| format!("lb says no address: {line}"))
+            word.and_then(|word| word.parse().ok()).with_context(|| format!("lb prints no address: {line}"))
         };
         Ok(Lb { data: address("data=")?, control: address("control=")?, program })
     }

@@ -1,6 +1,6 @@
-//! What an experiment stands on: programs that it starts and ends, the network that it runs in, and the host.
+//! The test stand: programs that an experiment starts and ends, its network namespace, and the host.
 //!
-//! Whatever is started here ends with `bench`, in whatever way that ends.
+//! A program that is started here ends with `bench`, even if `bench` is killed.
 
 pub(crate) mod host;
 mod lb;

@@ -1,8 +1,8 @@
-//! A network of one's own.
+//! Runs `bench` in its own network namespace.
 //!
-//! Where the host's firewall tracks connections, a benchmark fills its table within seconds, and from then on connections
-//! are dropped; and other programs have ports there. A network namespace has neither. It needs no name and no clean-up: it
-//! goes with the last process in it, so `bench` is simply run again inside.
+//! If the host's firewall tracks connections, a benchmark fills its table within seconds, and the kernel then drops
+//! connections; and other programs use ports of the host. A new namespace has neither problem. It needs no name and no
+//! clean-up: it ends with the last process in it.
 
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -10,17 +10,17 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 
-/// Brings up the loopback device, and becomes the program.
+/// Brings the loopback device up, then becomes the program.
 const INSIDE: &str = r#"ip link set lo up && exec "$0" "$@""#;
 
-/// Runs this program again, with the same arguments and `marker` before them, in a network namespace of its own. Returns
-/// only where none can be had: without unshare(1) and ip(8), or without the rights.
+/// Runs this program again in a new network namespace, with the same arguments after `marker`. Returns only if that is not
+/// possible: without unshare(1) and ip(8), or without the permission.
 ///
 /// # Errors
-/// A namespace could be had, and then it could not.
+/// A first try succeeded, and the second one failed.
 pub(crate) fn enter(marker: &str) -> anyhow::Result<()> {
     let Some(unshare) = way_in() else { return Ok(()) };
-    let program = std::env::current_exe().context("where is this program?")?;
+    let program = std::env::current_exe().context("cannot find the path of this program")?;
     let mut command = Command::new("unshare");
     command
         .args(unshare)

@@ -1,4 +1,4 @@
-//! A program that was started, with what it says.
+//! A started program and its log.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -21,32 +21,32 @@ use rustix::thread::{CpuSet, sched_setaffinity};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-/// Lines that are kept of what a program says.
+/// Log lines that are kept.
 const KEPT: usize = 200;
-/// Lines that a complaint shows.
+/// Log lines in an error message.
 const SHOWN: usize = 5;
-/// How long a program may take to end after it was told to.
+/// How long a program may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// A program beside this one: `cargo` puts all of the workspace into one folder.
+/// The path of a program beside this one: `cargo` puts all programs of the workspace into one folder.
 ///
 /// # Errors
-/// It is not there; says how to build it.
+/// It does not exist; the message says how to build it.
 pub(crate) fn sibling(name: &str) -> anyhow::Result<PathBuf> {
-    let own = std::env::current_exe().context("where is this program?")?;
+    let own = std::env::current_exe().context("cannot find the path of this program")?;
     let path = own.with_file_name(name);
     if path.is_file() {
         return Ok(path);
     }
     let is_release = own.parent().is_some_and(|folder| folder.ends_with("release"));
     let profile = if is_release { " --release" } else { "" };
-    bail!("{name} is not built: cargo build{profile} --bin lb --bin backend")
+    bail!("{name} is not built: run cargo build{profile} --bin lb --bin backend")
 }
 
-/// Becomes another program, that gets SIGTERM when `parent` ends; pinned to one core if that is wanted.
+/// Becomes another program, which gets SIGTERM when `parent` ends, and which runs on `core` if one is given.
 ///
 /// # Errors
-/// There is no such program or core, or the parent has already ended.
+/// The program or the core does not exist, or the parent has already ended.
 pub(crate) fn become_program(
     parent: i32,
     core: Option<usize>,
@@ -64,17 +64,17 @@ pub(crate) fn become_program(
     Err(error).with_context(|| format!("cannot run {}", program.display()))
 }
 
-/// Pins this thread, and those that it will start, to a core.
+/// Pins this thread, and those that it starts, to a core.
 ///
 /// # Errors
-/// There is no such core.
+/// This process cannot use the core.
 pub(crate) fn pin(core: usize) -> anyhow::Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core);
     sched_setaffinity(None, &cores).with_context(|| format!("cannot use core {core} alone"))
 }
 
-/// A running program; told to end, and waited for, when it is dropped.
+/// A running program. Dropping it ends the program and waits for it.
 #[derive(Debug)]
 pub(crate) struct Program {
     name: String,
@@ -95,21 +95,22 @@ struct Lines {
 }
 
 impl Program {
-    /// Starts a program. It has a process group of its own, so that Ctrl-C is for `bench` alone; and it ends with the
-    /// thread that starts it, which should be the main one.
+    /// Starts a program. It gets its own process group, so that Ctrl-C reaches only `bench`; and it ends with the thread that
+    /// starts it, which should be the main one.
     ///
     /// # Errors
     /// It cannot be started.
     pub(crate) fn start(command: &Command, core: Option<usize>) -> anyhow::Result<Self> {
         let name = command.get_program().to_string_lossy();
         let name = name.rsplit('/').next().unwrap_or_default().to_owned();
-        let mut outer = Command::new(std::env::current_exe().context("where is this program?")?);
+        let mut outer =
+            Command::new(std::env::current_exe().context("cannot find the path of this program")?);
         outer.args(["child", "--parent", &std::process::id().to_string()]);
         if let Some(core) = core {
             outer.args(["--core", &core.to_string()]);
         }
         outer.arg("--").arg(command.get_program()).args(command.get_args());
-        // Every flag of lb is also a variable: what was meant for another must not change what is measured.
+        // Every flag of lb is also a variable. Variables of the user's lb must not change the measurement.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"LB_")) {
             outer.env_remove(name);
         }
@@ -128,18 +129,18 @@ impl Program {
         self.child.id()
     }
 
-    /// Waits for a line that holds `part`; the line.
+    /// Waits for a log line that contains `part`; returns the line.
     ///
     /// # Errors
-    /// The program ends first, or takes too long; shows what it said last.
+    /// The program ends first, or takes too long; the message has its last lines.
     pub(crate) async fn says(&self, part: &str, patience: Duration) -> anyhow::Result<String> {
         self.says_one(|line| line.contains(part), patience).await
     }
 
-    /// Waits until it ends, or has taken too long to get ready: for a program that never says that it is.
+    /// Waits until it ends or the time is over, and returns the error. For a program that never logs that it is ready.
     pub(crate) async fn fails(&self, patience: Duration) -> anyhow::Error {
         match self.says_one(|_| false, patience).await {
-            Ok(line) => anyhow!("{} says {line}", self.name),
+            Ok(line) => anyhow!("{} logs {line}", self.name),
             Err(error) => error,
         }
     }
@@ -162,11 +163,11 @@ impl Program {
         }
     }
 
-    /// What it said last.
+    /// The last lines of its log.
     pub(crate) fn last_words(&self) -> String {
         let lines = self.log.lines();
         let shown: Vec<&str> = lines.last.iter().rev().take(SHOWN).rev().map(String::as_str).collect();
-        if shown.is_empty() { "it said nothing".to_owned() } else { shown.join("\n") }
+        if shown.is_empty() { "its log is empty".to_owned() } else { shown.join("\n") }
     }
 
     fn end(&mut self) -> io::Result<()> {
@@ -177,7 +178,7 @@ impl Program {
             let ended = pidfd_open(pid, PidfdFlags::empty())?;
             kill_process(pid, Signal::TERM)?;
             let limit = Timespec { tv_sec: GRACE.as_secs().cast_signed(), tv_nsec: 0 };
-            // A signal to this process must not cut that short.
+            // A signal to this process must not end the wait.
             let waited = retry_on_intr(|| poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&limit)));
             if waited? == 0 {
                 self.child.kill()?;
@@ -189,7 +190,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        // What cannot be ended now gets a signal when this process ends.
+        // A program that cannot be ended now gets a signal when this process ends.
         let _ = self.end();
     }
 }
@@ -205,7 +206,7 @@ impl Log {
     }
 }
 
-/// Keeps what a program says, until it ends.
+/// Keeps the last lines of a program's log, until it ends.
 fn listen(stderr: impl io::BufRead, log: &Log) {
     for line in stderr.lines().map_while(Result::ok) {
         let mut lines = log.lines();

@@ -1,11 +1,11 @@
-//! `bench compare`: the same load on lb, peers and no proxy. Peers that are not installed are left out with a word; with
-//! `CI=true` that is a failure.
+//! `bench compare`: the same load on lb, on peers and on no proxy. A peer that is not installed is left out; with `CI=true`
+//! the test fails.
 
 use serde_json::Value;
 
 use crate::harness::{measured, run};
 
-/// One short round of everything.
+/// One short round of every mode.
 const SHORT: [&str; 5] = ["compare", "--rounds", "1", "--time", "200ms"];
 
 fn is_installed(name: &str) -> bool {
@@ -21,7 +21,7 @@ fn names(list: &Value) -> Vec<String> {
 }
 
 #[test]
-fn everybody_does_everything_in_every_round() {
+fn every_contender_does_every_work_in_every_round() {
     let peers: Vec<&str> = ["haproxy", "nginx"].into_iter().filter(|peer| is_installed(peer)).collect();
     let (ran, data) = measured(&SHORT);
     ran.succeeded();

@@ -1,11 +1,11 @@
-//! Experiments on containers of a real engine. Skipped where none answers; with `CI=true` that is a failure.
+//! Experiments with containers of a real engine. Skipped if no engine answers; with `CI=true` the test fails.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::harness::{bench, end_of, eventually, measured};
 
-/// What a program says; what it complains of where it fails.
+/// The output of a program, or its error output if it fails.
 fn said(command: &mut Command) -> Result<String, String> {
     let output = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
@@ -17,7 +17,7 @@ fn docker(arguments: &[&str]) -> String {
         .unwrap_or_else(|complaint| panic!("docker {arguments:?}: {complaint}"))
 }
 
-/// The image of the demo replica under a tag of the test's own, which goes with this.
+/// The image of the demo replica under a tag of this test; removed when it is dropped.
 struct Image(String);
 
 impl Image {
@@ -25,12 +25,12 @@ impl Image {
     fn build(name: &str) -> Option<Image> {
         if let Err(complaint) = said(Command::new("timeout").args(["15", "docker", "version"])) {
             assert!(std::env::var_os("CI").is_none(), "no engine answers: {complaint}");
-            eprintln!("skipped, for no engine answers: {complaint}");
+            eprintln!("skipped: no engine answers: {complaint}");
             return None;
         }
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let mut prebuild = Command::new(root.join(".docker/prebuild"));
-        // What cargo was told about the build of the tests is not meant for this one.
+        // Settings for the build of the tests do not apply to this build.
         for name in ["CARGO_BUILD_TARGET", "CARGO_ENCODED_RUSTFLAGS", "CARGO_TARGET_DIR"] {
             prebuild.env_remove(name);
         }
@@ -49,7 +49,7 @@ impl Drop for Image {
     }
 }
 
-/// Containers, networks and volumes that carry the name of this `bench`'s fleet.
+/// Containers, networks and volumes of this `bench`'s fleet.
 fn left_of(pid: u32) -> String {
     let label = format!("label=lb.fleet=bench-{pid}");
     let containers = docker(&["ps", "-aq", "--filter", &label]);

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::harness::{Results, bench, end_of, measured, run};
 
-/// Small, and so that every load has enough requests to tell the replicas apart.
+/// Small loads, with enough requests to tell the replicas apart.
 const SMALL: [&str; 2] = ["--requests", "600"];
 
 fn with<'a>(command: &'a str, flags: &[&'a str]) -> Vec<&'a str> {
@@ -35,7 +35,7 @@ fn a1_counts_the_requests_of_each_replica() {
         assert_eq!(counts(balance).iter().sum::<u64>(), 600, "{balance}");
         assert_eq!(balance["load"]["succeeded"], 600);
     }
-    // Nobody who has seen the assignment is surprised: one of three gets 84 %.
+    // The formulas of the assignment give one of three replicas 84 %.
     assert!(counts(slots)[0] > 450 && counts(slots)[1] < 100, "{slots}");
     assert!(counts(ring).iter().all(|&count| count > 130), "{ring}");
 }
@@ -116,11 +116,11 @@ fn a_running_load_balancer_is_measured_as_it_is() {
     ran.succeeded();
     all_came_true(&data);
     assert_eq!(counts(&data["a1"][0]).len(), 2);
-    // Nothing but its data port: it may be anything.
+    // With only a data port it may be any load balancer.
     let (ran, data) = measured(&with("a1", &["--target", &lb.data]));
     ran.succeeded();
     assert_eq!((counts(&data["a1"][0]).len(), &data["a1"][0]["replicas"][0]["expected"]), (2, &Value::Null));
-    // Its fleet is made as large as A-2 wants it, and is what it was afterwards.
+    // A-2 changes the size of its fleet, and afterwards the fleet is as before.
     let before = lb.replicas();
     let (ran, data) = measured(&with("a2", &["--target", &lb.data, "--control", &lb.control]));
     ran.succeeded();
@@ -163,7 +163,7 @@ fn the_suite_writes_a_report_with_all_its_pictures() {
         assert!(names.contains(&picture.replace(".svg", ".png")), "{picture} is not there as PNG: {names:?}");
     }
     assert!(ran.stdout.contains("A-1"), "{}", ran.stdout);
-    // The same numbers make the same report again.
+    // `bench report` makes an identical report from the numbers.
     let again = results.folder().with_file_name("again");
     run(&["report", folder.join("data.json").to_str().unwrap(), "--out", again.to_str().unwrap()])
         .succeeded();

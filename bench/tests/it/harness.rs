@@ -1,4 +1,4 @@
-//! Running `bench`, and what it leaves behind.
+//! Runs `bench` and reads its output and files.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// How long anything may take: the machine may be slow, a hang is not.
+/// A limit for every wait: generous, because the machine may be slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A program of the workspace. `cargo test --workspace` builds all of them before the first test runs.
@@ -25,7 +25,7 @@ pub(crate) fn bench(arguments: &[&str]) -> Command {
     command
 }
 
-/// What a call of `bench` came to.
+/// The result of a run of `bench`.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: Option<i32>,
@@ -45,14 +45,14 @@ impl Ran {
         self
     }
 
-    /// It was refused before anything was started, and said why.
+    /// It refused its command line, with these words.
     #[track_caller]
     pub(crate) fn refused_with(self, words: &str) {
         assert_eq!(self.code, Some(2), "{}\n{}", self.stdout, self.stderr);
         assert!(self.stderr.contains(words), "{words:?} is not in: {}", self.stderr);
     }
 
-    /// It failed at run time, and said so.
+    /// It failed at run time, with these words.
     #[track_caller]
     pub(crate) fn failed_with(self, words: &str) -> Ran {
         assert_eq!(self.code, Some(1), "{}\n{}", self.stdout, self.stderr);
@@ -70,7 +70,7 @@ pub(crate) fn run(arguments: &[&str]) -> Ran {
     end_of(bench(arguments).spawn().unwrap())
 }
 
-/// The end of a `bench` that was started before; killed, and a failure, if it does not come.
+/// Waits for the end of a running `bench`; kills it and fails if it hangs.
 #[track_caller]
 pub(crate) fn end_of(mut child: Child) -> Ran {
     let read = |pipe: Option<Box<dyn Read + Send>>| {
@@ -112,14 +112,14 @@ impl Results {
         self.0.path().join("numbers.json").to_str().unwrap().to_owned()
     }
 
-    /// What is in the file.
+    /// The content of the file.
     #[track_caller]
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&std::fs::read_to_string(self.file()).unwrap()).unwrap()
     }
 }
 
-/// Runs `bench` with `--json`; how it ended, and the numbers.
+/// Runs `bench` with `--json`; returns its result and the numbers.
 pub(crate) fn measured(arguments: &[&str]) -> (Ran, Value) {
     let results = Results::new();
     let ran = run(&[arguments, &["--json", &results.file()]].concat());
@@ -140,17 +140,17 @@ pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the pause between two looks at a condition")]
+#[expect(clippy::disallowed_methods, reason = "the pause between two checks of a condition")]
 fn breathe() {
     std::thread::sleep(Duration::from_millis(5));
 }
 
-/// Waits until a `bench` has done some work: it has used processor time.
+/// Waits until a `bench` has used some CPU time.
 pub(crate) fn until_it_works(child: &Child) {
     eventually("a run under way", || (ticks(child.id()) > 10).then_some(()));
 }
 
-/// Clock ticks that a process has used.
+/// The CPU time of a process in clock ticks.
 fn ticks(pid: u32) -> u64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();

@@ -1,4 +1,4 @@
-//! Ctrl-C in mid-run: what was measured so far is shown, and nothing is left that was started.
+//! Ctrl-C during a run: `bench` shows what it has measured, and every program that it started ends.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ fn signal(pid: u32, name: &str) {
     assert!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap().success());
 }
 
-/// Processes with this in their environment, zombies aside.
+/// Processes with this entry in their environment, without zombies.
 fn marked(mark: &str) -> Vec<String> {
     let processes =
         std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());

@@ -1,4 +1,4 @@
-//! `bench load`: counts are exact, checks are real, failures have names.
+//! `bench load`: counts are exact, answers are checked, failures have names.
 
 use std::io::Write as _;
 use std::process::Command;
@@ -36,7 +36,7 @@ fn every_request_is_counted_once_with_who_answered_it() {
 fn payloads_of_any_size_go_each_way_and_are_checked() {
     let backend = Backend::start("one");
     let cases: [(&[&str], u64, u64); 6] = [
-        // More than all buffers on the way hold: who only sends, and reads later, would wait for ever.
+        // More than all buffers on the way hold: a client that reads only after sending would hang.
         (&["--send", "40MiB", "--receive", "40MiB"], 41_943_040, 41_943_040),
         (&["--send", "100KiB", "--receive", "100KiB"], 102_400, 102_400),
         (&["--send", "300KiB"], 307_200, 0),
@@ -67,7 +67,7 @@ fn a_fixed_id_goes_where_it_is_sent() {
     all_right(&numbers, 20);
     // "abc" and a line feed.
     assert_eq!(numbers["sent"], 80);
-    // One that is not counted comes first.
+    // The first request is not counted.
     assert_eq!(server.accepted(), 21);
 }
 
@@ -88,7 +88,7 @@ fn an_open_loop_sends_what_it_owes_and_charges_a_stall_to_the_server() {
 
 #[test]
 fn what_an_open_loop_could_not_send_is_a_failure() {
-    // Nobody gets an answer but the first, which is not counted.
+    // Only the first request gets an answer, and it is not counted.
     let server = Server::start(
         |stream, number| if number == 0 { echo_line(&stream, Duration::ZERO) } else { hold(stream) },
     );
@@ -99,7 +99,7 @@ fn what_an_open_loop_could_not_send_is_a_failure() {
     let failures = &numbers["failures"];
     let count = |kind: &str| failures[kind].as_u64().unwrap_or_default();
     assert_eq!(numbers["requests"], 30, "{numbers}");
-    // The run is given up a second after the last right answer, whoever is still waiting.
+    // The run is given up a second after the last right answer, even if requests still wait.
     let waiting = numbers["abandoned"].as_u64().unwrap();
     assert_eq!(count("timeout") + count("not sent in time") + waiting, 30, "{numbers}");
     assert!(waiting <= 2, "{numbers}");
@@ -108,15 +108,15 @@ fn what_an_open_loop_could_not_send_is_a_failure() {
 
 #[test]
 fn a_wrong_target_is_an_error_that_says_what_is_wrong_with_it() {
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    run(&["load", "--target", &nobody]).failed_with(&format!("{nobody} does not answer: refused"));
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    run(&["load", "--target", &closed]).failed_with(&format!("{closed} does not answer: refused"));
     let silent = Server::start(|stream, _| hold(stream)).address.to_string();
     run(&["load", "--target", &silent, "--timeout", "300ms"]).failed_with("did not answer within 300ms");
     let nonsense = Server::start(|mut stream, _| drop(stream.write_all(b"220 mail.example ESMTP\r\n")))
         .address
         .to_string();
     run(&["load", "--target", &nonsense]).failed_with(r#"it begins with "220 mail.example ESMTP\r\n""#);
-    run(&["load", "--target", &nonsense, "--protocol", "raw"]).failed_with("not what was asked for");
+    run(&["load", "--target", &nonsense, "--protocol", "raw"]).failed_with("gives a wrong answer");
     let backend = Backend::start("one");
     run(&["load", "--target", &backend.address, "--path", "/other"]).failed_with("HTTP status 400");
 }
@@ -140,7 +140,7 @@ fn a_target_that_dies_in_mid_run_ends_the_run_and_what_was_measured_is_kept() {
         &file,
     ];
     let child = crate::harness::bench(&flags).spawn().unwrap();
-    // It is under way when it has taken processor time; then its target goes.
+    // The target is killed when the load has used CPU time, so it is under way.
     crate::harness::until_it_works(&child);
     backend.kill();
     let ran = crate::harness::end_of(child).failed_with("gave no right answer for 1s");
@@ -167,7 +167,7 @@ fn a_wrong_answer_among_right_ones_is_counted_and_fails_the_run() {
     ran.failed_with("10 of 99 requests failed");
     assert_eq!(numbers["requests"], 99, "{numbers}");
     let failures = numbers["failures"].as_object().unwrap();
-    // Whether its end was a FIN or, with our line unread, a reset, is a matter of time.
+    // Its end is a FIN or, if our line was not read yet, a reset.
     assert_eq!(failures.values().map(|count| count.as_u64().unwrap()).sum::<u64>(), 10, "{numbers}");
 }
 
@@ -200,7 +200,7 @@ fn more_connections_than_files_is_said_before_anything_is_sent() {
 }
 
 #[test]
-fn a_rate_that_nobody_can_keep_still_gets_what_there_is() {
+fn a_rate_that_is_too_high_still_sends_as_much_as_possible() {
     let backend = Backend::start("one");
     let flags = ["load", "--target", &backend.address, "--rate", "1000000", "--duration", "500ms"];
     let (ran, numbers) = measured(&[&flags[..], &["--warm-up", "0s", "--timeout", "1s"]].concat());
@@ -213,7 +213,7 @@ fn a_rate_that_nobody_can_keep_still_gets_what_there_is() {
 #[test]
 fn what_fails_in_the_warm_up_is_said() {
     let server = Server::start(|stream, number| {
-        // The first is tried before, and has to be right.
+        // The first request is a try, and its answer must be right.
         if number != 1 {
             echo_line(&stream, Duration::ZERO);
         }
@@ -225,7 +225,7 @@ fn what_fails_in_the_warm_up_is_said() {
     assert_eq!((&numbers["warm_up_failures"], &numbers["succeeded"]), (&1.into(), &20.into()));
 }
 
-/// In a network namespace in which an address has 100 ports, each of them remembered for a minute after its connection.
+/// Runs in a network namespace whose addresses have 100 ports, each in use for a minute after its connection.
 const FEW_PORTS: &str = r#"set -e
 ip link set lo up
 echo 40000 40099 >/proc/sys/net/ipv4/ip_local_port_range

@@ -1,5 +1,4 @@
-//! Black-box tests: the program `bench` against real servers and bad ones, everything through its output, its files and
-//! its exit code.
+//! Black-box tests: `bench` against good and bad servers, checked by its output, its files and its exit code.
 
 #![cfg(test)]
 

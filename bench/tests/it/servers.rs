@@ -54,14 +54,14 @@ impl Lb {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
         let line = log.find(|line| line.contains(" ready data=")).unwrap();
-        // What it says from now on has to be read by somebody.
+        // Its log must still be read, or lb would block.
         thread::spawn(move || log.for_each(drop));
         let address =
             |name| line.split_whitespace().find_map(|word| word.strip_prefix(name)).unwrap().to_owned();
         Lb { child, data: address("data="), control: address("control=") }
     }
 
-    /// What `rep` answers.
+    /// The answer to `rep`.
     pub(crate) fn replicas(&self) -> String {
         let mut stream = TcpStream::connect(&self.control).unwrap();
         stream.write_all(b"{\"cmd\":\"rep\"}\n").unwrap();
@@ -78,7 +78,7 @@ impl Drop for Lb {
     }
 }
 
-/// A server of the test's own: each connection is handed to `serve` with its number, from 0 on.
+/// A server that runs `serve` with each connection and its number, from 0 on.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     accepted: Arc<AtomicUsize>,
@@ -104,7 +104,7 @@ impl Server {
     }
 }
 
-/// Reads a line and sends it back behind a name, after a while.
+/// Reads a line, waits, and sends it back after a name.
 pub(crate) fn echo_line(stream: &TcpStream, after: Duration) {
     let mut line = Vec::new();
     let mut reader = BufReader::new(stream);
@@ -122,7 +122,7 @@ fn delay(time: Duration) {
     thread::sleep(time);
 }
 
-/// Reads what is there, says nothing.
+/// Reads, and never answers.
 pub(crate) fn hold(mut stream: TcpStream) {
     let _ = stream.read_to_end(&mut Vec::new());
 }

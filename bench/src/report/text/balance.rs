@@ -55,7 +55,7 @@ fn whole(number: f64) -> String {
     count(number.round() as u64)
 }
 
-/// What to think of it.
+/// Sums up a load in words.
 pub(super) fn in_words(balance: &Balance) -> String {
     let counts = balance.counts();
     let busiest = balance.replicas.iter().rev().max_by_key(|share| share.requests);
@@ -74,7 +74,7 @@ pub(super) fn in_words(balance: &Balance) -> String {
     )
 }
 
-/// One word for a ratio of the busiest to the mean.
+/// Words for the ratio of the busiest replica to the mean.
 fn evenness(ratio: f64) -> &'static str {
     match ratio {
         _ if ratio <= 1.05 => "The load was even",
@@ -84,7 +84,7 @@ fn evenness(ratio: f64) -> &'static str {
     }
 }
 
-/// How far the busiest is over the mean: in percent while that is small, then in times.
+/// How far the busiest replica is above the mean: in percent if that is small, else as a factor.
 fn over_the_mean(counts: &[u64]) -> String {
     let (ratio, mean) = (max_over_mean(counts), number(mean(counts)));
     match ratio {
@@ -94,26 +94,26 @@ fn over_the_mean(counts: &[u64]) -> String {
     }
 }
 
-/// Whether the mapping or chance made it so.
+/// Whether the mapping or chance explains the counts.
 fn chance(balance: &Balance) -> String {
     let shares: Vec<f64> = balance.replicas.iter().filter_map(|share| share.expected).collect();
     if shares.len() < balance.replicas.len() {
-        return "Nobody could be asked for the expected shares, so there is no band to judge chance by."
+        return "The expected shares are not known, so there is no band to compare the counts with."
             .to_owned();
     }
     let outside: Vec<String> =
         balance.replicas.iter().filter_map(|share| how_far_outside(share, balance)).collect();
     if !outside.is_empty() {
         return format!(
-            "Outside of the sampling band, which chance does not explain: {}.",
+            "Chance does not explain the counts outside their sampling band: {}.",
             words::list(&outside)
         );
     }
     let most = shares.iter().copied().fold(0.0, f64::max) * shares.len() as f64;
     let whose = if most <= 1.05 {
-        "what is left of unevenness is small in the mapping, too"
+        "the shares of the mapping are nearly even too"
     } else {
-        "the mapping itself gives the replicas these shares, and more requests would not even them out"
+        "the mapping itself gives the replicas these shares, so more requests would not even them out"
     };
     format!("Every count lies within its sampling band (± {DEVIATIONS} standard deviations): {whose}.")
 }
@@ -139,14 +139,11 @@ mod tests {
         assert!(
             words.starts_with(
                 "The load was even: `s1` was the busiest with 3,391 of 10,000 requests, \
-         1.7 % more than the mean of 3,333"
+         1.73 % more than the mean of 3,333"
             ),
             "{words}"
         );
-        assert!(
-            words.contains("Every count lies within") && words.contains("small in the mapping, too"),
-            "{words}"
-        );
+        assert!(words.contains("Every count lies within") && words.contains("nearly even too"), "{words}");
     }
 
     #[test]
@@ -159,7 +156,7 @@ mod tests {
     #[test]
     fn a_count_outside_its_band_is_named() {
         let words = in_words(&balance(&[5000, 2500, 2500], Some(&[0.3334, 0.3333, 0.3333])));
-        assert!(words.contains("Outside of the sampling band"), "{words}");
+        assert!(words.contains("outside their sampling band"), "{words}");
         assert!(words.contains("`s1` (1,4") && words.contains("too many)"), "{words}");
         assert!(words.contains("`s2` (6") && words.contains("too few)"), "{words}");
     }

@@ -1,11 +1,11 @@
-//! The comparison with peers: tables for each mode, and who needs less where.
+//! The comparison with peers: the readings of each mode, and their ratios.
 
-use super::standing::{Standing, not_measured, standing, what};
+use super::standing::not_measured;
 use super::{image, joined};
 use crate::data::{Comparison, Contender, Mode};
 use crate::report::chart::Chart;
 use crate::report::derived::{self, Metric, Pair};
-use crate::report::words::{self, bytes, count, micros, nanos, number, plain, ratio, table};
+use crate::report::words::{self, bytes, count, micros, nanos, plain, ratio, table};
 use crate::stats::Spread;
 
 /// The title of a column of [`Metric::Whole`].
@@ -34,17 +34,14 @@ fn setups(contenders: &[Contender]) -> String {
 }
 
 fn mode_section(mode: &Mode, comparison: &Comparison) -> String {
-    let (contenders, pairs) = (&comparison.contenders[..], derived::pairs(comparison));
+    let contenders = &comparison.contenders[..];
     let rounds = words::plural(mode.rounds.len() as u64, "round");
     let what = plain(mode.what.trim_end_matches('.'));
-    let mut text =
+    let text =
         format!("### {}\n\n{what}; {rounds}, medians.\n\n{}", plain(&mode.name), readings(mode, contenders));
-    let ratios = ratios(mode, contenders, &pairs);
-    if !ratios.is_empty() {
-        text.push_str(&format!("\n{ratios}"));
-    }
-    text.push_str(&format!("\n{}", verdicts(mode, contenders, &pairs)));
-    text
+    let pairs = derived::pairs(comparison);
+    let ratios = pairs.chunk_by(|a, b| a.0 == b.0).map(|pairs| ratios(mode, contenders, pairs));
+    [text].into_iter().chain(ratios).collect::<Vec<_>>().join("\n")
 }
 
 fn readings(mode: &Mode, contenders: &[Contender]) -> String {
@@ -63,7 +60,7 @@ fn readings(mode: &Mode, contenders: &[Contender]) -> String {
             mode.rounds.iter().filter_map(|round| round.get(who)).map(|one| one.failures).sum();
         vec![
             plain(&contender.name),
-            shown(Metric::Rate, number),
+            shown(Metric::Rate, words::rate),
             latency(|reading| reading.p50),
             latency(|reading| reading.p99),
             shown(Metric::Cpu, nanos),
@@ -79,7 +76,7 @@ fn readings(mode: &Mode, contenders: &[Contender]) -> String {
     table(&titles, &rows)
 }
 
-/// Whether operations are held and not done, so that a rate of them means nothing.
+/// Whether an operation is an open connection, so that a rate means nothing.
 fn is_held(mode: &Mode) -> bool {
     derived::subject(mode) == Metric::Memory
 }
@@ -89,7 +86,7 @@ fn titles(mode: &Mode) -> (String, String, String) {
     (format!(">{units}/s"), format!(">CPU time per {unit}"), format!(">memory per {unit}"))
 }
 
-/// A table without the columns in which nobody has a value.
+/// A table without its empty columns.
 fn without_empty_columns<'a>(titles: &[&'a str], rows: &[Vec<String>]) -> (Vec<&'a str>, Vec<Vec<String>>) {
     let used: Vec<bool> = (0..titles.len()).map(|at| rows.iter().any(|row| row[at] != "-")).collect();
     let titles = titles.iter().zip(&used).filter(|(_, used)| **used).map(|(title, _)| *title).collect();
@@ -99,7 +96,7 @@ fn without_empty_columns<'a>(titles: &[&'a str], rows: &[Vec<String>]) -> (Vec<&
     (titles, rows.iter().map(keep).collect())
 }
 
-/// What contenders may differ in, and the titles of its columns.
+/// The metrics of a mode, with the titles of their columns.
 fn metrics(mode: &Mode) -> [(Metric, &'static str); 3] {
     let (cpu, whole) = ((Metric::Cpu, ">CPU time"), (Metric::Whole, WHOLE));
     match derived::subject(mode) {
@@ -109,20 +106,21 @@ fn metrics(mode: &Mode) -> [(Metric, &'static str); 3] {
     }
 }
 
-/// The ratios of all pairs; empty where there is none.
+/// The ratios of one contender to its peers; empty if there is none.
 fn ratios(mode: &Mode, contenders: &[Contender], pairs: &[Pair]) -> String {
     let metrics = metrics(mode);
     let row = |&pair: &Pair| {
-        let (ours, peer) = named(contenders, pair);
         let cell = |(metric, _)| derived::ratio(mode, pair, metric).map_or_else(|| "-".to_owned(), in_full);
-        [vec![format!("{ours} / {peer}")], metrics.map(cell).to_vec()].concat()
+        [vec![plain(&contenders[pair.1].name)], metrics.map(cell).to_vec()].concat()
     };
     let mut rows: Vec<_> = pairs.iter().map(row).collect();
     rows.retain(|row| row[1..].iter().any(|cell| cell != "-"));
-    if rows.is_empty() {
+    let Some(ours) = pairs.first().map(|pair| plain(&contenders[pair.0].name)).filter(|_| !rows.is_empty())
+    else {
         return String::new();
-    }
-    let titles = [&["ratio, round by round"][..], &metrics.map(|(_, title)| title)].concat();
+    };
+    let first = format!("{ours}, as a ratio to");
+    let titles = [&[first.as_str()][..], &metrics.map(|(_, title)| title)].concat();
     let (titles, rows) = without_empty_columns(&titles, &rows);
     table(&titles, &rows)
 }
@@ -132,44 +130,7 @@ fn in_full(spread: Spread) -> String {
     format!("{median} ({least} to {most})")
 }
 
-fn named(contenders: &[Contender], (ours, peer): Pair) -> (String, String) {
-    (plain(&contenders[ours].name), plain(&contenders[peer].name))
-}
-
-/// A sentence for each pair.
-fn verdicts(mode: &Mode, contenders: &[Contender], pairs: &[Pair]) -> String {
-    let verdict = |&pair: &Pair| {
-        let (metric, spread) = derived::contrast(mode, pair)?;
-        Some(verdict(mode, named(contenders, pair), metric, spread))
-    };
-    let verdicts: Vec<String> = pairs.iter().filter_map(verdict).collect();
-    match verdicts.len() {
-        0 => format!("There is no peer whose {} could be compared.", what(derived::subject(mode))),
-        _ => words::items(&verdicts),
-    }
-}
-
-fn verdict(mode: &Mode, (ours, peer): (String, String), metric: Metric, spread: Spread) -> String {
-    let range = match mode.rounds.len() {
-        1 => "one round only, so nobody knows the spread".to_owned(),
-        _ => format!("{} to {}", ratio(spread.least), ratio(spread.most)),
-    };
-    let times = ratio(spread.median);
-    let said = if metric == Metric::Rate {
-        let units = plain(&words::units(&mode.unit));
-        format!("{ours} makes {times} times the {units} per second of {peer} ({range})")
-    } else {
-        let (what, unit) = (what(metric), plain(&mode.unit));
-        format!("{ours} needs {times} times the {what} of {peer} for each {unit} ({range})")
-    };
-    match standing(metric, spread) {
-        Standing::Level => format!("{said}: no difference within the spread."),
-        Standing::Ahead => format!("{said}: it is ahead of {peer} here."),
-        Standing::Behind => format!("{said}: it is behind {peer} here."),
-    }
-}
-
-/// The generator against another one.
+/// The load generator beside another one.
 fn generator(mode: &Mode, generators: &[Contender]) -> String {
     let [ours, other] = generators else { return String::new() };
     let tables =
@@ -178,9 +139,9 @@ fn generator(mode: &Mode, generators: &[Contender]) -> String {
     if let Some(rate) = derived::ratio(mode, (0, 1), Metric::Rate) {
         let (ours, other) = (plain(&ours.name), plain(&other.name));
         let verdict = match rate {
-            _ if rate.spans(1.0) => "no difference within the spread",
-            _ if rate.median > 1.0 => "it is the faster of the two",
-            _ => "it is the slower of the two, and may limit the figures above",
+            _ if rate.spans(1.0) => "the rounds show no difference",
+            _ if rate.median > 1.0 => "it is faster",
+            _ => "it is slower, and may limit the figures above",
         };
         text.push_str(&format!(
             "\n{ours} makes {} times the {} per second of {other} ({} to {}, round by round): {verdict}.",
@@ -199,68 +160,19 @@ mod tests {
     use crate::data::Reading;
     use crate::report::samples::{contender, mode};
 
-    fn said(cpu: &[[u64; 2]]) -> String {
-        verdicts(&mode("short", cpu), &[contender("lb"), contender("haproxy")], &[(0, 1)])
-    }
-
     #[test]
-    fn less_is_ahead_and_more_is_behind() {
-        let ahead = said(&[[80, 100], [90, 100], [85, 100]]);
-        assert_eq!(
-            ahead,
-            "- lb needs 0.85 times the CPU time of haproxy for each connection (0.80 to 0.90): it is ahead of \
-             haproxy here."
-        );
-        assert!(said(&[[120, 100], [130, 100]]).ends_with("it is behind haproxy here."));
-    }
-
-    #[test]
-    fn a_range_that_spans_one_is_no_difference() {
-        assert!(said(&[[90, 100], [104, 100]]).ends_with("(0.90 to 1.04): no difference within the spread."));
-        assert!(said(&[[90, 100]]).contains("one round only"));
-    }
-
-    #[test]
-    fn without_a_peer_nothing_is_claimed() {
-        let alone = [contender("lb")];
-        assert_eq!(
-            verdicts(&mode("short", &[[1, 1]]), &alone, &[]),
-            "There is no peer whose CPU time could be compared."
-        );
-        let comparison = Comparison { contenders: alone.to_vec(), ..Comparison::default() };
-        assert_eq!(super::super::standing::in_short(&comparison), "No peer took part.");
-        assert!(not_measured(&comparison).contains("- No peer took part."));
-    }
-
-    #[test]
-    fn at_the_same_rate_it_is_the_tail_that_differs() {
+    fn at_the_same_rate_the_tail_differs() {
         let reading = |p99| Reading { operations: 5.0, seconds: 1.0, p99: Some(p99), ..Reading::default() };
         let rounds = vec![vec![reading(300), reading(200)], vec![reading(320), reading(200)]];
         let paced = Mode { is_paced: true, rounds, ..mode("tail", &[]) };
         let contenders = [contender("lb"), contender("haproxy")];
         let said = ratios(&paced, &contenders, &[(0, 1)]);
         assert!(
-            said.contains("| p99 |") && said.contains("| lb / haproxy | 1.55 (1.50 to 1.60) |"),
+            said.contains("| lb, as a ratio to | p99 |")
+                && said.contains("| haproxy | 1.55 (1.50 to 1.60) |"),
             "{said}"
         );
         assert!(!said.contains("rate"), "{said}");
         assert!(ratios(&Mode { is_paced: false, ..paced }, &contenders, &[(0, 1)]).contains("| rate |"));
-    }
-
-    #[test]
-    fn against_no_proxy_it_is_the_rate_that_counts_and_more_is_ahead() {
-        let reading = |operations, cpu_ns| Reading { operations, seconds: 1.0, cpu_ns, ..Reading::default() };
-        let rounds = |ours| [1.0, 1.1].map(|theirs| vec![reading(ours, Some(1)), reading(theirs, None)]);
-        let said = |ours| {
-            let mode = Mode { rounds: rounds(ours).to_vec(), ..mode("short", &[]) };
-            verdicts(&mode, &[contender("lb handoff"), contender("direct")], &[(0, 1)])
-        };
-        assert_eq!(
-            said(0.99),
-            "- lb handoff makes 0.94 times the connections per second of direct (0.90 to 0.99): it is behind \
-             direct here."
-        );
-        assert!(said(2.0).ends_with("it is ahead of direct here."));
-        assert!(said(1.05).ends_with("no difference within the spread."));
     }
 }

@@ -107,13 +107,13 @@ fn kills_table(kills: &[Kill]) -> String {
     table(&titles, &rows)
 }
 
-/// From a death to the first answer of the replacement.
+/// The time from a death to the first answer of the replacement.
 fn how_long(drill: &Drill) -> String {
     let answered: Vec<f64> = drill.kills.iter().filter_map(|kill| kill.answered).collect();
     let lost = drill.kills.len() - answered.len();
     let missing = match lost {
         0 => String::new(),
-        _ => format!(" **{lost} of {} had no answer of a replacement at all.**", kills(drill.kills.len())),
+        _ => format!(" **After {lost} of {} no replacement ever answered.**", kills(drill.kills.len())),
     };
     let Some(spread) = Spread::of(answered.iter().copied()) else { return missing.trim_start().to_owned() };
     let range = if answered.len() == 1 {
@@ -131,7 +131,7 @@ fn kills(number: usize) -> String {
     words::plural(number as u64, "kill")
 }
 
-/// Which step of a recovery takes longest, if any is longer than what can be seen.
+/// The longest step of a recovery, if one is longer than the resolution.
 fn longest_step(drill: &Drill) -> String {
     let steps = derived::steps(drill);
     let Some((name, step)) = steps.iter().max_by(|a, b| a.1.median.total_cmp(&b.1.median)) else {
@@ -139,19 +139,18 @@ fn longest_step(drill: &Drill) -> String {
     };
     let resolution = nanos(drill.resolution_ms * 1e6);
     if step.median <= drill.resolution_ms {
-        return format!("No step is longer than the {resolution} between two looks at the control port.");
+        return format!("No step is longer than the {resolution} between two answers of the control port.");
     }
     let sum: f64 = steps.iter().map(|step| step.1.median).sum();
     format!(
-        "The longest step is the one that ends with \"{name}\": {} in the middle, {} of all steps. The \
-         control port \
-         was looked at every {resolution}, so shorter differences mean nothing.",
+        "The longest step ends with \"{name}\": its median is {}, {} of the sum of all steps. The control port answered every \
+         {resolution}, so shorter differences mean nothing.",
         millis(step.median),
         percent(step.median / sum)
     )
 }
 
-/// What clients saw of the kills.
+/// The failures that clients saw.
 fn failures(drill: &Drill) -> String {
     let sum = |of: fn(&Kill) -> u64| drill.kills.iter().map(of).sum::<u64>();
     let (before, after) = (sum(|kill| kill.failed_before), sum(|kill| kill.failed_after));
@@ -161,7 +160,7 @@ fn failures(drill: &Drill) -> String {
         _ => {
             let bad = drill.kills.iter().filter(|kill| kill.failed_after > 0).count();
             format!(
-                "**{} of {begun} that were begun after a kill failed**, after {}: new connections still met \
+                "**{} of {begun} that were begun after a kill failed**, after {}: new connections still went to \
                  a dead replica.",
                 count(after),
                 kills(bad)
@@ -169,29 +168,27 @@ fn failures(drill: &Drill) -> String {
         }
     };
     let before = match before {
-        0 => "No request that was under way at a kill failed either.".to_owned(),
+        0 => "No request that was under way at a kill failed.".to_owned(),
         _ => format!(
-            "{} that had been begun before failed with the replica that was answering.",
+            "{} that were under way failed together with their replica.",
             words::plural(before, "request")
         ),
     };
     format!("{after} {before}")
 }
 
-/// Whether ids are in the same slots as before.
+/// Whether ids are still in their slots.
 fn mapping(drill: &Drill) -> String {
     let (asked, moved) = (words::plural(drill.mapping_asked, "id"), drill.mapping_moved);
     match (drill.mapping_asked, moved) {
-        (0, _) => "Whether the mapping survived was not looked at.".to_owned(),
+        (0, _) => "Whether keys stayed in their slots was not checked.".to_owned(),
         (_, 0) => format!(
-            "The mapping after the last recovery is the one before the first kill: of {asked} that were \
-             looked up both \
-             times, none was in another slot."
+            "Every key stayed in its slot: of {asked} that were looked up before the first kill and after the last recovery, \
+             none was in another slot."
         ),
         (all, _) => format!(
-            "**The mapping did not survive:** of {asked} that were looked up before the first kill and after \
-             the last \
-             recovery, {} ({}) were in another slot.",
+            "**Keys moved:** of {asked} that were looked up before the first kill and after the last recovery, {} ({}) were \
+             in another slot.",
             count(moved),
             percent(moved as f64 / all as f64)
         ),
@@ -219,13 +216,13 @@ mod tests {
             "{long}"
         );
         let step = longest_step(&drill);
-        assert!(step.contains("\"ready\": 78.0 ms in the middle, 78.0 %"), "{step}");
+        assert!(step.contains("\"ready\": its median is 78.0 ms, 78.0 %"), "{step}");
     }
 
     #[test]
     fn a_slow_first_answer_is_another_longest_step() {
         let step = longest_step(&drill(vec![kill(10.0, Some(200.0))]));
-        assert!(step.contains("\"first answer\": 190 ms"), "{step}");
+        assert!(step.contains("\"first answer\": its median is 190 ms"), "{step}");
         let step = longest_step(&Drill { resolution_ms: 500.0, ..drill(vec![kill(10.0, Some(200.0))]) });
         assert!(step.starts_with("No step is longer than the 500 ms"), "{step}");
     }
@@ -233,8 +230,11 @@ mod tests {
     #[test]
     fn a_kill_without_a_recovery_is_not_left_out() {
         let words = how_long(&drill(vec![kill(80.0, Some(100.0)), kill(90.0, None)]));
-        assert!(words.contains("(one kill)") && words.contains("1 of 2 kills had no answer"), "{words}");
-        assert!(how_long(&drill(vec![kill(90.0, None)])).starts_with("**1 of 1 kill had"));
+        assert!(
+            words.contains("(one kill)") && words.contains("After 1 of 2 kills no replacement ever answered"),
+            "{words}"
+        );
+        assert!(how_long(&drill(vec![kill(90.0, None)])).starts_with("**After 1 of 1 kill "));
     }
 
     #[test]
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(
             good,
             "None of 2,000 requests that were begun after a kill failed. No request that was under way at a \
-             kill failed either."
+             kill failed."
         );
         let bad = Kill { failed_after: 3, failed_before: 7, ..kill(1.0, None) };
         let bad = failures(&drill(vec![kill(1.0, None), bad]));
@@ -251,22 +251,19 @@ mod tests {
             bad.starts_with("**3 of 2,000 requests that were begun after a kill failed**, after 1 kill"),
             "{bad}"
         );
-        assert!(bad.contains("7 requests that had been begun before"), "{bad}");
+        assert!(bad.contains("7 requests that were under way failed"), "{bad}");
     }
 
     #[test]
-    fn the_mapping_survives_or_does_not() {
+    fn keys_stay_or_move() {
         let of = |mapping_asked, mapping_moved| {
             mapping(&Drill { mapping_asked, mapping_moved, ..Drill::default() })
         };
         assert!(
             of(10_000, 0).contains("of 10,000 ids") && of(10_000, 0).contains("none was in another slot")
         );
-        assert!(
-            of(10_000, 37).starts_with("**The mapping did not survive:**")
-                && of(10_000, 37).contains("37 (0.4 %)")
-        );
-        assert!(of(0, 0).contains("not looked at"));
+        assert!(of(10_000, 37).starts_with("**Keys moved:**") && of(10_000, 37).contains("37 (0.37 %)"));
+        assert!(of(0, 0).contains("not checked"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Loads as a table: rate, latencies, and failures by kind. Nothing is left out of a count.
+//! Loads as a table: rate, latencies, and failures by kind.
 
 use crate::data::Load;
 use crate::report::words::{self, micros, plain, table};
@@ -30,17 +30,17 @@ fn line(name: String, load: &Load) -> Vec<String> {
     cells
 }
 
-/// Requests that got no right answer.
+/// Failed requests of every kind.
 pub(super) fn failed(load: &Load) -> u64 {
     load.failures.values().sum()
 }
 
 fn rate(load: &Load) -> String {
     let rate = load.rate();
-    if rate.is_finite() { words::number(rate) } else { "-".to_owned() }
+    if rate.is_finite() { words::rate(rate) } else { "-".to_owned() }
 }
 
-/// Failures, and what was under way when the run ended, in words.
+/// The failures by kind, and the requests that were under way when the run ended.
 fn by_kind(load: &Load) -> String {
     let failures = load.failures.iter().filter(|(_, count)| **count > 0);
     let mut kinds: Vec<String> =
@@ -51,7 +51,7 @@ fn by_kind(load: &Load) -> String {
     words::list(&kinds)
 }
 
-/// What to think of the failures of several loads.
+/// Sums up the failures of several loads.
 pub(super) fn failures_in_words<'a>(loads: impl IntoIterator<Item = &'a Load>) -> String {
     let (mut requests, mut failures) = (0, 0);
     for load in loads {
@@ -61,7 +61,7 @@ pub(super) fn failures_in_words<'a>(loads: impl IntoIterator<Item = &'a Load>) -
     match failures {
         0 => format!("None of {} failed.", words::plural(requests, "request")),
         _ => format!(
-            "{} of {} failed ({}); the shares above are of those that did not.",
+            "{} of {} failed ({}); the shares above are those of the right answers.",
             words::count(failures),
             words::plural(requests, "request"),
             words::percent(failures as f64 / requests.max(1) as f64),
@@ -79,7 +79,7 @@ mod tests {
         assert_eq!(failures_in_words([&clean]), "None of 10 requests failed.");
         let failures = [("reset".to_owned(), 2), ("timed | out".to_owned(), 1)].into();
         let bad = Load { requests: 30, failures, abandoned: 4, ..Load::default() };
-        assert!(failures_in_words([&clean, &bad]).starts_with("3 of 40 requests failed (7.5 %)"));
+        assert!(failures_in_words([&clean, &bad]).starts_with("3 of 40 requests failed (7.50 %)"));
         assert_eq!(by_kind(&bad), r"reset: 2, timed \| out: 1 and abandoned at the end: 4");
         assert_eq!(by_kind(&clean), "none");
     }

@@ -41,10 +41,7 @@ fn joined(parts: &[String]) -> String {
 }
 
 fn cut_short(why: &str) -> String {
-    format!(
-        "**This run ended before it was complete: {}.** What follows is what was measured until then.",
-        plain(why)
-    )
+    format!("**This run ended early: {}.** The report has what was measured before.", plain(why))
 }
 
 fn correctness(expectations: &[Expectation]) -> String {
@@ -69,14 +66,10 @@ fn verdict_on(expectations: &[Expectation]) -> String {
     }
 }
 
-/// Who is ahead of whom, and the bars.
+/// How `lb` compares with its peers, and the bars.
 fn performance(comparison: &Comparison, bars: &[Bar]) -> String {
-    let parts = [
-        "## Performance".to_owned(),
-        "On this machine, by ratios within a round (the tables are below):".to_owned(),
-        standing::in_short(comparison),
-        if bars.is_empty() { String::new() } else { bars_table(bars) },
-    ];
+    let bars = if bars.is_empty() { String::new() } else { bars_table(bars) };
+    let parts = ["## Performance".to_owned(), standing::overview(comparison), bars];
     joined(&parts)
 }
 
@@ -88,15 +81,14 @@ fn bars_table(bars: &[Bar]) -> String {
     let reached = bars.iter().filter(|bar| bar.reached).count();
     let rows: Vec<_> = bars.iter().map(line).collect();
     format!(
-        "{reached} of {} are reached. A bar is a ratio that was reached on the machine on which it was set. It depends on the \
-         cores of a machine and on what else they do, so a bar that is not reached is not an error (with `--hold-bars` it \
-         is).\n\n{}",
+        "{reached} of {} are reached. A bar is a ratio that was set on one machine. Other machines have other cores, so it is \
+         no error to miss a bar, unless `bench` runs with `--hold-bars`.\n\n{}",
         words::plural(bars.len() as u64, "bar"),
         table(&["ratio", "bar", "found: median (least to most)", ""], &rows)
     )
 }
 
-/// Text of `bench` itself that may name things in backticks, which stay code.
+/// Text of `bench` itself, in which backticks mark code.
 fn text(words: &str) -> String {
     let mut parts: Vec<String> = Vec::new();
     for (at, part) in words.split('`').enumerate() {
@@ -129,16 +121,16 @@ fn environment(environment: &Environment) -> String {
 fn commit_in_words(commit: &str) -> String {
     match commit.strip_suffix('+') {
         _ if commit.is_empty() => "not in a repository".to_owned(),
-        Some(clean) => format!("{} with changes that are not committed", code(clean)),
+        Some(clean) => format!("{} with uncommitted changes", code(clean)),
         None => code(commit),
     }
 }
 
 fn network(own: bool) -> &'static str {
     if own {
-        "loopback in a network namespace of its own"
+        "loopback in its own network namespace"
     } else {
-        "loopback, shared with all else on the machine"
+        "loopback of the host, shared with other programs"
     }
 }
 
@@ -148,9 +140,9 @@ fn image(charts: &[Chart], name: &str) -> String {
     chart.map_or_else(String::new, |chart| format!("![{}]({}.svg)\n\n", plain(&chart.title), chart.name))
 }
 
-/// What `lb` was told for a mapping.
+/// The flags of `lb` for a mapping.
 fn flags(variant: &Variant) -> String {
-    if variant.flags.is_empty() { "as it is by default".to_owned() } else { code(&variant.flags.join(" ")) }
+    if variant.flags.is_empty() { "default flags".to_owned() } else { code(&variant.flags.join(" ")) }
 }
 
 #[cfg(test)]
@@ -189,7 +181,7 @@ mod tests {
     fn a_run_that_was_cut_short_says_so_first() {
         let data = Data { cut_short: Some("interrupted".to_owned()), ..Data::default() };
         let report = markdown(&data, &[]);
-        assert!(report.contains("ended before it was complete: interrupted"), "{report}");
+        assert!(report.contains("ended early: interrupted"), "{report}");
     }
 
     #[test]

@@ -33,13 +33,12 @@ fn range(points: &[&Balance]) -> String {
     if least == most { least.to_string() } else { format!("{least} to {most}") }
 }
 
-/// What the mean says: nothing, if it is what division makes of the number of requests.
+/// Explains that the mean says nothing about balance, or reports answers that are not accounted for.
 fn arithmetic(points: &[&Balance]) -> String {
     let off = points.iter().find(|point| point.counts().iter().sum::<u64>() != point.load.succeeded);
     match off {
-        None => "The mean load is the number of right answers divided by N, whatever the mapping does: it \
-         says nothing \
-                 about balance. The other columns do."
+        None => "The mean load is the number of right answers divided by N for every mapping, so it says nothing about balance. \
+                 The next two columns do."
             .to_owned(),
         Some(point) => format!(
             "The mean load should be the number of right answers divided by N, but at N = {} the replicas \
@@ -61,7 +60,7 @@ fn points_table(scaling: &Scaling) -> String {
             number(mean(&counts)),
             number(max_over_mean(&counts)),
             number(standard_deviation(&counts)),
-            if rate.is_finite() { number(rate) } else { "-".to_owned() },
+            if rate.is_finite() { words::rate(rate) } else { "-".to_owned() },
             micros(point.load.latency.p99),
             count(failed(&point.load)),
         ]
@@ -70,7 +69,7 @@ fn points_table(scaling: &Scaling) -> String {
     table(&[">N", ">mean", ">busiest / mean", ">standard deviation", ">requests/s", ">p99", ">failed"], &rows)
 }
 
-/// What to think of one mapping.
+/// Sums up one mapping in words.
 pub(super) fn in_words(scaling: &Scaling) -> String {
     let ratio = |point: &Balance| (point.replicas.len(), max_over_mean(&point.counts()));
     let ratios: Vec<(usize, f64)> = scaling.points.iter().map(ratio).collect();
@@ -80,7 +79,7 @@ pub(super) fn in_words(scaling: &Scaling) -> String {
     format!("{} {} {}", trend(*first, *last, &ratios), capacity(*last), outside(scaling))
 }
 
-/// How the ratio of the busiest to the mean develops.
+/// How the ratio of the busiest replica to the mean changes with N.
 fn trend(first: (usize, f64), last: (usize, f64), ratios: &[(usize, f64)]) -> String {
     let most = ratios.iter().map(|ratio| ratio.1).fold(0.0, f64::max);
     let least = ratios.iter().map(|ratio| ratio.1).fold(f64::INFINITY, f64::min);
@@ -91,7 +90,9 @@ fn trend(first: (usize, f64), last: (usize, f64), ratios: &[(usize, f64)]) -> St
     }
     if most <= 1.1 {
         let (least, most) = (number(least), number(most));
-        return format!("The busiest replica stays near the mean at every N ({least} to {most} times).");
+        return format!(
+            "The busiest replica stays near the mean at every N: {least} to {most} times the mean."
+        );
     }
     match last.1 / first.1 {
         growth if growth > 1.1 => {
@@ -104,10 +105,10 @@ fn trend(first: (usize, f64), last: (usize, f64), ratios: &[(usize, f64)]) -> St
     }
 }
 
-/// What the fleet is worth: the busiest replica is full first.
+/// The capacity of the fleet, which ends when the busiest replica is full.
 fn capacity((n, ratio): (usize, f64)) -> String {
     format!(
-        "As the busiest replica is full first, {n} replicas carry {} times the load of one.",
+        "The busiest replica is full first, so {n} replicas carry {} times the load of one.",
         number(n as f64 / ratio)
     )
 }
@@ -128,7 +129,7 @@ fn outside(scaling: &Scaling) -> String {
         }
         (false, _) => {
             format!(
-                "{} of {} lie outside of their sampling bands, at {}.",
+                "{} of {} counts lie outside their sampling bands, at {}.",
                 count,
                 known.len(),
                 words::list(&bad)
@@ -146,7 +147,9 @@ mod tests {
     fn a_mapping_that_stays_even_is_told_from_one_that_gets_worse() {
         let even = in_words(&scaling("ring", &[&[5010, 4990], &[3400, 3300, 3300]]));
         assert!(
-            even.starts_with("The busiest replica stays near the mean at every N (1.00 to 1.02 times)."),
+            even.starts_with(
+                "The busiest replica stays near the mean at every N: 1.00 to 1.02 times the mean."
+            ),
             "{even}"
         );
         assert!(even.contains("3 replicas carry 2.94 times"), "{even}");
@@ -166,7 +169,7 @@ mod tests {
         let mut bad = scaling("x", &[&[5000, 5000]]);
         bad.points.push(balance(&[6000, 2000, 2000], Some(&[0.3333, 0.3333, 0.3334])));
         let words = in_words(&bad);
-        assert!(words.ends_with("3 of 3 lie outside of their sampling bands, at N = 3."), "{words}");
+        assert!(words.ends_with("3 of 3 counts lie outside their sampling bands, at N = 3."), "{words}");
     }
 
     #[test]

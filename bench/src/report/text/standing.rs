@@ -1,76 +1,64 @@
-//! How `lb` stands to its peers over all modes, and what nobody can tell from the figures.
+//! How `lb` compares with its peers over all modes, and what the figures do not show.
 
-use crate::data::{Comparison, Mode};
-use crate::report::derived::{self, Metric};
-use crate::report::words::{self, code, plain};
+use crate::data::{Comparison, Contender, Mode};
+use crate::report::derived::{self, Metric, Pair};
+use crate::report::words::{self, code, plain, ratio, table};
 use crate::stats::Spread;
 
-/// How one of ours stands to a peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    Ahead,
-    Behind,
-    Level,
-}
-
-/// Less CPU time or memory is ahead, and a higher rate; a range that spans 1 is neither.
-pub(super) fn standing(metric: Metric, ratio: Spread) -> Standing {
+/// How one of ours compares with a peer: every round agrees, or they do not.
+fn standing(metric: Metric, ratio: Spread) -> &'static str {
     match ratio {
-        _ if ratio.spans(1.0) => Standing::Level,
-        _ if (ratio.median < 1.0) != (metric == Metric::Rate) => Standing::Ahead,
-        _ => Standing::Behind,
+        _ if ratio.spans(1.0) => "level",
+        _ if (ratio.median < 1.0) != (metric == Metric::Rate) => "ahead",
+        _ => "behind",
     }
 }
 
-/// What a metric is, in words.
-pub(super) fn what(metric: Metric) -> &'static str {
-    match metric {
-        Metric::Memory => "memory",
-        Metric::Rate => "rate",
-        Metric::Tail => "p99",
-        Metric::Cpu | Metric::Whole => "CPU time",
+/// A table for `lb` and one for hand-off: a row for each peer, a column for each mode.
+pub(super) fn overview(comparison: &Comparison) -> String {
+    let pairs = derived::pairs(comparison);
+    let tables: Vec<String> = pairs
+        .chunk_by(|a, b| a.0 == b.0)
+        .filter_map(|pairs| side_by_side(&comparison.modes, &comparison.contenders, pairs))
+        .collect();
+    if tables.is_empty() {
+        return "No peer took part.".to_owned();
     }
+    format!(
+        "Ratios of CPU time per operation or, for idle connections, of memory: less is better. The peer `direct` has no \
+         proxy, so its ratio is that of the rates, and more is better. In a column, *ahead* and *behind* mean that all \
+         rounds agree, and *level* that they do not.\n\n{}",
+        tables.join("\n")
+    )
 }
 
-/// Where ours are ahead, behind and level, over all modes.
-pub(super) fn in_short(comparison: &Comparison) -> String {
-    if comparison.contenders.is_empty() {
-        return "Nobody took part.".to_owned();
-    }
-    let mut sentences = Vec::new();
-    for pair in derived::pairs(comparison) {
-        let (ours, contender) = (&comparison.contenders[pair.0], &comparison.contenders[pair.1]);
-        let standing = |mode: &Mode| {
-            let (metric, spread) = derived::contrast(mode, pair)?;
-            Some((standing(metric, spread), format!("{} ({})", code(&mode.name), what(metric))))
-        };
-        let standings: Vec<_> = comparison.modes.iter().filter_map(standing).collect();
-        let modes = |wanted| -> Vec<String> {
-            standings.iter().filter(|one| one.0 == wanted).map(|one| one.1.clone()).collect()
-        };
-        let said = [
-            (Standing::Ahead, format!("ahead of {}", plain(&contender.name))),
-            (Standing::Behind, format!("behind {}", plain(&contender.name))),
-            (Standing::Level, format!("not to be told from {}", plain(&contender.name))),
-        ];
-        let said = said.map(|(standing, words)| (modes(standing), words));
-        let said: Vec<_> = said.into_iter().filter(|(modes, _)| !modes.is_empty()).collect();
-        let said: Vec<_> =
-            said.iter().map(|(modes, words)| format!("{words} in {}", words::list(modes))).collect();
-        if !said.is_empty() {
-            sentences.push(format!("{} is {}.", plain(&ours.name), said.join("; ")));
-        }
-    }
-    if sentences.is_empty() { "No peer took part.".to_owned() } else { words::items(&sentences) }
+/// The table of one of ours; `None` if there is no ratio.
+fn side_by_side(modes: &[Mode], contenders: &[Contender], pairs: &[Pair]) -> Option<String> {
+    let ours = plain(&contenders[pairs.first()?.0].name);
+    let line = |&pair: &Pair| {
+        let cells = modes.iter().map(|mode| cell(mode, pair).unwrap_or_else(|| "-".to_owned()));
+        [plain(&contenders[pair.1].name)].into_iter().chain(cells).collect::<Vec<_>>()
+    };
+    let mut rows: Vec<_> = pairs.iter().map(line).collect();
+    rows.retain(|row| row[1..].iter().any(|cell| cell != "-"));
+    let names = modes.iter().map(|mode| format!(">{}", code(&mode.name)));
+    let titles: Vec<String> = [format!("{ours}, beside")].into_iter().chain(names).collect();
+    let titles: Vec<&str> = titles.iter().map(String::as_str).collect();
+    (!rows.is_empty()).then(|| table(&titles, &rows))
 }
 
-/// What nobody may conclude from these figures.
+fn cell(mode: &Mode, pair: Pair) -> Option<String> {
+    let (metric, spread) = derived::contrast(mode, pair)?;
+    let standing = if mode.rounds.len() == 1 { "one round" } else { standing(metric, spread) };
+    Some(format!("{} {standing}", ratio(spread.median)))
+}
+
+/// What these figures do not show.
 pub(super) fn not_measured(comparison: &Comparison) -> String {
     let mut notes = vec![
-        "Generator, proxy and replicas share one machine and its loopback: rates are those of all three \
-         together, there \
-         is no network card, no distance and no loss. CPU time is the proxy's own, or where it says so that of \
-         proxy and replicas, as far as the kernel charges it to them."
+        "Generator, proxy and replicas share one machine and its loopback: a rate is that of all three together, and there is \
+         no network card, no distance and no loss. CPU time is that of the proxy, or of proxy and replicas together, as \
+         far as the kernel charges it to them."
             .to_owned(),
     ];
     let lacks = |of: fn(&crate::data::Reading) -> bool| -> Vec<String> {
@@ -79,7 +67,7 @@ pub(super) fn not_measured(comparison: &Comparison) -> String {
     };
     let latencies = lacks(|reading| reading.p50.is_some());
     if !latencies.is_empty() {
-        notes.push(format!("Latencies were not taken in {}.", words::list(&latencies)));
+        notes.push(format!("Latencies were not measured in {}.", words::list(&latencies)));
     }
     notes.extend(comparison.contenders.iter().enumerate().filter_map(|(who, contender)| {
         let silent = |mode: &Mode| {
@@ -90,10 +78,7 @@ pub(super) fn not_measured(comparison: &Comparison) -> String {
         let whole = modes.len() == comparison.modes.len();
         let places = if whole { "any mode".to_owned() } else { words::list(&modes) };
         (!modes.is_empty()).then(|| {
-            format!(
-                "{}: neither CPU time nor memory of its own was measured in {places}.",
-                plain(&contender.name)
-            )
+            format!("{} has neither CPU time nor memory of its own in {places}.", plain(&contender.name))
         })
     }));
     if comparison.contenders.len() < 2 {
@@ -105,23 +90,44 @@ pub(super) fn not_measured(comparison: &Comparison) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Reading;
     use crate::report::samples::{contender, mode};
 
+    fn lb_and(peer: &str, modes: Vec<Mode>) -> Comparison {
+        let contenders = vec![contender("lb"), contender(peer)];
+        Comparison { contenders, modes, ..Comparison::default() }
+    }
+
     #[test]
-    fn modes_are_summed_up_by_peer() {
-        let comparison = Comparison {
-            contenders: vec![contender("lb"), contender("haproxy")],
-            modes: vec![
-                mode("a", &[[80, 100], [90, 100]]),
-                mode("b", &[[120, 100], [130, 100]]),
-                mode("c", &[[90, 100], [130, 100]]),
-            ],
-            ..Comparison::default()
-        };
-        assert_eq!(
-            in_short(&comparison),
-            "- lb is ahead of haproxy in `a` (CPU time); behind haproxy in `b` (CPU time); not to be told from \
-             haproxy in `c` (CPU time)."
-        );
+    fn less_is_ahead_more_is_behind_and_a_range_that_spans_one_is_level() {
+        let modes = vec![
+            mode("a", &[[80, 100], [90, 100], [85, 100]]),
+            mode("b", &[[120, 100], [130, 100]]),
+            mode("c", &[[90, 100], [104, 100]]),
+            mode("d", &[[90, 100]]),
+        ];
+        let table = overview(&lb_and("haproxy", modes));
+        assert!(table.contains("| lb, beside | `a` | `b` | `c` | `d` |"), "{table}");
+        let row = "| haproxy | 0.85 ahead | 1.25 behind | 0.97 level | 0.90 one round |";
+        assert!(table.contains(row), "{table}");
+    }
+
+    #[test]
+    fn against_no_proxy_the_rate_counts_and_more_is_ahead() {
+        let reading = |operations, cpu_ns| Reading { operations, seconds: 1.0, cpu_ns, ..Reading::default() };
+        let rounds = |ours| [1.0, 1.1].map(|theirs| vec![reading(ours, Some(1)), reading(theirs, None)]);
+        let cell =
+            |ours| cell(&Mode { rounds: rounds(ours).to_vec(), ..mode("short", &[]) }, (0, 1)).unwrap();
+        assert!(cell(0.99).ends_with(" behind"), "{}", cell(0.99));
+        assert!(cell(2.0).ends_with(" ahead"), "{}", cell(2.0));
+        assert!(cell(1.05).ends_with(" level"), "{}", cell(1.05));
+    }
+
+    #[test]
+    fn without_a_peer_there_is_no_table() {
+        let alone = Comparison { contenders: vec![contender("lb")], ..Comparison::default() };
+        assert_eq!(overview(&alone), "No peer took part.");
+        assert_eq!(overview(&Comparison::default()), "No peer took part.");
+        assert!(not_measured(&alone).contains("- No peer took part."));
     }
 }

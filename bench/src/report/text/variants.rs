@@ -55,7 +55,7 @@ fn bands(balance: &Balance) -> String {
     }
 }
 
-/// Which mapping is the most even, and which chance does not tell from it.
+/// The most even mapping, and those that chance does not tell from it.
 fn most_even(a1: &[Balance]) -> String {
     let ratio = |balance: &Balance| (code(&balance.variant.name), max_over_mean(&balance.counts()));
     let mut ranked: Vec<(String, f64)> = a1.iter().map(ratio).collect();
@@ -119,7 +119,7 @@ fn a2_table(a2: &[Scaling]) -> String {
     table(&titles, &a2.iter().map(line).collect::<Vec<_>>())
 }
 
-/// A mapping at its worst.
+/// The worst point of a mapping.
 struct Worst {
     name: String,
     n: usize,
@@ -132,7 +132,7 @@ fn worst(scaling: &Scaling) -> Option<Worst> {
     Some(Worst { name: code(&scaling.variant.name), n, ratio })
 }
 
-/// Who stays closest to even over all N.
+/// The mapping that stays closest to even over all N.
 fn over_n(a2: &[Scaling]) -> String {
     let mut ranked: Vec<Worst> = a2.iter().filter_map(worst).collect();
     ranked.sort_by(|a, b| a.ratio.total_cmp(&b.ratio));
