@@ -86,7 +86,7 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
         (cut.child_token(), config.drain_timeout, config.control_token.clone());
     // Replicas that go on keep what they have taken over.
     let handed_over = if config.replicas_go_on() { TaskTracker::new() } else { plane.handed_over.clone() };
-    let (fleet, setup) = plan(config, cell, evict.clone()).await?;
+    let (fleet, setup) = assemble(config, cell, evict.clone()).await?;
     let workers = TaskTracker::new();
     for (number, listener) in (1..).zip(listeners) {
         listener::spawn(number, listener, Arc::clone(&plane), stop.clone(), workers.token())?;
@@ -125,7 +125,7 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
 }
 
 /// The fleet to begin with, and what its controller works with.
-async fn plan(
+async fn assemble(
     config: Config,
     cell: Arc<Cell>,
     evict: CancellationToken,

@@ -1,11 +1,12 @@
 //! The life of the process: arguments, log, run, signals, exit code.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use lb::config::{Cli, Config, Problems, Serve, Simulate, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -62,13 +63,13 @@ fn refuse(problems: &Problems) -> ExitCode {
 
 /// Serves until the first SIGTERM or SIGINT, which begins the drain; a second one ends everything at once.
 async fn until_stopped(config: Config) -> anyhow::Result<()> {
-    let first = backend::terminated()?;
+    let first = terminated()?;
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     let served = lb::run(config, stop.clone(), cut.clone());
     let signals = async {
         first.await;
         // Only now, or the first signal would count for both; the handlers are in place all the time.
-        let second = backend::terminated()?;
+        let second = terminated()?;
         stop.cancel();
         second.await;
         info!("stopped at once by a second signal");
@@ -81,9 +82,21 @@ async fn until_stopped(config: Config) -> anyhow::Result<()> {
     }
 }
 
+/// Completes with the first SIGTERM or SIGINT after this call. The handlers are in place when it returns, and stay.
+fn terminated() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
 /// Answers go to stdout. Whoever reads them may have gone (`lb backends | head -n 1`).
 fn print(answer: &str) -> anyhow::Result<()> {
-    writeln!(std::io::stdout(), "{answer}").context("cannot write the answer")
+    writeln!(io::stdout(), "{answer}").context("cannot write the answer")
 }
 
 #[expect(clippy::print_stderr, reason = "there may be no log yet")]

@@ -158,8 +158,8 @@ impl Fleet {
     fn begin_add(&mut self, command: CommandId, slots: Vec<NewSlot>) {
         let mut places = Vec::with_capacity(slots.len());
         for NewSlot { id, weight } in slots {
-            let replica = self.start(Some(id.clone()), id.name.clone(), true);
-            places.push(Place::new(Some(id), weight, replica, self.now));
+            let occupant = self.start(Some(id.clone()), id.name.clone(), true);
+            places.push(Place::new(Some(id), weight, occupant, self.now));
         }
         self.effects.extend(places.iter().map(|place| Effect::Changed(place.view())));
         self.arriving.push(Arrival { command, places, deadline: self.now + ADD_LIMIT });

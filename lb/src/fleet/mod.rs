@@ -35,7 +35,7 @@ use commands::ADD_LIMIT;
 use ledger::Fault;
 pub(crate) use names::Names;
 pub(crate) use nouns::{Assignment, ReplicaId, Seat, SlotId, Stopping};
-use place::{Place, Replica};
+use place::{Occupant, Place};
 pub(crate) use preview::Preview;
 
 /// Time since the start of the program.
@@ -123,6 +123,8 @@ pub(crate) enum Event {
 pub(crate) enum Effect {
     /// Show the data plane the fleet as it is now.
     Publish,
+    /// Write down who sits where, for the next start: the seats have changed.
+    Remember(Vec<Seat>),
     /// A slot (or spare) has changed its state.
     Changed(View),
     /// Start a replica; answered by `Started`, `Lost` or `Hindered`.
@@ -210,6 +212,8 @@ pub(crate) struct Fleet {
     leaving: Vec<Place>,
     effects: Vec<Effect>,
     publish: bool,
+    /// The seats that the provider knows: those that the fleet began with, or the last ones that it was told to write down.
+    remembered: Vec<Seat>,
     over: bool,
 }
 
@@ -228,6 +232,7 @@ impl Fleet {
             leaving: Vec::new(),
             effects: Vec::new(),
             publish: true,
+            remembered: lineup.seats.clone(),
             over: false,
         };
         for Seat { slot, weight, hostname } in lineup.seats {
@@ -296,11 +301,23 @@ impl Fleet {
     }
 
     fn take_effects(&mut self) -> Vec<Effect> {
-        let mut effects = std::mem::take(&mut self.effects);
+        let mut effects = Vec::new();
         if std::mem::take(&mut self.publish) {
-            effects.insert(0, Effect::Publish);
+            effects.push(Effect::Publish);
+            effects.extend(self.remember());
         }
+        effects.append(&mut self.effects);
         effects
+    }
+
+    /// What has to be written down. The shutdown is not: the next start finds the seats as they were before it.
+    fn remember(&mut self) -> Option<Effect> {
+        let seats: Vec<Seat> = self.slots().filter_map(|view| view.seat()).collect();
+        if self.over || seats == self.remembered {
+            return None;
+        }
+        self.remembered.clone_from(&seats);
+        Some(Effect::Remember(seats))
     }
 }
 
@@ -343,16 +360,16 @@ impl Fleet {
 
 /// What both commands and events do.
 impl Fleet {
-    fn start(&mut self, slot: Option<SlotId>, hostname: Hostname, is_urgent: bool) -> Replica {
+    fn start(&mut self, slot: Option<SlotId>, hostname: Hostname, is_urgent: bool) -> Occupant {
         self.last_replica += 1;
         let id = ReplicaId(self.last_replica);
         self.effects.push(Effect::Start(id, Assignment { slot, hostname: hostname.clone(), is_urgent }));
-        Replica { id, hostname }
+        Occupant { id, hostname }
     }
 
     fn open_place(&mut self, slot: Option<SlotId>, weight: Weight, hostname: Hostname) {
-        let replica = self.start(slot.clone(), hostname, false);
-        self.places.push(Place::new(slot, weight, replica, self.now));
+        let occupant = self.start(slot.clone(), hostname, false);
+        self.places.push(Place::new(slot, weight, occupant, self.now));
     }
 
     fn answer(&mut self, command: CommandId, result: Result<(), Failure>) {

@@ -1,4 +1,4 @@
-//! A place where one replica lives: a slot, or the bench where a spare waits.
+//! A place for one replica: a slot, or a place outside the mapping where a spare waits.
 
 use mapping::Member;
 use proto::control::{Hostname, State, Weight};
@@ -8,7 +8,7 @@ use super::{ReplicaId, SlotId, Time, View};
 
 /// A running server and the name it runs under.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Replica {
+pub(super) struct Occupant {
     pub(super) id: ReplicaId,
     pub(super) hostname: Hostname,
 }
@@ -17,13 +17,13 @@ pub(super) struct Replica {
 #[derive(Debug)]
 pub(super) enum Life {
     /// A replica that has not passed its checks yet; `deadline` stands as soon as the provider has started it.
-    Starting { replica: Replica, deadline: Option<Time> },
+    Starting { occupant: Occupant, deadline: Option<Time> },
     /// A replica in rotation.
-    Up(Replica),
+    Up(Occupant),
     /// A replica that runs and fails its probes.
-    Down(Replica),
+    Down(Occupant),
     /// A replica that gets no new sessions and is stopped when the old ones have ended.
-    Draining(Replica),
+    Draining(Occupant),
     /// Nothing, until the back-off is over.
     Waiting { last: Hostname, until: Time },
     /// Nothing, because too many failed here; one try when the time comes.
@@ -31,12 +31,12 @@ pub(super) enum Life {
 }
 
 impl Life {
-    pub(super) fn replica(&self) -> Option<&Replica> {
+    pub(super) fn occupant(&self) -> Option<&Occupant> {
         match self {
-            Life::Starting { replica, .. }
-            | Life::Up(replica)
-            | Life::Down(replica)
-            | Life::Draining(replica) => Some(replica),
+            Life::Starting { occupant, .. }
+            | Life::Up(occupant)
+            | Life::Down(occupant)
+            | Life::Draining(occupant) => Some(occupant),
             Life::Waiting { .. } | Life::Quarantined { .. } => None,
         }
     }
@@ -44,10 +44,10 @@ impl Life {
     /// The hostname of the replica that is here, or was here last.
     pub(super) fn hostname(&self) -> &Hostname {
         match self {
-            Life::Starting { replica, .. }
-            | Life::Up(replica)
-            | Life::Down(replica)
-            | Life::Draining(replica) => &replica.hostname,
+            Life::Starting { occupant, .. }
+            | Life::Up(occupant)
+            | Life::Down(occupant)
+            | Life::Draining(occupant) => &occupant.hostname,
             Life::Waiting { last, .. } | Life::Quarantined { last, .. } => last,
         }
     }
@@ -68,7 +68,7 @@ impl Life {
     }
 
     pub(super) fn is_vacant(&self) -> bool {
-        self.replica().is_none()
+        self.occupant().is_none()
     }
 
     /// Sets by when a starting replica has to be ready.
@@ -89,7 +89,7 @@ impl Life {
     /// The replica here that should have been ready by `now`.
     pub(super) fn late(&self, now: Time) -> Option<ReplicaId> {
         match self {
-            Life::Starting { replica, deadline: Some(deadline) } if *deadline <= now => Some(replica.id),
+            Life::Starting { occupant, deadline: Some(deadline) } if *deadline <= now => Some(occupant.id),
             _ => None,
         }
     }
@@ -114,8 +114,8 @@ pub(super) struct Place {
 
 impl Place {
     /// A place whose first replica is being started.
-    pub(super) fn new(slot: Option<SlotId>, weight: Weight, replica: Replica, since: Time) -> Self {
-        let life = Life::Starting { replica, deadline: None };
+    pub(super) fn new(slot: Option<SlotId>, weight: Weight, occupant: Occupant, since: Time) -> Self {
+        let life = Life::Starting { occupant, deadline: None };
         Place { slot, weight, life, reason: None, restarts: 0, since, ledger: Ledger::default() }
     }
 
@@ -144,8 +144,8 @@ impl Place {
 
     /// Its replica passes its probes. False where that is nothing new.
     pub(super) fn rise(&mut self, now: Time) -> bool {
-        let (Life::Starting { replica, .. } | Life::Down(replica)) = &self.life else { return false };
-        let up = Life::Up(replica.clone());
+        let (Life::Starting { occupant, .. } | Life::Down(occupant)) = &self.life else { return false };
+        let up = Life::Up(occupant.clone());
         self.enter(up, now);
         self.reason = None;
         self.ledger.rose();
@@ -156,8 +156,8 @@ impl Place {
     /// unless it is a fixed address, of which there is nothing to wait for.
     pub(super) fn fall(&mut self, now: Time, reason: &str, restartable: bool) -> bool {
         let down = match &self.life {
-            Life::Up(replica) => Some(Life::Down(replica.clone())),
-            Life::Starting { replica, .. } if !restartable => Some(Life::Down(replica.clone())),
+            Life::Up(occupant) => Some(Life::Down(occupant.clone())),
+            Life::Starting { occupant, .. } if !restartable => Some(Life::Down(occupant.clone())),
             _ => None,
         };
         if matches!(self.life, Life::Starting { .. } | Life::Up(_) | Life::Down(_)) {
@@ -183,7 +183,7 @@ impl Place {
 
     /// The replica that runs here, if one does.
     pub(super) fn replica_id(&self) -> Option<ReplicaId> {
-        self.life.replica().map(|replica| replica.id)
+        self.life.occupant().map(|occupant| occupant.id)
     }
 
     /// Whether this replica runs here.
@@ -199,10 +199,10 @@ impl Place {
 
     /// Its replica gets no new sessions from now on; which one that is, if one runs.
     pub(super) fn begin_drain(&mut self, now: Time) -> Option<ReplicaId> {
-        let replica = self.life.replica()?.clone();
-        let id = replica.id;
+        let occupant = self.life.occupant()?.clone();
+        let id = occupant.id;
         self.reason = None;
-        self.enter(Life::Draining(replica), now);
+        self.enter(Life::Draining(occupant), now);
         Some(id)
     }
 

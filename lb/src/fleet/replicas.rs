@@ -132,9 +132,9 @@ impl Fleet {
         let is_kept = self.policy.same_name && self.places[at].slot.is_some();
         let kept = is_kept.then(|| self.places[at].life.hostname().clone());
         let Some(name) = kept.or_else(|| self.fresh_name()) else { return };
-        let replica = self.start(self.places[at].slot.clone(), name, false);
+        let occupant = self.start(self.places[at].slot.clone(), name, false);
         self.places[at].restarts += 1;
-        self.places[at].enter(Life::Starting { replica, deadline: None }, self.now);
+        self.places[at].enter(Life::Starting { occupant, deadline: None }, self.now);
         self.note(at);
     }
 

@@ -10,7 +10,7 @@ use mapping::{Mapping, Member};
 use proto::control::{Addition, Failure, Hostname, Remapping, Removal, State, Weight};
 
 use super::tests::{host, lineup, policy};
-use super::{CommandId, Effect, Event, Fleet, Names, ReplicaId, Time, View};
+use super::{CommandId, Effect, Event, Fleet, Names, ReplicaId, Seat, Time, View};
 
 /// Everything outside of the fleet.
 struct World {
@@ -29,6 +29,8 @@ struct World {
     target: usize,
     /// What the data plane last saw.
     published: Vec<View>,
+    /// What the next start would find.
+    remembered: Vec<Seat>,
     /// Name of every slot that ever was, by index, as long as it stays.
     starts: usize,
 }
@@ -39,7 +41,9 @@ impl World {
         let slots: Vec<Hostname> =
             (1..=rng.usize(0..5)).map(|index| host(&format!("server{index}"))).collect();
         let (target, spares) = (slots.len(), rng.usize(0..3));
-        let (fleet, effects) = Fleet::new(policy(rng.bool()), Names::Random, lineup(slots, spares), seed);
+        let lineup = lineup(slots, spares);
+        let begun = lineup.seats.clone();
+        let (fleet, effects) = Fleet::new(policy(rng.bool()), Names::Random, lineup, seed);
         let mut world = World {
             fleet,
             rng,
@@ -51,6 +55,7 @@ impl World {
             commands: 0,
             target,
             published: Vec::new(),
+            remembered: begun,
             starts: 0,
         };
         world.perform(effects);
@@ -171,6 +176,10 @@ impl World {
         for effect in effects {
             match effect {
                 Effect::Publish => self.published = self.fleet.slots().collect(),
+                Effect::Remember(seats) => {
+                    assert_ne!(seats, self.remembered, "only a change of seats is written down");
+                    self.remembered = seats;
+                }
                 Effect::Start(id, _) => {
                     self.starts += 1;
                     assert!(self.running.insert(id), "{id:?} is started twice");
@@ -198,6 +207,8 @@ impl World {
             views.iter().map(|view| (view.slot.clone(), view.weight, view.replica, view.state)).collect()
         };
         assert_eq!(route(&slots), route(&self.published), "every change that matters is published");
+        let seats: Vec<Seat> = slots.iter().filter_map(View::seat).collect();
+        assert_eq!(seats, self.remembered, "every change of seats is written down");
         let vacant = self.fleet.slots().chain(self.fleet.spares()).any(|view| view.replica.is_none());
         assert!(!vacant || self.fleet.next_deadline().is_some(), "an empty place has a next try");
     }
@@ -259,6 +270,8 @@ fn the_invariants_hold_in_thousands_of_random_histories() {
             world.step();
         }
         let effects = world.fleet.apply(world.now, Event::Shutdown);
+        let is_kept = !effects.iter().any(|effect| matches!(effect, Effect::Remember(_)));
+        assert!(is_kept, "seed {seed}: the shutdown is not written down");
         world.perform(effects);
         assert!(world.running.is_empty(), "seed {seed}: shutdown stops everything");
         assert!(world.unanswered.is_empty(), "seed {seed}: every command is answered in the end");

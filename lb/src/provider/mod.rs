@@ -73,9 +73,9 @@ impl Provider {
     }
 
     /// Writes down who sits where, for the next start; only where replicas outlive this program.
-    pub(crate) fn remember(&self, seats: impl FnOnce() -> Vec<Seat>) {
+    pub(crate) fn remember(&self, seats: Vec<Seat>) {
         if let Provider::Docker(docker) = self {
-            docker.remember(seats());
+            docker.remember(seats);
         }
     }
 
@@ -86,13 +86,6 @@ impl Provider {
             if let Some(written) = written {
                 written.await;
             }
-        }
-    }
-
-    /// What is to be remembered is what was until now: the rest is the end.
-    pub(crate) fn close_record(&mut self) {
-        if let Provider::Docker(docker) = self {
-            docker.close_record();
         }
     }
 

@@ -113,24 +113,20 @@ impl Controller {
         controller.ready = None;
         // Nobody listens any more: whoever reports must not wait for it.
         drop((inbox, reported));
-        controller.setup.provider.close_record();
         controller.apply(Event::Shutdown);
         controller.setup.provider.stopped().await;
         Ok(())
     }
 
     fn see(&mut self, report: Report) {
-        match report {
-            Report::Started(id, reach) => self.started(id, reach),
-            Report::Lost(id, reason) => {
-                self.give_up(id);
-                self.apply(Event::Lost(id, reason));
-            }
-            Report::Hindered(id, reason) => {
-                self.give_up(id);
-                self.apply(Event::Hindered(id, reason));
-            }
-        }
+        let (id, event) = match report {
+            Report::Started(id, reach) => return self.started(id, reach),
+            Report::Lost(id, reason) => (id, Event::Lost(id, reason)),
+            Report::Hindered(id, reason) => (id, Event::Hindered(id, reason)),
+        };
+        // The fleet hears first, so that the data plane stops using a replica before its link and its sessions are ended.
+        self.apply(event);
+        self.give_up(id);
     }
 
     fn apply(&mut self, event: Event) {
@@ -142,6 +138,7 @@ impl Controller {
         for effect in effects {
             match effect {
                 Effect::Publish => self.publish(),
+                Effect::Remember(seats) => self.setup.provider.remember(seats),
                 Effect::Changed(view) => log(&view),
                 Effect::Start(id, assignment) => {
                     let keeper = self.setup.provider.start(id, assignment, self.reports.clone());
@@ -184,7 +181,6 @@ impl Controller {
             }
         };
         self.mapped = Some(wanted);
-        self.setup.provider.remember(|| slots.iter().filter_map(View::seat).collect());
         let slots = slots.into_iter().filter_map(|view| self.slot(view)).collect();
         self.setup.cell.store(Arc::new(Snapshot::new(mapping, slots, policy.balance)));
     }

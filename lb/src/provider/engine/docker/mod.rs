@@ -80,8 +80,6 @@ pub(crate) struct Docker {
     keepers: TaskTracker,
     ears: [AbortOnDropHandle<()>; 2],
     pen: Pen,
-    /// Whether the record is frozen: the shutdown itself is not persisted.
-    is_closed: bool,
     writer: JoinHandle<()>,
 }
 
@@ -149,7 +147,6 @@ impl Docker {
             ]
             .map(AbortOnDropHandle::new),
             pen,
-            is_closed: false,
             writer,
         };
         Ok((docker, Found { seats, spares }))
@@ -168,13 +165,7 @@ impl Docker {
     }
 
     pub(crate) fn remember(&self, seats: Vec<Seat>) {
-        if !self.is_closed {
-            self.pen.write(seats);
-        }
-    }
-
-    pub(crate) fn close_record(&mut self) {
-        self.is_closed = true;
+        self.pen.write(seats);
     }
 
     pub(crate) fn written(&self) -> impl Future<Output = ()> + Send + use<> {
