@@ -1,6 +1,6 @@
 //! `lb`: a self-healing layer-4 TCP load balancer.
 //!
-//! Two planes and one way between them. The control plane decides what the fleet is and publishes it as a snapshot; the
+//! Two planes, and one way between them. The control plane decides what the fleet is and publishes it as a snapshot. The
 //! data plane reads the newest snapshot and moves bytes. They never import each other.
 //!
 //! In reading order: [`config`] is what the user wants, the crate [`mapping`] maps keys to slots; [`snapshot`] is what both planes see;
@@ -47,21 +47,21 @@ use provider::process::Process;
 pub use provider::process::child::{guard, run as become_replica};
 use snapshot::{Cell, Snapshot};
 
-/// Messages to the controller that may wait.
+/// The most messages to the controller that may wait.
 const MAILBOX: usize = 1024;
 
-/// How long it may take to reset the sessions at the end.
+/// The longest that resetting the sessions may take at the end.
 const CUT: Duration = Duration::from_millis(200);
 
-/// Serves until `stop` is cancelled; then drains, stops what it started, and returns. When `cut` is cancelled it resets
-/// every session and returns at once; its children end with the process, containers go on for the next `lb`.
+/// Serves until `stop` is cancelled; then drains, stops what it started, and returns. When `cut` is cancelled, it resets
+/// every session and returns at once. Its child processes then end with the process; containers keep running for the next `lb`.
 ///
-/// To be run on a current-thread runtime that lives as long as the process: the kernel ties each child process to the
-/// *thread* that started it.
+/// Run it on a current-thread runtime that lives as long as the process: the kernel ties each child process to the *thread*
+/// that started it.
 ///
 /// # Errors
-/// A port cannot be bound, a worker cannot be started, or there is no engine for containers, and nothing runs then; or another
-/// `lb` has taken the containers over.
+/// A port cannot be bound, a worker cannot be started, or there is no container engine: then nothing runs. Or another `lb` has
+/// taken the containers over.
 pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken) -> anyhow::Result<()> {
     let listeners = listener::bind(config.listen, config.workers)
         .with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
@@ -84,7 +84,7 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
     });
     let (evict, drain_timeout, token) =
         (cut.child_token(), config.drain_timeout, config.control_token.clone());
-    // Replicas that go on keep what they have taken over.
+    // Replicas that keep running keep the connections that were handed over.
     let handed_over = if config.replicas_go_on() { TaskTracker::new() } else { plane.handed_over.clone() };
     let (fleet, setup) = assemble(config, cell, evict.clone()).await?;
     let workers = TaskTracker::new();
@@ -107,7 +107,7 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
     tokio::select! {
         () = stop.cancelled() => {}
         ended = &mut controller => {
-            // Nobody looks after the replicas any more, and what is cut off must not look complete.
+            // Without a controller no replica is looked after. A session that is cut off must not look complete.
             stop.cancel();
             drain(&workers, &handed_over, Duration::ZERO, &evict).await;
             ended.context("the controller failed")??;
@@ -124,7 +124,7 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
     cut.run_until_cancelled(stopped).await.unwrap_or(Ok(()))
 }
 
-/// The fleet to begin with, and what its controller works with.
+/// Assembles the fleet that `lb` begins with, and what its controller works with.
 async fn assemble(
     config: Config,
     cell: Arc<Cell>,
@@ -163,8 +163,8 @@ async fn assemble(
     Ok((fleet, Setup { health, drain_timeout, provider, cell, evict }))
 }
 
-/// Waits for the workers to end with their last session, and for those that replicas have taken over; resets what is left when
-/// it has been long enough, or when `evict` says so.
+/// Waits until the workers have ended with their last session and every connection that was handed over is closed. After `limit`,
+/// or when `evict` is cancelled, it resets what is left.
 async fn drain(workers: &TaskTracker, handed_over: &TaskTracker, limit: Duration, evict: &CancellationToken) {
     workers.close();
     handed_over.close();

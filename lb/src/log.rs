@@ -1,6 +1,6 @@
-//! The log: lines on stderr, written by a thread of their own.
+//! The log: lines on stderr, written by a separate thread.
 //!
-//! Whoever logs never waits for whoever reads: when the reader stalls, lines are dropped.
+//! Logging never waits for the reader of stderr. If the reader stalls, lines are dropped.
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
@@ -11,10 +11,10 @@ use tracing_subscriber::{Layer as _, registry};
 
 use crate::config::LogFormat;
 
-/// Lines that may wait for the reader.
+/// The most lines that may wait for the reader.
 const WAITING_LINES: usize = 8192;
 
-/// Begins to log; what is still waiting is written when the guard is dropped (for a second at most).
+/// Begins to log. When the guard is dropped, it writes the lines that still wait, for at most a second.
 pub fn begin(filter: Targets, format: LogFormat) -> WorkerGuard {
     let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES);
     let (writer, guard) = builder.finish(std::io::stderr());

@@ -10,9 +10,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-/// It failed at run time.
+/// The exit code of a failure at run time.
 const FAILED: u8 = 1;
-/// The command line is wrong; nothing was bound or started. Clap uses the same.
+/// The exit code of a wrong command line, as clap uses it. Nothing was bound or started.
 const MISCONFIGURED: u8 = 2;
 
 fn main() -> ExitCode {
@@ -39,7 +39,7 @@ fn serve(flags: Serve) -> ExitCode {
     let served = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
             let served = runtime.block_on(until_stopped(config));
-            // A look-up that hangs must not keep the process.
+            // A name look-up that hangs must not delay the exit.
             runtime.shutdown_background();
             served
         }
@@ -61,14 +61,14 @@ fn refuse(problems: &Problems) -> ExitCode {
     complain(&format!("error: the configuration is wrong\n{problems}"), MISCONFIGURED)
 }
 
-/// Serves until the first SIGTERM or SIGINT, which begins the drain; a second one ends everything at once.
+/// Serves until the first SIGTERM or SIGINT, which begins the drain. A second signal ends everything at once.
 async fn until_stopped(config: Config) -> anyhow::Result<()> {
     let first = terminated()?;
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     let served = lb::run(config, stop.clone(), cut.clone());
     let signals = async {
         first.await;
-        // Only now, or the first signal would count for both; the handlers are in place all the time.
+        // Not before the first signal, which would count for both. The handlers stay in place meanwhile.
         let second = terminated()?;
         stop.cancel();
         second.await;
@@ -94,7 +94,7 @@ fn terminated() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Answers go to stdout. Whoever reads them may have gone (`lb backends | head -n 1`).
+/// Prints an answer to stdout. The reader may have gone (`lb backends | head -n 1`).
 fn print(answer: &str) -> anyhow::Result<()> {
     writeln!(io::stdout(), "{answer}").context("cannot write the answer")
 }

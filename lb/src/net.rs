@@ -1,4 +1,4 @@
-//! Small truths about sockets that both planes need.
+//! Socket constants and error classes that both planes use.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
@@ -10,28 +10,28 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::warn;
 
-/// A peer that says nothing for this long is asked by the kernel whether it is still there.
+/// The idle time after which the kernel sends keepalive probes to a peer (tcp(7), `TCP_KEEPIDLE`).
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(60);
-/// How long to look at a new connection of which one does not know whether it will be dropped again.
+/// How long to watch a new connection that the peer may close at once.
 pub(crate) const SECOND_THOUGHT: Duration = Duration::from_millis(50);
-/// The least time between two log lines about the same shortage.
+/// The shortest time between two log lines about the same shortage.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Whether a failed connect is this side's fault: no files, no memory, no watches, no free port. It says nothing about the peer.
+/// Whether a connect failed because of a local shortage: files, memory, epoll watches or ports. Such an error says nothing about the peer.
 pub(crate) fn is_local(error: &io::Error) -> bool {
     let local = [
         Errno::MFILE,
         Errno::NFILE,
         Errno::NOBUFS,
         Errno::NOMEM,
-        Errno::NOSPC, // for what the runtime watches: epoll_ctl(2)
+        Errno::NOSPC, // no epoll watch is left: epoll_ctl(2)
         Errno::ADDRNOTAVAIL,
         Errno::ADDRINUSE,
     ];
     Errno::from_io_error(error).is_some_and(|errno| local.contains(&errno))
 }
 
-/// Waits a moment to see whether the peer drops a connection that it has just accepted.
+/// Waits for a moment, and fails if the peer closes the connection that it has just accepted.
 pub(crate) async fn look_twice(stream: &TcpStream, moment: Duration) -> io::Result<()> {
     match timeout(moment, stream.peek(&mut [0])).await {
         Ok(Ok(0)) => Err(io::Error::new(ErrorKind::ConnectionAborted, "the connection is closed at once")),
@@ -40,7 +40,7 @@ pub(crate) async fn look_twice(stream: &TcpStream, moment: Duration) -> io::Resu
     }
 }
 
-/// Logs that connections cannot be accepted: a shortage makes itself felt many times a second, and is said once.
+/// Logs that connections cannot be accepted, once a second at most: a shortage shows many times a second.
 #[derive(Debug, Default)]
 pub(crate) struct Complaints {
     last: Mutex<Option<Instant>>,

@@ -1,13 +1,13 @@
-//! Probes each replica, and reports what the dampener makes of it.
+//! Health checks: probes each replica, and reports what the dampener believes.
 //!
-//! It asks the application, with a deadline: the kernel completes handshakes for a program that hangs. A replica that
-//! has not passed yet is asked often, so that it joins soon; one that failed once is asked again at once; one with
-//! which a session had trouble is asked now. What goes wrong on this side is no news about the replica.
+//! A probe asks the application, with a deadline, because the kernel completes handshakes for a program that hangs. A starting
+//! replica is probed often, so that it joins soon. A replica that failed one probe, or one session, is probed again at once. A
+//! local shortage (files, memory, ports) is not held against a replica.
 //!
-//! A replica that passes is also where a link is seen to, if it takes connections over ([`Links`]).
+//! A passed probe also makes the link to a replica that takes connections over ([`Links`]).
 //!
-//! It decides nothing: it tells the controller that probes pass, that they fail, and that a failing replica has not
-//! been heard of for long.
+//! This module decides nothing. It tells the controller that probes pass, that they fail, and that a failing replica has been
+//! silent for too long.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -28,39 +28,39 @@ use crate::fleet::{Event, ReplicaId};
 use crate::net::{SECOND_THOUGHT, is_local, look_twice};
 use crate::replica::Replica;
 
-/// The shortest pause between two probes: what comes "at once" must not become a loop that never waits.
+/// The shortest pause between two probes, so that "at once" never becomes a busy loop.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
-/// The header in which a replica may say who it is: the hostname it was started under, its `SERVER_ID`. An address can pass
-/// to another server, which may well answer probes.
+/// The response header in which a replica may name itself: its hostname, which it gets as `SERVER_ID`. An address can pass to
+/// another server, which may answer probes as well.
 const SERVER_ID: &str = "lb-server-id";
 
-/// How replicas are probed, and what follows.
+/// How replicas are probed, and what the results mean.
 #[derive(Clone, Debug)]
 pub struct HealthPolicy {
-    /// What is asked.
+    /// What a probe asks.
     pub probe: Probe,
     /// The time between two probes.
     pub interval: Duration,
-    /// How long one probe may take.
+    /// The deadline of one probe.
     pub timeout: Duration,
-    /// So many failures in a row take a replica out of rotation.
+    /// The number of failures in a row that take a replica out of rotation.
     pub fall: u32,
-    /// So many passes in a row take it in.
+    /// The number of passes in a row that take it into rotation.
     pub rise: u32,
-    /// How long a failing replica may be silent before it is replaced.
+    /// How long a failing replica may send nothing before it is replaced.
     pub replace_after: Duration,
 }
 
-/// What a probe asks.
+/// The kinds of probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probe {
-    /// `GET` of this path is answered with a status below 400.
+    /// Passes if `GET` of this path is answered with a status below 400.
     Http(String),
-    /// A connection can be made and is not dropped at once.
+    /// Passes if a connection can be made and the replica does not close it at once.
     Tcp,
 }
 
-/// Believes a change only after enough observations in a row.
+/// Believes a change after enough equal observations in a row.
 #[derive(Debug)]
 struct Dampener {
     fall: u32,
@@ -75,7 +75,7 @@ impl Dampener {
         Dampener { fall, rise, streak: 0, last: false, believed: None }
     }
 
-    /// Takes in one observation; the new belief, if it changes.
+    /// Takes one observation, and returns the belief if it changes.
     fn observe(&mut self, good: bool) -> Option<bool> {
         self.streak = if good == self.last { self.streak.saturating_add(1) } else { 1 };
         self.last = good;
@@ -84,13 +84,13 @@ impl Dampener {
         news.then(|| *self.believed.insert(good))
     }
 
-    /// Whether the last observation spoke against what is believed.
+    /// Whether the last observation contradicts the belief.
     fn is_in_doubt(&self) -> bool {
         self.believed.is_some_and(|believed| believed != self.last)
     }
 }
 
-/// Probes a replica until this future is dropped. If it knows its `identity`, one that gives another is another.
+/// Probes a replica until this future is dropped. With `identity`, an answer that names another hostname fails the probe.
 pub(super) async fn watch(
     id: ReplicaId,
     replica: Arc<Replica>,
@@ -121,28 +121,28 @@ pub(super) async fn watch(
     }
 }
 
-/// What is known of one replica.
+/// What the probes of one replica have shown so far.
 struct Watch {
     replica: Arc<Replica>,
     links: Links,
-    /// Who it has to be, if it says who it is.
+    /// The hostname that an answer may name.
     identity: Option<String>,
     policy: HealthPolicy,
     dampener: Dampener,
     begun: Instant,
-    /// The last passed probe or received byte.
+    /// The time of the last passed probe or received byte.
     last_sign: Instant,
     received: u64,
-    /// Whether it was ever believed to be well.
+    /// Whether it was ever believed to be healthy.
     has_passed: bool,
-    /// Why it fails, as far as the controller knows.
+    /// The last reason for failing that the controller has received.
     reason: String,
-    /// Whether the controller knows that it has been silent for too long.
+    /// Whether the controller has been told that it is unresponsive.
     is_reported: bool,
 }
 
 impl Watch {
-    /// One probe, and what it says.
+    /// Sends one probe, and returns the event that follows from it.
     async fn observe(&mut self, id: ReplicaId) -> Option<Event> {
         let outcome = probe(&self.policy, self.replica.address, self.identity.as_deref()).await;
         let received = self.replica.received();
@@ -153,7 +153,7 @@ impl Watch {
         }
         let reason = match outcome {
             Ok(()) => {
-                // Before it gets its first connection.
+                // Before its first connection.
                 self.links.ensure(&self.replica);
                 let news = self.dampener.observe(true);
                 self.has_passed |= news.is_some();
@@ -186,19 +186,19 @@ impl Watch {
                 sleep(interval / 10).await;
                 self.replica.suspected().await;
             };
-            // Either ends the pause.
+            // The interval or a suspicion ends the pause.
             let _ = timeout(interval, suspected).await;
         } else {
             sleep(self.wanted_pause().clamp(SHORTEST_PAUSE.min(interval), interval)).await;
         }
     }
 
-    /// How long to leave a replica alone that is not known to be well.
+    /// The pause before the next probe of a replica that is not known to be healthy.
     fn wanted_pause(&self) -> Duration {
         if self.dampener.is_in_doubt() {
             Duration::ZERO
         } else if !self.has_passed {
-            // The longer it takes, the less often it is asked.
+            // The longer a start takes, the rarer the probes.
             self.begun.elapsed() / 8
         } else if self.is_reported {
             self.policy.interval
@@ -236,7 +236,7 @@ async fn ask_http(address: SocketAddr, path: &str, identity: Option<&str>) -> io
     }
     match (identity, answer.headers().get(SERVER_ID)) {
         (Some(identity), Some(given)) if given != identity => {
-            Err(io::Error::other(format!("somebody else answers there: {given:?}")))
+            Err(io::Error::other(format!("another server answers there: {given:?}")))
         }
         _ => Ok(()),
     }
@@ -251,10 +251,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_dampener_believes_enough_in_a_row_and_nothing_less() {
+    fn the_dampener_believes_a_change_after_enough_equal_observations_in_a_row() {
         const T: bool = true;
         const F: bool = false;
-        /// Fall, rise, observations, and what each made it believe anew.
+        /// Fall, rise, observations, and the change of belief after each.
         type Case = (u32, u32, &'static [bool], &'static [Option<bool>]);
         let cases: [Case; 6] = [
             (2, 1, &[T, T], &[Some(T), None]),
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn one_failure_is_a_doubt_until_the_next_probe() {
+    fn one_failure_raises_a_doubt_until_the_next_probe() {
         let mut dampener = Dampener::new(2, 1);
         dampener.observe(true);
         assert!(!dampener.is_in_doubt());

@@ -1,7 +1,7 @@
-//! Links to the replicas that take connections over: made here, when a replica is well, and listened to until they end.
+//! Links to the hand-off endpoints of replicas. A link is made when a replica passes a probe, and read until it ends.
 //!
-//! It hands nothing over itself; that is the data plane's. A replica that does not listen where it was told to is proxied to,
-//! and asked again with every probe it passes.
+//! This module hands no connection over: the data plane does. Connections to a replica that does not listen at its endpoint are
+//! proxied, and each passed probe tries the endpoint again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,27 +11,27 @@ use tracing::{debug, info, warn};
 
 use crate::replica::{Link, Replica};
 
-/// How long to leave a replica alone that has ended a link without ever having said that a connection is closed: it may
-/// not understand what it is sent, and each try may cost a client. Doubles every time.
+/// The pause after a replica has ended a link without a single report of a closed connection. It may not understand the
+/// protocol, and each attempt may cost a client its connection. The pause doubles each time.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// What a report holds for each connection, in bytes.
+/// The bytes per connection in a report.
 const NUMBER: usize = 8;
 
-/// The links to one replica, one after the other.
+/// The links to one replica, at most one at a time.
 #[derive(Debug, Default)]
 pub(super) struct Links {
     current: Option<Arc<Link>>,
     pause: Duration,
-    /// Not before this.
+    /// When the next link may be made.
     next: Option<Instant>,
-    /// Whether it is known that nobody listens.
-    is_told: bool,
+    /// Whether the log already says that the replica does not listen.
+    is_logged: bool,
 }
 
 impl Links {
-    /// Sees to it that there is a link to a replica that is well, if it takes connections over. It never waits.
+    /// Makes a link to a healthy replica that has a hand-off endpoint, unless it has a link. It never waits.
     pub(super) fn ensure(&mut self, replica: &Arc<Replica>) {
         let Some(path) = replica.handoff_path() else { return };
         match &self.current {
@@ -48,14 +48,14 @@ impl Links {
         let hostname = &replica.hostname;
         match Channel::connect(path) {
             Ok((channel, closed)) => {
-                self.is_told = false;
+                self.is_logged = false;
                 info!(%hostname, "connections are handed over");
                 let link = Arc::new(Link::new(channel));
                 replica.attach(Arc::clone(&link));
                 tokio::spawn(listen(Arc::clone(replica), Arc::clone(&link), closed));
                 self.current = Some(link);
             }
-            Err(error) if std::mem::replace(&mut self.is_told, true) => {
+            Err(error) if std::mem::replace(&mut self.is_logged, true) => {
                 debug!(%hostname, "no hand-off: {error}");
             }
             Err(error) => info!(
@@ -65,7 +65,7 @@ impl Links {
         }
     }
 
-    /// A link has ended.
+    /// Records the end of a link, and when the next one may be made.
     fn end(&mut self, was_of_use: bool) {
         self.pause = if was_of_use { Duration::ZERO } else { (self.pause * 2).clamp(PAUSE, LONGEST_PAUSE) };
         self.next = Some(Instant::now() + self.pause);
@@ -73,7 +73,7 @@ impl Links {
     }
 }
 
-/// Lets go of what the replica says is closed, until the link ends.
+/// Reads reports of closed connections until the link ends.
 async fn listen(replica: Arc<Replica>, link: Arc<Link>, mut closed: Closed) {
     let ended = loop {
         tokio::select! {
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_replica_that_ends_links_is_left_alone_longer_and_longer_until_it_is_of_use() {
+    fn the_pause_doubles_until_a_link_was_of_use() {
         let mut links = Links::default();
         let mut pause = |was_of_use| {
             links.end(was_of_use);

@@ -1,8 +1,8 @@
-//! The control plane: one owner of the fleet, and those who report to it.
+//! The control plane: the owner of the fleet, and everything that reports to it.
 //!
-//! The control port, the health checks and the drains send [`Message`]s, the provider its reports; the [`controller`] alone applies
-//! them to the [`fleet`](crate::fleet), performs the effects and publishes snapshots. It runs on a runtime of its own, so that a busy
-//! data port never starves a heartbeat.
+//! The control port, the health checks and the drains send [`Message`]s; the provider sends reports. Only the [`controller`] applies
+//! them to the [`fleet`](crate::fleet), performs the effects and publishes snapshots. It runs on its own runtime, so that a busy
+//! data port never delays a health check.
 
 mod controller;
 mod explain;
@@ -19,16 +19,16 @@ pub use health::{HealthPolicy, Probe};
 
 use crate::fleet::Event;
 
-/// What the controller is told.
+/// What the controller receives.
 #[derive(Debug)]
 pub(crate) enum Message {
-    /// Somebody asks something of it.
+    /// A command, and where its answer goes.
     Request(Command, oneshot::Sender<Answer>),
-    /// Something has happened to a replica.
+    /// Something happened to a replica.
     Event(Event),
-    /// The program ends: stop every replica.
+    /// `lb` ends: stop every replica.
     Shutdown,
 }
 
-/// How one tells the controller; bounded, so that whoever reports too much waits.
+/// Sends to the controller. The queue is bounded, so a sender waits when it is full.
 pub(crate) type Mailbox = mpsc::Sender<Message>;

@@ -1,6 +1,6 @@
-//! Commands: slots that come and go because somebody wants it so.
+//! Commands: add slots, remove slots, change the mapping.
 //!
-//! A command is planned before anything happens, so that one that is refused changes nothing.
+//! Each command is planned first and carried out second, so a refused command changes nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,19 +12,19 @@ use super::place::Place;
 use super::{Arrival, CommandId, Effect, Fleet, ReplicaId, SlotId, Stopping};
 use crate::remapping;
 
-/// The longest that an `add` waits for its replicas: it has to be answered within a minute.
+/// How long an `add` waits for its replicas: short enough to answer it within a minute.
 pub(super) const ADD_LIMIT: Duration = Duration::from_secs(50);
 
-/// A slot that is to be made.
+/// A slot that an `add` creates.
 pub(super) struct NewSlot {
     pub(super) id: SlotId,
     pub(super) weight: Weight,
 }
 
-/// What a change of the mapping comes down to.
+/// The result of a planned change of the mapping.
 pub(super) struct Remapped {
     pub(super) policy: MappingPolicy,
-    /// The slots that get another weight, by name.
+    /// The new weights, by slot name.
     pub(super) weights: BTreeMap<Hostname, Weight>,
 }
 
@@ -40,7 +40,7 @@ impl Fleet {
         }
     }
 
-    /// The new slots, or why there can be none.
+    /// The new slots of an `add`, or why it is refused.
     pub(super) fn plan_add(
         &self,
         change: &Addition,
@@ -74,7 +74,7 @@ impl Fleet {
         Ok(slots)
     }
 
-    /// The names of `n` new slots: first the given ones.
+    /// The names of `n` new slots: the given ones first, then new ones.
     fn new_names(
         &self,
         given: &[Hostname],
@@ -97,12 +97,12 @@ impl Fleet {
         Ok(names)
     }
 
-    /// Refuses more slots than a fleet can have.
+    /// Refuses `n` more slots if the fleet cannot hold them.
     fn refuse_if_crowded(&self, n: usize, weights: &[Weight]) -> Result<(), Failure> {
         let members = self.future_members();
         let is_plain =
             members.iter().all(|member| member.weight == 1) && weights.iter().all(Weight::is_usual);
-        // Weights take more room, or less: then only the whole set tells.
+        // With weights, a slot takes more or less room: only the mapping itself can tell.
         let capacity = self.policy.mapping.scheme.algorithm.capacity().filter(|_| is_plain);
         let (now, most) = (members.len(), capacity.unwrap_or(MOST_SLOTS).min(MOST_SLOTS));
         if n > most.saturating_sub(now) {
@@ -111,7 +111,7 @@ impl Fleet {
         Ok(())
     }
 
-    /// Refuses slots for which a mapping has no room: of weights, or because quadratic probing finds none.
+    /// Refuses slots that the mapping has no room for: their weights are too large, or quadratic probing finds no free entry.
     fn refuse_unless_fit(&self, policy: &MappingPolicy, members: &[Member]) -> Result<(), Failure> {
         Mapping::check(&policy.scheme, members).map_err(|full| bad(full.to_string()))
     }
@@ -131,7 +131,7 @@ impl Fleet {
         }
     }
 
-    /// How keys would be mapped, or why they cannot be.
+    /// The new mapping and weights, or why they are refused.
     pub(super) fn plan_remap(&self, change: &Remapping) -> Result<Remapped, Failure> {
         self.refuse_if_over()?;
         if *change == Remapping::default() {
@@ -165,7 +165,7 @@ impl Fleet {
         self.arriving.push(Arrival { command, places, deadline: self.now + ADD_LIMIT });
     }
 
-    /// Takes all newcomers of a command into the ring, in one step.
+    /// Puts all new slots of an `add` into the mapping, in one step.
     pub(super) fn complete_add(&mut self, arrival: Arrival) {
         self.effects.extend(arrival.places.iter().map(|place| Effect::Changed(place.view())));
         self.places.extend(arrival.places);
@@ -174,7 +174,7 @@ impl Fleet {
         self.answer(arrival.command, Ok(()));
     }
 
-    /// Stops whatever of a command did start; what is `lost` has ended by itself.
+    /// Stops every replica that an `add` has started. The `lost` one has already ended.
     pub(super) fn abandon_add(&mut self, arrival: &Arrival, lost: Option<ReplicaId>, reason: &str) {
         let started = arrival.places.iter().filter_map(Place::replica_id);
         let running = started.filter(|&id| Some(id) != lost);
@@ -195,7 +195,7 @@ impl Fleet {
         }
     }
 
-    /// The names of the slots that go, or why none can.
+    /// The names of the slots that a `rm` takes out, or why it is refused.
     pub(super) fn plan_remove(
         &self,
         change: &Removal,
@@ -223,7 +223,7 @@ impl Fleet {
         Ok(going)
     }
 
-    /// The name of the slot that is called `name`, or whose replica is.
+    /// The name of the slot that has this name, or whose replica has it.
     fn slot_called(&self, name: &Hostname) -> Option<Hostname> {
         let named = |place: &Place| {
             let slot = place.slot.as_ref()?;
@@ -232,7 +232,7 @@ impl Fleet {
         self.places.iter().find_map(named)
     }
 
-    /// Takes a slot off the ring; its replica is stopped when its sessions have ended.
+    /// Takes a slot out of the mapping. Its replica is stopped when its sessions have ended.
     fn take_out(&mut self, name: &Hostname) {
         let is_it = |place: &mut Place| place.slot.as_ref().is_some_and(|slot| slot.name == *name);
         let Some(mut place) = self.places.extract_if(.., is_it).next() else { return };
@@ -269,7 +269,7 @@ fn stops(places: &[Place], how: Stopping) -> impl Iterator<Item = Effect> {
     places.iter().filter_map(Place::replica_id).map(move |id| Effect::Stop(id, how))
 }
 
-/// Gives the members of these names other weights.
+/// Gives these members their new weights.
 pub(super) fn weigh(members: &mut [Member], weights: &BTreeMap<Hostname, Weight>) {
     for member in members {
         let weight = weights.iter().find(|(name, _)| name.as_str() == member.name);

@@ -1,10 +1,9 @@
-//! How often the replicas of one place have failed, and what that means for the next one.
+//! How often the replicas of one place have failed, and when to start the next one.
 //!
-//! Three kinds of loss are told apart. A replica that had been in rotation is replaced at once: that is what the fleet
-//! is for, and only a great many in a minute make a storm. One that never became ready will most likely fail again:
-//! it is tried with growing pauses, a few times, and then now and then. And a start that the provider could not even try
-//! (the engine is away, there is no file left) says nothing about the replica: it is tried again, with pauses that stay
-//! short, until it can be.
+//! There are three kinds of loss. A replica lost from rotation is replaced at once, unless too many are lost within a minute.
+//! A replica that never became ready will probably fail again: the fleet retries with exponential backoff, and after a few
+//! failures quarantines the place and retries every 30 s. A start that the provider could not attempt (the engine is away, no
+//! file descriptor is left) says nothing about the replica: the fleet retries without limit, with short pauses.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,26 +12,26 @@ use super::Time;
 
 /// The pause after the first failed start; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// The longest pause, and the pause between the tries of a quarantined place.
+/// The longest pause, and the pause between two attempts in quarantine.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// The longest pause between starts that could not be tried.
+/// The longest pause after a start that the provider could not attempt.
 const LONGEST_HINDRANCE: Duration = Duration::from_secs(2);
-/// Failed starts in a row that may be tried again before the place is quarantined.
+/// Failed starts in a row that are retried before the place is quarantined.
 const FAILED_STARTS: u32 = 5;
 /// Replicas that may be lost from rotation within [`WINDOW`] before the place is quarantined.
 const LOSSES: usize = 30;
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// The failures of one place. A place that has one replica in rotation has a clean slate for the next start.
+/// The failures of one place. A replica that gets into rotation resets the failed starts.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     failed_starts: u32,
-    /// Starts in a row that could not be tried.
+    /// Starts in a row that the provider could not attempt.
     hindered: u32,
     losses: VecDeque<Time>,
 }
 
-/// Whose fault it is that a replica is lost.
+/// What caused a loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     Replica,
@@ -46,11 +45,11 @@ pub(super) enum Loss {
     FromRotation,
     /// It never became ready.
     FailedStart,
-    /// It could not even be tried to start it.
+    /// The provider could not attempt to start it.
     NoStart,
 }
 
-/// When to try again.
+/// When to start the next replica.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     AtOnce,
@@ -59,13 +58,13 @@ pub(super) enum Next {
 }
 
 impl Ledger {
-    /// The replica got into rotation.
+    /// Records that a replica got into rotation.
     pub(super) fn rose(&mut self) {
         self.failed_starts = 0;
         self.hindered = 0;
     }
 
-    /// The replica is gone.
+    /// Records a loss, and says when to start the next replica.
     pub(super) fn lost(&mut self, loss: Loss, now: Time, rng: &mut fastrand::Rng) -> Next {
         match loss {
             Loss::FromRotation => self.lost_from_rotation(now, rng),
@@ -102,7 +101,7 @@ impl Ledger {
     }
 }
 
-/// Up to a tenth more or less, so that places that failed together do not try together.
+/// The pause with up to 10 % jitter, so that places that failed together do not retry together.
 fn jittered(pause: Duration, rng: &mut fastrand::Rng) -> Duration {
     pause.mul_f64(0.9 + 0.2 * rng.f64())
 }
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_starts_are_tried_again_with_doubling_pauses_and_then_quarantined() {
+    fn failed_starts_are_retried_with_doubling_pauses_and_then_quarantined() {
         let (mut ledger, mut rng) = (Ledger::default(), rng());
         for expected in [200, 400, 800, 1600, 3200] {
             let Next::After(pause) = ledger.lost(Loss::FailedStart, Time::ZERO, &mut rng) else {
@@ -149,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_that_could_not_be_tried_is_tried_again_for_ever_with_short_pauses() {
+    fn a_start_that_could_not_be_attempted_is_retried_without_limit_and_with_short_pauses() {
         let (mut ledger, mut rng) = (Ledger::default(), rng());
         for expected in [200, 400, 800, 1600].into_iter().chain(std::iter::repeat_n(2000, 50)) {
             let Next::After(pause) = ledger.lost(Loss::NoStart, Time::ZERO, &mut rng) else {
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn one_replica_in_rotation_makes_a_clean_slate() {
+    fn a_replica_in_rotation_resets_the_failed_starts() {
         let (mut ledger, mut rng) = (Ledger::default(), rng());
         for _ in 0..4 {
             ledger.lost(Loss::FailedStart, Time::ZERO, &mut rng);

@@ -1,17 +1,17 @@
 //! The fleet: every slot with its state, as a pure state machine.
 //!
-//! [`Fleet::apply`] takes one event and answers with the effects that follow from it. There is no I/O here, no clock
-//! (time comes in with each event) and no randomness but that of the seed given at the start: the same seed and the
-//! same events make the same fleet, which is what lets `sweep.rs` drive it through thousands of random histories.
+//! [`Fleet::apply`] takes one event and returns the effects that follow from it. The fleet does no I/O and reads no clock: each
+//! event brings the time. Its only randomness is a seed. So equal seeds and events make equal fleets, and `sweep.rs` can drive
+//! it through thousands of random histories.
 //!
-//! A slot outlives its replicas: a replacement takes over index and name, and so the place on the ring. States:
+//! A slot outlives its replicas: a replacement takes over the slot's index and name, and with them its keys. States:
 //!
 //! ```text
 //! Starting ──► Up ◄──► Down ──► (replaced: Starting again, or a spare moves in: Up)
-//!    └─ failed too often ──► Quarantined ──► Starting (one try now and then)
+//!    └─ failed too often ──► Quarantined ──► Starting (one attempt every 30 s)
 //! ```
 //!
-//! The replicas of one `add` enter the ring together, when all of them are ready, or not at all.
+//! The slots of one `add` enter the mapping together when all their replicas are ready, or not at all.
 
 mod commands;
 mod ledger;
@@ -41,38 +41,38 @@ pub(crate) use preview::Preview;
 /// Time since the start of the program.
 pub(crate) type Time = Duration;
 
-/// A command that waits for its answer; chosen by whoever sends it.
+/// A command that waits for its answer. The controller chooses the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CommandId(pub(crate) u64);
 
 /// The rules of a fleet.
 #[derive(Clone, Debug)]
 pub(crate) struct Policy {
-    /// How keys are mapped; commands can change it.
+    /// How keys are mapped. Commands can change it.
     pub(crate) mapping: MappingPolicy,
-    /// How long a started replica may take to pass its first checks.
+    /// How long a started replica may take until its probes pass.
     pub(crate) start_timeout: Duration,
     /// Whether a replacement keeps the hostname of the replica it replaces.
     pub(crate) same_name: bool,
-    /// Whether replicas can be started again at all; fixed addresses cannot.
+    /// Whether `lb` can start replicas. It cannot start fixed addresses.
     pub(crate) restartable: bool,
-    /// Whether replicas go on when the program ends.
+    /// Whether replicas keep running when `lb` ends.
     pub(crate) keep: bool,
 }
 
-/// Who a fleet begins with.
+/// The slots and spares that a fleet begins with.
 #[derive(Clone, Debug)]
 pub(crate) struct Lineup {
     /// The slots, by index, each with the hostname of its first replica.
     pub(crate) seats: Vec<Seat>,
-    /// The hostnames of the spares that have one already.
+    /// The hostnames of spares that already run.
     known_spares: Vec<Hostname>,
-    /// How many more spares there are to be.
+    /// How many more spares to start.
     more_spares: usize,
 }
 
 impl Lineup {
-    /// A new fleet: indices 1, 2, 3, ..., and replicas called like their slots.
+    /// A new fleet: slots with the indices 1, 2, 3, ..., and replicas with the names of their slots.
     pub(crate) fn new(slots: Vec<(Hostname, Weight)>, spares: usize) -> Self {
         let seats = (1..).zip(slots).map(|(index, (name, weight))| Seat {
             slot: SlotId { index, name: name.clone() },
@@ -82,67 +82,67 @@ impl Lineup {
         Lineup::of(seats.collect(), Vec::new(), spares)
     }
 
-    /// A fleet with these `seats`, by index, and so many `spares`, of which some are known.
+    /// A fleet with these `seats`, by index, and this number of `spares`, some of which already run.
     pub(crate) fn of(seats: Vec<Seat>, known_spares: Vec<Hostname>, spares: usize) -> Self {
         let more_spares = spares.saturating_sub(known_spares.len());
         Lineup { seats, known_spares, more_spares }
     }
 }
 
-/// What can happen to a fleet.
+/// What happens to a fleet.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    /// Somebody wants more replicas.
+    /// Add slots.
     Add(CommandId, Addition),
-    /// Somebody wants fewer.
+    /// Remove slots.
     Remove(CommandId, Removal),
-    /// Somebody wants keys to be mapped otherwise.
+    /// Change the mapping.
     Remap(CommandId, Remapping),
-    /// The provider has started it; it has an address now.
+    /// The provider has started the replica, and its address is known.
     Started(ReplicaId),
-    /// The provider could not start it, or it has exited.
+    /// The provider could not start the replica, or it has exited; with the reason.
     Lost(ReplicaId, String),
-    /// The provider could not even try to start it, which is not the fault of the replica.
+    /// The provider could not attempt to start the replica; with the reason, which is not the replica's fault.
     Hindered(ReplicaId, String),
-    /// Its probes pass.
+    /// The replica's probes pass.
     Passed(ReplicaId),
-    /// Its probes fail.
+    /// The replica's probes fail; with the reason.
     Failed(ReplicaId, String),
-    /// Its probes have failed for long, and not a byte came from it in that time.
+    /// The replica's probes have failed, and it has sent no byte, for longer than the health policy allows.
     Unresponsive(ReplicaId),
-    /// A leaving replica has no session left, or they have been evicted.
+    /// A draining replica has no session left, or its sessions were evicted.
     Drained(ReplicaId),
-    /// A deadline may have passed.
+    /// A deadline may have passed ([`Fleet::next_deadline`]).
     Tick,
-    /// The program ends.
+    /// `lb` ends.
     Shutdown,
 }
 
-/// What has to be done next, in this order.
+/// What the controller has to do, in the order in which the effects are returned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Show the data plane the fleet as it is now.
+    /// Publish a snapshot of the fleet.
     Publish,
-    /// Write down who sits where, for the next start: the seats have changed.
+    /// Persist these seats for the next start: they have changed.
     Remember(Vec<Seat>),
-    /// A slot (or spare) has changed its state.
+    /// Log that a slot or spare has changed its state.
     Changed(View),
-    /// Start a replica; answered by `Started`, `Lost` or `Hindered`.
+    /// Start a replica. `Started`, `Lost` or `Hindered` follows.
     Start(ReplicaId, Assignment),
-    /// Wait for its sessions to end, and evict them in the end; answered by `Drained`.
+    /// Wait until the replica's sessions end, and evict them at the deadline. `Drained` follows.
     Drain(ReplicaId),
-    /// Stop it.
+    /// Stop a replica.
     Stop(ReplicaId, Stopping),
     /// Answer a command.
     Answer(CommandId, Result<(), Failure>),
 }
 
-/// A slot or spare as others see it.
+/// A slot or spare as the controller sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct View {
-    /// Index and name of the slot; a spare has neither.
+    /// Index and name of the slot; `None` for a spare.
     pub(crate) slot: Option<SlotId>,
-    /// The share of the keys that the slot gets.
+    /// The slot's share of the keys.
     pub(crate) weight: Weight,
     pub(crate) hostname: Hostname,
     /// The replica that runs there, if one does.
@@ -154,7 +154,7 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// Who sits here, if it is a slot.
+    /// The seat, if this is a slot.
     pub(crate) fn seat(&self) -> Option<Seat> {
         Some(Seat { slot: self.slot.clone()?, weight: self.weight, hostname: self.hostname.clone() })
     }
@@ -165,17 +165,17 @@ impl View {
     }
 }
 
-/// The replicas of one `add` on their way in: slots that are not on the ring yet.
+/// The slots of one `add` that are not in the mapping yet.
 #[derive(Debug)]
 struct Arrival {
     command: CommandId,
     places: Vec<Place>,
-    /// By when all of them have to be ready. Each has a deadline of its own as soon as it has been started.
+    /// When all of them have to be ready. Each replica also has its own deadline from its start on.
     deadline: Time,
 }
 
 impl Arrival {
-    /// When the first of its deadlines passes.
+    /// The earliest of its deadlines.
     fn next_deadline(&self) -> Time {
         self.places
             .iter()
@@ -185,7 +185,7 @@ impl Arrival {
             .min(self.deadline)
     }
 
-    /// What to say if one of its deadlines has passed by `now`.
+    /// The reason for abandoning the `add`, if one of its deadlines has passed by `now`.
     fn overdue(&self, now: Time, start_timeout: Duration) -> Option<String> {
         let late = self.places.iter().find(|place| place.life.late(now).is_some());
         let unready = || self.places.iter().find(|place| place.life.state() != State::Up);
@@ -197,7 +197,7 @@ impl Arrival {
     }
 }
 
-/// All slots with their states. See the module's documentation.
+/// All slots and spares with their states. See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     policy: Policy,
@@ -208,17 +208,17 @@ pub(crate) struct Fleet {
     /// Slots by index, then spares.
     places: Vec<Place>,
     arriving: Vec<Arrival>,
-    /// Slots that are not on the ring any more; their replicas drain.
+    /// Slots that have left the mapping; their replicas drain.
     leaving: Vec<Place>,
     effects: Vec<Effect>,
     publish: bool,
-    /// The seats that the provider knows: those that the fleet began with, or the last ones that it was told to write down.
+    /// The seats of the last [`Effect::Remember`], or those that the fleet began with.
     remembered: Vec<Seat>,
     over: bool,
 }
 
 impl Fleet {
-    /// A fleet of these, and the effects that start it.
+    /// A new fleet, and the effects that start its replicas.
     pub(crate) fn new(policy: Policy, names: Names, lineup: Lineup, seed: u64) -> (Self, Vec<Effect>) {
         let rng = fastrand::Rng::with_seed(seed);
         let mut fleet = Fleet {
@@ -250,9 +250,9 @@ impl Fleet {
         (fleet, effects)
     }
 
-    /// Takes in one event that happened at `now`, and says what follows from it.
+    /// Applies one event that happened at `now`, and returns the effects that follow from it.
     ///
-    /// Events about replicas that are no longer part of the fleet are ignored.
+    /// Events about replicas that have left the fleet are ignored.
     pub(crate) fn apply(&mut self, now: Time, event: Event) -> Vec<Effect> {
         self.now = now;
         match event {
@@ -283,7 +283,7 @@ impl Fleet {
         self.places.iter().filter_map(|place| place.life.deadline()).chain(arriving).min()
     }
 
-    /// The slots on the ring, by index.
+    /// The slots in the mapping, by index.
     pub(crate) fn slots(&self) -> impl Iterator<Item = View> {
         self.places.iter().filter(|place| place.slot.is_some()).map(Place::view)
     }
@@ -293,9 +293,9 @@ impl Fleet {
         self.places.iter().filter(|place| place.slot.is_none()).map(Place::view)
     }
 
-    /// The slots that are not on the ring yet, or no longer.
+    /// The slots that are not yet in the mapping, or no longer.
     pub(crate) fn in_passing(&self) -> impl Iterator<Item = View> {
-        // Those that are ready before the others wait for them.
+        // A replica that is ready before the others of its `add` waits for them.
         let arriving = self.newcomers().map(|place| View { state: State::Starting, ..place.view() });
         arriving.chain(self.leaving.iter().map(Place::view))
     }
@@ -310,7 +310,7 @@ impl Fleet {
         effects
     }
 
-    /// What has to be written down. The shutdown is not: the next start finds the seats as they were before it.
+    /// Persists the seats if they have changed. The shutdown itself is not persisted: the next start finds the seats as they were before it.
     fn remember(&mut self) -> Option<Effect> {
         let seats: Vec<Seat> = self.slots().filter_map(|view| view.seat()).collect();
         if self.over || seats == self.remembered {
@@ -327,12 +327,12 @@ impl Fleet {
         self.places.iter().filter_map(|place| place.slot.as_ref())
     }
 
-    /// The slots on the ring as a mapping sees them.
+    /// The slots in the mapping, as the mapping sees them.
     fn members(&self) -> Vec<Member> {
         self.places.iter().filter_map(Place::member).collect()
     }
 
-    /// Those, and the ones that will be.
+    /// The slots in the mapping and those of every `add` under way.
     fn future_members(&self) -> Vec<Member> {
         self.places.iter().chain(self.newcomers()).filter_map(Place::member).collect()
     }
@@ -341,7 +341,7 @@ impl Fleet {
         self.arriving.iter().flat_map(|arrival| &arrival.places)
     }
 
-    /// Every slot name and hostname of the fleet. A leaving replica is not part of it any more.
+    /// Every slot name and hostname in use. A draining replica has given its name up.
     fn taken_names(&self) -> HashSet<Hostname> {
         let places = || self.places.iter().chain(self.newcomers());
         let slots = places().filter_map(|place| Some(&place.slot.as_ref()?.name));

@@ -7,14 +7,14 @@ use proto::control::{Failure, FailureKind, Hostname, Weight};
 /// A source of hostnames.
 #[derive(Clone, Debug)]
 pub(crate) enum Names {
-    /// Any name will do; those not asked for are made up.
+    /// Any name is allowed. Names that a command does not give are random.
     Random,
-    /// Only these names exist: the fixed addresses, in the order they were given, each with the weight of its slot.
+    /// Only the names of the fixed addresses are allowed, in the order of `--backend`, each with the weight of its slot.
     Fixed(Vec<(Hostname, Weight)>),
 }
 
 impl Names {
-    /// A name that is not taken; `None` where there is none left.
+    /// The next name that is not taken, or `None` if every name is.
     pub(super) fn next(&self, taken: &HashSet<Hostname>, rng: &mut fastrand::Rng) -> Option<Hostname> {
         match self {
             Names::Random => std::iter::repeat_with(|| random(rng))
@@ -25,7 +25,7 @@ impl Names {
         }
     }
 
-    /// The weight of a slot of this name if nobody says anything.
+    /// The weight of a slot with this name, if the command gives none.
     pub(super) fn weight(&self, name: &Hostname) -> Weight {
         match self {
             Names::Random => Weight::default(),
@@ -36,7 +36,7 @@ impl Names {
         }
     }
 
-    /// Refuses a name that cannot exist here.
+    /// Refuses a name that is not allowed.
     pub(super) fn permit(&self, name: &Hostname) -> Result<(), Failure> {
         match self {
             Names::Fixed(names) if !names.iter().any(|(known, _)| known == name) => {
@@ -49,7 +49,7 @@ impl Names {
         }
     }
 
-    /// Why there is no name left.
+    /// The refusal of a command that needs more names than there are.
     pub(super) fn exhausted(&self) -> Failure {
         let names = if let Names::Fixed(names) = self { join(names) } else { String::new() };
         FailureKind::BadRequest

@@ -16,17 +16,17 @@ pub(super) struct Occupant {
 /// What a place holds.
 #[derive(Debug)]
 pub(super) enum Life {
-    /// A replica that has not passed its checks yet; `deadline` stands as soon as the provider has started it.
+    /// A replica whose probes have not passed yet. It has a `deadline` from its start on.
     Starting { occupant: Occupant, deadline: Option<Time> },
     /// A replica in rotation.
     Up(Occupant),
     /// A replica that runs and fails its probes.
     Down(Occupant),
-    /// A replica that gets no new sessions and is stopped when the old ones have ended.
+    /// A replica that gets no new sessions and is stopped when its old ones have ended.
     Draining(Occupant),
-    /// Nothing, until the back-off is over.
+    /// No replica, until the backoff is over.
     Waiting { last: Hostname, until: Time },
-    /// Nothing, because too many failed here; one try when the time comes.
+    /// No replica, because too many failed here. The next attempt is at `until`.
     Quarantined { last: Hostname, until: Time },
 }
 
@@ -41,7 +41,7 @@ impl Life {
         }
     }
 
-    /// The hostname of the replica that is here, or was here last.
+    /// The hostname of the present replica, or of the last one.
     pub(super) fn hostname(&self) -> &Hostname {
         match self {
             Life::Starting { occupant, .. }
@@ -62,7 +62,7 @@ impl Life {
         }
     }
 
-    /// Whether its replica has been in rotation, so that sessions may hang on it.
+    /// Whether its replica has been in rotation, so that it may have sessions.
     pub(super) fn has_served(&self) -> bool {
         matches!(self, Life::Up(_) | Life::Down(_))
     }
@@ -71,7 +71,7 @@ impl Life {
         self.occupant().is_none()
     }
 
-    /// Sets by when a starting replica has to be ready.
+    /// Sets the deadline of a starting replica.
     pub(super) fn allow_until(&mut self, limit: Option<Time>) {
         if let Life::Starting { deadline, .. } = self {
             *deadline = limit;
@@ -86,7 +86,7 @@ impl Life {
         }
     }
 
-    /// The replica here that should have been ready by `now`.
+    /// The replica here that has missed its deadline.
     pub(super) fn late(&self, now: Time) -> Option<ReplicaId> {
         match self {
             Life::Starting { occupant, deadline: Some(deadline) } if *deadline <= now => Some(occupant.id),
@@ -94,13 +94,13 @@ impl Life {
         }
     }
 
-    /// Whether it is time for the next try.
+    /// Whether the next attempt is due.
     pub(super) fn is_due(&self, now: Time) -> bool {
         self.is_vacant() && self.deadline().is_some_and(|until| until <= now)
     }
 }
 
-/// A slot (or, without one, a spare) with the replica in it and its history.
+/// A slot, or without one a spare, with its replica and its history.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) slot: Option<SlotId>,
@@ -142,7 +142,7 @@ impl Place {
         self.since = now;
     }
 
-    /// Its replica passes its probes. False where that is nothing new.
+    /// Its replica passes its probes. Returns false if that is no news.
     pub(super) fn rise(&mut self, now: Time) -> bool {
         let (Life::Starting { occupant, .. } | Life::Down(occupant)) = &self.life else { return false };
         let up = Life::Up(occupant.clone());
@@ -152,8 +152,8 @@ impl Place {
         true
     }
 
-    /// Its replica fails its probes. False where that changes no state: one that starts may fail them for a while,
-    /// unless it is a fixed address, of which there is nothing to wait for.
+    /// Its replica fails its probes. Returns false if the state stays: a starting replica may fail probes for a while. A fixed
+    /// address does not start, so it is down at once.
     pub(super) fn fall(&mut self, now: Time, reason: &str, restartable: bool) -> bool {
         let down = match &self.life {
             Life::Up(occupant) => Some(Life::Down(occupant.clone())),
@@ -166,7 +166,7 @@ impl Place {
         down.map(|life| self.enter(life, now)).is_some()
     }
 
-    /// What to do now that the replica here is lost: `None` to start the next one at once, else the state to wait in.
+    /// What to do after a loss: `None` to start the next replica at once, else the state to wait in.
     pub(super) fn next_try(&mut self, fault: Fault, now: Time, rng: &mut fastrand::Rng) -> Option<Life> {
         let last = self.life.hostname().clone();
         let loss = match fault {
@@ -181,7 +181,7 @@ impl Place {
         }
     }
 
-    /// The replica that runs here, if one does.
+    /// The replica that runs here.
     pub(super) fn replica_id(&self) -> Option<ReplicaId> {
         self.life.occupant().map(|occupant| occupant.id)
     }
@@ -191,13 +191,13 @@ impl Place {
         self.replica_id() == Some(id)
     }
 
-    /// What to say when it has not got ready within `limit`, with what its last failed probe said.
+    /// The reason for giving up a replica that is not ready within `limit`, with the reason of its last failed probe.
     pub(super) fn overdue(&self, limit: Time) -> String {
         let probe = self.reason.as_ref().map_or_else(String::new, |reason| format!(": {reason}"));
         format!("{} is not ready within {limit:?}{probe}", self.life.hostname())
     }
 
-    /// Its replica gets no new sessions from now on; which one that is, if one runs.
+    /// Begins to drain its replica. Returns that replica, if one runs.
     pub(super) fn begin_drain(&mut self, now: Time) -> Option<ReplicaId> {
         let occupant = self.life.occupant()?.clone();
         let id = occupant.id;
@@ -206,7 +206,7 @@ impl Place {
         Some(id)
     }
 
-    /// A ready spare moves in. Why the last replica had to go says nothing about this one.
+    /// A ready spare moves in. The reason why the last replica was lost does not apply to it.
     pub(super) fn take_over(&mut self, life: Life, now: Time) {
         self.restarts += 1;
         self.reason = None;
@@ -214,7 +214,7 @@ impl Place {
         self.enter(life, now);
     }
 
-    /// Takes the replica out, to move it elsewhere; the place has to be filled again at once.
+    /// Takes the replica out, to move it elsewhere. The caller fills the place again at once.
     pub(super) fn vacate(&mut self) -> Life {
         let last = self.life.hostname().clone();
         std::mem::replace(&mut self.life, Life::Waiting { last, until: Time::ZERO })

@@ -1,4 +1,4 @@
-//! What a command would do, without doing it.
+//! Previews: what a command would do.
 
 use std::fmt::Write as _;
 
@@ -13,17 +13,17 @@ use super::commands::weigh;
 pub(crate) struct Preview {
     /// How keys would be mapped.
     pub(crate) policy: MappingPolicy,
-    /// The slots on the ring, as a mapping sees them.
+    /// The slots in the mapping, as the mapping sees them.
     pub(crate) members: Vec<Member>,
-    /// The command that does exactly this, also where the change leaves names to the fleet.
+    /// The command that does exactly this, with every name that the change leaves to the fleet.
     pub(crate) command: String,
 }
 
 impl Fleet {
-    /// What would become of the fleet with a change: it is refused as the command would be.
+    /// The fleet as a change would leave it. A change is refused as its command would be.
     pub(crate) fn preview(&self, change: &Change) -> Result<Preview, Failure> {
         let policy = self.policy.mapping.clone();
-        // The same choices as those of the command, if nothing comes between.
+        // A copy, so that the command makes the same choices if it comes next.
         let mut rng = self.rng.clone();
         let mut members = self.members();
         match change {
@@ -94,7 +94,7 @@ fn add_to(command: &mut String, word: &str) {
     quote(command, word);
 }
 
-/// A word as a shell takes it. (What the fleet has accepted has no quotes in it: names, numbers and formulas.)
+/// Appends a word, quoted for a shell. Accepted words contain no quotes: they are names, numbers and formulas.
 fn quote(command: &mut String, word: &str) {
     let is_plain = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
     let quote = if is_plain { "" } else { "'" };

@@ -1,4 +1,4 @@
-//! Events: what happens to replicas, and what becomes of their places.
+//! Events of replicas, and what they do to the places.
 
 use proto::control::State;
 
@@ -12,7 +12,7 @@ impl Fleet {
         if let Some(newcomer) = self.newcomer(id) {
             newcomer.life.allow_until(Some(deadline));
         } else if let Some(at) = self.position_of(id) {
-            // To stop waiting for a fixed address would help nobody: it cannot be started anew.
+            // There is no deadline for a fixed address: the fleet cannot start another one.
             self.places[at].life.allow_until(self.policy.restartable.then_some(deadline));
         }
     }
@@ -36,7 +36,7 @@ impl Fleet {
     pub(super) fn failed(&mut self, id: ReplicaId, reason: &str) {
         let (now, restartable) = (self.now, self.policy.restartable);
         if let Some(newcomer) = self.newcomer(id) {
-            // Whoever is to come has to get ready in time, a fixed address too.
+            // In an `add`, a fixed address has a deadline as well, so it stays in the state `Starting`.
             newcomer.fall(now, reason, true);
         } else if let Some(at) = self.position_of(id)
             && self.places[at].fall(now, reason, restartable)
@@ -91,11 +91,11 @@ impl Fleet {
         }
     }
 
-    /// A slot (or spare) has lost its replica: a ready spare moves in, or a new one is started, now or later.
+    /// A slot or spare has lost its replica: a ready spare moves in, or a new replica is started, now or later.
     fn replace(&mut self, at: usize, reason: &str, fault: Fault) {
         self.places[at].reason = Some(reason.to_owned());
         let next = self.places[at].next_try(fault, self.now, &mut self.rng);
-        // Nothing tames a storm that every spare keeps going.
+        // In quarantine no spare moves in: it would most likely be lost as well.
         let is_storm = matches!(next, Some(Life::Quarantined { .. }));
         let spare = self.ready_spare().filter(|_| self.places[at].slot.is_some() && !is_storm);
         match (spare, next) {
@@ -112,7 +112,7 @@ impl Fleet {
         self.places.iter().position(|place| place.slot.is_none() && place.life.state() == State::Up)
     }
 
-    /// A place has just got ready; if it is a spare, perhaps a slot waits for one.
+    /// The replica of a place is ready. If it is a spare and a slot waits for a replica, it moves in.
     fn use_spare(&mut self, at: usize) {
         let waits = |place: &Place| place.slot.is_some() && matches!(place.life, Life::Waiting { .. });
         let slot = self.places.iter().position(waits);
@@ -138,7 +138,7 @@ impl Fleet {
         self.note(at);
     }
 
-    /// A visible change of a place.
+    /// Reports a change of a place that others see.
     fn note(&mut self, at: usize) {
         let view: View = self.places[at].view();
         self.publish |= view.slot.is_some();

@@ -1,7 +1,7 @@
-//! Thousands of random histories, each from its seed, with the fleet's invariants checked after every step.
+//! Thousands of random histories, each from its own seed. The fleet's invariants are checked after every step.
 //!
-//! The world around the fleet is played by [`World`]: it starts and loses replicas, passes and fails their probes, lets
-//! time go by and sends commands, all at random and in any order that can happen.
+//! [`World`] plays everything outside the fleet: it starts and loses replicas, passes and fails their probes, lets time pass
+//! and sends commands, at random and in any order that can happen.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
@@ -12,26 +12,26 @@ use proto::control::{Addition, Failure, Hostname, Remapping, Removal, State, Wei
 use super::tests::{host, lineup, policy};
 use super::{CommandId, Effect, Event, Fleet, Names, ReplicaId, Seat, Time, View};
 
-/// Everything outside of the fleet.
+/// Everything outside the fleet.
 struct World {
     fleet: Fleet,
     rng: fastrand::Rng,
     now: Time,
     /// Replicas that were started and neither stopped nor lost.
     running: BTreeSet<ReplicaId>,
-    /// Of those, the ones whose probes have passed.
+    /// Those of them whose probes have passed.
     passed: HashSet<ReplicaId>,
     draining: BTreeSet<ReplicaId>,
-    /// Each with how many slots it is to add, or to remove.
+    /// Commands without an answer, each with the number of slots that it adds or removes.
     unanswered: BTreeMap<u64, usize>,
     commands: u64,
-    /// Slots that there should be.
+    /// The number of slots that there should be.
     target: usize,
-    /// What the data plane last saw.
+    /// The slots of the last published snapshot.
     published: Vec<View>,
-    /// What the next start would find.
+    /// The seats that the next start would find.
     remembered: Vec<Seat>,
-    /// Name of every slot that ever was, by index, as long as it stays.
+    /// The number of started replicas.
     starts: usize,
 }
 
@@ -86,7 +86,7 @@ impl World {
         Addition { n, hostnames, weights }
     }
 
-    /// Another bound, another algorithm or other weights, in a table that is small enough for weights to fill it.
+    /// Another algorithm, another table or other weights. The table is small enough for weights to fill it.
     fn random_remapping(&mut self) -> Remapping {
         let mapping = ["maglev", "ring", "slots"].map(str::to_owned);
         let slots = self.rng.bool().then(|| "48".to_owned());
@@ -114,7 +114,7 @@ impl World {
                 let all: Vec<ReplicaId> = self.draining.iter().copied().collect();
                 Event::Drained(self.rng.choice(all)?)
             }
-            // Long gone, or never there: late news must do no harm.
+            // Late events about replicas that are gone, or never existed, change nothing.
             90 => Event::Passed(ReplicaId(self.rng.u64(0..50))).filter_unknown(&self.running)?,
             91 => Event::Lost(ReplicaId(self.rng.u64(0..50)), "late".into()).filter_unknown(&self.running)?,
             _ => {
@@ -150,7 +150,7 @@ impl World {
         self.draining.remove(&id);
     }
 
-    /// Follows `target`, and holds that a refused command changes nothing.
+    /// Keeps `target` up to date, and checks that a refused command changes nothing.
     fn count_members(&mut self, event: &Event, effects: &[Effect], is_add: bool, before: &[View]) {
         for effect in effects {
             let Effect::Answer(command, result) = effect else { continue };
@@ -213,7 +213,7 @@ impl World {
         assert!(!vacant || self.fleet.next_deadline().is_some(), "an empty place has a next try");
     }
 
-    /// The slots that are there, and those that will be, fit into the mapping together.
+    /// The slots in the mapping and those of every `add` under way fit into the mapping together.
     fn check_mapping(&self) {
         let arriving = self.fleet.in_passing().filter(|view| view.state == State::Starting);
         let members: Vec<Member> =
@@ -253,7 +253,7 @@ impl World {
 }
 
 impl Event {
-    /// Only for a replica that does not run (any more).
+    /// The event, if its replica does not run.
     fn filter_unknown(self, running: &BTreeSet<ReplicaId>) -> Option<Event> {
         match &self {
             Event::Passed(id) | Event::Lost(id, _) => (!running.contains(id)).then_some(self),

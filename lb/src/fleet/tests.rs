@@ -1,4 +1,4 @@
-//! What a fleet does, a sentence each.
+//! What a fleet does, one sentence per test.
 
 use std::time::Duration;
 
@@ -36,12 +36,12 @@ fn remove(command: u64, n: u32, hostnames: &[&str]) -> Event {
     Event::Remove(CommandId(command), Removal { n, hostnames })
 }
 
-/// Slots of the usual weight.
+/// Slots of weight 1.
 pub(super) fn lineup(names: impl IntoIterator<Item = Hostname>, spares: usize) -> Lineup {
     Lineup::new(names.into_iter().map(|name| (name, Weight::default())).collect(), spares)
 }
 
-/// A fleet of `n` slots that are all up, with its replicas 1..=n.
+/// A fleet of `n` slots, all up, with the replicas 1..=n.
 fn fleet_up(n: u64, spares: usize, policy: Policy) -> Fleet {
     let slots = (1..=n).map(|index| host(&format!("server{index}")));
     let (mut fleet, _) = Fleet::new(policy, Names::Random, lineup(slots, spares), 1);
@@ -69,7 +69,7 @@ fn a_replacement_inherits_the_slot_and_has_a_name_of_its_own() {
 }
 
 #[test]
-fn a_replacement_keeps_the_hostname_if_told_so() {
+fn a_replacement_keeps_the_hostname_with_same_name() {
     let mut fleet = fleet_up(3, 0, policy(true));
     fleet.apply(Time::ZERO, Event::Lost(ReplicaId(2), "killed".into()));
     assert_eq!(slot(&fleet, 2).hostname, host("server2"));
@@ -141,7 +141,7 @@ fn a_replica_that_is_never_ready_backs_off_into_quarantine_and_says_why() {
 }
 
 #[test]
-fn an_add_enters_the_ring_in_one_step_when_all_of_it_is_ready() {
+fn an_add_enters_the_mapping_in_one_step_when_all_of_it_is_ready() {
     let mut fleet = fleet_up(1, 0, policy(false));
     fleet.apply(Time::ZERO, add(1, 2, &["S5", "S4"]));
     assert_eq!(fleet.apply(Time::ZERO, Event::Passed(ReplicaId(2))), []);
@@ -156,7 +156,7 @@ fn an_add_enters_the_ring_in_one_step_when_all_of_it_is_ready() {
 }
 
 #[test]
-fn an_add_of_which_one_cannot_start_is_undone() {
+fn an_add_is_undone_if_one_of_its_replicas_cannot_start() {
     let mut fleet = fleet_up(1, 0, policy(false));
     fleet.apply(Time::ZERO, add(1, 2, &[]));
     fleet.apply(Time::ZERO, Event::Passed(ReplicaId(2)));
@@ -168,7 +168,7 @@ fn an_add_of_which_one_cannot_start_is_undone() {
 }
 
 #[test]
-fn removed_replicas_leave_the_ring_before_the_answer_and_are_stopped_after_their_sessions() {
+fn removed_replicas_leave_the_mapping_before_the_answer_and_are_stopped_after_their_sessions() {
     let mut fleet = fleet_up(3, 0, policy(false));
     let effects = fleet.apply(Time::ZERO, remove(1, 1, &["server2"]));
     assert_eq!(effects.first(), Some(&Effect::Publish));
@@ -199,7 +199,7 @@ fn wrong_commands_are_refused_with_the_reason() {
         (add(1, 2, &["a", "a"]), "a is in use or repeated"),
         (remove(1, 1, &["a", "b"]), "Length of hostname list is more than removable instances"),
         (remove(1, 4, &[]), "the fleet has 3 replicas"),
-        (remove(1, 1, &["nobody"]), "nobody is unknown"),
+        (remove(1, 1, &["absent"]), "absent is unknown"),
         (remove(1, 2, &["server1", "server1"]), "server1 is repeated"),
     ];
     for (event, expected) in cases {
@@ -210,7 +210,7 @@ fn wrong_commands_are_refused_with_the_reason() {
 }
 
 #[test]
-fn an_add_is_undone_when_it_has_taken_too_long_whatever_the_start_timeout() {
+fn an_add_is_undone_after_its_limit_even_if_the_start_timeout_is_longer() {
     let rules = Policy { start_timeout: Duration::from_secs(600), ..policy(false) };
     let mut fleet = fleet_up(1, 0, rules);
     fleet.apply(Time::ZERO, add(1, 2, &[]));
@@ -231,7 +231,7 @@ fn spares_do_not_keep_a_storm_going() {
     let mut losses = 0;
     while let Some(replica) = slot(&fleet, 1).replica {
         losses += 1;
-        assert!(losses < 100, "the storm goes on");
+        assert!(losses < 100, "the slot is quarantined in time");
         fleet.apply(Time::ZERO, Event::Lost(replica, "crashed".into()));
         let spares: Vec<View> = fleet.spares().collect();
         for id in spares.iter().chain(&fleet.slots().collect::<Vec<_>>()).filter_map(|view| view.replica) {
@@ -242,7 +242,7 @@ fn spares_do_not_keep_a_storm_going() {
 }
 
 #[test]
-fn a_spare_that_moves_in_makes_a_clean_slate() {
+fn a_spare_that_moves_in_clears_the_reason() {
     let (mut fleet, _) = Fleet::new(policy(false), Names::Random, lineup([host("server1")], 1), 1);
     fleet.apply(Time::ZERO, Event::Lost(ReplicaId(1), "cannot start".into()));
     assert_eq!(slot(&fleet, 1).reason.as_deref(), Some("cannot start"));
@@ -279,7 +279,7 @@ fn slots_that_hold_nothing_need_no_room() {
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Start(..))), "{effects:?}");
 }
 
-/// Applies a change, with everything that has to happen for it.
+/// Applies a change, and lets its replicas get ready.
 fn carry_out(fleet: &mut Fleet, change: Change) {
     let started = fleet.slots().count() as u64;
     let event = match change {

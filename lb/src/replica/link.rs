@@ -1,7 +1,7 @@
-//! The way to hand connections over to a replica (`docs/HANDOFF.md`), and who is on it.
+//! The hand-off endpoint of a replica (`docs/HANDOFF.md`), the link to it, and the connections that were handed over.
 //!
-//! A worker sends the client's socket and leaves the lease of its session here, under a number; the control plane, which
-//! has made the link, hears from the replica which numbers are closed. Nothing here waits.
+//! A worker sends the client's socket over the link and leaves the lease of its session here, under a number. The control plane makes
+//! the link and receives the numbers of closed connections from the replica. Nothing here waits.
 
 use std::collections::HashMap;
 use std::os::fd::AsFd;
@@ -17,7 +17,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::Lease;
 
-/// Where a replica may take connections over, and the link to it as long as there is one.
+/// The Unix socket at which a replica takes connections over, and the link to it while there is one.
 #[derive(Debug)]
 pub(super) struct HandoffEndpoint {
     path: PathBuf,
@@ -41,42 +41,42 @@ impl HandoffEndpoint {
         self.link.store(Some(link));
     }
 
-    /// Forgets a link, if it is not another one by now.
+    /// Detaches a link, unless another one has replaced it.
     pub(super) fn detach(&self, link: &Arc<Link>) {
         self.link.compare_and_swap(link, None);
     }
 }
 
-/// One Unix connection with a replica, and the connections that were handed over on it and are not closed yet.
+/// A Unix connection to a replica, and the open connections that were handed over on it.
 #[derive(Debug)]
 pub struct Link {
     channel: Channel,
     next_number: AtomicU64,
     has_reported: AtomicBool,
     over: CancellationToken,
-    /// By number; `None` at its end. It is locked for a few instructions only, and never over a system call.
+    /// By number; `None` once the link has ended. The lock is held for a few instructions, and never across a system call.
     open: Mutex<Option<HashMap<u64, HandedOver>>>,
 }
 
-/// A session that goes on without us: it holds its replica, and whoever waits for all sessions.
+/// A session that continues without `lb`. It keeps its lease, and counts among the open sessions.
 #[derive(Debug)]
 pub struct HandedOver {
-    /// Its hold on the replica.
+    /// Its lease on the replica.
     pub lease: Lease,
-    /// It counts as one.
+    /// Its place among the open sessions.
     pub counted: TaskTrackerToken,
 }
 
-/// What a replica is told about a connection.
+/// What a replica learns about a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct About<'a> {
-    /// The slot that the replica is taken for.
+    /// The name of the replica's slot.
     pub slot: &'a str,
-    /// What was hashed.
+    /// The key that was hashed.
     pub key: &'a [u8],
     /// The request id in the first line, if there is one.
     pub request_id: Option<&'a [u8]>,
-    /// How many candidates could not be had before.
+    /// The number of candidates that failed before.
     pub attempt: usize,
 }
 
@@ -89,16 +89,16 @@ impl Link {
         Link { channel, next_number, has_reported, over, open }
     }
 
-    /// Hands a client over. What is `held` is kept until the replica says that the connection is closed, or will never say
-    /// anything again. The caller closes its socket.
+    /// Hands a client's connection over. `held` is kept until the replica reports that the connection is closed, or the link
+    /// ends. The caller closes its socket.
     ///
     /// # Errors
-    /// The replica does not get the client, and nobody holds it any more; the socket is as it was.
+    /// The replica does not get the connection, and `held` is dropped. The socket is unchanged.
     pub fn hand_over(&self, socket: impl AsFd, held: HandedOver, about: About<'_>) -> Result<(), Refused> {
         let number = self.next_number.fetch_add(1, Relaxed);
         let attempt = u8::try_from(about.attempt).unwrap_or(u8::MAX);
         let metadata = Metadata::new(number, about.slot.as_bytes(), about.key, about.request_id);
-        // Before it is sent: the replica may be quick.
+        // Before the send: the replica may report the close at once.
         match self.open().as_mut() {
             Some(open) => drop(open.insert(number, held)),
             None => return Err(Refused::Gone(Errno::PIPE.into())),
@@ -110,23 +110,23 @@ impl Link {
         sent
     }
 
-    /// Lets go of connections that are closed. A number that is not known is none of ours.
+    /// Drops what is held for these closed connections. Unknown numbers are ignored.
     pub fn closed(&self, numbers: &[u64]) {
         self.has_reported.store(true, Relaxed);
         drop(self.take(numbers));
     }
 
-    /// Whether the replica has ever said that a connection is closed, and so understands what it is sent.
+    /// Whether the replica has ever reported a closed connection, and so understands the protocol.
     #[must_use]
     pub fn has_reported(&self) -> bool {
         self.has_reported.load(Relaxed)
     }
 
-    /// Lets go of everything: nobody will say what becomes of it. Nothing can be handed over any more.
+    /// Ends the link. It drops everything that is held, because no report can come, and refuses further connections.
     pub fn end(&self) {
         self.over.cancel();
         let open = self.open().take();
-        // Not under the lock.
+        // Dropped after the lock is released.
         drop(open);
     }
 
@@ -141,7 +141,7 @@ impl Link {
         self.over.cancelled().await;
     }
 
-    /// What is held under these numbers; to be dropped when nothing is locked.
+    /// Takes out what is held under these numbers. The caller drops it after the lock is released.
     fn take(&self, numbers: &[u64]) -> Vec<HandedOver> {
         let mut open = self.open();
         let taken = open.iter_mut().flat_map(|open| numbers.iter().filter_map(|number| open.remove(number)));
@@ -149,7 +149,7 @@ impl Link {
     }
 
     fn open(&self) -> MutexGuard<'_, Option<HashMap<u64, HandedOver>>> {
-        // Nobody can panic while it is locked; and if somebody did, what is open would be as it was.
+        // No code panics while it holds the lock, and a panic would leave the map intact.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

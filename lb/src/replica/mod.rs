@@ -1,6 +1,6 @@
-//! A running replica: what both planes share and change.
+//! A running replica: the state that both planes share and change.
 //!
-//! A session holds a [`Lease`] on its replica, or leaves it with the [`Link`] over which it has handed its connection over. The control plane reads
+//! A session holds a [`Lease`] on its replica. If it hands its connection over, the [`Link`] keeps the lease. The control plane reads
 //! the counters, waits until no lease is left, and ends sessions. Nothing here connects, probes or decides.
 
 mod link;
@@ -25,17 +25,17 @@ pub use link::{About, HandedOver, Link};
 /// The longest that evicted sessions may take to end.
 pub const EVICTION: Duration = Duration::from_secs(1);
 
-/// A running server as the data plane sees it.
+/// A running replica with its sessions and counters.
 #[derive(Debug)]
 pub struct Replica {
-    /// The name it runs under.
+    /// Its hostname.
     pub hostname: String,
-    /// Where it listens.
+    /// The address on which it listens.
     pub address: SocketAddr,
-    /// Where it may take connections over, if it was told to.
+    /// Its hand-off endpoint, if it was started with one.
     handoff: Option<HandoffEndpoint>,
     sessions: TaskTracker,
-    /// The key of every session. It is locked for a few instructions only, and never over a system call.
+    /// The key of every session. The lock is held for a few instructions, and never across a system call.
     keys: Mutex<Slab<Key>>,
     evicted: CancellationToken,
     connected: AtomicU64,
@@ -45,7 +45,7 @@ pub struct Replica {
 }
 
 impl Replica {
-    /// A replica without connections, to which they are proxied; its sessions end when `evicted` is cancelled.
+    /// A replica without sessions, and without a hand-off endpoint. Its sessions end when `evicted` is cancelled.
     #[must_use]
     pub fn new(hostname: String, address: SocketAddr, evicted: CancellationToken) -> Self {
         Replica {
@@ -62,32 +62,32 @@ impl Replica {
         }
     }
 
-    /// The same, which may take connections over at this path.
+    /// Adds the path of its hand-off endpoint, if it has one.
     #[must_use]
     pub fn with_handoff_at(self, path: Option<PathBuf>) -> Self {
         Replica { handoff: path.map(HandoffEndpoint::new), ..self }
     }
 
-    /// Where it may take connections over.
+    /// The path of its hand-off endpoint.
     #[must_use]
     pub fn handoff_path(&self) -> Option<&Path> {
         self.handoff.as_ref().map(HandoffEndpoint::path)
     }
 
-    /// The link over which it takes connections over now.
+    /// The link over which connections are handed over now.
     #[must_use]
     pub fn link(&self) -> Option<Arc<Link>> {
         self.handoff.as_ref()?.link()
     }
 
-    /// Has connections handed over on this link from now on.
+    /// Hands connections over on this link from now on.
     pub fn attach(&self, link: Arc<Link>) {
         if let Some(endpoint) = &self.handoff {
             endpoint.attach(link);
         }
     }
 
-    /// Ends a link: what comes is proxied again, unless there is another one.
+    /// Ends a link. New connections are proxied, unless another link is attached.
     pub fn detach(&self, link: &Arc<Link>) {
         if let Some(endpoint) = &self.handoff {
             endpoint.detach(link);
@@ -95,16 +95,16 @@ impl Replica {
         link.end();
     }
 
-    /// Takes hold of the replica for one session with this key: a drain does not stop it as long as the lease lives.
+    /// Leases the replica for one session with this key. A drain waits until the lease is dropped.
     #[must_use]
     pub fn lease(self: &Arc<Self>, key: &[u8]) -> Lease {
         self.take(&mut self.keys(), key)
     }
 
-    /// Takes hold of the replica, unless `most` sessions hold it already. If two workers want the last place, one gets it.
+    /// Leases the replica, if it has fewer than `most` sessions. If two workers want the last place, exactly one gets it.
     ///
     /// # Errors
-    /// How many sessions hold it.
+    /// The number of its sessions.
     pub fn lease_within(self: &Arc<Self>, key: &[u8], most: usize) -> Result<Lease, usize> {
         // Every lease is counted under this lock, so the number cannot rise before this one counts.
         let mut keys = self.keys();
@@ -116,14 +116,14 @@ impl Replica {
         Lease { _session: self.sessions.token(), replica: Arc::clone(self), place: keys.insert(Key::of(key)) }
     }
 
-    /// How many sessions hold it.
+    /// The number of its sessions.
     #[must_use]
     pub fn open(&self) -> usize {
         self.sessions.len()
     }
 
-    /// Shows the key of every session, `None` for one that is too long to be kept. A few at a time, so that no session
-    /// waits for long; who comes or goes meanwhile may be missed.
+    /// Shows the key of every session, or `None` for a key that is too long to be kept. It copies 256 keys at a time, so that no session
+    /// waits long for the lock. A session that begins or ends meanwhile may be missed.
     pub fn each_key(&self, mut show: impl FnMut(Option<&[u8]>)) {
         const AT_ONCE: usize = 256;
         let mut next = 0;
@@ -143,53 +143,53 @@ impl Replica {
     }
 
     fn keys(&self) -> MutexGuard<'_, Slab<Key>> {
-        // Nobody can panic while it is locked; and if somebody did, the keys would be as they were.
+        // No code panics while it holds the lock, and a panic would leave the keys intact.
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its connections.
+    /// How many connections it has, and has had.
     #[must_use]
     pub fn connections(&self) -> Connections {
         Connections { open: self.open(), total: self.connected.load(Relaxed) }
     }
 
-    /// Bytes received from it so far: a sign of life, whatever its probes say.
+    /// The bytes received from it so far: a sign of life, whatever its probes say.
     #[must_use]
     pub fn received(&self) -> u64 {
         self.received.load(Relaxed)
     }
 
-    /// Says that a session had trouble with it, so that it is probed now and not at the next interval, and that the
-    /// next session looks twice.
+    /// Marks it as suspect after a failed session: it is probed now instead of at the next interval, and the next session
+    /// checks its connection before it forwards a byte.
     pub fn suspect(&self) {
         self.is_suspect.store(true, Relaxed);
         self.suspected.notify_one();
     }
 
-    /// Whether the last session had trouble with it.
+    /// Whether its last session failed.
     #[must_use]
     pub fn is_suspect(&self) -> bool {
         self.is_suspect.load(Relaxed)
     }
 
-    /// Says that a session had no trouble with it after all.
+    /// Clears the suspicion after a session that worked.
     pub fn trust(&self) {
         self.is_suspect.store(false, Relaxed);
     }
 
-    /// Waits until a session has had trouble with it.
+    /// Waits until a session has marked it as suspect.
     pub async fn suspected(&self) {
         self.suspected.notified().await;
     }
 
-    /// Waits until no session holds it.
+    /// Waits until it has no session.
     pub async fn drained(&self) {
         self.sessions.close();
         self.sessions.wait().await;
     }
 
-    /// Ends the sessions that are still there as soon as nothing comes from it any more: what its sockets here have received
-    /// is passed on first.
+    /// Ends its sessions once it has sent nothing for the time of `silence`: bytes that it sent before it was lost are
+    /// forwarded first.
     pub async fn evict_when_silent(&self, silence: Duration) {
         let mut received = self.received();
         while timeout(silence, self.drained()).await.is_err() {
@@ -200,17 +200,17 @@ impl Replica {
         }
     }
 
-    /// Takes a connection back that was counted: it has not been made after all.
+    /// Takes back a counted connection that could not be made.
     pub fn not_connected(&self) {
         self.connected.fetch_sub(1, Relaxed);
     }
 
-    /// Counts bytes that have come from it: a sign of life.
+    /// Counts bytes received from it.
     pub fn heard(&self, bytes: usize) {
         self.received.fetch_add(bytes as u64, Relaxed);
     }
 
-    /// Ends the sessions that are still there, and the link: what was handed over is out of reach, and no longer counts.
+    /// Ends its sessions and its link. `lb` cannot end connections that were handed over, and stops counting them.
     pub fn evict(&self) {
         self.evicted.cancel();
         if let Some(link) = self.link() {
@@ -219,12 +219,12 @@ impl Replica {
     }
 }
 
-/// A session's hold on its replica.
+/// The lease of one session on its replica. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Lease {
     replica: Arc<Replica>,
     _session: TaskTrackerToken,
-    /// Where its key is.
+    /// The position of its key.
     place: usize,
 }
 
@@ -234,12 +234,12 @@ impl Drop for Lease {
     }
 }
 
-/// The key of a session, kept to tell where it would go under another mapping.
+/// The key of a session. It tells where the session would go under another mapping.
 ///
-/// It has a fixed size, so that no client can fill the memory with long ones: they are not kept.
+/// Its size is fixed, so that no client can fill the memory with long keys. A longer key is not kept.
 #[derive(Clone, Debug)]
 struct Key {
-    /// Above the number of bytes where there are too many.
+    /// The length in bytes; more than `LONGEST` if the key is too long to be kept.
     length: u8,
     bytes: [u8; LONGEST],
 }
@@ -265,18 +265,18 @@ impl Key {
 }
 
 impl Lease {
-    /// The replica.
+    /// The leased replica.
     #[must_use]
     pub fn replica(&self) -> &Arc<Replica> {
         &self.replica
     }
 
-    /// Counts the connection that has been made.
+    /// Counts a connection that was made.
     pub fn connected(&self) {
         self.replica.connected.fetch_add(1, Relaxed);
     }
 
-    /// Counts bytes that have come from the replica.
+    /// Counts bytes received from the replica.
     pub fn received(&self, bytes: usize) {
         self.replica.heard(bytes);
     }
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_knows_the_keys_of_the_sessions_that_hold_it() {
+    fn a_replica_knows_the_keys_of_its_sessions() {
         let address = ([127, 0, 0, 1], 1).into();
         let replica = Arc::new(Replica::new("a".into(), address, CancellationToken::new()));
         assert_eq!(keys(&replica), Vec::<Option<Vec<u8>>>::new());
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn many_keys_are_shown_each_once() {
+    fn every_key_is_shown_once() {
         let address = ([127, 0, 0, 1], 1).into();
         let replica = Arc::new(Replica::new("a".into(), address, CancellationToken::new()));
         let mut leases: Vec<Lease> =

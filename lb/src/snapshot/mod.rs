@@ -1,7 +1,7 @@
-//! What the data plane knows of the fleet: the one thing that both planes see.
+//! The fleet as the data plane sees it.
 //!
-//! The controller publishes a [`Snapshot`] into the [`Cell`]; a session loads exactly one and drops it before it copies
-//! bytes. A published snapshot never changes. What does change, and is shared, are the counters of a [`Replica`].
+//! The controller publishes a [`Snapshot`] into the [`Cell`]. A session loads one snapshot and drops it before it copies
+//! bytes. A published snapshot never changes; only the shared counters of a [`Replica`] do.
 
 #[cfg(test)]
 mod tests;
@@ -17,7 +17,7 @@ pub use walk::{Bound, Outlook, Skipped};
 
 use crate::replica::Replica;
 
-/// Where the newest snapshot is.
+/// Holds the newest snapshot.
 pub type Cell = ArcSwap<Snapshot>;
 
 /// The fleet at one moment.
@@ -30,30 +30,30 @@ pub struct Snapshot {
     weight: u64,
 }
 
-/// A slot on the ring and the replica in it.
+/// A slot and the replica in it.
 #[derive(Debug)]
 pub struct Slot {
     /// Its stable index.
     pub index: u32,
-    /// Its stable name, which the ring hashes.
+    /// Its stable name, which the mapping hashes.
     pub name: String,
-    /// Its share of the keys against the others'; with 0 it is no candidate.
+    /// Its share of the keys relative to the other slots. A slot with 0 is no candidate.
     pub weight: u32,
-    /// The hostname of the replica in it, or of the last one.
+    /// The hostname of its replica, or of the last one.
     pub hostname: String,
     /// Its state.
     pub state: State,
-    /// Why it is in that state, where there is something to say.
+    /// The reason for its state, if there is one.
     pub reason: Option<String>,
     /// The replica in it, if one runs and its address is known.
     pub replica: Option<Arc<Replica>>,
 }
 
 impl Slot {
-    /// Its replica, if it is in rotation.
+    /// Its replica, if the slot is in rotation.
     ///
     /// # Errors
-    /// Why it is not.
+    /// The reason why it is out of rotation.
     pub fn in_rotation(&self) -> Result<&Arc<Replica>, Skipped> {
         match (&self.replica, self.state) {
             _ if self.weight == 0 => Err(Skipped::NoWeight),
@@ -73,15 +73,15 @@ impl Snapshot {
         Snapshot { mapping, slots, balance, weight }
     }
 
-    /// A fleet without slots.
+    /// A snapshot without slots.
     ///
     /// # Errors
-    /// The mapping has no room for even none.
+    /// The mapping cannot be built, even for no slot.
     pub fn empty(policy: &MappingPolicy) -> Result<Self, Full> {
         Ok(Snapshot::new(Arc::new(Mapping::build(&policy.scheme, &[])?), Vec::new(), policy.balance))
     }
 
-    /// The mapping, to be used again as long as the slots are the same.
+    /// The mapping. The controller reuses it while slots and weights stay the same.
     #[must_use]
     pub fn mapping(&self) -> &Arc<Mapping> {
         &self.mapping
@@ -93,7 +93,7 @@ impl Snapshot {
         &self.slots
     }
 
-    /// Where a key falls.
+    /// Where a key falls in the mapping.
     #[must_use]
     pub fn locate(&self, key: &[u8]) -> Location {
         self.mapping.locate(key)

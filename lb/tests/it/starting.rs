@@ -47,7 +47,7 @@ fn a_command_that_fails_at_first_is_in_rotation_when_it_works() {
 #[test]
 fn a_replica_that_says_it_is_another_gets_nothing() {
     let lb = Lb::launch(&["--replicas", "1", "--command", &demo_after("SERVER_ID=somebody;")]);
-    let reason = "probe: somebody else answers there: \"somebody\"";
+    let reason = "probe: another server answers there: \"somebody\"";
     eventually("a probe that finds it out", || (lb.slot(1)["reason"] == reason).then_some(()));
     assert_eq!(lb.slot(1)["state"], "starting");
     assert!(lb.get("/home").starts_with("HTTP/1.1 503 "));

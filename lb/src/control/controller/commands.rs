@@ -1,4 +1,4 @@
-//! Commands: what is asked of the controller, and what it answers.
+//! Commands to the controller, and their answers.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use crate::control::{explain, plan};
 use crate::fleet::{CommandId, Event, View};
 use crate::remapping;
 
-/// Somebody who waits for the end of a command.
+/// A client that waits for the end of its command.
 pub(super) struct Waiting {
     sender: oneshot::Sender<Answer>,
     question: Question,
 }
 
-/// What is to be told when a command has succeeded.
+/// What a successful command answers.
 #[derive(Clone, Copy, Debug)]
 enum Question {
     Replicas,
@@ -50,7 +50,7 @@ impl Controller {
         reply(Some(sender), answer);
     }
 
-    /// Applies a command that is answered by an effect, now or later.
+    /// Applies a command whose answer is an effect, now or later.
     fn change(&mut self, sender: oneshot::Sender<Answer>, event: impl FnOnce(CommandId) -> Event) {
         self.last_command += 1;
         let command = CommandId(self.last_command);
@@ -60,7 +60,7 @@ impl Controller {
         self.apply(event);
     }
 
-    /// Answers a command that has changed something (or not): as soon as it is certain that the change outlives this program.
+    /// Answers a command. If it has changed the fleet, the answer waits until the change is persisted.
     pub(super) fn answer(&mut self, command: CommandId, result: Result<(), Failure>) {
         let Some(Waiting { sender, question }) = self.waiting.remove(&command) else { return };
         let answer = match (result, question) {
@@ -75,8 +75,8 @@ impl Controller {
         });
     }
 
-    /// Answers what a change would do. That takes its time, which is not the controller's; who asks while others wait for
-    /// their answers already is refused.
+    /// Answers what a change would move. The computation runs outside the controller, one at a time. With too many clients waiting,
+    /// the command is refused.
     fn plan(&self, change: &Change, sender: oneshot::Sender<Answer>) {
         let preview = match self.fleet.preview(change) {
             Ok(preview) => preview,
@@ -93,7 +93,7 @@ impl Controller {
             let _place = place;
             let _turn = one_at_a_time.lock().await;
             if sender.is_closed() {
-                return; // Whoever asked has gone.
+                return; // The client has gone.
             }
             let planned = spawn_blocking(move || plan::plan(&snapshot, &members, preview)).await;
             let answer = match planned {
@@ -152,7 +152,7 @@ impl Controller {
 
 fn reply(sender: Option<oneshot::Sender<Answer>>, result: Result<Body, Failure>) {
     if let Some(sender) = sender {
-        // Whoever asked may have gone.
+        // The client may have gone.
         let _ = sender.send(Answer::from(result));
     }
 }

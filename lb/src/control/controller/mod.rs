@@ -1,7 +1,7 @@
-//! The only owner of the fleet: takes in messages, applies them, performs the effects.
+//! The controller: the only owner of the fleet. It applies messages to the fleet and performs the effects.
 //!
-//! It never waits for anything but the next message or deadline: whatever takes time (starting, stopping, probing,
-//! draining, planning) is a task of its own that reports back.
+//! It waits only for the next message or deadline. Everything that takes time (starting, stopping, probing, draining, planning)
+//! is a separate task that reports back.
 
 mod commands;
 
@@ -26,14 +26,14 @@ use crate::replica::{EVICTION, Replica};
 use crate::snapshot::{Cell, Slot, Snapshot};
 use commands::Waiting;
 
-/// Reports of the provider that may wait.
+/// The most reports of the provider that may wait.
 const REPORTS: usize = 1024;
-/// How many may wait for a plan at once.
+/// The most clients that may wait for a plan.
 const PLANS: usize = 8;
-/// How long nothing may come from a replica that is gone before its sessions are ended.
+/// How long a lost replica must have sent nothing before its sessions are ended.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// What a controller needs to know and to have.
+/// What a controller works with.
 pub(crate) struct Setup {
     pub(crate) health: HealthPolicy,
     pub(crate) drain_timeout: Duration,
@@ -44,10 +44,10 @@ pub(crate) struct Setup {
     pub(crate) evict: CancellationToken,
 }
 
-/// A replica that was started and not yet given up.
+/// A replica from its start until it is given up.
 struct Running {
     keeper: Keeper,
-    /// Known as soon as the provider has started it.
+    /// Known once the provider has started it.
     replica: Option<Arc<Replica>>,
     probes: Option<AbortOnDropHandle<()>>,
 }
@@ -62,7 +62,7 @@ pub(crate) struct Controller {
     running: HashMap<ReplicaId, Running>,
     waiting: HashMap<CommandId, Waiting>,
     last_command: u64,
-    /// Room for those who wait for a plan, and who of them has one made.
+    /// Admits clients that wait for a plan, and lets one of them compute at a time.
     planning: Arc<Semaphore>,
     one_plan: Arc<Mutex<()>>,
     mailbox: Mailbox,
@@ -71,10 +71,10 @@ pub(crate) struct Controller {
 }
 
 impl Controller {
-    /// Runs the fleet, which begins with `effects`, until it is told to shut down and every replica has been stopped.
+    /// Runs the fleet, which begins with `effects`, until `Shutdown` comes and every replica has been stopped.
     ///
     /// # Errors
-    /// Somebody else has taken the replicas over; they are left as they are.
+    /// Another `lb` has taken the fleet over. The replicas keep running.
     pub(crate) async fn run(
         (fleet, effects): (Fleet, Vec<Effect>),
         setup: Setup,
@@ -111,7 +111,7 @@ impl Controller {
             }
         }
         controller.ready = None;
-        // Nobody listens any more: whoever reports must not wait for it.
+        // Closes the queues, so that no sender waits for them.
         drop((inbox, reported));
         controller.apply(Event::Shutdown);
         controller.setup.provider.stopped().await;
@@ -156,12 +156,12 @@ impl Controller {
         self.announce();
     }
 
-    /// Says once that all replicas are in rotation.
+    /// Reports once that all replicas are in rotation.
     fn announce(&mut self) {
         if self.fleet.slots().all(|view| view.state == State::Up)
             && let Some(ready) = self.ready.take()
         {
-            // It fails only if the program is ending.
+            // It fails only while `lb` ends.
             let _ = ready.send(self.fleet.slots().count());
         }
     }
@@ -176,7 +176,7 @@ impl Controller {
         } else {
             match Mapping::build(&wanted.0, &wanted.1) {
                 Ok(mapping) => Arc::new(mapping),
-                // The fleet refuses slots that do not fit, so this is a mistake of ours; the old map is better than none.
+                // The fleet refuses slots that do not fit, so this is a bug. The old mapping is better than none.
                 Err(full) => return error!("the mapping cannot be built: {full}"),
             }
         };
@@ -218,7 +218,7 @@ impl Controller {
         self.apply(Event::Started(id));
     }
 
-    /// Gives up a replica that is gone, or will be.
+    /// Ends probes, link and sessions of a replica that is lost, or is being stopped.
     fn give_up(&mut self, id: ReplicaId) -> Option<Keeper> {
         let Running { keeper, replica, .. } = self.running.remove(&id)?;
         if let Some(link) = replica.as_ref().and_then(|replica| replica.link()) {
@@ -242,13 +242,13 @@ impl Controller {
                 replica.evict();
                 let _ = timeout(EVICTION, replica.drained()).await;
             }
-            // It fails only if the program is ending.
+            // It fails only while `lb` ends.
             let _ = mailbox.send(Message::Event(Event::Drained(id))).await;
         });
     }
 }
 
-/// The start of the program, on both clocks.
+/// The start of `lb`, on the monotonic clock and on the wall clock.
 struct Clock {
     instant: Instant,
     wall: SystemTime,
@@ -267,7 +267,7 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-/// One line for each change of state.
+/// Logs a change of state in one line.
 fn log(view: &View) {
     let (hostname, state, reason) = (&view.hostname, view.state, view.reason.as_deref());
     match &view.slot {
