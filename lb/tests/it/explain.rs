@@ -1,4 +1,4 @@
-//! `explain`: key, hash, position, candidates and pick, and that the data port agrees.
+//! `explain`: the key, hash, position, candidates and pick, and that the data port agrees with them.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ fn explain(lb: &Lb, id: &str) -> Value {
     lb.done(&json!({"cmd": "explain", "id": id}))
 }
 
-/// This field of every candidate, in their order.
+/// This field of every candidate, in order.
 fn column(explanation: &Value, field: &str) -> Vec<String> {
     let candidates = explanation["candidates"].as_array().unwrap();
     candidates.iter().map(|candidate| candidate[field].as_str().unwrap_or_default().to_owned()).collect()
@@ -29,7 +29,7 @@ fn an_explanation_says_everything_in_both_languages() {
         let said = ["id", "key", "mapping"].map(|field| explanation[field].as_str().unwrap());
         assert_eq!(said, ["132574", "132574", "ring"]);
         assert!(explanation["hash"].is_u64());
-        assert_eq!(explanation["position"], explanation["hash"], "a ring is as large as its hash");
+        assert_eq!(explanation["position"], explanation["hash"], "the position on a ring is the hash");
         for candidate in explanation["candidates"].as_array().unwrap() {
             let index = candidate["index"].as_u64().unwrap();
             let expected = json!({"index": index, "name": format!("server{index}"),
@@ -78,7 +78,7 @@ fn the_pick_is_where_the_data_port_goes() {
 }
 
 #[test]
-fn known_ids_fall_where_an_independent_implementation_has_them() {
+fn known_ids_fall_where_an_independent_implementation_puts_them() {
     let cases = [
         ("maglev", "132574", "45868", ["server2", "server1", "server3"]),
         ("maglev", "abc", "38663", ["server3", "server2", "server1"]),
@@ -98,7 +98,7 @@ fn known_ids_fall_where_an_independent_implementation_has_them() {
 }
 
 #[test]
-fn a_slot_that_goes_takes_only_its_own_keys_with_it_and_brings_them_back() {
+fn a_slot_that_is_removed_moves_only_its_own_keys_and_gets_them_back() {
     for mapping in ["ring", "maglev", "rendezvous"] {
         let lb = calm(&["--mapping", mapping]);
         let all = || -> Vec<Value> { (0..100).map(|id| explain(&lb, &id.to_string())).collect() };
@@ -114,7 +114,7 @@ fn a_slot_that_goes_takes_only_its_own_keys_with_it_and_brings_them_back() {
 }
 
 #[test]
-fn the_classic_mapping_has_its_check_values_again_after_a_fourth_server_came_and_went() {
+fn the_mapping_slots_has_its_check_values_again_after_a_fourth_server_came_and_went() {
     let lb = calm(&["--mapping", "slots"]);
     let check = |fourth: bool| {
         for (id, position, server) in
@@ -144,7 +144,7 @@ fn the_classic_mapping_has_its_check_values_again_after_a_fourth_server_came_and
 }
 
 #[test]
-fn formulas_of_ones_own_say_where_requests_and_servers_fall() {
+fn custom_formulas_decide_where_requests_and_servers_fall() {
     let flags = ["--mapping", "slots", "--slots", "10", "--virtual", "1"];
     let lb = calm(&[&flags[..], &["--request-hash", "i^3 % 7", "--server-hash", "2*i + j"]].concat());
     // The servers sit on 2, 4 and 6.
@@ -159,7 +159,7 @@ fn formulas_of_ones_own_say_where_requests_and_servers_fall() {
     let turned =
         calm(&[&flags[..], &["--request-hash", "i << 64 | 7", "--server-hash", "9 - i / 0"]].concat());
     assert_eq!(explain(&turned, "1")["position"], 7);
-    assert_eq!(turned.route("1"), "server1", "all want slot 9, and the first has it");
+    assert_eq!(turned.route("1"), "server1", "all servers want entry 9, and the first gets it");
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn a_server_that_does_not_fit_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn a_candidate_that_fails_its_probes_is_passed_over_with_the_reason() {
+fn a_candidate_that_fails_its_probes_is_skipped_with_the_reason() {
     let replicas = ["a", "b", "c"].map(Replica::named);
     let addresses = replicas.each_ref().map(|replica| replica.address);
     let probes = ["--health-interval", "50ms", "--health-timeout", "30s"];
@@ -210,12 +210,12 @@ fn a_candidate_that_fails_its_probes_is_passed_over_with_the_reason() {
 }
 
 #[test]
-fn a_stopped_replica_is_passed_over_with_the_reason() {
+fn a_stopped_replica_is_skipped_with_the_reason() {
     let probes = ["--health-interval", "50ms", "--health-timeout", "1s", "--replace-after", "10m"];
     let lb = Lb::start(&[&["--replicas", "2"], &probes[..]].concat());
     let order = column(&explain(&lb, "1"), "name");
     signal(lb.process_of(&order[0]), "STOP");
-    eventually("the other one", || {
+    eventually("the other replica", || {
         let explanation = explain(&lb, "1");
         let first = &explanation["candidates"][0];
         let why = first["skipped"].as_str().unwrap_or_default();
@@ -223,5 +223,5 @@ fn a_stopped_replica_is_passed_over_with_the_reason() {
         (is_skipped && explanation["pick"] == *order[1] && lb.route("1") == order[1]).then_some(())
     });
     signal(lb.process_of(&order[0]), "CONT");
-    eventually("it back", || (explain(&lb, "1")["pick"] == *order[0]).then_some(()));
+    eventually("its return", || (explain(&lb, "1")["pick"] == *order[0]).then_some(()));
 }

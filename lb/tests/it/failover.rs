@@ -1,4 +1,4 @@
-//! Replicas that cannot be reached, and clients that do not stay.
+//! Failover: replicas that cannot be reached, and clients that leave early.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -10,10 +10,10 @@ use socket2::SockRef;
 use crate::harness::{Lb, PATIENCE, Replica, eventually, field, fixed, flags, id_for, reset};
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
-/// After the first probe nobody asks a replica how it is: it stays in rotation whatever becomes of it.
+/// Only the first probe runs, so a replica stays in rotation even if it dies.
 const UNWATCHED: [&str; 2] = ["--health-interval", "1h"];
 
-/// An `lb` in front of `replicas`, which are called a, b, c ...
+/// Starts an `lb` in front of `replicas`, which are called a, b, c ...
 fn front(replicas: &[Replica], more: &[&str]) -> Lb {
     let addresses: Vec<_> = replicas.iter().map(|replica| replica.address).collect();
     Lb::start(&[&flags(&fixed(&addresses)), more, &["--log", "debug"]].concat())
@@ -24,12 +24,12 @@ fn named(n: usize) -> Vec<Replica> {
     NAMES[..n].iter().map(|name| Replica::named(name)).collect()
 }
 
-/// Some ids that have little in common.
+/// `n` ids that are far apart.
 fn ids(n: u32) -> impl Iterator<Item = String> {
     (0..n).map(|number| (100_000 + 7_919 * number).to_string())
 }
 
-/// What a client with this id gets, and which attempts failed before, with the reason of the last one.
+/// Connects with this id. Returns the answer, the replicas that failed before, and the reason of the last failure.
 #[track_caller]
 fn visit(lb: &Lb, id: &str) -> (String, Vec<String>, String) {
     let mut client = lb.connect();
@@ -48,7 +48,7 @@ fn visit(lb: &Lb, id: &str) -> (String, Vec<String>, String) {
 }
 
 #[test]
-fn each_attempt_goes_to_the_next_distinct_replica_and_there_are_only_so_many() {
+fn each_attempt_goes_to_the_next_distinct_replica_up_to_the_limit() {
     let replicas = named(5);
     let few = front(&replicas, &[&UNWATCHED[..], &["--connect-attempts", "2"]].concat());
     let usual = front(&replicas, &UNWATCHED);
@@ -70,7 +70,7 @@ fn each_attempt_goes_to_the_next_distinct_replica_and_there_are_only_so_many() {
 }
 
 #[test]
-fn a_black_hole_is_passed_over_when_the_connect_has_taken_long_enough() {
+fn a_black_hole_is_skipped_after_the_connect_timeout() {
     let replicas = named(3);
     let lb = front(&replicas, &[&UNWATCHED[..], &["--connect-timeout", "200ms"]].concat());
     replicas[0].hang();
@@ -81,7 +81,7 @@ fn a_black_hole_is_passed_over_when_the_connect_has_taken_long_enough() {
 }
 
 #[test]
-fn a_replica_that_resets_before_a_byte_was_forwarded_is_passed_over() {
+fn a_replica_that_resets_before_a_byte_was_forwarded_is_skipped() {
     let (a, b) = (TcpListener::bind("127.0.0.1:0").unwrap(), Replica::named("b"));
     SockRef::from(&a).set_read_timeout(Some(PATIENCE)).unwrap();
     let fleet = fixed(&[a.local_addr().unwrap(), b.address]);
@@ -89,13 +89,13 @@ fn a_replica_that_resets_before_a_byte_was_forwarded_is_passed_over() {
     let lb = Lb::start(&[&flags(&fleet)[..], &more].concat());
     drop(a.accept().unwrap());
 
-    // The queue is full, so a connect stays under way until there is room.
+    // The accept queue is full, so a connect stays pending until there is room.
     SockRef::from(&a).listen(0).unwrap();
     let queued = TcpStream::connect(a.local_addr().unwrap()).unwrap();
     thread::scope(|scope| {
         let visitor = scope.spawn(|| visit(&lb, &id_for(&lb, "a")));
-        eventually("a connect under way", || (lb.slot(1)["connections"]["open"] == 1).then_some(()));
-        // Its kernel sees the reset before it has seen anything of the connection.
+        eventually("a pending connect", || (lb.slot(1)["connections"]["open"] == 1).then_some(()));
+        // `lb` is stopped, so the reset is there before it sees the connection.
         lb.signal("STOP");
         assert_eq!(a.accept().unwrap().1, queued.local_addr().unwrap());
         reset(a.accept().unwrap().0);
@@ -110,7 +110,7 @@ fn a_replica_that_resets_before_a_byte_was_forwarded_is_passed_over() {
 fn a_replica_that_accepts_and_resets_costs_one_client_its_connection_and_others_only_time() {
     let (a, b) = (TcpListener::bind("127.0.0.1:0").unwrap(), Replica::named("b"));
     let fleet = fixed(&[a.local_addr().unwrap(), b.address]);
-    // However often it fails its probes, it stays in rotation.
+    // It stays in rotation however often it fails its probes.
     let lb =
         Lb::start(&[&flags(&fleet)[..], &["--health", "tcp", "--fall", "1000", "--log", "debug"]].concat());
     let id = id_for(&lb, "a");
@@ -121,7 +121,7 @@ fn a_replica_that_accepts_and_resets_costs_one_client_its_connection_and_others_
         let mut answer = String::new();
         client.read_to_string(&mut answer).map(|_| answer).map_err(|error| error.kind())
     };
-    // The first may have been sent before the reset came back.
+    // The first request may be forwarded before the reset arrives.
     assert!([Ok("b".to_owned()), Err(ErrorKind::ConnectionReset)].contains(&ask()));
     for _ in 0..20 {
         assert_eq!(ask(), Ok("b".to_owned()));
@@ -143,7 +143,7 @@ fn when_the_only_replica_cannot_be_reached_an_http_client_gets_503() {
 #[test]
 fn a_replica_that_fails_its_probes_but_runs_is_the_last_candidate() {
     let replicas = named(3);
-    // A probe that hangs says nothing for an hour, so a black hole stays in rotation.
+    // A probe of a black hole hangs for an hour, so the black hole stays in rotation.
     let watch = ["--health-interval", "50ms", "--health-timeout", "1h", "--replace-after", "1h"];
     let lb = front(&replicas, &[&watch[..], &["--connect-timeout", "200ms"]].concat());
     let id = id_for(&lb, "a");
@@ -153,13 +153,17 @@ fn a_replica_that_fails_its_probes_but_runs_is_the_last_candidate() {
 
     replicas[0].healthy.store(false, Ordering::Relaxed);
     lb.wait_for_state(1, "down");
-    assert_eq!(visit(&lb, &id), (second.clone(), vec![], String::new()), "a healthy one comes first");
+    assert_eq!(visit(&lb, &id), (second.clone(), vec![], String::new()), "a healthy replica comes first");
     replica(&second).hang();
     let (answer, attempts, _) = visit(&lb, &id);
-    assert_eq!((&answer, &attempts), (&third, &vec![second.clone()]), "every healthy one comes first");
+    assert_eq!((&answer, &attempts), (&third, &vec![second.clone()]), "every healthy replica comes first");
     replica(&third).hang();
     let (answer, attempts, _) = visit(&lb, &id);
-    assert_eq!((answer.as_str(), attempts), ("a", vec![second, third]), "better than none");
+    assert_eq!(
+        (answer.as_str(), attempts),
+        ("a", vec![second, third]),
+        "a failing replica is better than none"
+    );
     replicas[0].healthy.store(true, Ordering::Relaxed);
     lb.wait_for_state(1, "up");
     assert_eq!(visit(&lb, &id).0, "a", "its keys are home again");
@@ -196,8 +200,8 @@ fn after_the_first_byte_was_forwarded_there_is_no_second_replica() {
     }
 }
 
-/// Waits until nothing is left of any connection, and checks that `lb` itself thinks so too: a shutdown has nobody to
-/// wait for.
+/// Waits until every connection is closed and its files with it, and checks that a shutdown ends: `lb` counts no session
+/// either.
 #[track_caller]
 fn nothing_is_left(mut lb: Lb, files: usize) {
     eventually("no open connection to a replica", || {
@@ -209,7 +213,7 @@ fn nothing_is_left(mut lb: Lb, files: usize) {
 }
 
 #[test]
-fn two_thousand_clients_that_do_not_stay_leave_nothing_behind() {
+fn two_thousand_clients_that_leave_early_leave_nothing_behind() {
     let replicas = [Replica::echo(), Replica::echo(), Replica::echo()];
     let lb = front(&replicas, &["--drain-timeout", "1h"]);
     lb.route("132574");
@@ -234,12 +238,12 @@ fn two_thousand_clients_that_do_not_stay_leave_nothing_behind() {
             scope.spawn(move || leaves.for_each(|leave| leave(lb.connect())));
         }
     });
-    assert_eq!(lb.exchange(b"132574\n"), b"132574\n", "everybody else is still served");
+    assert_eq!(lb.exchange(b"132574\n"), b"132574\n", "other clients are still served");
     nothing_is_left(lb, files);
 }
 
 #[test]
-fn clients_that_leave_while_their_replica_is_being_connected_leave_nothing_behind() {
+fn clients_that_leave_during_the_connect_to_their_replica_leave_nothing_behind() {
     let replicas = [Replica::echo()];
     let lb =
         front(&replicas, &[&UNWATCHED[..], &["--drain-timeout", "1h", "--connect-timeout", "2s"]].concat());
@@ -251,7 +255,7 @@ fn clients_that_leave_while_their_replica_is_being_connected_leave_nothing_behin
     for mut client in &clients {
         client.write_all(b"132574\n").unwrap();
     }
-    eventually("connects under way", || (lb.slot(1)["connections"]["open"].as_u64() > Some(0)).then_some(()));
+    eventually("pending connects", || (lb.slot(1)["connections"]["open"].as_u64() > Some(0)).then_some(()));
     clients.into_iter().zip(leaves.into_iter().cycle()).for_each(|(client, leave)| leave(client));
     nothing_is_left(lb, files);
 }

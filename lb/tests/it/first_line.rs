@@ -1,4 +1,4 @@
-//! What the first line says, and that not one byte of it is changed or lost.
+//! The first line: which key it gives, and that no byte of it is changed or lost.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -10,26 +10,26 @@ use socket2::{Domain, Socket, Type};
 
 use crate::harness::{Lb, Replica, Wire, field, fixed, flags, patient, reset};
 
-/// What the first line must be taken for.
+/// The key that a first line must give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Key {
-    /// It holds this request id.
+    /// This request id.
     Id(&'static str),
-    /// It holds none.
+    /// A random number, because it holds no request id.
     Random,
-    /// There is no first line.
+    /// The client's address, because there is no first line.
     Source,
 }
 use Key::{Id, Random, Source};
 
-/// An `lb` in front of three replicas that send their name, and then what they get.
+/// An `lb` in front of three replicas. Each sends its name, and then everything that it receives.
 struct Fleet {
     lb: Lb,
     replicas: Vec<Replica>,
 }
 
 impl Fleet {
-    /// Unless `more` flags say otherwise, no first line is ever too slow.
+    /// Starts it with `more` flags. The deadline of a first line is an hour, unless they say otherwise.
     fn start(more: &[&str]) -> Fleet {
         let replicas = ["a", "b", "c"].map(|name| {
             Replica::start(move |mut stream, first| {
@@ -148,7 +148,7 @@ fn a_line_may_have_8_kib_and_not_one_byte_more() {
 }
 
 #[test]
-fn how_much_a_line_may_have_can_be_set() {
+fn the_longest_line_can_be_set() {
     let fleet = Fleet::start(&["--first-line-max", "16B"]);
     fleet.check(&line_of(16), None, Id("132574"));
     fleet.check(&line_of(17), None, Source);
@@ -203,7 +203,7 @@ fn random_ids_are_fresh_each_time() {
     let mut ids: Vec<String> = (0..8).map(id).collect();
     ids.sort_unstable();
     ids.dedup();
-    // Two of eight are the same once in 30,000 runs, three pairs of them never.
+    // Two of the eight are equal once in 30,000 runs; three pairs are equal practically never.
     assert!(ids.len() > 5, "{ids:?}");
 }
 
@@ -214,7 +214,7 @@ fn the_deadline_of_a_line_is_absolute_however_steadily_it_grows() {
     client.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
     let mut sent = Vec::new();
     while client.peek(&mut [0]).is_err() {
-        assert!(sent.len() < 1500, "it waits for more and more");
+        assert!(sent.len() < 1500, "it waits beyond the deadline");
         client.write_all(b"x").unwrap();
         sent.push(b'x');
     }
@@ -225,19 +225,19 @@ fn the_deadline_of_a_line_is_absolute_however_steadily_it_grows() {
 }
 
 #[test]
-fn a_client_that_waits_to_be_spoken_to_has_a_replica_after_the_deadline() {
+fn a_client_that_waits_for_a_greeting_has_a_replica_after_the_deadline() {
     let wire = Wire::start(&["--first-line-timeout", "300ms", "--log", "debug"]);
     greet(wire.lb.connect(), wire.accept(), &wire.lb, "127.0.0.1");
 }
 
 #[test]
-fn with_source_as_key_nothing_is_waited_for() {
+fn with_source_as_key_no_first_line_is_awaited() {
     let wire = Wire::start(&["--key", "source", "--first-line-timeout", "1h", "--log", "debug"]);
     let (client, replica) = wire.pair();
     greet(client, replica, &wire.lb, "127.0.0.1");
 }
 
-/// The replica speaks first, and the session must have had this key.
+/// Checks that the replica can speak first, and that the session had this key.
 #[track_caller]
 fn greet(mut client: TcpStream, mut replica: TcpStream, lb: &Lb, key: &str) {
     replica.write_all(b"220 welcome").unwrap();
@@ -271,7 +271,7 @@ fn with_source_as_key_a_client_address_has_one_replica_whatever_it_says() {
         }
         owners.push(owner);
     }
-    assert!(owners.iter().any(|owner| *owner != owners[0]), "all addresses have the same replica");
+    assert!(owners.iter().any(|owner| *owner != owners[0]), "all addresses have one replica");
 }
 
 fn connect_from(address: IpAddr, to: SocketAddr) -> TcpStream {
@@ -286,7 +286,7 @@ fn a_client_that_sends_nothing_and_leaves_costs_no_replica_connection() {
     let fleet = Fleet::start(&[]);
     let leaves: [fn(TcpStream); 3] = [drop, reset, |mut client| {
         client.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(client.read(&mut [0]).unwrap(), 0, "it is closed");
+        assert_eq!(client.read(&mut [0]).unwrap(), 0, "the connection is closed");
     }];
     for leave in leaves.into_iter().cycle().take(30) {
         let client = fleet.lb.connect();
@@ -295,7 +295,7 @@ fn a_client_that_sends_nothing_and_leaves_costs_no_replica_connection() {
         let line = fleet.lb.session_of(peer);
         assert!(line.contains("the client left"), "{line}");
     }
-    // The connection of a session that comes after them is the first one.
+    // The next session makes the first connection to a replica.
     fleet.check(b"132574\n", None, Id("132574"));
     let sessions = fleet.replicas.iter().map(|replica| replica.sessions.load(Ordering::Relaxed));
     assert_eq!(sessions.sum::<usize>(), 1);
@@ -339,7 +339,7 @@ fn assert_is_503(answer: &str) {
 }
 
 #[test]
-fn without_a_replica_everybody_else_is_closed() {
+fn without_a_replica_any_other_client_is_closed() {
     let others: [&[u8]; 5] =
         [b"132574\n", b"\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\0\x05\n", b"\0"];
     for key in ["id", "source"] {

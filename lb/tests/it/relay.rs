@@ -1,4 +1,4 @@
-//! Bytes both ways: all of them, in order, as fast as the slower side; and every end as it was meant.
+//! The relay: all bytes arrive in order both ways, at the pace of the slower side, and every end arrives as it was sent.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -10,12 +10,12 @@ use socket2::{Domain, SockRef, Socket, Type};
 use crate::harness::{Lb, Wire, eventually, every_relay, field, patient, reset};
 use crate::noise::{FIN, KIB, MIB, RESET, end, noise, receive, send, wait_until_taken};
 
-/// Both ends of a connection that `lb` knows to stand: a replica that resets earlier is one that cannot be reached.
+/// Both ends of a session that has begun. (A replica that resets earlier counts as one that cannot be reached.)
 pub(crate) fn pair(wire: &Wire) -> (TcpStream, TcpStream) {
     settled(wire.pair())
 }
 
-/// The same whose ends have room for few bytes that nobody reads: most of them stay with `lb`.
+/// Like [`pair`], with small receive buffers at both ends, so that most unread bytes stay with `lb`.
 pub(crate) fn narrow_pair(wire: &Wire) -> (TcpStream, TcpStream) {
     const ROOM: usize = 4 * KIB;
     SockRef::from(&wire.listener).set_recv_buffer_size(ROOM).unwrap();
@@ -31,9 +31,9 @@ fn settled((client, replica): (TcpStream, TcpStream)) -> (TcpStream, TcpStream) 
     (client, replica)
 }
 
-/// A pair of ends, the client's and the replica's, or the other way round.
+/// Orders the two ends of a session: the sender comes first.
 pub(crate) type Turn = fn((TcpStream, TcpStream)) -> (TcpStream, TcpStream);
-/// Whatever holds for one side holds for the other.
+/// What holds for one side holds for the other, so tests run with either one as the sender.
 pub(crate) const BOTH_WAYS: [(&str, Turn); 2] =
     [("from the client", |pair| pair), ("from the replica", |(a, b)| (b, a))];
 
@@ -150,7 +150,7 @@ fn a_reset_arrives_as_a_reset_after_every_byte_before_it() {
 fn a_reset_that_is_noticed_by_sending_arrives_after_every_byte_before_it_too() {
     for wire in every_relay() {
         for (what, turn) in BOTH_WAYS {
-            // Which way `lb` looks first is a matter of luck.
+            // `lb` looks at a random direction first.
             for _ in 0..10 {
                 let (from, to) = turn(pair(&wire));
                 wire.lb.signal("STOP");
@@ -195,7 +195,7 @@ fn a_reset_arrives_behind_a_half_close_too() {
             (what, to)
         });
         for (what, to) in resets {
-            // Nothing more can be read, so it shows as an error only.
+            // Nothing is left to read, so the reset shows only as an error of the socket.
             let error = eventually("the reset", || to.take_error().unwrap());
             let expected = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
             assert!(expected.contains(&error.kind()), "{what}: {error}");
@@ -204,7 +204,7 @@ fn a_reset_arrives_behind_a_half_close_too() {
 }
 
 #[test]
-fn an_early_answer_arrives_whole_although_the_rest_of_the_request_is_not_wanted() {
+fn an_early_answer_arrives_whole_although_the_server_does_not_read_the_rest_of_the_request() {
     let leaves: [(fn(TcpStream), usize); 3] = [
         (reset, 300 * KIB),
         (drop, 300 * KIB),
@@ -221,7 +221,7 @@ fn an_early_answer_arrives_whole_although_the_rest_of_the_request_is_not_wanted(
                         wait_until_taken(&server);
                         leave(server);
                     });
-                    // It reads nothing before it has sent all, or could not.
+                    // The client reads nothing before it has sent everything, or cannot send more.
                     let mut sent = 0;
                     while sent < 64 * MIB
                         && let Ok(n) = (&client).write(noise(sent, 64 * KIB))
@@ -236,19 +236,19 @@ fn an_early_answer_arrives_whole_although_the_rest_of_the_request_is_not_wanted(
     }
 }
 
-/// Sends the noise until nothing goes any more; how much did.
+/// Sends the noise until the receiver takes no more. Returns how many bytes were sent.
 pub(crate) fn flood(mut to: &TcpStream) -> usize {
     to.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     let mut sent = 0;
     while let Ok(n) = to.write(noise(sent, 64 * KIB)) {
         sent += n;
-        assert!(sent < 64 * MIB, "nobody holds it back");
+        assert!(sent < 64 * MIB, "the sender is not slowed");
     }
     sent
 }
 
 #[test]
-fn who_does_not_read_holds_the_sender_back_and_costs_little_memory() {
+fn a_reader_that_stops_slows_the_sender_and_costs_little_memory() {
     const PAIRS: usize = 30;
     for wire in every_relay() {
         wire.pair();

@@ -1,4 +1,4 @@
-//! Bytes that go through pipes: when they do, when they cannot, and that no pipe is left with anybody.
+//! Splicing: when bytes go through pipes, when they are copied instead, and that every pipe comes back.
 
 use std::collections::HashMap;
 use std::io::{ErrorKind, Read as _, Write as _};
@@ -15,7 +15,7 @@ const ONE_WORKER: [&str; 4] = ["--key", "source", "--workers", "1"];
 /// How many empty pipes a worker keeps.
 const KEPT: usize = 16;
 
-/// The pipes that `lb` has both ends of.
+/// How many pipes `lb` holds both ends of.
 fn pipes(lb: &Lb) -> usize {
     let mut ends: HashMap<_, usize> = HashMap::new();
     for file in std::fs::read_dir(format!("/proc/{}/fd", lb.pid())).unwrap().map_while(Result::ok) {
@@ -28,13 +28,13 @@ fn pipes(lb: &Lb) -> usize {
     ends.values().filter(|count| **count == 2).count()
 }
 
-/// How many sessions there are.
+/// How many sessions are open.
 fn connections(lb: &Lb) -> usize {
     let backends = lb.backends();
     backends.iter().map(|slot| slot["connections"]["open"].as_u64().unwrap() as usize).sum()
 }
 
-/// Sends the noise, up to `most` bytes, for as long as there is room at once; how much that was.
+/// Sends up to `most` bytes of the noise, as many as fit without a wait. Returns how many.
 fn stuff(mut to: &TcpStream, most: usize) -> usize {
     to.set_nonblocking(true).unwrap();
     let mut sent = 0;
@@ -49,7 +49,7 @@ fn stuff(mut to: &TcpStream, most: usize) -> usize {
     sent
 }
 
-/// Sends a long run from one to the other.
+/// Sends a run of `len` bytes and receives it.
 fn pass(from: &TcpStream, to: &TcpStream, len: usize) {
     thread::scope(|scope| {
         scope.spawn(|| send(from, len));
@@ -67,14 +67,14 @@ fn long_runs_go_through_a_pipe_and_messages_do_not() {
             pass(&replica, &client, 16 * KIB);
         }
         assert_eq!(pipes(&wire.lb), 0, "messages are copied");
-        // It is for the scheduler to say how long a run is, so there are some.
+        // The scheduler decides how long a run is, so there are several.
         for (from, to) in [(&client, &replica), (&replica, &client)] {
             for _ in 0..4 {
                 pass(from, to, 8 * MIB);
             }
         }
         assert_eq!(pipes(&wire.lb) > 0, expected, "--splice {splice}");
-        assert!(pipes(&wire.lb) <= 2, "one for all who are not held up");
+        assert!(pipes(&wire.lb) <= 2, "one pipe serves all directions that do not wait");
     }
 }
 
@@ -85,7 +85,7 @@ fn no_file_is_left_whatever_way_a_thousand_transfers_end() {
     let lb = &wire.lb;
     eventually("no connection", || (connections(lb) == 0).then_some(()));
     let others = || lb.open_files() - 2 * pipes(lb);
-    // The control port may still close what has just asked.
+    // The control port may still be closing the connection of the last question.
     let (mut looks, mut before) = (0, usize::MAX);
     eventually("a hundred looks", || {
         (looks, before) = (looks + 1, before.min(others()));
@@ -116,7 +116,7 @@ fn no_file_is_left_whatever_way_a_thousand_transfers_end() {
         }
         eventually("no connection", || (connections(lb) == 0).then_some(()));
     }
-    assert!(most > 0, "some had a pipe");
+    assert!(most > 0, "no connection had a pipe");
     let pairs: Vec<_> = (0..25).map(|_| pair(&wire)).collect();
     for (client, replica) in &pairs {
         stuff(replica, 4 * MIB);
@@ -165,8 +165,8 @@ fn a_transfer_is_finished_before_lb_ends() {
 }
 
 #[test]
-fn where_there_are_no_pipes_left_bytes_are_copied() {
-    // There is a pipe for every 128 files.
+fn bytes_are_copied_when_no_pipe_is_left() {
+    // There is one pipe for every 128 files.
     for (files, most) in [(100, 0), (300, 2)] {
         let wire = Wire::start_as(&ONE_WORKER, |command| with_files(files, &command));
         let pairs: Vec<_> = (0..20).map(|_| pair(&wire)).collect();
@@ -186,7 +186,7 @@ fn where_there_are_no_pipes_left_bytes_are_copied() {
 }
 
 #[test]
-fn who_has_little_to_say_is_served_beside_those_who_have_much() {
+fn short_messages_are_served_beside_busy_connections() {
     let wire = Wire::start(&ONE_WORKER);
     let busy: Vec<_> = (0..3).map(|_| pair(&wire)).collect();
     let (mut client, mut replica) = pair(&wire);
