@@ -212,7 +212,7 @@ fn tables() -> String {
     }
     let table = |(heading, rows): (&str, Vec<String>)| {
         format!(
-            "\n## {heading}\n\n| flag | variable | default | meaning |\n|---|---|---|---|\n{}\n",
+            "\n## {heading}\n\n| flag, variable | default | meaning |\n|---|---|---|\n{}\n",
             rows.join("\n")
         )
     };
@@ -235,9 +235,8 @@ fn row(flag: &clap::Arg) -> String {
     let default =
         said.or_else(|| fixed.map(|value| format!("`{}`", value.to_string_lossy()))).unwrap_or_default();
     let cells = [
-        format!("`--{name}{value}`"),
-        format!("`{}`", flag.get_env().unwrap().to_string_lossy()),
-        default,
+        format!("`--{name}{value}`<br>`{}`", flag.get_env().unwrap().to_string_lossy()),
+        default.replace("--backend", "`--backend`"),
         meaning.replace('\n', " "),
     ];
     format!("| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
