@@ -1,8 +1,9 @@
 //! The fleet as the data plane sees it.
 //!
 //! The controller publishes a [`Snapshot`] into the [`Cell`]. A session loads one snapshot and drops it before it copies
-//! bytes. A published snapshot never changes; only the shared counters of a [`Replica`] do.
+//! bytes. A published snapshot never changes; only the shared counters of a [`Replica`](crate::replica::Replica) do.
 
+mod slot;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -11,11 +12,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use mapping::{BalanceFactor, Full, Location, Mapping, MappingPolicy};
-use proto::control::State;
 
-pub use walk::{Bound, Outlook, Skipped};
-
-use crate::replica::Replica;
+pub use slot::{Bound, Skipped, Slot};
+pub use walk::Outlook;
 
 /// Holds the newest snapshot.
 pub type Cell = ArcSwap<Snapshot>;
@@ -28,40 +27,6 @@ pub struct Snapshot {
     balance: Option<BalanceFactor>,
     /// The sum of the weights of all slots in rotation.
     weight: u64,
-}
-
-/// A slot and the replica in it.
-#[derive(Debug)]
-pub struct Slot {
-    /// Its stable index.
-    pub index: u32,
-    /// Its stable name, which the mapping hashes.
-    pub name: String,
-    /// Its share of the keys relative to the other slots. A slot with 0 is no candidate.
-    pub weight: u32,
-    /// The hostname of its replica, or of the last one.
-    pub hostname: String,
-    /// Its state.
-    pub state: State,
-    /// The reason for its state, if there is one.
-    pub reason: Option<String>,
-    /// The replica in it, if one runs and its address is known.
-    pub replica: Option<Arc<Replica>>,
-}
-
-impl Slot {
-    /// Its replica, if the slot is in rotation.
-    ///
-    /// # Errors
-    /// The reason why it is out of rotation.
-    pub fn in_rotation(&self) -> Result<&Arc<Replica>, Skipped> {
-        match (&self.replica, self.state) {
-            _ if self.weight == 0 => Err(Skipped::NoWeight),
-            (Some(replica), State::Up) => Ok(replica),
-            (Some(_), State::Down) => Err(Skipped::FailsProbes),
-            _ => Err(Skipped::NoReplica),
-        }
-    }
 }
 
 impl Snapshot {

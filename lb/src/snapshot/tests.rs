@@ -2,10 +2,11 @@
 
 use mapping::{Algorithm, Member};
 use proptest::prelude::*;
+use proto::control::State;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::replica::Lease;
+use crate::replica::{Lease, Replica};
 
 fn replica(name: &str) -> Arc<Replica> {
     Arc::new(Replica::new(name.to_owned(), ([127, 0, 0, 1], 1).into(), CancellationToken::new()))

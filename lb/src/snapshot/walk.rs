@@ -9,30 +9,9 @@ use std::sync::Arc;
 
 use mapping::{BalanceFactor, Candidates};
 
-use super::{Slot, Snapshot};
+use super::Snapshot;
+use super::slot::{Bound, Skipped, Slot};
 use crate::replica::{Lease, Replica};
-
-/// Why a slot does not get a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Skipped {
-    /// Its replica has reached the bound. It is tried after the replicas below theirs.
-    OverBound(Bound),
-    /// Its replica fails its probes, but runs. It is tried after every slot in rotation.
-    FailsProbes,
-    /// Its weight is 0. It is never tried.
-    NoWeight,
-    /// It has no replica, or one that gets no new connections. It is never tried.
-    NoReplica,
-}
-
-/// A replica's connections against the most that it may have while loads are bounded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound {
-    /// The most it may have; the connection that is to be placed counts towards the mean.
-    pub most: usize,
-    /// How many it has now.
-    pub open: usize,
-}
 
 /// What a connection with a certain key would meet now.
 #[derive(Debug)]

@@ -1,0 +1,63 @@
+//! A slot of a snapshot: whether its replica can get a connection, and if not, why. It never chooses between slots.
+
+use std::sync::Arc;
+
+use proto::control::State;
+
+use crate::replica::Replica;
+
+/// A slot and the replica in it.
+#[derive(Debug)]
+pub struct Slot {
+    /// Its stable index.
+    pub index: u32,
+    /// Its stable name, which the mapping hashes.
+    pub name: String,
+    /// Its share of the keys relative to the other slots. A slot with 0 is no candidate.
+    pub weight: u32,
+    /// The hostname of its replica, or of the last one.
+    pub hostname: String,
+    /// Its state.
+    pub state: State,
+    /// The reason for its state, if there is one.
+    pub reason: Option<String>,
+    /// The replica in it, if one runs and its address is known.
+    pub replica: Option<Arc<Replica>>,
+}
+
+impl Slot {
+    /// Its replica, if the slot is in rotation.
+    ///
+    /// # Errors
+    /// The reason why it is out of rotation.
+    pub fn in_rotation(&self) -> Result<&Arc<Replica>, Skipped> {
+        match (&self.replica, self.state) {
+            _ if self.weight == 0 => Err(Skipped::NoWeight),
+            (Some(replica), State::Up) => Ok(replica),
+            (Some(_), State::Down) => Err(Skipped::FailsProbes),
+            _ => Err(Skipped::NoReplica),
+        }
+    }
+}
+
+/// Why a slot does not get a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skipped {
+    /// Its replica has reached the bound. It is tried after the replicas below theirs.
+    OverBound(Bound),
+    /// Its replica fails its probes, but runs. It is tried after every slot in rotation.
+    FailsProbes,
+    /// Its weight is 0. It is never tried.
+    NoWeight,
+    /// It has no replica, or one that gets no new connections. It is never tried.
+    NoReplica,
+}
+
+/// A replica's connections against the most that it may have while loads are bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// The most it may have; the connection that is to be placed counts towards the mean.
+    pub most: usize,
+    /// How many it has now.
+    pub open: usize,
+}
