@@ -1,14 +1,14 @@
-//! The first line of a connection: what it is, and which request id it holds.
+//! The first line of a connection: its kind, and the request id in it.
 //!
-//! It never looks past the first line feed, never decodes percent signs and never changes a byte: whoever reads the
-//! line forwards it as it came.
+//! This module never looks past the first line feed, never decodes percent signs and never changes a byte: the line is
+//! forwarded as it was received.
 
 use std::borrow::Cow;
 
-/// What is known of a first line after some bytes of it have arrived.
+/// What is known about a first line when only some of its bytes may have arrived.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress<'a> {
-    /// The line has not ended yet; read on.
+    /// The line has not ended yet: more bytes are needed.
     More,
     /// The line is complete.
     Line(FirstLine<'a>),
@@ -19,18 +19,18 @@ pub enum Progress<'a> {
 /// A complete first line, without its line ending.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FirstLine<'a> {
-    /// `METHOD TARGET HTTP/1.x`; holds the target.
+    /// `METHOD TARGET HTTP/1.x` (RFC 9112, section 3); holds the target.
     Http(&'a [u8]),
-    /// `PRI * HTTP/2.0`, the preface of every HTTP/2 client that does not upgrade (RFC 9113, section 3.4).
+    /// `PRI * HTTP/2.0`, the preface of an HTTP/2 client with prior knowledge (RFC 9113, section 3.4).
     Http2,
     /// Any other text.
     Raw(&'a [u8]),
 }
 
-/// Reads the first line of `bytes`, all that has arrived so far; `ended` says that no more will come.
+/// Reads the first line of `bytes`, which are all bytes so far; `ended` says that no more will come.
 ///
-/// A line ends with LF or with the end of the stream; one CR before either is not part of it. A line of no bytes at
-/// all is a blank [`FirstLine::Raw`].
+/// A line ends with LF or with the end of the stream; one CR before either is not part of it. An empty line is an empty
+/// [`FirstLine::Raw`].
 #[must_use]
 pub fn read(bytes: &[u8], ended: bool) -> Progress<'_> {
     if is_opaque(bytes) {
@@ -60,8 +60,8 @@ impl<'a> FirstLine<'a> {
         http_target(line).map_or(FirstLine::Raw(line), FirstLine::Http)
     }
 
-    /// The request id in this line, exactly as it stands: of an HTTP request the value of the first query parameter
-    /// called `param`, of raw text the first token. `None` where there is none or it is empty.
+    /// The request id in this line, without decoding: in an HTTP request the value of the first query parameter named
+    /// `param`, in raw text the first token. `None` if there is none or it is empty.
     #[must_use]
     pub fn request_id(&self, param: &str) -> Option<&'a [u8]> {
         match self {
@@ -76,8 +76,8 @@ impl<'a> FirstLine<'a> {
 fn http_target(line: &[u8]) -> Option<&[u8]> {
     let (request, version) = line.split_at_checked(line.len().checked_sub(" HTTP/1.x".len())?)?;
     let [b' ', b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'..=b'9'] = version else { return None };
-    // httparse knows which bytes a method and a target may hold. It sets both before it looks at the version, and its
-    // verdict on that (it takes 1.0 and 1.1 only) is not asked.
+    // httparse knows which bytes a method and a target may hold. It sets both before it reads the version, of which it
+    // knows only 1.0 and 1.1: so its result is ignored.
     let ascii = as_ascii(line);
     let mut parsed = httparse::Request::new(&mut []);
     let _ = parsed.parse(&ascii);
@@ -86,8 +86,8 @@ fn http_target(line: &[u8]) -> Option<&[u8]> {
     (exact && request[..method.len()].is_ascii()).then(|| &request[method.len() + b" ".len()..])
 }
 
-/// The same line with a letter for each byte beyond ASCII: browsers do send such targets, and in which encoding they are is
-/// not for us to judge.
+/// The line with an `x` in place of each byte beyond ASCII. Browsers send such targets, in whatever encoding, and httparse
+/// refuses some of them.
 fn as_ascii(line: &[u8]) -> Cow<'_, [u8]> {
     if line.is_ascii() {
         return Cow::Borrowed(line);
@@ -95,8 +95,8 @@ fn as_ascii(line: &[u8]) -> Cow<'_, [u8]> {
     line.iter().map(|&byte| if byte.is_ascii() { byte } else { b'x' }).collect()
 }
 
-/// The value of the first query parameter called `name` in an HTTP request target, as it stands; `None` where there is
-/// no such parameter, or the first one is empty.
+/// The value of the first query parameter named `name` in an HTTP request target, without decoding; `None` if there is no
+/// such parameter or the first one is empty.
 #[must_use]
 pub fn query_parameter<'a>(target: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let start = target.iter().position(|&byte| byte == b'?')? + 1;
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_an_http_request_is_the_first_id_parameter_as_it_stands() {
+    fn the_id_of_an_http_request_is_the_first_id_parameter_without_decoding() {
         let cases: [(&[u8], Option<&[u8]>); 13] = [
             (b"GET /home?id=132574 HTTP/1.1\r\n", Some(b"132574")),
             (b"GET /home?id=132574 HTTP/1.0\n", Some(b"132574")),
@@ -162,12 +162,12 @@ mod tests {
     }
 
     #[test]
-    fn the_same_id_is_the_same_key_by_http_and_raw() {
+    fn an_id_is_the_same_key_in_http_and_in_raw_text() {
         assert_eq!(id_of(b"GET /?id=abc HTTP/1.1\r\n"), id_of(b"abc\n"));
     }
 
     #[test]
-    fn the_parameter_that_holds_the_id_can_be_another() {
+    fn the_parameter_of_the_id_can_have_another_name() {
         let Progress::Line(line) = read(b"GET /?id=1&user=2 HTTP/1.1\n", false) else { panic!("no line") };
         assert_eq!(line.request_id("user"), Some(b"2".as_slice()));
     }
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_not_text_are_decided_at_the_first() {
+    fn bytes_that_are_not_text_are_recognised_by_the_first() {
         for first in [0x00, 0x01, 0x09, 0x16, 0x7f, 0x80, 0xef, 0xff] {
             assert_eq!(read(&[first], false), Progress::Opaque, "{first:#x}");
             assert_eq!(read(&[first, b'\n'], true), Progress::Opaque, "{first:#x}");
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_ends_with_the_end_of_the_stream_too() {
+    fn the_end_of_the_stream_ends_a_line() {
         assert_eq!(read(b"132574", false), Progress::More);
         assert_eq!(read(b"\r", false), Progress::More);
         assert_eq!(read(b"132574\r", true), Progress::Line(FirstLine::Raw(b"132574")));
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(read(b"", true), Progress::Line(FirstLine::Raw(b"")));
     }
 
-    /// Whether it is a part of the bytes themselves, and no copy.
+    /// Whether `part` is a slice of `bytes`, not a copy.
     fn lies_in(part: &[u8], bytes: &[u8]) -> bool {
         let (part, bytes) = (part.as_ptr_range(), bytes.as_ptr_range());
         bytes.start <= part.start && part.end <= bytes.end
@@ -204,7 +204,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_can_make_it_panic_and_more_bytes_never_change_a_decision(
+        fn no_bytes_cause_a_panic_and_more_bytes_never_change_a_decision(
             bytes in proptest::collection::vec(any::<u8>(), 0..200), cut in 0usize..200,
         ) {
             let early = read(&bytes[..cut.min(bytes.len())], false);
@@ -217,7 +217,7 @@ mod tests {
         }
 
         #[test]
-        fn an_id_is_a_part_of_the_line_as_it_stands(
+        fn an_id_is_a_slice_of_the_line(
             text in r"(GET |POST )?(/?[a-z/]{0,4}[?&=]|id=|id|&|=|[ \t\r\n]|[0-9a-z]){0,20}( HTTP/1\.[0-9])?\r?\n?[a-z\n]{0,9}",
             noise in proptest::collection::vec(any::<u8>(), 0..40),
         ) {
@@ -236,7 +236,7 @@ mod tests {
         }
 
         #[test]
-        fn a_parameter_is_a_part_of_any_target(
+        fn a_parameter_is_a_slice_of_the_target(
             target in r"[?&=id0-9/]{0,30}", noise in proptest::collection::vec(any::<u8>(), 0..40), name in "[id]{0,2}",
         ) {
             for target in [target.as_bytes(), &noise] {
@@ -247,7 +247,7 @@ mod tests {
         }
 
         #[test]
-        fn almost_http_is_never_misread(line in "[A-Z]{1,4}[ ]{0,2}[/a?=id&1 ]{0,12}[ ]{0,2}HTTP/[12][.][0-9][ ]{0,1}") {
+        fn only_exact_http_is_read_as_http(line in "[A-Z]{1,4}[ ]{0,2}[/a?=id&1 ]{0,12}[ ]{0,2}HTTP/[12][.][0-9][ ]{0,1}") {
             let bytes = format!("{line}\n");
             if let Progress::Line(FirstLine::Http(target)) = read(bytes.as_bytes(), false) {
                 let parts: Vec<&str> = line.split(' ').collect();

@@ -152,7 +152,7 @@ fn control_may_stand_anywhere_in_a_command_and_overrides_the_environment() {
 }
 
 #[test]
-fn a_failure_goes_to_stderr_and_exits_with_1() {
+fn a_failure_is_printed_to_stderr_and_exits_with_1() {
     let running = calm(&["--replicas", "1", "--control-token", "secret"]);
     let control = running.control.to_string();
     let right = [("LB_CONTROL", control.as_str()), ("LB_CONTROL_TOKEN", "secret")];

@@ -1,4 +1,4 @@
-//! The control port: what each command does, in both languages.
+//! The commands of the control port: what each does, in both languages.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -25,7 +25,7 @@ fn rep_lists_the_hostnames() {
 }
 
 #[test]
-fn add_starts_the_named_ones_in_that_order_and_then_random_names() {
+fn add_starts_the_named_replicas_in_order_and_then_random_names() {
     for ask in LANGUAGES {
         let lb = calm(&["--replicas", "1"]);
         let hostnames = listed(&ask(&lb, &json!({"cmd": "add", "n": 4, "hostnames": ["S5", "S4"]})));
@@ -42,7 +42,7 @@ fn add_starts_the_named_ones_in_that_order_and_then_random_names() {
 }
 
 #[test]
-fn rm_takes_the_named_ones_and_then_random_others() {
+fn rm_removes_the_named_replicas_and_then_random_ones() {
     for (verb, post) in [("rm", "DELETE /rm"), ("remove", "POST /rm")] {
         let lb = calm(&["--replicas", "6"]);
         let left = listed(&by_line(&lb, &json!({"cmd": verb, "n": 3, "hostnames": ["server4", "server2"]})));
@@ -52,12 +52,12 @@ fn rm_takes_the_named_ones_and_then_random_others() {
         let last = lb.hostnames();
         assert_eq!(last.len(), 2);
         assert!(last.iter().all(|name| left.contains(name)), "{left:?}: {last:?}");
-        eventually("only those processes", || (lb.children().len() == 2).then_some(()));
+        eventually("the end of the removed processes", || (lb.children().len() == 2).then_some(()));
     }
 }
 
 #[test]
-fn who_else_goes_is_left_to_chance() {
+fn rm_without_names_removes_random_replicas() {
     let replicas = ["a", "b", "c", "d"].map(Replica::named);
     let lb = calm(&flags(&fixed(&replicas.each_ref().map(|replica| replica.address))));
     let gone: BTreeSet<String> = (0..30)
@@ -89,10 +89,10 @@ fn a_fleet_may_be_emptied_and_filled_again() {
     );
     assert_eq!(http(&lb, "GET /healthz", "").status, 200);
     assert_eq!(by_line(&lb, &json!({"cmd": "rm", "n": 2})), listing(&[]));
-    let nobody = r#"{"message":"<Error> no server replica is available","status":"failure"}"#;
+    let unavailable = r#"{"message":"<Error> no server replica is available","status":"failure"}"#;
     let response = http(&lb, "GET /healthz", "");
-    assert_eq!((response.status, response.body.as_str()), (503, nobody));
-    assert_eq!(by_line(&lb, &json!({"cmd": "health"})), nobody);
+    assert_eq!((response.status, response.body.as_str()), (503, unavailable));
+    assert_eq!(by_line(&lb, &json!({"cmd": "health"})), unavailable);
     assert!(lb.done(&json!({"cmd": "explain", "id": "1"}))["pick"].is_null());
     assert!(lb.exchange(b"1\n").is_empty());
     eventually("no process", || lb.children().is_empty().then_some(()));
@@ -101,7 +101,7 @@ fn a_fleet_may_be_emptied_and_filled_again() {
 }
 
 #[test]
-fn backends_shows_every_slot_with_all_there_is_to_say() {
+fn backends_shows_every_slot_with_every_field() {
     let lb = calm(&["--replicas", "2"]);
     let (mut session, name) = session(&lb, "1");
     let message = lb.done(&json!({"cmd": "backends"}));
@@ -124,7 +124,7 @@ fn backends_shows_every_slot_with_all_there_is_to_say() {
         let address = slot["address"].as_str().unwrap();
         let mut replica = BufReader::new(TcpStream::connect(address).unwrap());
         replica.get_mut().write_all(b"x\n").unwrap();
-        assert_eq!(next_line(&mut replica), format!("{hostname} x"), "its address is its own");
+        assert_eq!(next_line(&mut replica), format!("{hostname} x"), "the address is that of this replica");
         let since = slot["since"].as_str().unwrap();
         assert!(since.len() == "2026-01-01T00:00:00.000Z".len() && since.ends_with('Z'), "{since}");
     }
@@ -136,7 +136,7 @@ fn backends_shows_every_slot_with_all_there_is_to_say() {
 }
 
 #[test]
-fn add_answers_when_the_new_replica_is_in_rotation_and_rm_when_it_gets_nothing_new() {
+fn add_answers_when_the_replica_is_in_rotation_and_rm_when_it_gets_no_new_connection() {
     let lb = calm(&["--replicas", "1"]);
     for name in ["S5", "S6", "S7"] {
         by_line(&lb, &json!({"cmd": "add", "n": 1, "hostnames": [name]}));
@@ -148,7 +148,7 @@ fn add_answers_when_the_new_replica_is_in_rotation_and_rm_when_it_gets_nothing_n
     }
 }
 
-/// A connection to the demo replica for `id` that stays, and the name of the replica.
+/// An open connection to the demo replica for `id`, and the replica's name.
 fn session(lb: &Lb, id: &str) -> (BufReader<TcpStream>, String) {
     let mut stream = BufReader::new(lb.connect());
     stream.get_mut().write_all(format!("{id}\n").as_bytes()).unwrap();
@@ -163,7 +163,7 @@ fn next_line(stream: &mut BufReader<TcpStream>) -> String {
 }
 
 #[test]
-fn connections_outlive_the_commands_around_them_and_a_drain_waits_for_them() {
+fn connections_survive_add_and_rm_and_a_drain_waits_for_them() {
     let lb = calm(&["--replicas", "3"]);
     let mut sessions: Vec<_> = (0..12).map(|id| session(&lb, &id.to_string())).collect();
     lb.done(&json!({"cmd": "add", "n": 2, "hostnames": ["S5", "S4"]}));
@@ -184,7 +184,7 @@ fn connections_outlive_the_commands_around_them_and_a_drain_waits_for_them() {
 }
 
 #[test]
-fn after_a_respawn_both_the_name_of_the_slot_and_the_hostname_are_taken_and_can_be_removed() {
+fn after_a_respawn_the_slot_name_and_the_hostname_are_in_use_and_either_can_be_removed() {
     let lb = calm(&["--replicas", "2"]);
     let respawned = |index: u64| {
         signal(lb.process_of(&format!("server{index}")), "KILL");
@@ -201,14 +201,14 @@ fn after_a_respawn_both_the_name_of_the_slot_and_the_hostname_are_taken_and_can_
         assert!(message.contains(&format!("hostname {taken} is in use")), "{message}");
     }
     let message = lb.refused(&json!({"cmd": "rm", "n": 2, "hostnames": ["server1", hostnames[0]]}));
-    assert!(message.contains("repeated"), "both are the same one: {message}");
+    assert!(message.contains("repeated"), "both name one replica: {message}");
     let rm = |name: &str| by_line(&lb, &json!({"cmd": "rm", "n": 1, "hostnames": [name]}));
     assert_eq!(rm("server1"), listing(&[&hostnames[1]]));
     assert_eq!(rm(&hostnames[1]), listing(&[]));
 }
 
 #[test]
-fn fixed_backends_go_and_come_back_and_there_are_no_others() {
+fn only_the_given_fixed_backends_can_be_removed_and_added_again() {
     let replicas = ["a", "b", "c"].map(Replica::named);
     let addresses = replicas.each_ref().map(|replica| replica.address);
     let few = ["--replicas", "2", "--start-timeout", "3s", "--health-timeout", "30s"];
@@ -237,7 +237,7 @@ fn fixed_backends_go_and_come_back_and_there_are_no_others() {
     assert_eq!(change("add", 1, &[]), listing(&["b", "a", "c"]), "the next lowest");
 }
 
-/// Replicas that do what their names say; the others are demo servers.
+/// A command whose replicas behave by their names: `BAD` exits, `LATE` never listens, any other is a demo server.
 fn by_name() -> String {
     let lb = env!("CARGO_BIN_EXE_lb");
     format!(
@@ -246,7 +246,7 @@ fn by_name() -> String {
     )
 }
 
-/// The answer to an `add` whose replicas cannot all be started, and which leaves everything as it was.
+/// Asserts that an `add` fails with this reason and changes nothing.
 #[track_caller]
 fn assert_add_fails(lb: &Lb, n: u32, hostnames: &[&str], reason: &str) {
     let (before, children) = (lb.backends(), lb.children());
@@ -259,7 +259,7 @@ fn assert_add_fails(lb: &Lb, n: u32, hostnames: &[&str], reason: &str) {
 }
 
 #[test]
-fn of_an_add_that_fails_everything_is_stopped_again() {
+fn a_failed_add_stops_everything_it_has_started() {
     let lb = calm(&["--replicas", "1", "--command", &by_name()]);
     for _ in 0..3 {
         assert_add_fails(&lb, 3, &["GOOD", "BAD"], "ended with exit status: 3");
@@ -269,14 +269,14 @@ fn of_an_add_that_fails_everything_is_stopped_again() {
 }
 
 #[test]
-fn an_add_that_is_never_ready_fails_with_all_of_it() {
+fn an_add_fails_as_a_whole_if_one_replica_is_never_ready() {
     let lb = Lb::start(&["--replicas", "0", "--start-timeout", "2s", "--command", &by_name()]);
     assert_add_fails(&lb, 2, &["GOOD", "LATE"], "LATE is not ready within 2s");
     assert_eq!(http(&lb, "GET /rep", "").body, listing(&[]));
 }
 
 #[test]
-fn a_hundred_commands_at_once_are_each_done_or_refused_and_never_half_done() {
+fn each_of_a_hundred_concurrent_commands_is_done_or_refused_as_a_whole() {
     let lb = calm(&[]);
     let commands: Vec<Value> = (0..100)
         .map(|number| match number % 10 {
@@ -306,12 +306,12 @@ fn a_hundred_commands_at_once_are_each_done_or_refused_and_never_half_done() {
         let n = command["n"].as_i64().unwrap_or(0);
         expected += if command["cmd"] == "rm" { -n } else { n };
     }
-    assert_one_truth(&lb, expected);
+    assert_agreement(&lb, expected);
 }
 
-/// List, ring, slots and processes are the same `expected` replicas.
+/// Asserts that `rep`, `explain`, `backends` and the processes agree on `expected` replicas.
 #[track_caller]
-fn assert_one_truth(lb: &Lb, expected: i64) {
+fn assert_agreement(lb: &Lb, expected: i64) {
     let hostnames = lb.hostnames();
     assert_eq!(hostnames.len() as i64, expected);
     eventually("an end of all drains", || (lb.children().len() == hostnames.len()).then_some(()));
@@ -327,7 +327,7 @@ fn assert_one_truth(lb: &Lb, expected: i64) {
 }
 
 #[test]
-fn of_many_commands_that_want_one_name_exactly_one_gets_it() {
+fn exactly_one_of_many_commands_gets_a_name() {
     let lb = calm(&["--replicas", "1"]);
     let mut connections: Vec<_> = (0..10).map(|_| Conversation::with(&lb)).collect();
     for connection in &mut connections {
@@ -336,5 +336,5 @@ fn of_many_commands_that_want_one_name_exactly_one_gets_it() {
     let answers: Vec<String> = connections.iter_mut().map(Conversation::line).collect();
     let done: Vec<&String> = answers.iter().filter(|answer| answer.ends_with("\"successful\"}")).collect();
     assert_eq!(done.len(), 1, "{answers:?}");
-    assert_one_truth(&lb, 3);
+    assert_agreement(&lb, 3);
 }

@@ -1,4 +1,4 @@
-//! The control port's two languages, written and read by hand.
+//! A client of the control port for tests, in both languages; it shares no code with `lb`.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Lb, patient};
 
-/// `lb` with replicas that are in rotation for good: a machine that stands still for a while fails no probe of theirs.
+/// `lb` whose replicas stay in rotation: the probes are so patient that a slow machine fails none.
 pub(crate) fn calm(flags: &[&str]) -> Lb {
     let patience = ["--health-interval", "1m", "--health-timeout", "30s", "--start-timeout", "50s"];
     Lb::start(&[&patience, flags].concat())
@@ -41,13 +41,13 @@ impl Conversation {
         self.0.get_mut()
     }
 
-    /// Sends these bytes as they are.
+    /// Sends bytes.
     pub(crate) fn say(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
         self.stream().write_all(bytes.as_ref()).unwrap();
         self
     }
 
-    /// Ends this direction.
+    /// Ends the direction to `lb`.
     pub(crate) fn finish(&mut self) -> &mut Self {
         self.stream().shutdown(Shutdown::Write).unwrap();
         self
@@ -78,7 +78,7 @@ impl Conversation {
         response
     }
 
-    /// Everything until the other side ends, without a reset.
+    /// Everything until `lb` ends its direction; a reset is a failure.
     #[track_caller]
     pub(crate) fn rest(&mut self) -> String {
         let mut rest = String::new();
@@ -99,10 +99,10 @@ pub(crate) fn http(lb: &Lb, line: &str, body: &str) -> Response {
     Conversation::with(lb).say(request(line, "", body)).response()
 }
 
-/// A way to ask: the text of the answer to a command.
+/// One language: sends a command and returns the text of the answer.
 pub(crate) type Ask = fn(&Lb, &Value) -> String;
 
-/// Both languages.
+/// The two languages of the control port.
 pub(crate) const LANGUAGES: [Ask; 2] = [by_line, by_http];
 
 pub(crate) fn by_line(lb: &Lb, command: &Value) -> String {
@@ -114,7 +114,7 @@ pub(crate) fn by_http(lb: &Lb, command: &Value) -> String {
     http(lb, &line, &body).body
 }
 
-/// The request line and body that mean the same as a JSON line.
+/// The HTTP request line and body for the command of a JSON line.
 pub(crate) fn as_http(command: &Value) -> (String, String) {
     let mut fields = command.as_object().unwrap().clone();
     fields.remove("token");
@@ -132,7 +132,7 @@ pub(crate) fn as_http(command: &Value) -> (String, String) {
     (line, String::new())
 }
 
-/// One of each command; `add`, `rm` and what else changes something in a form that is always refused.
+/// One of each command; those that change something are in a form that is always refused.
 pub(crate) fn one_of_each() -> [Value; 9] {
     [
         json!({"cmd": "rep"}),
@@ -147,7 +147,7 @@ pub(crate) fn one_of_each() -> [Value; 9] {
     ]
 }
 
-/// The message of a failure; its text, of which the rest is exact.
+/// The message of a failure; the rest of its text is checked.
 #[track_caller]
 pub(crate) fn refused(text: &str) -> String {
     let message =
@@ -163,7 +163,7 @@ pub(crate) fn listing(hostnames: &[&str]) -> String {
     format!(r#"{{"message":{{"N":{n},"replicas":{}}},"status":"successful"}}"#, json!(hostnames))
 }
 
-/// The hostnames of such a text.
+/// The hostnames in the text of a successful answer to `rep`, `add` and `rm`.
 #[track_caller]
 pub(crate) fn listed(text: &str) -> Vec<String> {
     let answer: Value = serde_json::from_str(text).unwrap();

@@ -1,4 +1,4 @@
-//! Flags and environment: what is refused before anything is bound, with which words and exit codes.
+//! Flags and environment: bad values are refused before anything is bound, with a message and an exit code.
 
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
@@ -7,14 +7,14 @@ use std::process::{Child, Command, Stdio};
 use crate::control::calm;
 use crate::harness::{Lb, Replica, eventually};
 
-/// `lb` with these arguments and variables, and no others.
+/// `lb` with exactly these arguments and environment variables.
 fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lb"));
     command.env_clear().args(arguments).envs(environment.iter().copied());
     command
 }
 
-/// A process that does not outlive its test.
+/// Kills a process at the end of its test.
 struct Guard(Child);
 
 impl Drop for Guard {
@@ -24,7 +24,7 @@ impl Drop for Guard {
     }
 }
 
-/// Exit code, stdout and stderr of a command that ends by itself.
+/// The exit code, stdout and stderr of a command that ends by itself.
 #[track_caller]
 fn end(mut command: Command) -> (Option<i32>, String, String) {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -36,20 +36,20 @@ fn end(mut command: Command) -> (Option<i32>, String, String) {
     (status.code(), stdout, stderr)
 }
 
-/// A port that is taken: whoever tries to bind it exits with 1, and not with 2.
+/// A port in use: an `lb` that tries to bind it exits with 1, not with 2.
 fn taken() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
 
-/// Whether a message has a line that begins with this flag and contains `part`.
+/// Whether a line of the message begins with this flag and contains `part`.
 fn says(message: &str, flag: &str, part: &str) -> bool {
     message.lines().any(|line| line.starts_with(&format!("--{flag}: ")) && line.contains(part))
 }
 
 #[test]
-fn every_variable_is_read_and_all_wrong_values_are_reported_at_once_before_anything_is_bound() {
+fn every_variable_is_read_and_all_bad_values_are_reported_together_before_anything_is_bound() {
     let (_listener, address) = taken();
     let flags = [
         ("CONTROL", "an address and a port, such as 127.0.0.1:5000"),
@@ -157,7 +157,7 @@ fn a_configuration_that_contradicts_itself_is_refused_with_2_before_anything_is_
 }
 
 #[test]
-fn formulas_may_stand_in_the_environment() {
+fn formulas_can_be_given_in_the_environment() {
     for (variable, flag) in [("LB_REQUEST_HASH", "request-hash"), ("LB_SERVER_HASH", "server-hash")] {
         let (code, stdout, message) = end(command(&[], &[(variable, "i * (2")]));
         assert_eq!((code, stdout.as_str()), (Some(2), ""), "{message}");
@@ -166,7 +166,7 @@ fn formulas_may_stand_in_the_environment() {
 }
 
 #[test]
-fn what_the_command_line_does_not_know_is_refused_with_2() {
+fn an_unknown_argument_is_refused_with_2() {
     let cases: [&[&str]; 12] = [
         &["--nonsense"],
         &["nonsense"],
@@ -202,12 +202,12 @@ fn help_and_version_go_to_stdout_and_exit_with_0() {
         let (code, stdout, stderr) = end(command(arguments, &[]));
         assert_eq!((code, stderr.as_str()), (Some(0), ""), "{arguments:?}");
         assert!(parts.iter().all(|part| stdout.contains(part)), "{arguments:?}: {stdout}");
-        assert!(!stdout.contains("[env: PORT="), "nothing of the hidden subcommand");
+        assert!(!stdout.contains("[env: PORT="), "the hidden subcommand is not shown");
     }
 }
 
 #[test]
-fn a_port_that_is_taken_is_named_with_its_flag_and_exits_with_1() {
+fn a_port_in_use_is_reported_with_its_flag_and_exits_with_1() {
     let (_listener, address) = taken();
     let address = address.to_string();
     for (flag, other) in [("--listen", "--control"), ("--control", "--listen")] {
@@ -229,7 +229,7 @@ fn a_second_lb_on_one_data_port_is_refused() {
 }
 
 #[test]
-fn a_guarded_control_port_may_be_bound_beyond_loopback() {
+fn a_control_port_with_a_token_may_be_bound_beyond_loopback() {
     let ports = [("LB_LISTEN", "127.0.0.1:0"), ("LB_REPLICAS", "1")];
     let beyond = ["--control", "0.0.0.0:0"];
     for (flags, variable) in [
@@ -254,7 +254,7 @@ fn a_guarded_control_port_may_be_bound_beyond_loopback() {
 }
 
 #[test]
-fn the_environment_configures_lb_and_a_flag_is_stronger() {
+fn the_environment_configures_lb_and_a_flag_overrides_it() {
     let replicas = ["a", "b"].map(Replica::named);
     let backends = format!("a={},b={}", replicas[0].address, replicas[1].address);
     let variables = [
@@ -275,7 +275,7 @@ fn the_environment_configures_lb_and_a_flag_is_stronger() {
 }
 
 #[test]
-fn the_environment_names_the_command_and_it_never_sees_a_secret() {
+fn the_environment_can_give_the_command_which_never_sees_a_secret() {
     let script = "test -z \"$LB_CONTROL_TOKEN$LB_HASH_SEED\" && echo \"{port} $PORT of $SERVER_ID\" >&2; exec sleep 1000";
     let variables = [
         ("LB_COMMAND", script),

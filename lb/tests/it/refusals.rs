@@ -1,4 +1,4 @@
-//! The control port: what is refused, with which status and which words, and that it changes nothing.
+//! Refusals of the control port: their status and message, and that they change nothing.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::control::{
 };
 use crate::harness::Lb;
 
-/// Every slot without its counters: what no refused command may change.
+/// The slots and processes, which a refused command must not change.
 fn fleet(lb: &Lb) -> (Vec<Value>, Vec<u32>) {
     (lb.backends(), lb.children())
 }
@@ -33,7 +33,7 @@ fn more_hostnames_than_n_have_their_exact_messages() {
     assert_eq!(fleet(&lb), before);
 }
 
-/// What is wrong with the fields of an `add`, and what the answer has to say.
+/// Bad fields of an `add`, each with a part of the message.
 const BAD_FIELDS: &[(&str, &str)] = &[
     (r#""hostnames":["a"]"#, "missing field `n`"),
     (r#""n":null"#, "`n`: invalid value `null`: expected a whole number of at least 1"),
@@ -76,7 +76,7 @@ const BAD_FIELDS: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn a_bad_field_is_named_in_both_languages_with_what_is_allowed_and_changes_nothing() {
+fn a_bad_field_is_named_with_what_is_expected_and_changes_nothing() {
     let lb = calm(&["--replicas", "2"]);
     let before = fleet(&lb);
     for (cmd, line) in [("add", "POST /add"), ("rm", "DELETE /rm"), ("rm", "POST /rm")] {
@@ -93,7 +93,7 @@ fn a_bad_field_is_named_in_both_languages_with_what_is_allowed_and_changes_nothi
 }
 
 #[test]
-fn names_that_are_in_use_repeated_or_unknown_are_refused_whole() {
+fn a_command_with_a_name_in_use_repeated_or_unknown_is_refused_as_a_whole() {
     let lb = calm(&["--replicas", "2"]);
     let before = fleet(&lb);
     for (command, message) in [
@@ -120,7 +120,7 @@ fn names_that_are_in_use_repeated_or_unknown_are_refused_whole() {
 }
 
 #[test]
-fn what_is_no_command_is_told_what_a_command_is() {
+fn text_that_is_not_a_command_is_refused_with_what_is_expected() {
     let lb = calm(&["--replicas", "1"]);
     for (line, message) in [
         ("{", "malformed JSON, expected one object: EOF"),
@@ -156,7 +156,7 @@ fn what_is_no_command_is_told_what_a_command_is() {
 }
 
 #[test]
-fn a_wrong_path_is_404_and_a_wrong_method_405_with_the_right_ones() {
+fn an_unknown_path_is_404_and_a_wrong_method_405_with_the_right_ones() {
     let lb = calm(&["--replicas", "1"]);
     for path in ["/", "/reps", "/rep/", "/Rep", "/add/1", "/rm.json", "//rep"] {
         for method in ["GET", "POST", "DELETE", "PUT"] {
@@ -188,7 +188,7 @@ fn a_wrong_path_is_404_and_a_wrong_method_405_with_the_right_ones() {
 }
 
 #[test]
-fn a_token_is_asked_for_before_the_command_is_looked_at() {
+fn the_token_is_checked_before_the_command_is_read() {
     let lb = calm(&["--replicas", "1", "--control-token", "secret"]);
     let children = lb.children();
     let mut commands = one_of_each().to_vec();
@@ -219,14 +219,14 @@ fn a_token_is_asked_for_before_the_command_is_looked_at() {
         let header = format!("Authorization: {scheme} secret\r\n");
         let text = request("POST /add", &header, r#"{"n":1,"hostnames":["server1"]}"#);
         let response = Conversation::with(&lb).say(text).response();
-        assert!(refused(&response.body).contains("in use"), "it got to the command: {response:?}");
+        assert!(refused(&response.body).contains("in use"), "the command is read: {response:?}");
     }
     let add = json!({"cmd": "add", "n": 1, "hostnames": ["S5"], "token": "secret"});
     assert_eq!(by_line(&lb, &add), listing(&["server1", "S5"]));
 }
 
 #[test]
-fn a_token_that_nobody_asked_for_does_no_harm() {
+fn a_token_that_is_not_needed_is_ignored() {
     let lb = calm(&["--replicas", "1"]);
     assert_eq!(by_line(&lb, &json!({"cmd": "rep", "token": "secret"})), listing(&["server1"]));
     let text = request("GET /rep", "Authorization: Bearer secret\r\n", "");
@@ -234,7 +234,7 @@ fn a_token_that_nobody_asked_for_does_no_harm() {
 }
 
 #[test]
-fn only_pages_of_a_loopback_origin_may_command() {
+fn only_web_pages_of_a_loopback_origin_may_send_commands() {
     let lb = calm(&["--replicas", "1"]);
     let ask = |origin: &str, line: &str, body: &str| {
         Conversation::with(&lb).say(request(line, &format!("Origin: {origin}\r\n"), body)).response()

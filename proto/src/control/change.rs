@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_held_to_the_rules_of_a_line() {
+    fn a_body_follows_the_rules_of_a_line() {
         let hostnames = vec![name("S5")];
         assert_eq!(read(r#"{"n":2,"hostnames":["S5"]}"#), Ok(Removal { n: 2, hostnames }));
         let cases = [
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_remapping_that_cannot_be_understood_says_why() {
+    fn a_remapping_that_cannot_be_understood_is_refused_with_the_reason() {
         let cases = [
             (r#"{"point":1}"#, "unknown field `point`, expected one of `algorithm`, `mapping`"),
             (r#"{"weights":{"S5":1,"S5":2}}"#, "duplicate field `S5`"),

@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn every_command_is_read_under_each_of_its_names() {
+    fn every_command_is_read_by_each_of_its_names() {
         let cases = [
             (r#"{"cmd":"rep"}"#, Command::Rep {}),
             (r#"{"cmd":"replicas"}"#, Command::Rep {}),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_token_is_known_before_the_command_is() {
+    fn the_token_is_known_before_the_command_is_read() {
         let line = Line::parse(br#"{"cmd":"fly","token":"secret"}"#).unwrap();
         assert_eq!(line.token.as_deref(), Some("secret"));
         assert!(line.command().is_err());
@@ -228,7 +228,7 @@ mod tests {
         proptest::sample::select(names.to_vec())
     }
 
-    /// JSON of every kind, some of it what a field takes.
+    /// JSON of every kind; some of it is valid for some field.
     fn values() -> impl Strategy<Value = String> {
         let words =
             ["null", "true", "-1", "1e400", "3", "0.5", r#""add""#, r#""plan""#, r#""mapping""#, r#""S5""#];
@@ -245,17 +245,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_line_can_make_it_panic(line in "[{}\\[\\]\",:a-z0-9 cmdnrepaddhostnames.-]{0,80}") {
+        fn no_line_causes_a_panic(line in "[{}\\[\\]\",:a-z0-9 cmdnrepaddhostnames.-]{0,80}") {
             read_in_every_way(line.as_bytes());
         }
 
         #[test]
-        fn no_bytes_can_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+        fn no_bytes_cause_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             read_in_every_way(&bytes);
         }
 
         #[test]
-        fn no_fields_can_make_it_panic(fields in proptest::collection::vec((names_of_fields(), values()), 0..5)) {
+        fn no_fields_cause_a_panic(fields in proptest::collection::vec((names_of_fields(), values()), 0..5)) {
             let fields: Vec<String> = fields.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
             read_in_every_way(format!("{{{}}}", fields.join(",")).as_bytes());
         }

@@ -20,7 +20,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{COMMAND_MAX, Desk, SENDER};
+use super::desk::{COMMAND_MAX, Desk, SENDER};
 
 /// Serves requests until the connection ends.
 ///

@@ -1,6 +1,7 @@
 //! The control port's side of newline-delimited JSON: one command a line, one answer a line, in order.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -9,7 +10,10 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_util::codec::{AnyDelimiterCodec, AnyDelimiterCodecError, Framed};
 
-use super::{COMMAND_MAX, Desk, IDLE, SENDER};
+use super::desk::{COMMAND_MAX, Desk, SENDER};
+
+/// How long a connection may be silent between two commands while the port is not full.
+const IDLE: Duration = Duration::from_secs(300);
 
 /// Answers line by line until the end of the stream.
 ///
