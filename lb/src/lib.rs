@@ -42,6 +42,8 @@ use fleet::{Effect, Fleet, Lineup, Names, Policy};
 use provider::Provider;
 use provider::doors::Doors;
 use provider::engine::docker::Docker;
+#[doc(hidden)]
+pub use provider::engine::record::rewritten as rewritten_record;
 use provider::fixed::Fixed;
 use provider::process::Process;
 pub use provider::process::child::{guard, run as become_replica};

@@ -2,8 +2,8 @@
 //! its text is the same formula again.
 #![no_main]
 
-use mapping::{Algorithm, Full, Mapping, Member, Probing, RequestHash, ServerHash, SlotsShape};
 use libfuzzer_sys::fuzz_target;
+use mapping::{Algorithm, Full, Mapping, Member, Probing, RequestHash, ServerHash, SlotsShape};
 
 fuzz_target!(|input: (&str, u64, u8)| {
     let (text, number, slots) = input;

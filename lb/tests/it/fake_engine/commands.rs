@@ -18,13 +18,13 @@ fn an_add_whose_container_is_not_made_is_refused_in_time_and_leaves_nothing() {
         (Fault::Status(404), "not today (status 404)"),
         (Fault::Status(409), "not today (status 409)"),
         (Fault::Status(500), "not today (status 500)"),
-        (Fault::Garbage, "makes no sense"),
-        (Fault::Shape, "makes no sense"),
-        (Fault::Cut, "make the container"),
+        (Fault::Garbage, "cannot parse the engine's reply"),
+        (Fault::Shape, "cannot parse the engine's reply"),
+        (Fault::Cut, "POST /containers/create"),
         (Fault::Id("../../x"), "../../x"),
-        (Fault::Id(""), "makes no sense"),
-        (Fault::Close, "cannot be reached to make the container"),
-        (Fault::Hang, "does not make the container: no answer within"),
+        (Fault::Id(""), "cannot parse the engine's reply"),
+        (Fault::Close, "cannot reach the engine for POST /containers/create"),
+        (Fault::Hang, "did not reply to POST /containers/create within"),
     ] {
         engine.fail(Call::Create, fault);
         let message = refused_add(&lb, "more");
@@ -43,12 +43,12 @@ fn an_add_whose_container_does_not_start_is_refused_in_time_and_leaves_nothing()
     for (call, fault, reason) in [
         (Call::Start, Fault::Status(404), "not today (status 404)"),
         (Call::Start, Fault::Status(500), "not today (status 500)"),
-        (Call::Start, Fault::Close, "cannot be reached to start the container"),
+        (Call::Start, Fault::Close, "cannot reach the engine for POST /containers/ID/start"),
         (Call::Start, Fault::Exit, "ended with exit code 3"),
         (Call::Inspect, Fault::Status(500), "not today (status 500)"),
-        (Call::Inspect, Fault::Garbage, "makes no sense"),
-        (Call::Inspect, Fault::Shape, "makes no sense"),
-        (Call::Inspect, Fault::Hang, "no answer within"),
+        (Call::Inspect, Fault::Garbage, "cannot parse the engine's reply"),
+        (Call::Inspect, Fault::Shape, "cannot parse the engine's reply"),
+        (Call::Inspect, Fault::Hang, "did not reply to GET /containers/ID/json within"),
     ] {
         engine.fail(call, fault);
         let message = refused_add(&lb, "more");
@@ -65,7 +65,7 @@ fn an_engine_that_falls_asleep_between_make_and_start_does_not_delay_the_answer(
     let lb = start(&engine, &["--replicas", "1"]);
     Call::ALL.iter().filter(|&&call| call != Call::Create).for_each(|&call| engine.fail(call, Fault::Hang));
     let message = refused_add(&lb, "more");
-    assert!(message.contains("start the container"), "{message}");
+    assert!(message.contains("POST /containers/ID/start"), "{message}");
     engine.heal();
     wait_for_containers(&engine, 1);
 }
@@ -108,7 +108,7 @@ fn a_record_that_was_written_too_late_is_not_the_last_word() {
         eventually("the record with a", || (engine.count(&[Call::MakeVolume]) > written).then_some(()));
         scope.spawn(move || add("b"));
         // The record with a and without b is created after `lb` has given up waiting for it.
-        lb.wait_for_log("the engine does not make the volume: no answer within");
+        lb.wait_for_log("the engine did not reply to POST /volumes/create within");
         engine.heal();
     });
     eventually("the record with both", || {
@@ -123,7 +123,7 @@ fn a_container_that_cannot_be_removed_goes_later() {
     let lb = start(&engine, &["--replicas", "2"]);
     engine.fail(Call::Remove, Fault::Status(500));
     lb.done(&json!({"cmd": "rm", "n": 1, "hostnames": ["server2"]}));
-    lb.wait_for_log("the engine does not remove the container: not today (status 500)");
+    lb.wait_for_log("the engine refused DELETE /containers/ID: not today (status 500)");
     assert_eq!(lb.hostnames(), ["server1"]);
     assert_eq!(engine.containers().len(), 2);
     engine.heal();

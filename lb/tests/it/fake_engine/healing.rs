@@ -93,7 +93,7 @@ fn a_death_shows_without_events_too_and_events_are_listened_to_again() {
         engine.wait_for_listeners(1);
         engine.fail(Call::Events, Fault::Status(500));
         end(&engine);
-        lb.wait_for_log("the engine tells no events");
+        lb.wait_for_log("the engine sends no events");
         engine.wait_for_listeners(0);
         let before = lb.slot(2);
         engine.kill("server2");

@@ -140,7 +140,7 @@ fn ids_that_are_none_get_into_no_request() {
     let lb = start(&engine, &["--replicas", "1"]);
     let labels = json!({LABEL: FLEET});
     engine.list_strangely(json!({"Id": "../../x", "Names": ["/x"], "Labels": labels, "State": "exited"}));
-    lb.wait_for_log("the engine's answer to list the containers makes no sense: id Some(\"../../x\")");
+    lb.wait_for_log("cannot parse the engine's reply to GET /containers/json: id Some(\"../../x\")");
     assert_eq!(lb.done(&json!({"cmd": "add", "n": 1}))["N"], 2);
     // The engine fails when it is dropped if it was asked for something strange.
 }

@@ -472,3 +472,17 @@ fn in_a_rough_world_the_oldest_goes_on() {
         world.succeed();
     }
 }
+
+#[test]
+fn a_record_without_a_number_left_is_not_claimed_and_not_given_up() {
+    let last = |holder| Event::Seen(vec![Entry { number: u64::MAX, holder, seats: seats(1) }]);
+    let (mut claim, _) = Claim::new(Holder::new(1, 1), seats(1), Remains::Dead);
+    assert!(matches!(claim.apply(ms(0), last(None)), Action::End(End::Failed(_))));
+
+    let (mut claim, _) = Claim::new(Holder::new(1, 1), seats(1), Remains::Nothing);
+    let Action::Do(Call::Append(_, own)) = claim.apply(ms(0), Event::Seen(Vec::new())) else { panic!() };
+    claim.apply(ms(0), Event::Appended(Some(own.clone())));
+    assert_eq!(claim.apply(ms(0), Event::Seen(vec![own])), Action::Rest(WATCH));
+    claim.apply(ms(0), Event::Doubt);
+    assert!(matches!(claim.apply(ms(0), last(Some(Holder::new(2, 2)))), Action::Retry(..)));
+}

@@ -1,6 +1,6 @@
-//! The calls to the engine, each with a deadline of its own and an error that says whose fault it is.
+//! The calls to the engine (Docker Engine API), each with a deadline of its own and an error that says what went wrong.
 //!
-//! Only what was checked gets into a path: names by the configuration and [`proto::control::Hostname`], ids here.
+//! Only checked text becomes part of a path: the configuration and [`proto::control::Hostname`] check names, this module checks ids.
 
 use std::error::Error as _;
 use std::fmt::Display;
@@ -19,52 +19,52 @@ use bollard::query_parameters::{
 use futures_util::Stream;
 use tokio::time::{sleep, timeout};
 
-/// Where the engine is if `DOCKER_HOST` says nothing.
+/// The address of the engine if `DOCKER_HOST` is not set.
 pub(super) const LOCAL: &str = "unix:///var/run/docker.sock";
-/// How long a call may take. A command has to be answered within five seconds when the engine hangs.
+/// How long a call may take. If the engine hangs, a command still has to be answered within five seconds.
 pub(super) const LIMIT: Duration = Duration::from_secs(4);
-/// How long it may take to start or to remove a container while the engine answers.
+/// How long the start or removal of a container may take while the engine answers pings.
 const SLOW: Duration = Duration::from_secs(20);
-/// How long an engine that is busy may take to answer the simplest question.
+/// How long a busy engine may take to answer a ping.
 const SIGN: Duration = Duration::from_secs(2);
-/// How far back a subscription to events begins: what happened just before it is told again rather than to nobody.
+/// How far back a subscription to events begins. Events just before it are told twice rather than not at all.
 const OVERLAP: Duration = Duration::from_secs(2);
 
-/// The label of a network that an `lb` has made, and may remove when it is empty.
+/// The label of a network that an `lb` has created. An `lb` may remove it when it is empty.
 const MADE_BY_LB: &str = "lb.made";
 
-/// Filters of a list or a stream, as the engine takes them.
+/// Filters of a list or a stream: names with the values that match.
 type Filters<'a> = [(&'a str, &'a [&'a str])];
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Trouble {
-    /// The engine took it in, and would not or could not do it.
-    #[error("the engine does not {call}: {message} (status {status})")]
+    /// The engine replied with an error.
+    #[error("the engine refused {call}: {message} (status {status})")]
     Refused { call: &'static str, status: u16, message: String },
-    /// The engine did not answer in time. It may do it all the same.
-    #[error("the engine does not {call}: no answer within {limit:?}")]
+    /// The engine did not reply in time. It may carry out the call all the same.
+    #[error("the engine did not reply to {call} within {limit:?}")]
     Late { call: &'static str, limit: Duration },
-    /// There is no engine to talk to.
-    #[error("the engine cannot be reached to {call}: {reason}")]
+    /// There is no connection to an engine.
+    #[error("cannot reach the engine for {call}: {reason}")]
     Unreachable { call: &'static str, reason: String },
-    /// What the engine says makes no sense.
-    #[error("the engine's answer to {call} makes no sense: {reason}")]
+    /// The reply is not what the API promises.
+    #[error("cannot parse the engine's reply to {call}: {reason}")]
     Garbled { call: &'static str, reason: String },
 }
 
 impl Trouble {
-    /// Whether the engine is in no state to do anything, whatever it is asked.
+    /// Whether the fault is the engine's: it is away, or would fail at any call.
     pub(super) fn is_the_engines(&self) -> bool {
         !matches!(self, Trouble::Refused { .. })
     }
 
-    /// Whether there is no engine, or none that answers.
+    /// Whether the engine is away: it cannot be reached, or does not reply.
     pub(super) fn is_absence(&self) -> bool {
         matches!(self, Trouble::Late { .. } | Trouble::Unreachable { .. })
     }
 
-    /// Whether the engine refused with this status.
+    /// Whether the engine replied with this status.
     pub(super) fn is(&self, wanted: u16) -> bool {
         matches!(self, Trouble::Refused { status, .. } if *status == wanted)
     }
@@ -85,7 +85,7 @@ impl Trouble {
     }
 }
 
-/// What an error says, and what the errors behind it say that is not in it already.
+/// The text of an error, followed by the texts of its sources that are not part of it already.
 fn chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
@@ -99,31 +99,31 @@ fn chain(error: &Error) -> String {
     text
 }
 
-/// A container engine.
+/// A client of one container engine.
 #[derive(Clone, Debug)]
 pub(super) struct Engine(bollard::Docker);
 
 impl Engine {
-    /// Looks whether an engine answers at `host` (as in `DOCKER_HOST`), and which version it speaks.
+    /// Connects to the engine at `host` (as in `DOCKER_HOST`) and agrees on a version of the API.
     pub(super) async fn connect(host: &str) -> Result<Self, Trouble> {
-        const CALL: &str = "say its version";
+        const CALL: &str = "GET /version";
         let docker = bollard::Docker::connect_with_host(host).map_err(|error| Trouble::new(CALL, &error))?;
         call(CALL, LIMIT, docker.negotiate_version()).await.map(Engine)
     }
 
     pub(super) async fn has_image(&self, image: &str) -> Result<bool, Trouble> {
-        let found = if_there(call("look up the image", LIMIT, self.0.inspect_image(image)).await)?;
+        let found = if_there(call("GET /images/NAME/json", LIMIT, self.0.inspect_image(image)).await)?;
         Ok(found.is_some())
     }
 
-    /// Whether there is such a network, and whether it was made by [`Engine::create_network`].
+    /// Whether [`Engine::create_network`] has created this network; `None` if there is no such network.
     pub(super) async fn network(&self, name: &str) -> Result<Option<bool>, Trouble> {
         let inspected = self.0.inspect_network(name, None::<InspectNetworkOptions>);
-        let found = if_there(call("look up the network", LIMIT, inspected).await)?;
+        let found = if_there(call("GET /networks/NAME", LIMIT, inspected).await)?;
         Ok(found.map(|network| network.labels.is_some_and(|labels| labels.contains_key(MADE_BY_LB))))
     }
 
-    /// Makes a network, unless somebody else was faster: two of the same name help nobody, but older engines make them.
+    /// Creates a network. Older engines create a second one of the same name; if another client was faster, the own one is removed.
     pub(super) async fn create_network(&self, name: &str) -> Result<(), Trouble> {
         let request = NetworkCreateRequest {
             name: name.to_owned(),
@@ -131,13 +131,13 @@ impl Engine {
             labels: Some([(MADE_BY_LB.to_owned(), "true".to_owned())].into()),
             ..NetworkCreateRequest::default()
         };
-        let made = match call("make the network", LIMIT, self.0.create_network(request)).await {
+        let made = match call("POST /networks/create", LIMIT, self.0.create_network(request)).await {
             Err(trouble) if trouble.is(409) => return Ok(()),
             made => made?.id,
         };
         let options = ListNetworksOptionsBuilder::default().filters(&filters(&[("name", &[name])])).build();
-        let all = call("list the networks", LIMIT, self.0.list_networks(Some(options))).await?;
-        // The filter takes a part of a name for it.
+        let all = call("GET /networks", LIMIT, self.0.list_networks(Some(options))).await?;
+        // The filter also matches a part of a name.
         let namesakes = all.into_iter().filter(|network| network.name.as_deref() == Some(name));
         let first = namesakes.min_by_key(|network| (network.created.clone(), network.id.clone()));
         match first.and_then(|network| network.id) {
@@ -147,12 +147,12 @@ impl Engine {
     }
 
     pub(super) async fn remove_network(&self, name: &str) -> Result<(), Trouble> {
-        call("remove the network", LIMIT, self.0.remove_network(name)).await
+        call("DELETE /networks/NAME", LIMIT, self.0.remove_network(name)).await
     }
 
-    /// Makes a container; its id.
+    /// Creates a container; returns its id.
     pub(super) async fn create(&self, name: &str, body: ContainerCreateBody) -> Result<String, Trouble> {
-        const CALL: &str = "make the container";
+        const CALL: &str = "POST /containers/create";
         let options = CreateContainerOptionsBuilder::default().name(name).build();
         let created = self.patiently(CALL, LIMIT, self.0.create_container(Some(options), body)).await?;
         if is_id(&created.id) {
@@ -164,10 +164,10 @@ impl Engine {
 
     pub(super) async fn start(&self, id: &str) -> Result<(), Trouble> {
         let started = self.0.start_container(id, None::<StartContainerOptions>);
-        self.patiently("start the container", SLOW, started).await
+        self.patiently("POST /containers/ID/start", SLOW, started).await
     }
 
-    /// What may take long on a busy machine may do so as long as the engine answers at all.
+    /// Waits for a call that may take long on a busy machine, but not longer than the engine answers pings.
     async fn patiently<T>(
         &self,
         name: &'static str,
@@ -180,7 +180,7 @@ impl Engine {
         }
     }
 
-    /// Completes when the engine does not answer any more; with how long it was given.
+    /// Completes when the engine no longer answers pings; returns how long it had for the last one.
     pub(super) async fn hung(&self) -> Duration {
         while let Ok(Ok(_)) = timeout(SIGN, self.0.ping()).await {
             sleep(SIGN / 2).await;
@@ -190,25 +190,26 @@ impl Engine {
 
     pub(super) async fn inspect(&self, id: &str) -> Result<ContainerInspectResponse, Trouble> {
         let inspected = self.0.inspect_container(id, None::<InspectContainerOptions>);
-        self.patiently("show the container", LIMIT, inspected).await
+        self.patiently("GET /containers/ID/json", LIMIT, inspected).await
     }
 
-    /// Asks a container to end, and makes it after `grace`.
+    /// Asks a container to end, and kills it after `grace`.
     pub(super) async fn stop(&self, id: &str, grace: Duration) -> Result<(), Trouble> {
         let seconds = i32::try_from(grace.as_secs()).unwrap_or(i32::MAX);
         let options = StopContainerOptionsBuilder::default().t(seconds).build();
-        self.patiently("stop the container", grace + SLOW, self.0.stop_container(id, Some(options))).await
+        self.patiently("POST /containers/ID/stop", grace + SLOW, self.0.stop_container(id, Some(options)))
+            .await
     }
 
-    /// Removes a container with its anonymous volumes, dead or alive.
+    /// Removes a container, running or not, with its anonymous volumes.
     pub(super) async fn remove(&self, id: &str) -> Result<(), Trouble> {
         let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
-        self.patiently("remove the container", SLOW, self.0.remove_container(id, Some(options))).await
+        self.patiently("DELETE /containers/ID", SLOW, self.0.remove_container(id, Some(options))).await
     }
 
-    /// The containers with this label, in whatever state.
+    /// The containers with this label, in any state.
     pub(super) async fn containers(&self, label: &str) -> Result<Vec<ContainerSummary>, Trouble> {
-        const CALL: &str = "list the containers";
+        const CALL: &str = "GET /containers/json";
         let options =
             ListContainersOptionsBuilder::default().all(true).filters(&filters(&[("label", &[label])]));
         let listed = call(CALL, LIMIT, self.0.list_containers(Some(options.build()))).await?;
@@ -221,20 +222,20 @@ impl Engine {
     /// The volumes with this label.
     pub(super) async fn volumes(&self, label: &str) -> Result<Vec<Volume>, Trouble> {
         let options = ListVolumesOptionsBuilder::default().filters(&filters(&[("label", &[label])])).build();
-        let listed = call("list the volumes", LIMIT, self.0.list_volumes(Some(options))).await?;
+        let listed = call("GET /volumes", LIMIT, self.0.list_volumes(Some(options))).await?;
         Ok(listed.volumes.unwrap_or_default())
     }
 
-    /// Makes a volume, or gives the one that has this name already.
+    /// Creates a volume, or returns the one that has this name already.
     pub(super) async fn create_volume(&self, request: VolumeCreateRequest) -> Result<Volume, Trouble> {
-        call("make the volume", LIMIT, self.0.create_volume(request)).await
+        call("POST /volumes/create", LIMIT, self.0.create_volume(request)).await
     }
 
     pub(super) async fn remove_volume(&self, name: &str) -> Result<(), Trouble> {
-        call("remove the volume", LIMIT, self.0.remove_volume(name, None::<RemoveVolumeOptions>)).await
+        call("DELETE /volumes/NAME", LIMIT, self.0.remove_volume(name, None::<RemoveVolumeOptions>)).await
     }
 
-    /// What happens to containers and volumes from now on, until the stream fails or ends.
+    /// The events of containers and volumes from now on, until the stream fails or ends.
     pub(super) fn events(&self) -> impl Stream<Item = Result<EventMessage, Trouble>> + use<> {
         use futures_util::StreamExt as _;
         let wanted: &Filters<'_> =
@@ -243,7 +244,7 @@ impl Engine {
         let since = since.as_secs().to_string();
         let options = EventsOptionsBuilder::default().filters(&filters(wanted)).since(&since).build();
         let events = self.0.events(Some(options));
-        events.map(|event| event.map_err(|error| Trouble::new("send its events", &error)))
+        events.map(|event| event.map_err(|error| Trouble::new("GET /events", &error)))
     }
 }
 
@@ -258,7 +259,7 @@ async fn call<T>(
     }
 }
 
-/// What was asked for, if it is there.
+/// Turns status 404 into `None`.
 fn if_there<T>(answer: Result<T, Trouble>) -> Result<Option<T>, Trouble> {
     match answer {
         Err(trouble) if trouble.is(404) => Ok(None),
@@ -270,7 +271,7 @@ fn garbled(call: &'static str, reason: impl Display) -> Trouble {
     Trouble::Garbled { call, reason: reason.to_string() }
 }
 
-/// Ids come back in paths, so they have to be what they are said to be.
+/// Whether this is an id of the engine. Ids become part of paths.
 fn is_id(id: &str) -> bool {
     (12..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -278,4 +279,39 @@ fn is_id(id: &str) -> bool {
 fn filters(filters: &Filters<'_>) -> std::collections::HashMap<String, Vec<String>> {
     let owned = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
     filters.iter().map(|&(name, values)| (name.to_owned(), owned(values))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_hexadecimal_digits_are_an_id() {
+        assert!(is_id("0123456789ab") && is_id(&"f".repeat(64)));
+        for text in
+            ["", "0123456789a", &"f".repeat(65), "0123456789a/", "../../../../..", "0123456789a\u{661}"]
+        {
+            assert!(!is_id(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_about_the_call_and_everything_else_about_the_engine() {
+        const CALL: &str = "GET /version";
+        let response =
+            |status_code| Error::DockerResponseServerError { status_code, message: " no\n".to_owned() };
+        let refused = Trouble::new(CALL, &response(404));
+        assert_eq!(refused.to_string(), "the engine refused GET /version: no (status 404)");
+        assert!(refused.is(404) && !refused.is_the_engines() && !refused.is_absence());
+        let late = Trouble::Late { call: CALL, limit: LIMIT };
+        let unreachable = Trouble::new(CALL, &Error::RequestTimeoutError);
+        let garbled = garbled(CALL, "no JSON");
+        assert!(
+            [&late, &unreachable, &garbled]
+                .iter()
+                .all(|trouble| trouble.is_the_engines() && !trouble.is(404))
+        );
+        assert!(late.is_absence() && unreachable.is_absence() && !garbled.is_absence());
+        assert_eq!(garbled.to_string(), "cannot parse the engine's reply to GET /version: no JSON");
+    }
 }

@@ -142,3 +142,114 @@ pub(super) fn ended(exit_code: Option<i64>, is_out_of_memory: bool) -> String {
     let why = if is_out_of_memory { " (it ran out of memory)" } else { "" };
     format!("ended with exit code {code}{why}")
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings {
+            host: None,
+            image: "image".to_owned(),
+            network: "net".to_owned(),
+            fleet: "fleet".to_owned(),
+            port: 5000,
+            memory: None,
+            pids: None,
+            keep: false,
+            volume: None,
+        }
+    }
+
+    /// A line of a list, with some parts replaced.
+    fn summary(parts: &serde_json::Value) -> ContainerSummary {
+        let mut summary = json!({
+            "Id": "0123456789ab", "Names": ["/fleet-a"], "State": "running",
+            "Labels": {"lb.fleet": "fleet", "lb.hostname": "a", "lb.slot.index": "1", "lb.slot.name": "a"},
+            "NetworkSettings": {"Networks": {"net": {"IPAddress": "10.0.0.2"}}},
+        });
+        summary.as_object_mut().unwrap().extend(parts.as_object().unwrap().clone());
+        serde_json::from_value(summary).unwrap()
+    }
+
+    /// A container of the fleet with this id, state and address.
+    pub(in super::super) fn listed(id: &str, state: &str, address: &str) -> Listed {
+        let networks = json!({"Networks": {"net": {"IPAddress": address}}});
+        Listed::of(summary(&json!({"Id": id, "State": state, "NetworkSettings": networks})), &settings())
+            .unwrap()
+    }
+
+    #[test]
+    fn a_container_is_read_from_a_list() {
+        let listed = Listed::of(summary(&json!({})), &settings()).unwrap();
+        assert_eq!((listed.id.as_str(), listed.name.as_str()), ("0123456789ab", "fleet-a"));
+        assert_eq!(listed.identity.hostname.unwrap().as_str(), "a");
+        assert_eq!(listed.identity.slot.unwrap().index, 1);
+        assert_eq!(listed.address.unwrap().to_string(), "10.0.0.2");
+    }
+
+    #[test]
+    fn what_does_not_belong_to_the_fleet_is_not_read() {
+        for parts in [
+            json!({"Labels": null}),
+            json!({"Labels": {}}),
+            json!({"Labels": {"lb.fleet": "fleet2"}}),
+            json!({"Names": null}),
+            json!({"Names": []}),
+            json!({"Id": null}),
+        ] {
+            assert!(Listed::of(summary(&parts), &settings()).is_none(), "{parts}");
+        }
+    }
+
+    #[test]
+    fn an_address_counts_in_the_network_of_the_fleet_alone() {
+        for networks in [
+            json!(null),
+            json!({}),
+            json!({"Networks": {"other": {"IPAddress": "10.0.0.2"}}}),
+            json!({"Networks": {"net": {"IPAddress": ""}}}),
+            json!({"Networks": {"net": {"IPAddress": "../.."}}}),
+        ] {
+            let summary = summary(&json!({"NetworkSettings": networks}));
+            assert_eq!(Listed::of(summary, &settings()).unwrap().address, None, "{networks}");
+        }
+    }
+
+    #[test]
+    fn paused_containers_live_and_others_do_not() {
+        let is_alive = |state| listed("0123456789ab", state, "10.0.0.2").is_alive();
+        assert!(["running", "paused"].into_iter().all(is_alive));
+        assert!(!["created", "restarting", "removing", "exited", "dead", ""].into_iter().any(is_alive));
+    }
+
+    #[test]
+    fn the_reason_of_an_end_is_the_engines_or_the_exit_code() {
+        let end = |state| end(&serde_json::from_value(json!({"State": state})).unwrap());
+        assert_eq!(end(json!({"Error": "no such file", "ExitCode": 127})), "no such file");
+        assert_eq!(end(json!({"Error": "", "ExitCode": 3})), "ended with exit code 3");
+        assert_eq!(
+            end(json!({"ExitCode": 137, "OOMKilled": true})),
+            "ended with exit code 137 (it ran out of memory)"
+        );
+        assert_eq!(end(json!(null)), "ended with exit code unknown");
+    }
+
+    #[test]
+    fn what_a_replica_is_told_and_what_the_engine_may_not_do() {
+        let assignment = Assignment {
+            hostname: proto::control::Hostname::try_from("a".to_owned()).unwrap(),
+            slot: None,
+            is_urgent: false,
+        };
+        let body = body(&settings(), &assignment, None);
+        assert_eq!(body.env.unwrap(), ["SERVER_ID=a", "PORT=5000"]);
+        let labels = body.labels.unwrap();
+        assert_eq!((labels["lb.fleet"].as_str(), labels["lb.hostname"].as_str()), ("fleet", "a"));
+        let host = body.host_config.unwrap();
+        assert_eq!(host.restart_policy.unwrap().name, Some(RestartPolicyNameEnum::NO));
+        assert_eq!(host.security_opt.unwrap(), ["no-new-privileges"]);
+    }
+}

@@ -1,8 +1,8 @@
-//! What happens to the containers of the fleet, told to whoever looks after one.
+//! News about the containers of the fleet, for their keepers.
 //!
-//! The engine's event stream tells it within milliseconds, but can end, or go silent, without a word. So it is subscribed to
-//! anew now and then, and every few seconds all containers are listed: whatever the stream has not told shows there.
-//! A keeper goes by whichever comes first, and ends with it; that is why nothing has to be told only once.
+//! The engine's event stream reports within milliseconds, but it can end or fall silent without an error. So it is renewed every
+//! minute, and every few seconds all containers are listed: the list shows what the stream missed. A keeper acts on the first
+//! sign of an end and ignores the rest, so the same end may be reported twice.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -21,22 +21,22 @@ use crate::provider::engine::identity::FLEET;
 
 /// The time between two lists.
 const RESYNC: Duration = Duration::from_secs(3);
-/// The time between two looks for an engine that is away.
+/// The time between two lists while the engine is away.
 const ABSENCE: Duration = Duration::from_millis(500);
-/// How long one subscription is used.
+/// How long one subscription to events lasts.
 const RENEWAL: Duration = Duration::from_secs(60);
-/// The pause before a subscription that failed is tried again.
+/// The pause after a subscription that failed.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// Listens to the engine for as long as the program runs.
+/// Listens to the engine until the program ends.
 pub(super) struct Ears {
     pub(super) site: Arc<Site>,
-    /// Says that the record of the fleet has to be looked at.
+    /// Signals that a volume of the record was created or removed.
     pub(super) doubts: Arc<Notify>,
 }
 
 impl Ears {
-    /// Passes on what the event stream says.
+    /// Follows the event stream, and passes on what it reports.
     pub(super) async fn listen(&self) {
         let mut is_silent = false;
         loop {
@@ -44,7 +44,7 @@ impl Ears {
                 Err(_) => debug!("the event stream is renewed"),
                 Ok(trouble) => {
                     if !std::mem::replace(&mut is_silent, true) {
-                        warn!("the engine tells no events: {trouble}");
+                        warn!("the engine sends no events: {trouble}");
                     }
                     sleep(RETRY).await;
                 }
@@ -52,7 +52,7 @@ impl Ears {
         }
     }
 
-    /// Follows one subscription to its end; why it ended.
+    /// Follows one subscription; returns why it ended.
     async fn follow(&self, is_silent: &mut bool) -> String {
         let mut events = pin!(self.site.engine.events());
         loop {
@@ -86,12 +86,11 @@ impl Ears {
     }
 
     fn notify(&self, notice: Notice) {
-        // It fails only if there is no container to be looked after.
+        // It fails only if there is no keeper.
         let _ = self.site.notices.send(notice);
     }
 
-    /// Lists all containers every few seconds, and whenever the engine may have gone, and has those removed that nobody
-    /// looks after.
+    /// Lists all containers every few seconds, and whenever the engine may be away. Removes those that have no keeper.
     pub(super) async fn look(&self) {
         loop {
             match self.resync().await {
@@ -107,7 +106,7 @@ impl Ears {
                 Ok(()) => {}
             }
             let pause = if self.site.is_away() { ABSENCE } else { RESYNC };
-            // Either ends the pause.
+            // A doubt ends the pause early.
             let _ = timeout(pause, self.site.doubted()).await;
         }
     }

@@ -1,4 +1,4 @@
-//! The life of one container, from its making (or its adoption) to its removal.
+//! The life of one container, from its creation (or adoption) to its removal.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,7 +14,6 @@ use tracing::{debug, info, warn};
 use super::api::Trouble;
 use super::container::{self, Listed};
 use super::main_process::MainProcess;
-
 use super::site::{Known, Notice, Site};
 use crate::fleet::{Assignment, ReplicaId, Stopping};
 use crate::provider::doors::{Door, Doors};
@@ -23,35 +22,40 @@ use crate::provider::{Reach, Report, Reports};
 /// How long a container may take to end after its stop signal before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long a replacement waits for an engine that is away before it says so. (A spare may take its place then.)
+/// How long a replacement waits for an engine that is away before it reports that. (A spare may take its place then.)
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long after the end of its process the engine may take to tell how a container ended.
+/// How long a keeper waits for the engine to report how a container ended, once its process has ended.
 const VERDICT: Duration = Duration::from_secs(1);
 
 /// A container that runs.
 struct Container {
-    id: String,
-    address: SocketAddr,
-    /// Its first process, if that is a process of this machine.
+    running: Running,
+    /// `None` if its main process is not a process of this machine.
     process: Option<MainProcess>,
-    /// Nothing that was found out about it before this says anything about it now.
-    since: Instant,
     known: Known,
     /// Where it takes connections over.
     door: Option<Door>,
 }
 
+/// What news about a running container is compared with.
+struct Running {
+    id: String,
+    address: SocketAddr,
+    /// Lists that were requested earlier say nothing about it.
+    since: Instant,
+}
+
 /// Why there is no container.
 enum Why {
-    /// It cannot be had, or has ended already.
+    /// It cannot be started, or has ended already.
     Lost(String),
-    /// The engine is in no state to do anything.
+    /// The engine is away or fails.
     Hindered(String),
-    /// Nobody wants it any more.
+    /// It was told to stop before it was created.
     Unwanted,
 }
 
-/// There is no container, but perhaps something is left of one.
+/// There is no running container. The one that is left, if any, has to be removed.
 struct Failure {
     why: Why,
     left: Option<(String, Known)>,
@@ -73,7 +77,7 @@ impl From<Trouble> for Why {
     }
 }
 
-/// Keeps a container for `assignment` until it has ended or is to be stopped; `found` is one that is there already.
+/// Keeps a container for `assignment` until it has ended or is to be stopped; `found` is a running one to adopt.
 pub(super) async fn keep(
     site: Arc<Site>,
     (id, assignment): (ReplicaId, Assignment),
@@ -81,7 +85,7 @@ pub(super) async fn keep(
     reports: Reports,
     mut stop: oneshot::Receiver<Stopping>,
 ) {
-    // Before it runs, or its death could be missed.
+    // Subscribed before it runs, or its end could be missed.
     let mut vigil = Vigil { notices: site.notices.subscribe(), is_out_of_memory: false };
     let hostname = &assignment.hostname;
     let obtained = match found {
@@ -115,7 +119,7 @@ pub(super) async fn keep(
     let how = tokio::select! {
         sign = vigil.sign(&container) => {
             report(sign.to_string()).await;
-            // Nobody asks for it to be stopped any more, so there is time to hear how it ended.
+            // The fleet has been told, so there is time to hear how it ended.
             info!(%hostname, "container {}", vigil.verdict(&container, sign).await);
             Stopping::AtOnce
         }
@@ -124,11 +128,11 @@ pub(super) async fn keep(
     end(&site, container, how).await;
 }
 
-/// How the end of a container is known.
+/// The first sign of the end of a container.
 enum Sign {
-    /// The engine has told it, and how it came.
+    /// The engine has reported it, and how it came.
     Told(String),
-    /// The kernel knows that its process has ended, much sooner than the engine tells it.
+    /// The kernel has reported the end of its process, much sooner than the engine.
     Process,
 }
 
@@ -141,10 +145,10 @@ impl fmt::Display for Sign {
     }
 }
 
-/// Waiting for the end of a container.
+/// Waits for the end of a container.
 struct Vigil {
     notices: broadcast::Receiver<Notice>,
-    /// Whether it has asked for more memory than it may have.
+    /// Whether it ran out of memory.
     is_out_of_memory: bool,
 }
 
@@ -152,36 +156,32 @@ impl Vigil {
     /// Waits for the first sign of its end.
     async fn sign(&mut self, container: &Container) -> Sign {
         tokio::select! {
-            end = self.death(container) => Sign::Told(end),
+            end = self.death(&container.running) => Sign::Told(end),
             () = ended(container.process.as_ref()) => Sign::Process,
         }
     }
 
-    /// What the engine says of its end, if it does so soon.
+    /// How it ended, if the engine reports that soon.
     async fn verdict(&mut self, container: &Container, sign: Sign) -> String {
         match sign {
             Sign::Told(end) => end,
-            Sign::Process => timeout(VERDICT, self.death(container))
+            Sign::Process => timeout(VERDICT, self.death(&container.running))
                 .await
-                .unwrap_or_else(|_| "has ended, and the engine does not say how".to_owned()),
+                .unwrap_or_else(|_| "has ended; the engine has not reported how".to_owned()),
         }
     }
 
-    /// Waits until the engine tells its end; how it ended.
-    async fn death(&mut self, container: &Container) -> String {
+    /// Waits until the engine reports its end; returns how it ended.
+    async fn death(&mut self, running: &Running) -> String {
         loop {
             match self.notices.recv().await {
-                Ok(Notice::OutOfMemory(id)) if *id == *container.id => self.is_out_of_memory = true,
-                Ok(Notice::Died(id, exit_code)) if *id == *container.id => {
-                    return container::ended(exit_code, self.is_out_of_memory);
-                }
-                Ok(Notice::Seen(asked, all)) if asked > container.since => {
-                    if let Some(end) = container.end_by(&all) {
-                        return end.to_owned();
+                Ok(notice) => {
+                    if let Some(end) = running.end_by(&notice, &mut self.is_out_of_memory) {
+                        return end;
                     }
                 }
-                // What was missed shows when all containers are listed the next time.
-                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                // The next list shows what was missed.
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
                 Err(broadcast::error::RecvError::Closed) => pending().await,
             }
         }
@@ -190,15 +190,32 @@ impl Vigil {
 
 impl Container {
     fn reach(&self) -> Reach {
-        Reach { address: self.address, door: self.door.as_ref().map(|door| door.path().to_owned()) }
+        Reach { address: self.running.address, door: self.door.as_ref().map(|door| door.path().to_owned()) }
+    }
+}
+
+impl Running {
+    /// How it has ended, if that shows in a notice. Notes in `is_out_of_memory` if it ran out of memory before.
+    fn end_by(&self, notice: &Notice, is_out_of_memory: &mut bool) -> Option<String> {
+        match notice {
+            Notice::OutOfMemory(id) if **id == *self.id => *is_out_of_memory = true,
+            Notice::Died(id, exit_code) if **id == *self.id => {
+                return Some(container::ended(*exit_code, *is_out_of_memory));
+            }
+            Notice::Seen(asked, all) if *asked > self.since => {
+                return self.end_in(all).map(str::to_owned);
+            }
+            _ => {}
+        }
+        None
     }
 
     /// How it has ended, if that shows in a list of all containers.
-    fn end_by(&self, all: &HashMap<String, Listed>) -> Option<&'static str> {
+    fn end_in(&self, all: &HashMap<String, Listed>) -> Option<&'static str> {
         match all.get(&self.id) {
-            None => Some("was removed by somebody"),
+            None => Some("was removed from outside"),
             Some(listed) if !listed.is_alive() => Some("has ended"),
-            // It was started again by somebody, and another container may have its old address.
+            // It was restarted from outside, and another container may have its old address.
             Some(listed) if listed.address != Some(self.address.ip()) => Some("has another address"),
             Some(_) => None,
         }
@@ -219,8 +236,8 @@ async fn adopt(site: &Site, listed: Listed, known: Known) -> Result<Container, F
         Ok(inspected) => container::address(&inspected, &site.settings)
             .map(|address| (address, MainProcess::of(&inspected, &listed.id)))
             .ok_or_else(|| container::end(&inspected)),
-        Err(trouble) if trouble.is(404) => Err("was removed by somebody".to_owned()),
-        // It was there when all were listed. If it is not any more, that will show.
+        Err(trouble) if trouble.is(404) => Err("was removed from outside".to_owned()),
+        // It was in the list of all containers. If it is gone since, the next list shows it.
         Err(trouble) => listed
             .address
             .map(|address| (SocketAddr::new(address, site.settings.port), None))
@@ -228,12 +245,15 @@ async fn adopt(site: &Site, listed: Listed, known: Known) -> Result<Container, F
     };
     let door = site.doors.as_ref().zip(listed.identity.door).and_then(|(doors, name)| doors.known(&name));
     match obtained {
-        Ok((address, process)) => Ok(Container { id: listed.id, address, process, since, known, door }),
+        Ok((address, process)) => {
+            let running = Running { id: listed.id, address, since };
+            Ok(Container { running, process, known, door })
+        }
         Err(reason) => Err(Failure { why: Why::Lost(reason), left: Some((listed.id, known)) }),
     }
 }
 
-/// Makes a container and starts it.
+/// Creates a container and starts it.
 async fn make(
     site: &Arc<Site>,
     assignment: &Assignment,
@@ -253,13 +273,15 @@ async fn make(
     let door = site.doors.as_ref().map(Doors::fresh);
     let (id, known) = create(site, assignment, door.as_ref()).await.map_err(Why::from)?;
     match start(site, &id).await {
-        Ok((address, process, since)) => Ok(Container { id, address, process, since, known, door }),
+        Ok((address, process, since)) => {
+            Ok(Container { running: Running { id, address, since }, process, known, door })
+        }
         Err(why) => Err(Failure { why, left: Some((id, known)) }),
     }
 }
 
-/// Completes when it is no use to wait for the engine: for who is in a hurry as soon as it does not answer, for others when
-/// it has been away for a while. One that is there and busy is worth any wait.
+/// Completes when there is no point in waiting for the engine: if it is urgent as soon as the engine does not answer pings, else when
+/// the engine has been away for a while. A start waits for a busy engine without limit.
 async fn absence(site: &Site, is_urgent: bool) {
     if is_urgent {
         tokio::select! {
@@ -276,7 +298,7 @@ async fn absence(site: &Site, is_urgent: bool) {
     }
 }
 
-/// Waits until the engine is there and has time.
+/// Waits until the engine is there, and for one of the places to start a container.
 async fn turn(site: &Site) -> Option<SemaphorePermit<'_>> {
     site.away(false).await;
     site.starts.acquire().await.ok()
@@ -291,7 +313,7 @@ async fn create(
     let name = format!("{}-{}", site.settings.fleet, assignment.hostname);
     let known = site.know(name.clone()).unwrap_or_else(|| site.know_variant(&name));
     match site.engine.create(known.name(), body.clone()).await {
-        // The name belongs to somebody else, or to what is left of one of ours.
+        // Another container has the name: a foreign one, or what is left of one of this fleet.
         Err(trouble) if trouble.is(409) => {
             let known = site.know_variant(&name);
             Ok((site.engine.create(known.name(), body).await?, known))
@@ -300,10 +322,10 @@ async fn create(
     }
 }
 
-/// Starts a container; where it listens, its process, and since when.
+/// Starts a container; returns its address, its main process, and since when it runs.
 async fn start(site: &Site, id: &str) -> Result<(SocketAddr, Option<MainProcess>, Instant), Why> {
     match site.engine.start(id).await {
-        // Somebody may have removed the network.
+        // The network may have been removed.
         Err(trouble) if trouble.is(404) => {
             site.ensure_network().await?;
             site.engine.start(id).await?;
@@ -328,9 +350,60 @@ async fn end(site: &Site, container: Container, how: Stopping) {
         return;
     }
     if how == Stopping::Gently {
-        site.stop(&container.id, GRACE).await;
+        site.stop(&container.running.id, GRACE).await;
     }
-    if site.remove(&container.id).await {
+    if site.remove(&container.running.id).await {
         container.door.into_iter().for_each(Door::remove);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::container::tests::listed;
+    use super::*;
+
+    const ID: &str = "0123456789ab";
+
+    fn running() -> Running {
+        Running { id: ID.to_owned(), address: ([10, 0, 0, 2], 80).into(), since: Instant::now() }
+    }
+
+    /// What a notice says about the container, if it has not run out of memory before.
+    fn end_by(running: &Running, notice: &Notice) -> Option<String> {
+        running.end_by(notice, &mut false)
+    }
+
+    #[test]
+    fn news_about_other_containers_is_no_end() {
+        let running = running();
+        assert_eq!(end_by(&running, &Notice::Died("ba9876543210".into(), Some(1))), None);
+        let mut is_out_of_memory = false;
+        running.end_by(&Notice::OutOfMemory("ba9876543210".into()), &mut is_out_of_memory);
+        assert!(!is_out_of_memory);
+    }
+
+    #[test]
+    fn memory_that_ran_out_is_named_when_the_container_dies() {
+        let (running, mut is_out_of_memory) = (running(), false);
+        assert_eq!(running.end_by(&Notice::OutOfMemory(ID.into()), &mut is_out_of_memory), None);
+        let end = running.end_by(&Notice::Died(ID.into(), Some(137)), &mut is_out_of_memory);
+        assert_eq!(end.unwrap(), "ended with exit code 137 (it ran out of memory)");
+        assert_eq!(end_by(&running, &Notice::Died(ID.into(), None)).unwrap(), "ended with exit code unknown");
+    }
+
+    #[test]
+    fn a_list_shows_that_it_is_gone_has_ended_or_moved() {
+        let running = running();
+        let seen = |asked, entries: &[(&str, &str)]| {
+            let all = entries.iter().map(|&(state, address)| (ID.to_owned(), listed(ID, state, address)));
+            end_by(&running, &Notice::Seen(asked, Arc::new(all.collect())))
+        };
+        let later = running.since + Duration::from_millis(1);
+        assert_eq!(seen(later, &[("running", "10.0.0.2")]), None);
+        assert_eq!(seen(later, &[("paused", "10.0.0.2")]), None);
+        assert_eq!(seen(later, &[]).unwrap(), "was removed from outside");
+        assert_eq!(seen(later, &[("exited", "10.0.0.2")]).unwrap(), "has ended");
+        assert_eq!(seen(later, &[("running", "10.0.0.3")]).unwrap(), "has another address");
+        assert_eq!(seen(running.since, &[]), None, "a list that was requested earlier says nothing");
     }
 }

@@ -1,4 +1,4 @@
-//! What everybody who looks after this fleet's containers shares.
+//! What the tasks that look after the containers of one fleet share.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,43 +16,44 @@ use super::container::Listed;
 use crate::provider::doors::Doors;
 use crate::provider::engine::identity::fleet_label;
 
-/// Containers that are made and started at the same time: the engine does not get faster by more.
+/// The most containers that are started at the same time. More do not make the engine faster.
 const STARTS: usize = 8;
-/// Containers that are stopped and removed at the same time.
+/// The most containers that are stopped or removed at the same time.
 const STOPS: usize = 16;
-/// Notices that a keeper may leave unread before it misses some (and waits for the next list).
+/// The most notices that a keeper may leave unread. After more it misses some, and goes by the next list.
 const NOTICES: usize = 1024;
 
-/// What may be the end of a container.
+/// News about containers, for their keepers.
 #[derive(Clone, Debug)]
 pub(super) enum Notice {
-    /// The container with this id has asked for more memory than it may have.
+    /// The container with this id ran out of memory.
     OutOfMemory(Arc<str>),
     /// The container with this id has ended, with this exit code.
     Died(Arc<str>, Option<i64>),
-    /// All containers of the fleet, by id, as they were some time after this.
+    /// All containers of the fleet, by id. The list was requested at this time, so it says nothing about later ones.
     Seen(Instant, Arc<HashMap<String, Listed>>),
 }
 
-/// The engine, and what is known of the fleet there.
+/// The engine with one fleet in it, and what `lb` knows of both.
 pub(super) struct Site {
     pub(super) engine: Engine,
     pub(super) settings: Settings,
-    /// Where containers take connections over.
+    /// Where containers take connections over; `None` with `--transport proxy`.
     pub(super) doors: Option<Doors>,
     pub(super) notices: broadcast::Sender<Notice>,
     pub(super) starts: Semaphore,
     pub(super) stops: Semaphore,
+    /// Whether this program holds the fleet.
     held: watch::Receiver<bool>,
-    /// Sweeps that go on.
+    /// The sweeps that run.
     pub(super) sweeps: TaskTracker,
-    /// Whether the engine is away, as far as is known.
+    /// Whether the engine was away when it was last called.
     away: watch::Sender<bool>,
-    /// Says that it may be.
+    /// Signals that it may be away now.
     doubt: Notify,
-    /// Held by whoever looks whether there is a network, until there is.
+    /// Held by the task that checks and creates the network.
     network: AsyncMutex<()>,
-    /// The names of the containers that somebody here looks after, or is about to make.
+    /// The names of the containers that have a keeper, also of those that are about to be created.
     known: Mutex<HashSet<String>>,
 }
 
@@ -79,28 +80,27 @@ impl Site {
         }
     }
 
-    /// Completes when the fleet is not ours any more.
+    /// Completes when another `lb` holds the fleet.
     pub(super) async fn lost(&self) {
         let mut held = self.held.clone();
-        // Whoever would say so may have ended, because this program does.
+        // The writer may have ended together with this program; then it never says so.
         if held.wait_for(|is_held| !is_held).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Whether the fleet is (still) ours; if not, nothing of it may be touched.
+    /// Whether this program still holds the fleet. If not, it must not touch anything of it.
     pub(super) fn is_held(&self) -> bool {
         *self.held.borrow()
     }
 
-    /// Says that somebody looks after the container of this name, as long as the answer lives; `None` if somebody does
-    /// already.
+    /// Claims the container of this name for one keeper, until the answer is dropped; `None` if it has a keeper already.
     pub(super) fn know(self: &Arc<Self>, name: String) -> Option<Known> {
         let is_new = self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
         is_new.then(|| Known { site: Arc::clone(self), name })
     }
 
-    /// The same for a name like this one that nobody looks after.
+    /// Claims a free name that begins with this one.
     pub(super) fn know_variant(self: &Arc<Self>, name: &str) -> Known {
         loop {
             if let Some(known) = self.know(format!("{name}.{:06x}", fastrand::u32(..1 << 24))) {
@@ -109,39 +109,39 @@ impl Site {
         }
     }
 
-    /// Whether the engine is away, as far as is known.
+    /// Whether the engine was away when it was last called.
     pub(super) fn is_away(&self) -> bool {
         *self.away.borrow()
     }
 
-    /// Notes whether the engine is away; whether it was.
+    /// Notes whether the engine is away; returns whether it was.
     pub(super) fn set_away(&self, is_away: bool) -> bool {
         self.away.send_replace(is_away)
     }
 
-    /// Completes as soon as the engine is away, or is not.
+    /// Completes as soon as the engine is away, or is back, as `wanted` says.
     pub(super) async fn away(&self, wanted: bool) {
-        // It fails only without a sender.
+        // It fails only without a sender, and `self` holds one.
         let _ = self.away.subscribe().wait_for(|&is_away| is_away == wanted).await;
     }
 
-    /// Says that the engine may be away.
+    /// Signals that the engine may be away.
     pub(super) fn doubt(&self) {
         self.doubt.notify_one();
     }
 
-    /// Completes when somebody has said so.
+    /// Completes after [`Site::doubt`].
     pub(super) async fn doubted(&self) {
         self.doubt.notified().await;
     }
 
-    /// Makes the network if it is not there.
+    /// Creates the network if it is missing.
     pub(super) async fn ensure_network(&self) -> Result<(), Trouble> {
         let ensured = async {
             let _one_at_a_time = self.network.lock().await;
             ensure_network(&self.engine, &self.settings.network).await
         };
-        let late = || Trouble::Late { call: "make the network", limit: LIMIT };
+        let late = || Trouble::Late { call: "POST /networks/create", limit: LIMIT };
         timeout(LIMIT, ensured).await.map_err(|_| late())?
     }
 
@@ -151,8 +151,8 @@ impl Site {
         Ok(listed.into_iter().map(|container| (container.id.clone(), container)).collect())
     }
 
-    /// Removes the containers of the fleet that nobody looks after: those that an `lb` which was killed has left half
-    /// made, those that the engine made after we had given up waiting, and those it could not remove when it was told.
+    /// Removes the containers of the fleet that have no keeper: half made ones of an `lb` that was killed, those that the engine
+    /// created after their call had timed out, and those that it failed to remove before.
     pub(super) async fn sweep(self: &Arc<Self>, containers: &HashMap<String, Listed>) {
         let orphans = containers.values().filter(|container| !container.is_going());
         let sweeps = orphans.filter_map(|orphan| Some((orphan, self.know(orphan.name.clone())?)));
@@ -161,7 +161,7 @@ impl Site {
             if !self.is_held() {
                 return;
             }
-            info!(container = orphan.name, "a container of this fleet that nobody looks after is removed");
+            info!(container = orphan.name, "removes a container of this fleet that belongs to no slot");
             self.remove(&orphan.id).await;
         }))
         .await;
@@ -173,7 +173,7 @@ impl Site {
         }
     }
 
-    /// Removes a container; whether it is gone. If that fails, a sweep does it later.
+    /// Removes a container; returns whether it is gone. If the removal fails, a sweep tries again.
     pub(super) async fn remove(&self, id: &str) -> bool {
         if !self.is_held() {
             return false;
@@ -185,7 +185,7 @@ impl Site {
     }
 }
 
-/// Logs what went wrong, unless it is that the container is gone already, or on its way.
+/// Logs a failure, unless it means that the container is gone (404) or is being removed (409).
 fn complain(done: Result<(), Trouble>) {
     match done {
         Err(trouble) if !trouble.is(404) && !trouble.is(409) => warn!("{trouble}"),
@@ -193,11 +193,11 @@ fn complain(done: Result<(), Trouble>) {
     }
 }
 
-/// Makes the network if it is not there.
+/// Creates the network if it is missing.
 pub(super) async fn ensure_network(engine: &Engine, network: &str) -> Result<(), Trouble> {
     if engine.network(network).await?.is_none() {
         engine.create_network(network).await?;
-        info!(network, "network made");
+        info!(network, "network created");
     }
     Ok(())
 }
@@ -208,7 +208,7 @@ pub(super) async fn list(engine: &Engine, settings: &Settings) -> Result<Vec<Lis
     Ok(listed.into_iter().filter_map(|summary| Listed::of(summary, settings)).collect())
 }
 
-/// Somebody looks after the container of this name.
+/// The container of this name has a keeper, as long as this lives.
 pub(super) struct Known {
     site: Arc<Site>,
     name: String,
@@ -219,7 +219,7 @@ impl Known {
         &self.name
     }
 
-    /// As long as this program runs.
+    /// Keeps the name claimed until the program ends.
     pub(super) fn for_good(self) {
         std::mem::forget(self);
     }

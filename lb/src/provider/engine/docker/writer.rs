@@ -238,3 +238,16 @@ pub(super) fn is_entry(volume: &str, fleet: &str) -> bool {
     let number = volume.strip_prefix("lb.").and_then(|rest| rest.strip_prefix(fleet)?.strip_prefix('.'));
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_has_the_name_of_its_fleet_and_its_number() {
+        assert!(is_entry(&name("a.b", 7), "a.b") && is_entry("lb.a.0", "a"));
+        for volume in ["lb.a.", "lb.a.x", "lb.a.-1", "lb.a.1.2", "lb.ab.1", "lb.1", "a.1", "lb..1"] {
+            assert!(!is_entry(volume, "a"), "{volume}");
+        }
+    }
+}

@@ -79,6 +79,13 @@ impl Entry {
     }
 }
 
+/// Reads labels as an entry and writes that entry again; `None` if they are not an entry. For the fuzz target `record`.
+#[doc(hidden)]
+#[must_use]
+pub fn rewritten(labels: &Labels) -> Option<Labels> {
+    Entry::read(labels).map(|entry| entry.labels())
+}
+
 /// The valid one of some entries.
 pub(super) fn last(entries: &[Entry]) -> Option<&Entry> {
     entries.iter().max_by_key(|entry| entry.number)
