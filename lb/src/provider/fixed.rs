@@ -1,4 +1,4 @@
-//! Fixed addresses: nothing is started or stopped here, only looked up.
+//! The provider of fixed addresses. It looks them up, and never starts or stops what listens there.
 
 use std::collections::HashMap;
 use std::io;
@@ -13,21 +13,21 @@ use super::doors::Doors;
 use super::{Reach, Report, Reports};
 use crate::fleet::ReplicaId;
 
-/// How long a look-up may take.
+/// How long a lookup may take.
 const LOOK_UP: Duration = Duration::from_secs(5);
 
-/// An address that others look after.
+/// A server that runs without `lb`'s help.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FixedBackend {
-    /// Its name.
+    /// The name of its slot.
     pub name: Hostname,
     /// `HOST:PORT`.
     pub address: String,
-    /// The share of the keys that its slot gets.
+    /// The weight of its slot.
     pub weight: Weight,
 }
 
-/// The addresses, by name, each `HOST:PORT`, and where the servers there take connections over.
+/// The addresses, by name, each `HOST:PORT`, and the folder in which the servers take connections over.
 #[derive(Debug)]
 pub(crate) struct Fixed {
     addresses: HashMap<Hostname, String>,
@@ -48,7 +48,7 @@ impl Fixed {
                 Ok(address) => Report::Started(id, Reach { address, door }),
                 Err(error) => Report::Lost(id, format!("cannot look up {address}: {error}")),
             };
-            // It fails only if the program is ending.
+            // It fails only if the program ends.
             let _ = reports.send(report).await;
         });
     }

@@ -1,7 +1,7 @@
-//! Where replicas come from.
+//! Providers: where replicas come from.
 //!
-//! A provider starts and stops what it is told to, and reports what it sees: that a replica was started, and that one
-//! is gone. It never decides that one has to be replaced.
+//! A provider starts and stops replicas as it is told to, and reports that a replica has started or ended. It never decides that
+//! a replica has to be replaced.
 
 pub(crate) mod doors;
 pub(crate) mod engine;
@@ -16,41 +16,41 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::fleet::{Assignment, ReplicaId, Seat, Stopping};
 
-/// How one gets to a replica.
+/// The address of a replica, and its door.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reach {
     pub(crate) address: SocketAddr,
-    /// Where it takes connections over, if it was asked to.
+    /// The path at which it takes connections over; `None` if it was not told to.
     pub(crate) door: Option<PathBuf>,
 }
 
-/// What a provider sees.
+/// What a provider reports about a replica.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// The replica has been started; it listens, or soon will, where this says.
+    /// It has been started; it listens there, or soon will.
     Started(ReplicaId, Reach),
-    /// It could not be started, or has ended; with the reason.
+    /// It could not be started, or has ended, for this reason.
     Lost(ReplicaId, String),
-    /// It could not even be tried to start it, for reasons that are not its own.
+    /// It could not be started for a reason that lies in the provider, not in the replica.
     Hindered(ReplicaId, String),
 }
 
-/// Where providers report; bounded, so that whoever reports too much waits.
+/// The channel for reports. It is bounded: a provider that reports too fast waits.
 pub(crate) type Reports = mpsc::Sender<Report>;
 
-/// One of the known providers.
+/// One of the providers.
 #[derive(Debug)]
 pub(crate) enum Provider {
     /// Child processes.
     Process(process::Process),
     /// Containers.
     Docker(engine::docker::Docker),
-    /// Addresses that others look after.
+    /// Servers at fixed addresses.
     Fixed(fixed::Fixed),
 }
 
 impl Provider {
-    /// Starts a replica. `Started`, `Lost` or `Hindered` is reported, and after `Started` in the end `Lost`.
+    /// Starts a replica, and reports `Started`, `Lost` or `Hindered`. `Started` is followed by `Lost` at the end of the replica.
     pub(crate) fn start(&mut self, id: ReplicaId, assignment: Assignment, reports: Reports) -> Keeper {
         let (stop, stopped) = oneshot::channel();
         let keeper = Keeper { hostname: assignment.hostname.clone(), stop };
@@ -62,24 +62,24 @@ impl Provider {
         keeper
     }
 
-    /// Whether the replicas know the hostname that they run under.
+    /// Whether the replicas know their hostname.
     pub(crate) fn names_replicas(&self) -> bool {
         !matches!(self, Provider::Fixed(_))
     }
 
-    /// Whether the network of a replica goes with it, so that its connections may never hear of its end.
+    /// Whether the network of a replica ends with it. Then its connections may not be told of its end.
     pub(crate) fn takes_the_network_along(&self) -> bool {
         matches!(self, Provider::Docker(_))
     }
 
-    /// Writes down who sits where, for the next start; only where replicas outlive this program.
+    /// Has the record say who sits where, for the next start. Only containers outlive this program.
     pub(crate) fn remember(&self, seats: Vec<Seat>) {
         if let Provider::Docker(docker) = self {
             docker.remember(seats);
         }
     }
 
-    /// Completes when all that was to be remembered is written, or it has taken too long.
+    /// Completes when the record is written, or after three seconds.
     pub(crate) fn written(&self) -> impl Future<Output = ()> + Send + use<> {
         let written = if let Provider::Docker(docker) = self { Some(docker.written()) } else { None };
         async {
@@ -89,7 +89,7 @@ impl Provider {
         }
     }
 
-    /// Completes when somebody else has the right to these replicas: nothing may be done to them any more.
+    /// Completes when another `lb` holds these replicas. This one must not touch them any more.
     pub(crate) async fn lost(&self) {
         match self {
             Provider::Docker(docker) => docker.lost().await,
@@ -97,7 +97,7 @@ impl Provider {
         }
     }
 
-    /// Waits until every replica that was told to stop has ended, and puts everything away.
+    /// Waits until every replica that was told to stop has ended, then cleans up.
     pub(crate) async fn stopped(self) {
         match self {
             Provider::Process(process) => process.stopped().await,
@@ -107,7 +107,7 @@ impl Provider {
     }
 }
 
-/// A replica in the care of its provider. Dropping it is stopping it at once.
+/// The handle of a started replica. Dropping it stops the replica at once.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     hostname: Hostname,
@@ -115,14 +115,14 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// The name the replica runs under.
+    /// The hostname of the replica.
     pub(crate) fn hostname(&self) -> &Hostname {
         &self.hostname
     }
 
-    /// Has the replica stopped.
+    /// Stops the replica.
     pub(crate) fn stop(self, how: Stopping) {
-        // It fails only on a replica that has already ended, or that has nobody to stop it.
+        // It fails if the replica has already ended, or has a fixed address.
         let _ = self.stop.send(how);
     }
 }

@@ -1,10 +1,10 @@
-//! The program every child process begins as: `lb` itself, for a moment.
+//! The first moment of a child process, in which it is `lb` itself.
 //!
-//! It asks the kernel to be killed when its parent dies (`PR_SET_PDEATHSIG`, prctl(2)), which outlives the exec, and
-//! only then becomes the replica. If `lb` was gone already, it does not even begin.
+//! It asks the kernel to kill it when its parent dies (`PR_SET_PDEATHSIG`, prctl(2)), which outlives the exec. Only then it
+//! becomes the replica. If `lb` has already ended, it exits instead.
 //!
-//! That reaches the child alone. A command may start others, so its process group gets a guard: a process apart from it that
-//! waits for the end of a pipe whose other end only `lb` holds, and kills the group then.
+//! The signal reaches the child alone. A command may start other processes, so its process group gets a guard: a separate process that
+//! waits for the end of a pipe whose other end only `lb` holds, and then kills the group.
 
 use std::ffi::OsString;
 use std::io;
@@ -16,16 +16,16 @@ use clap::builder::OsStringValueParser;
 use proto::control::Hostname;
 use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
 
-/// This very program, even if its file has been replaced since it was started.
+/// The running program, even if its file has been replaced.
 pub(super) const PROGRAM: &str = "/proc/self/exe";
 
-/// How [`PROGRAM`] is told to become a replica.
+/// The arguments that make [`PROGRAM`] a replica.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Arguments {
-    /// The process that started this one; if it is another by now, there is nobody to serve.
+    /// The process that started this one. If the parent is another one by now, `lb` has ended.
     #[arg(long)]
     parent: u32,
-    /// What to become, for `sh -c`; without it, the demo server.
+    /// The command to become, for `sh -c`; without it, the demo server.
     #[arg(long)]
     exec: Option<String>,
     #[arg(long, env = "PORT")]
@@ -36,7 +36,7 @@ pub struct Arguments {
     handoff: Option<OsString>,
 }
 
-/// What [`PROGRAM`] is called with. The hostname comes last: by it, `ps` and `pkill -f` tell demo replicas apart.
+/// The arguments of [`PROGRAM`]. The hostname comes last: by it, `ps` and `pkill -f` tell demo replicas apart.
 pub(super) fn arguments(command: Option<&str>, port: u16, hostname: &Hostname) -> Vec<String> {
     let mut arguments = vec!["replica".to_owned(), format!("--parent={}", std::process::id())];
     arguments
@@ -45,7 +45,7 @@ pub(super) fn arguments(command: Option<&str>, port: u16, hostname: &Hostname) -
     arguments
 }
 
-/// The life of a child process.
+/// Runs a child process.
 ///
 /// # Errors
 /// It cannot be tied to its parent, `sh` cannot be run, or the demo server cannot listen.
@@ -55,20 +55,20 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<()> {
         return Ok(());
     }
     let Some(command) = &arguments.exec else { return serve(arguments) };
-    // The pipe is the standard input here, and of the guard; the command has none.
+    // The pipe is the standard input of this process and of the guard. The command gets none.
     let group = std::process::id().to_string();
     Command::new(PROGRAM).arg0("lb-guard").args(["guard", &group]).process_group(0).spawn()?;
     Err(Command::new("sh").arg("-c").arg(command).stdin(Stdio::null()).exec().into())
 }
 
-/// The life of a guard: waits for the end of `lb`, or of its care for the process group, and ends what is left of that.
+/// Runs the guard of a process group: waits until `lb` closes the pipe, then kills what is left of the group.
 ///
 /// # Errors
 /// The pipe cannot be read.
 pub fn guard(group: i32) -> anyhow::Result<()> {
     io::copy(&mut io::stdin(), &mut io::sink())?;
     if let Some(group) = Pid::from_raw(group) {
-        // There may be nobody left.
+        // It fails if the group is empty.
         let _ = kill_process_group(group, Signal::KILL);
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! Replicas as child processes.
 //!
-//! Each child is started through a small program of our own ([`child`]), which has the kernel kill it when `lb` dies,
-//! and leads a process group of its own, so that Ctrl-C in a terminal reaches `lb` alone and a stop reaches all that
-//! the child has started. What a child prints is logged under its hostname. Its exit is an event, not a poll.
+//! Each child begins as `lb` itself ([`child`]), which asks the kernel to kill it when `lb` dies. It leads a process group of its own: Ctrl-C in
+//! a terminal reaches `lb` alone, and a stop reaches everything that the child has started. Its output is logged under its
+//! hostname.
 
 pub(crate) mod child;
 mod ports;
@@ -28,20 +28,20 @@ use super::{Reach, Report, Reports};
 use crate::fleet::{ReplicaId, Stopping};
 use crate::net::is_local;
 
-/// How long a child may take to end after SIGTERM before it is killed.
+/// How long a child may take to end after SIGTERM. Then it is killed.
 const GRACE: Duration = Duration::from_secs(5);
-/// How often a process group is looked at for whether anybody is left. (Nobody is told of the end of a grandchild.)
+/// How often `lb` checks whether a process group is empty. (The kernel does not report the end of a grandchild.)
 const GROUP_LOOK: Duration = Duration::from_millis(20);
-/// The longest piece of a child's output in one line of the log, in bytes.
+/// The longest piece of output in one line of the log, in bytes.
 const LOG_LINE: u64 = 4096;
 
-/// Starts child processes.
+/// The provider of child processes.
 #[derive(Debug)]
 pub(crate) struct Process {
-    /// What to run, for `sh -c`; `None` is the built-in demo server.
+    /// The command for `sh -c`; `None` is the built-in demo server.
     command: Option<String>,
     ports: Ports,
-    /// Where they take connections over.
+    /// Where the children take connections over; `None` with `--transport proxy`.
     doors: Option<Doors>,
     children: TaskTracker,
 }
@@ -71,7 +71,7 @@ impl Process {
                 Err(error) => format!("cannot be started: {error}"),
                 Ok((family, address)) => {
                     let reach = Reach { address, door: door.as_ref().map(|door| door.path().to_owned()) };
-                    // To send fails only if the program is ending.
+                    // It fails only if the program ends.
                     let _ = reports.send(Report::Started(id, reach)).await;
                     let status = keep(family, stop, &hostname).await;
                     status.map_or_else(|error| error.to_string(), |status| format!("ended with {status}"))
@@ -83,7 +83,7 @@ impl Process {
         });
     }
 
-    /// The child, and where it was told to listen.
+    /// Spawns a child; returns it with the address at which it was told to listen.
     fn spawn(&mut self, hostname: &Hostname, door: Option<&Door>) -> io::Result<(Family, SocketAddr)> {
         let port = self.ports.next_free()?;
         let mut command = Command::new(child::PROGRAM);
@@ -95,29 +95,29 @@ impl Process {
             .env_remove("LB_HASH_SEED");
         match door {
             Some(door) => command.env(handoff::VARIABLE, door.path()),
-            // It may be there because this lb is itself a replica.
+            // It is set if this lb is itself a replica.
             None => command.env_remove(handoff::VARIABLE),
         };
-        // What a command starts ends with this pipe; the demo server starts nothing.
+        // The guard of a command's group waits for the end of this pipe. The demo server needs none.
         command.stdin(if self.command.is_some() { Stdio::piped() } else { Stdio::null() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let family = Family::of(command.process_group(0).spawn()?);
         Ok((family, (Ipv4Addr::LOCALHOST, port).into()))
     }
 
-    /// Waits until no child is left.
+    /// Waits until all children have ended.
     pub(super) async fn stopped(&self) {
         self.children.close();
         self.children.wait().await;
     }
 }
 
-/// A child and all that it has started; killed at the latest when this is dropped.
+/// A child and everything that it has started. Dropping it kills them.
 struct Family {
     child: Child,
     /// The process group that the child leads.
     group: Option<Pid>,
-    /// Ends with `lb`, and so tells the guard of the group.
+    /// Closed with `lb`, which tells the guard of the group.
     _lifeline: Option<ChildStdin>,
 }
 
@@ -130,7 +130,7 @@ impl Family {
 
     fn signal(&self, signal: Signal) {
         if let Some(group) = self.group {
-            // There may be nobody left.
+            // It fails if the group is empty.
             let _ = kill_process_group(group, signal);
         }
     }
@@ -146,7 +146,7 @@ impl Family {
         self.child.wait().await
     }
 
-    /// Waits for the end of the child, and of all that it has started: the child may be no more than a shell.
+    /// Waits for the end of the child and of everything that it has started: the child may be only a shell.
     async fn ended(&mut self) -> io::Result<ExitStatus> {
         let status = self.child.wait().await;
         while self.group.is_some_and(|group| test_kill_process_group(group).is_ok()) {
@@ -162,7 +162,7 @@ impl Drop for Family {
     }
 }
 
-/// Stays with a child until it has ended, by itself or because it was told to.
+/// Waits until a child has ended, and ends it when it is told to.
 async fn keep(
     mut family: Family,
     stop: oneshot::Receiver<Stopping>,
@@ -180,14 +180,14 @@ async fn keep(
     }
 }
 
-/// Logs what a child prints, line by line; of a long line, piece by piece.
+/// Logs the output of a child, line by line; a long line in pieces.
 async fn log_output(output: impl AsyncRead + Unpin, hostname: Hostname, stream: &'static str) {
     let mut output = BufReader::new(output);
     let mut line = Vec::new();
     while let Ok(1..) = (&mut output).take(LOG_LINE).read_until(b'\n', &mut line).await {
         info!(%hostname, stream, "{}", String::from_utf8_lossy(&line).trim_end());
         line.clear();
-        // Who prints without end must not keep the controller and the probes from their turn.
+        // A child that prints without end must not starve the controller and the probes.
         consume_budget().await;
     }
 }

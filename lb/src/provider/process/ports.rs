@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 
-/// Ports below the range from which the kernel takes the ports of outgoing connections (ip(7)): out of that range a
-/// connection of our own could take the port between our look and the child's bind.
+/// Ports below the range of ephemeral ports (ip(7)). A port within that range could be taken by an outgoing connection between
+/// this check and the child's bind.
 #[derive(Debug)]
 pub(super) struct Ports {
     range: Range<u16>,
@@ -22,7 +22,7 @@ impl Ports {
         Ports { range, next }
     }
 
-    /// A port that nobody listens on. It is not given again before all others have been.
+    /// A port on which no process listens. It is not returned again before all others have been.
     pub(super) fn next_free(&mut self) -> io::Result<u16> {
         for _ in self.range.clone() {
             let port = self.next;
@@ -30,7 +30,7 @@ impl Ports {
             match TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)) {
                 Ok(_) => return Ok(port),
                 Err(error) if error.kind() == ErrorKind::AddrInUse => {}
-                // No other port would help against that.
+                // Another port would fail in the same way.
                 Err(error) => return Err(error),
             }
         }
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_port_is_given_twice_or_while_somebody_listens_there() {
+    fn no_port_is_returned_twice_or_while_a_process_listens_there() {
         let mut ports = Ports::new();
         let first = ports.next_free().unwrap();
         let _listener = TcpListener::bind((Ipv4Addr::LOCALHOST, ports.next)).unwrap();

@@ -32,13 +32,13 @@ fn without_an_engine_lb_says_so_and_ends() {
 }
 
 #[test]
-fn an_engine_that_makes_no_sense_at_the_start_is_an_error() {
+fn an_engine_that_fails_at_the_start_is_an_error() {
     let faults = [Fault::Status(500), Fault::Garbage, Fault::Shape, Fault::Cut, Fault::Close, Fault::Hang];
     for (call, words) in [
-        (Call::Version, "say its version"),
-        (Call::Image, "look up the image"),
-        (Call::Containers, "list the containers"),
-        (Call::Volumes, "list the volumes"),
+        (Call::Version, "GET /version"),
+        (Call::Image, "GET /images/NAME/json"),
+        (Call::Containers, "GET /containers/json"),
+        (Call::Volumes, "GET /volumes"),
     ] {
         // At the same time, because some of them wait for a while.
         let launched = faults.map(|fault| {
@@ -58,7 +58,7 @@ fn an_engine_that_makes_no_sense_at_the_start_is_an_error() {
 fn a_missing_image_is_named_and_neither_pulled_nor_anything_made() {
     let engine = Engine::start("another");
     let error = error_of(launch(&engine, &[]));
-    assert!(error.contains(&format!("no image {IMAGE} (--image); lb pulls none")), "{error}");
+    assert!(error.contains(&format!("no image {IMAGE} (--image); lb does not pull images")), "{error}");
     assert_eq!((engine.containers(), engine.volumes(), engine.networks()), (vec![], vec![], vec![]));
     let changes = [&Call::CHANGES[..], &[Call::MakeVolume, Call::MakeNetwork]].concat();
     assert_eq!(engine.count(&changes), 0);

@@ -102,23 +102,7 @@ impl Docker {
         (names, spares): (&[Hostname], usize),
         scheme: &Scheme,
     ) -> anyhow::Result<(Self, Found)> {
-        let host = settings.host.as_deref().unwrap_or(api::LOCAL);
-        let engine = Engine::connect(host).await.with_context(|| format!("--provider docker: {host}"))?;
-        let has_image = engine.has_image(&settings.image).await?;
-        let containers = list(&engine, &settings).await?;
-        let is_empty = containers.is_empty();
-        let alive: Vec<Listed> = containers.into_iter().filter(Listed::is_alive).collect();
-        let remains = match (is_empty, alive.is_empty()) {
-            (true, _) => Remains::Nothing,
-            (_, true) => Remains::Dead,
-            (_, false) => Remains::Alive,
-        };
-        if !has_image && alive.is_empty() {
-            bail!(
-                "the engine has no image {} (--image); lb pulls none: build it, or pull it, first",
-                settings.image
-            );
-        }
+        let (engine, alive, remains) = survey(&settings).await?;
         let beginning = beginning(alive.iter().map(|container| &container.identity), names);
         let (writer, pen, held) =
             Writer::claim(engine.clone(), settings.fleet.clone(), beginning, remains).await?;
@@ -193,7 +177,29 @@ impl Docker {
     }
 }
 
-/// Checks that the mapping has room for the slots, and makes the network of the fleet.
+/// Connects to the engine; returns it with the running containers of the fleet, and what remains of the fleet.
+async fn survey(settings: &Settings) -> anyhow::Result<(Engine, Vec<Listed>, Remains)> {
+    let host = settings.host.as_deref().unwrap_or(api::LOCAL);
+    let engine = Engine::connect(host).await.with_context(|| format!("--provider docker: {host}"))?;
+    let has_image = engine.has_image(&settings.image).await?;
+    let containers = list(&engine, settings).await?;
+    let is_empty = containers.is_empty();
+    let alive: Vec<Listed> = containers.into_iter().filter(Listed::is_alive).collect();
+    let remains = match (is_empty, alive.is_empty()) {
+        (true, _) => Remains::Nothing,
+        (_, true) => Remains::Dead,
+        (_, false) => Remains::Alive,
+    };
+    if !has_image && alive.is_empty() {
+        bail!(
+            "the engine has no image {} (--image); lb does not pull images: build or pull it first",
+            settings.image
+        );
+    }
+    Ok((engine, alive, remains))
+}
+
+/// Checks that the mapping has room for the slots, and creates the network of the fleet.
 async fn prepare(
     engine: &Engine,
     settings: &Settings,
@@ -207,7 +213,7 @@ async fn prepare(
     Ok(ensure_network(engine, &settings.network).await?)
 }
 
-/// Removes what is left of the fleet; whether nothing is left then.
+/// Removes what is left of the fleet; returns whether nothing is left then.
 async fn is_empty(site: &Arc<Site>) -> bool {
     match site.containers().await {
         Ok(containers) => {
