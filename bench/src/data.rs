@@ -120,6 +120,9 @@ pub(crate) struct Load {
     /// Latency of right answers: from the intended start in an open loop, from the start of the connection or round trip in
     /// a closed loop.
     pub(crate) latency: Latency,
+    /// The same in microseconds at each of [`QUANTILES`]. Only a comparison records it.
+    #[serde(skip)]
+    pub(crate) distribution: Vec<u64>,
     /// Payload bytes received in right answers, and sent with their requests (of raw lines all bytes).
     pub(crate) received: u64,
     pub(crate) sent: u64,
@@ -368,7 +371,7 @@ pub(crate) struct Mode {
 }
 
 /// What one contender did in one round.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Reading {
     /// Operations (units) done; GB may be a fraction.
     pub(crate) operations: f64,
@@ -384,6 +387,9 @@ pub(crate) struct Reading {
     /// Latency of an operation in microseconds, median and 99th percentile, if it was measured.
     pub(crate) p50: Option<u64>,
     pub(crate) p99: Option<u64>,
+    /// Latency in microseconds at each of [`QUANTILES`], where the generator set the pace.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) distribution: Vec<u64>,
     /// Operations that failed.
     pub(crate) failures: u64,
 }
@@ -399,6 +405,9 @@ impl Reading {
         self.operations / self.seconds
     }
 }
+
+/// The quantiles of a distribution. Recorded files depend on their order: only add to its end.
+pub(crate) const QUANTILES: [f64; 10] = [0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999, 1.0];
 
 /// Something that is right or wrong, whatever machine it was measured on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

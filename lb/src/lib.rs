@@ -5,8 +5,8 @@
 //!
 //! In reading order: [`config`] is what the user wants, the crate [`mapping`] maps keys to slots; [`snapshot`] is what both planes see;
 //! [`data`] serves connections; [`control`] owns the fleet; `provider` starts and stops replicas; [`client`] is the
-//! other end of the control port. [`run`] below is the whole task graph. Apart from all this, [`peers`] computes which
-//! server other load balancers give a key to, and [`simulate`] compares them with ours, offline.
+//! other end of the control port. [`run`] below is the whole task graph. Apart from all this, the
+//! crate `simulate` compares the mappings with those of other load balancers, offline.
 
 pub mod client;
 pub mod config;
@@ -15,11 +15,9 @@ pub mod data;
 mod fleet;
 pub mod log;
 mod net;
-pub mod peers;
 mod provider;
 mod remapping;
 pub mod replica;
-pub mod simulate;
 pub mod snapshot;
 
 use std::sync::Arc;

@@ -53,7 +53,7 @@ fn simulate(flags: Simulate) -> ExitCode {
         Ok(plan) => plan,
         Err(problems) => return refuse(&problems),
     };
-    let done = lb::simulate::run(&plan).and_then(|answer| print(&answer));
+    let done = simulate::run(&plan).and_then(|answer| print(&answer));
     done.map_or_else(|error| complain(&format!("error: {error:#}"), FAILED), |()| ExitCode::SUCCESS)
 }
 

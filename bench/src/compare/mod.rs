@@ -241,7 +241,7 @@ impl Run<'_> {
 
 fn mode(work: Work, amount: f64) -> Mode {
     let (name, unit) = (work.name().to_owned(), work.unit().to_owned());
-    Mode { name, what: work.what(amount), unit, is_paced: work == Work::Tail, rounds: Vec::new() }
+    Mode { name, what: work.what(amount), unit, is_paced: work.is_paced(), rounds: Vec::new() }
 }
 
 /// Keeps a complete round.

@@ -79,6 +79,8 @@ pub(super) fn reading(work: Work, load: &Load, cpu_ns: Option<u64>) -> Reading {
         memory: None,
         p50: Some(load.latency.p50),
         p99: Some(load.latency.p99),
+        // A load that waits for answers sends less while they are slow: its slowest answers are too few.
+        distribution: if work.is_paced() { load.distribution.clone() } else { Vec::new() },
         failures: load.failed(),
     }
 }

@@ -44,6 +44,11 @@ impl Work {
         Work::Generator,
     ];
 
+    /// Whether the generator sets the pace.
+    pub(super) fn is_paced(self) -> bool {
+        self == Work::Tail
+    }
+
     /// Its name on the command line and in data.
     pub(super) fn name(self) -> &'static str {
         match self {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 
 use super::failure::Failure;
-use crate::data::{Latency, Load};
+use crate::data::{Latency, Load, QUANTILES};
 
 /// The histogram covers latencies up to an hour with three digits (its steps are 0.1 % at most).
 const HOUR: u64 = 3_600_000_000;
@@ -146,6 +146,7 @@ impl Tally {
             warm_up_failures: self.warm_up_failures,
             seconds: self.until.saturating_duration_since(self.from).as_secs_f64(),
             latency: self.latency.as_ref().map(quantiles).unwrap_or_default(),
+            distribution: self.latency.as_ref().map(distribution).unwrap_or_default(),
             received: self.received,
             sent: self.sent,
             replicas: self.replicas.iter().map(|(name, count)| (name.to_string(), *count)).collect(),
@@ -156,6 +157,10 @@ impl Tally {
     pub(crate) fn begun(&self) -> Instant {
         self.from
     }
+}
+
+fn distribution(latency: &Histogram<u64>) -> Vec<u64> {
+    QUANTILES.iter().map(|&quantile| latency.value_at_quantile(quantile)).collect()
 }
 
 fn quantiles(latency: &Histogram<u64>) -> Latency {

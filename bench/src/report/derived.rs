@@ -78,6 +78,13 @@ pub(super) fn spread(mode: &Mode, contender: usize, metric: Metric) -> Option<Sp
     Spread::of(mode.rounds.iter().filter_map(|round| metric.of(round.get(contender)?)))
 }
 
+/// The latency of one contender at one of the [`QUANTILES`](crate::data::QUANTILES), by its place: microseconds, the median
+/// of the rounds of a mode.
+pub(super) fn latency(mode: &Mode, contender: usize, quantile: usize) -> Option<f64> {
+    let of = |round: &Vec<Reading>| round.get(contender)?.distribution.get(quantile).map(|&time| time as f64);
+    Spread::of(mode.rounds.iter().filter_map(of)).map(|spread| spread.median)
+}
+
 /// The indices of two contenders: one of ours and its peer.
 pub(super) type Pair = (usize, usize);
 

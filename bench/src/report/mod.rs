@@ -13,6 +13,7 @@ use crate::data::Data;
 mod chart;
 mod derived;
 mod html;
+mod picture;
 #[cfg(test)]
 mod samples;
 #[cfg(test)]

@@ -2,30 +2,7 @@
 //!
 //! All text from outside passes through [`plain`] or [`code`] before it is put into Markdown.
 
-/// A whole number with thousands apart: 10,000.
-pub(super) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut grouped = String::new();
-    for (at, digit) in digits.char_indices() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
-}
-
-/// A number rounded to three or more significant digits, with thousands apart: 1,235, 98.8, 1.05, 0.034.
-pub(super) fn number(value: f64) -> String {
-    let size = value.abs();
-    match size {
-        _ if size >= 999.5 => format!("{}{}", if value < 0.0 { "-" } else { "" }, count(size.round() as u64)),
-        _ if size >= 99.95 => format!("{value:.0}"),
-        _ if size >= 9.995 => format!("{value:.1}"),
-        _ if size >= 0.0995 || value == 0.0 => format!("{value:.2}"),
-        _ => format!("{value:.3}"),
-    }
-}
+pub(super) use chart::text::{count, number};
 
 /// A rate with three significant digits: 13,100, 98.8, 1.05.
 pub(super) fn rate(value: f64) -> String {
@@ -36,15 +13,7 @@ pub(super) fn rate(value: f64) -> String {
 
 /// A measured value with two or three significant digits: 157, 12.4, 1.05, 0.85, 0.034, 0.0021.
 pub(super) fn ratio(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".to_owned(),
-        size if size >= 9.995 => number(value),
-        size => {
-            // Rounding may add a digit: 0.00996 is 0.010.
-            let decimals = 1.0 - (size * 1.005).log10().floor();
-            format!("{value:.*}", decimals.clamp(2.0, 9.0) as usize)
-        }
-    }
+    if value == 0.0 { "0".to_owned() } else { number(value) }
 }
 
 /// A share of one: 84.4 %.
@@ -156,13 +125,6 @@ pub(super) fn file_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_as_long_as_they_need_to_be() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
-        let short = [0.0, 0.0341, 1.049, 9.996, 98.76, 999.4, 999.6, 12_345.6, -4321.0].map(number);
-        assert_eq!(short, ["0.00", "0.034", "1.05", "10.0", "98.8", "999", "1,000", "12,346", "-4,321"]);
-    }
 
     #[test]
     fn measured_values_have_two_or_three_significant_digits() {

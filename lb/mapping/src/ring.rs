@@ -162,7 +162,7 @@ impl Ring {
     }
 
     /// Each position with the ordinal of its member, clockwise.
-    pub(super) fn points(&self) -> impl Iterator<Item = (u64, u32)> {
+    pub fn points(&self) -> impl Iterator<Item = (u64, u32)> {
         self.points.iter().map(|point| (point.position(), point.owner))
     }
 }

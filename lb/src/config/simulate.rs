@@ -6,12 +6,12 @@ use clap::Args;
 use clap::builder::ValueParser;
 use mapping::{MOST_SLOTS, MappingName};
 use proto::control::{Hostname, Weight};
+use simulate::peers::Peer;
+use simulate::{Contender, Distribution, HAPROXY_HEAVIEST, Ids, MOST_BARS, Plan, Stage, Step};
 
 use super::Problems;
 use super::parameters::Parameters;
 use super::value::{Checked, Parsed, checked, within};
-use crate::peers::Peer;
-use crate::simulate::{self, Contender, Distribution, HAPROXY_HEAVIEST, Ids, MOST_BARS, Plan, Stage, Step};
 
 /// The most steps: each takes a pass over all ids.
 const MOST_STEPS: usize = 100;
@@ -29,13 +29,13 @@ name. In the configuration of a peer, the replica with index i has the address 1
 the server's weight there; haproxy-100 has 100 times that, so that its ring has 1600 points for each unit of \
 weight, not 16.
 
-Of the ids that move in a step, those move needlessly that leave a replica that is still there, with no less \
-weight than before, for one that was there already, with no more. Pick, build and memory are measured in this \
-run.
+An id moves needlessly if the replica it leaves is still there and has lost no weight, and the replica it \
+goes to was there before and has gained none. Pick, build and memory are measured in this run.
 
 Examples:
   lb simulate --replicas 6 --step 'rm server3' --step 'add server7'
   lb simulate --mapping all --replicas 6 --step 'rm server3' --chart comparison.svg
+  lb simulate --points 8 --step 'rm server3' --draw ring.svg
   lb simulate --mapping slots --ids 900000
   lb simulate --mapping ring,haproxy --distribution zipf:1.1 --weight server1=3 --json";
 
@@ -43,7 +43,7 @@ Examples:
 #[derive(Clone, Debug, Args)]
 #[command(after_long_help = STEPS)]
 pub struct Simulate {
-    /// What is simulated: ring, slots, maglev, rendezvous; haproxy, haproxy-W, nginx, envoy-ring; or all
+    /// What to simulate: ring, slots, maglev, rendezvous; haproxy, haproxy-W, nginx, envoy-ring; or all
     #[arg(long, value_name = "NAME[,NAME...]", default_value = "ring", value_delimiter = ',', value_parser = ValueParser::new(simulated))]
     mapping: Vec<Checked<Simulated>>,
     /// Replicas at first: server1 to serverN
@@ -52,17 +52,17 @@ pub struct Simulate {
     /// The share of a replica's keys against the others' at first, from 0 to 100; repeatable
     #[arg(long, value_name = "NAME=W", value_parser = ValueParser::new(weight))]
     weight: Vec<Checked<(Hostname, Weight)>>,
-    /// What happens then; repeatable, in this order
+    /// A change to the fleet, see below; repeatable, in this order
     #[arg(long, value_name = "STEP", value_parser = ValueParser::new(step))]
     step: Vec<Checked<Step>>,
     /// How many requests, at most 10,000,000
     #[arg(long, value_name = "COUNT", default_value = "100000", allow_hyphen_values = true, value_parser = ValueParser::new(ids))]
     ids: Checked<u32>,
-    /// For which ids: uniform (100000, 100001, ...), or zipf, zipf:EXPONENT for six-digit ids of which few
-    /// are popular
+    /// Which ids they are for: uniform (100000, 100001, ...), or zipf, zipf:EXPONENT (six-digit ids, a few of
+    /// them popular)
     #[arg(long, value_name = "NAME", default_value = "uniform", value_parser = ValueParser::new(distribution))]
     distribution: Checked<Distribution>,
-    /// zipf: which ids are popular, and what is drawn
+    /// zipf: the seed that decides which ids are popular and which are drawn
     #[arg(long, value_name = "NUMBER", default_value = "1", allow_hyphen_values = true, value_parser = ValueParser::new(seed))]
     seed: Checked<u64>,
     /// The parameters of our mappings.
@@ -72,8 +72,12 @@ pub struct Simulate {
     #[arg(long)]
     json: bool,
     /// Draw a chart of the shares at first and of what moves, with at most 240 bars
-    #[arg(long, value_name = "FILE.svg", value_parser = ValueParser::new(chart))]
+    #[arg(long, value_name = "FILE.svg", value_parser = ValueParser::new(picture))]
     chart: Option<Checked<PathBuf>>,
+    /// Draw the positions of the mapping ring on a circle, at first and after each step: at most 8 replicas and
+    /// 720 positions
+    #[arg(long, value_name = "FILE.svg", value_parser = ValueParser::new(picture))]
+    draw: Option<Checked<PathBuf>>,
 }
 
 impl Simulate {
@@ -98,11 +102,12 @@ impl Simulate {
             seed: problems.take("seed", self.seed, 0),
         };
         let chart = self.chart.map(|chart| problems.take("chart", chart, PathBuf::new()));
-        // What follows speaks of all of it together.
+        let draw = self.draw.map(|draw| problems.take("draw", draw, PathBuf::new()));
+        // The checks from here on need all flags.
         let stages =
             if problems.0.is_empty() { stages(replicas, &weights, steps, problems) } else { Vec::new() };
         check_room(&contenders, &stages, problems);
-        let plan = Plan { contenders, stages, ids, json: self.json, chart };
+        let plan = Plan { contenders, stages, ids, json: self.json, chart, draw };
         if plan.chart.is_some() && plan.bars() > MOST_BARS {
             let bars = plan.bars();
             problems.add(format!(
@@ -110,17 +115,21 @@ impl Simulate {
                  (mappings times replicas and steps)"
             ));
         }
+        if plan.draw.is_some() && problems.0.is_empty() {
+            let drawable = simulate::check_drawing(&plan);
+            drawable.unwrap_or_else(|problem| problems.add(format!("--draw: {problem}")));
+        }
         plan
     }
 }
 
-/// What is fine of a flag that can be repeated.
+/// The valid values of a repeatable flag; the others become problems.
 fn all<T>(flag: &str, values: Vec<Checked<T>>, problems: &mut Problems) -> Vec<T> {
     let values = values.into_iter().map(|value| problems.take(flag, value.map(Some), None));
     values.flatten().collect()
 }
 
-/// Each once, in the order in which they were named.
+/// The chosen mappings, each once, in the order of their names on the command line.
 fn contenders(
     names: Vec<Checked<Simulated>>,
     parameters: &Parameters,
@@ -141,7 +150,7 @@ fn contenders(
             }
         }
     }
-    // Once is enough to say what is wrong with the parameters.
+    // The parameters are the same for all mappings: report what is wrong with them once.
     parameters.clone().scheme(MappingName::Ring, problems);
     let contender = |name| match name {
         Simulated::Ours(name) => {
@@ -187,7 +196,7 @@ fn check_room(contenders: &[Contender], stages: &[Stage], problems: &mut Problem
     }
 }
 
-/// What is simulated, in the words of `lb simulate`.
+/// A name that `--mapping` accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Simulated {
     /// Every mapping, and HAProxy with two weights.
@@ -236,7 +245,7 @@ fn weight(given: &str) -> Parsed<(Hostname, Weight)> {
     checked(simulate::weighed(given), given, "NAME=W with a whole number W from 0 to 100")
 }
 
-fn chart(given: &str) -> Parsed<PathBuf> {
+fn picture(given: &str) -> Parsed<PathBuf> {
     let value =
         Some(PathBuf::from(given)).filter(|file| file.extension().is_some_and(|ending| ending == "svg"));
     checked(value, given, "the name of a file that ends with .svg")

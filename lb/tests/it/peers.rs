@@ -1,4 +1,4 @@
-//! The models in `lb::peers` against the programs themselves: hundreds of real connections go through HAProxy
+//! The models in `simulate::peers` against the programs themselves: hundreds of real connections go through HAProxy
 //! and through nginx, and the model has to know every pick. Without a program its test is skipped with a line
 //! that says so; with `CI=true` that is a failure.
 
@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 
-use lb::peers::{Peer, PeerRing, Server};
+use simulate::peers::{Peer, PeerRing, Server};
 
 use crate::harness::{PATIENCE, Replica, eventually, patient};
 

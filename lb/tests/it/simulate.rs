@@ -126,9 +126,21 @@ fn a_chart_is_well_formed_and_has_a_bar_for_each_replica() {
         let is_bar = |node: &roxmltree::Node| node.has_tag_name("rect") || node.tag_name().name() == "rect";
         svg.descendants().filter(|node| is_bar(node) && node.attribute("fill") == Some(colour)).count()
     };
-    assert_eq!((bars("#56B4E9"), bars("#0072B2")), (3 * 5, 3));
+    // One of each is in the legend.
+    assert_eq!((bars("#56B4E9"), bars("#0072B2")), (3 * 5 + 1, 3 + 1));
     let says = |part: &str| svg.descendants().any(|node| node.text().is_some_and(|text| text.contains(part)));
-    assert!(says("envoy-ring: busiest / mean") && says("Step 1: rm server1"), "{text}");
+    assert!(says("envoy-ring (busiest / mean") && says("Step 1: rm server1"), "{text}");
+}
+
+#[test]
+fn the_ring_is_drawn_at_first_and_after_each_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ring.svg");
+    good(&["--points", "8", "--step", "rm server2", "--ids", "10", "--draw", file.to_str().unwrap()]);
+    let text = fs::read_to_string(&file).unwrap();
+    let svg = roxmltree::Document::parse(&text).unwrap();
+    let says = |part: &str| svg.descendants().any(|node| node.text().is_some_and(|text| text.contains(part)));
+    assert!(says("at first") && says("after 'rm server2'") && says("server3"), "{text}");
 }
 
 #[test]
@@ -140,7 +152,7 @@ fn a_chart_that_cannot_be_written_is_a_failure() {
 
 #[test]
 fn what_is_wrong_is_said_with_what_is_allowed() {
-    let cases: [(&[&str], &str); 20] = [
+    let cases: [(&[&str], &str); 22] = [
         (
             &["--mapping", "karger"],
             "--mapping: `karger` is not allowed; it takes ring, slots, maglev, rendezvous, haproxy",
@@ -181,6 +193,11 @@ fn what_is_wrong_is_said_with_what_is_allowed() {
             &["--mapping", "all", "--replicas", "40", "--chart", "x.svg"],
             "--chart: 320 bars are too many to be read; it takes at most 240",
         ),
+        (
+            &["--draw", "ring.svg"],
+            "--draw: 3,000 positions are too many; expected at most 720 (lower --points)",
+        ),
+        (&["--mapping", "maglev", "--draw", "ring.svg"], "--draw: only the mapping ring can be drawn"),
         (
             &["--mapping", "haproxy-100", "--weight", "server1=3"],
             "--mapping: haproxy-100, at first: a weight would be 300 there, and HAProxy takes at most 256",
@@ -262,6 +279,21 @@ fn the_help_explains_steps_and_gives_examples() {
     {
         assert!(help.contains(part), "{part}: {help}");
     }
+}
+
+/// What the picture of the ring in the documentation was made with.
+const RING: &str = "lb simulate --points 8 --replicas 4 --step 'rm server3' --step 'add server5' --draw docs/mapping/ring.svg";
+
+#[test]
+fn the_ring_in_the_documentation_is_what_the_command_draws_now() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ring.svg");
+    let fleet = ["--points", "8", "--replicas", "4", "--step", "rm server3", "--step", "add server5"];
+    good(&[&fleet[..], &["--draw", file.to_str().unwrap()]].concat());
+    assert!(fs::read_to_string(docs.join("SIMULATE.md")).unwrap().contains(RING), "the command is not there");
+    let [old, new] = [docs.join("mapping/ring.svg"), file].map(|file| fs::read_to_string(file).unwrap());
+    assert!(old == new, "docs/mapping/ring.svg is not what `{RING}` draws now");
 }
 
 /// All but what was measured.

@@ -2,29 +2,22 @@
 //!
 //! Pure: the same data gives the same bytes. Nothing here reads a font of the system, a clock or a file.
 
+use chart::Drawing;
+
 use crate::data::{Balance, Comparison, Data, Healing, Scaling, Variants};
 
 use super::derived::Metric;
-use super::words;
+use super::{picture, words};
 
 mod around;
 mod bars;
-mod glyphs;
+mod contenders;
+mod latency;
 mod lines;
-mod panel;
-mod picture;
+mod rates;
 mod ratios;
 mod recovery;
-mod sheet;
 mod timeline;
-
-/// What a chart is, without its picture.
-#[derive(Clone, Debug)]
-struct Outline {
-    name: String,
-    title: String,
-    description: String,
-}
 
 /// A chart.
 #[derive(Clone, Debug)]
@@ -33,18 +26,11 @@ pub(crate) struct Chart {
     pub(crate) name: String,
     /// What it is called.
     pub(crate) title: String,
-    /// The picture, with all letters as outlines.
+    /// The picture.
     pub(crate) svg: String,
 }
 
 impl Chart {
-    fn new(outline: Outline, drawing: &str) -> anyhow::Result<Self> {
-        let Outline { name, title, description } = outline;
-        let words = picture::Words { name: &name, title: &title, description: &description };
-        let svg = picture::finished(drawing, &words)?;
-        Ok(Self { name, title, svg })
-    }
-
     /// The picture as a PNG file, 1600 pixels wide.
     ///
     /// # Errors
@@ -59,6 +45,11 @@ impl Chart {
 /// # Errors
 /// A chart cannot be drawn, which would be a fault of this program.
 pub(crate) fn charts(data: &Data) -> anyhow::Result<Vec<Chart>> {
+    let chart = |drawing: Drawing| Chart { svg: drawing.svg(), name: drawing.name, title: drawing.title };
+    Ok(drawings(data)?.into_iter().map(chart).collect())
+}
+
+fn drawings(data: &Data) -> anyhow::Result<Vec<Drawing>> {
     let mut charts = Vec::new();
     a1(&data.a1, &mut charts)?;
     a2(&data.a2, &mut charts)?;
@@ -82,21 +73,21 @@ pub(super) fn a1_name(all: &[Balance], at: usize) -> String {
     if before == 0 { own } else { format!("{own}_{}", before + 1) }
 }
 
-fn a1(a1: &[Balance], charts: &mut Vec<Chart>) -> anyhow::Result<()> {
+fn a1(a1: &[Balance], charts: &mut Vec<Drawing>) -> anyhow::Result<()> {
     for (at, balance) in a1.iter().enumerate().filter(|(_, balance)| !balance.replicas.is_empty()) {
         charts.push(bars::balance(a1_name(a1, at), balance)?);
     }
     Ok(())
 }
 
-fn a2(a2: &[Scaling], charts: &mut Vec<Chart>) -> anyhow::Result<()> {
+fn a2(a2: &[Scaling], charts: &mut Vec<Drawing>) -> anyhow::Result<()> {
     if a2.iter().any(|scaling| !scaling.points.is_empty()) {
         charts.push(lines::scaling("a2", a2)?);
     }
     Ok(())
 }
 
-fn healing(a3: &Healing, charts: &mut Vec<Chart>) -> anyhow::Result<()> {
+fn healing(a3: &Healing, charts: &mut Vec<Drawing>) -> anyhow::Result<()> {
     let Some(drill) = &a3.drill else { return Ok(()) };
     charts.extend(timeline::timeline("a3-timeline", drill)?);
     charts.extend(around::around("a3-zoom", drill)?);
@@ -104,7 +95,7 @@ fn healing(a3: &Healing, charts: &mut Vec<Chart>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn variants(a4: &Variants, charts: &mut Vec<Chart>) -> anyhow::Result<()> {
+fn variants(a4: &Variants, charts: &mut Vec<Drawing>) -> anyhow::Result<()> {
     if !a4.a1.is_empty() {
         charts.push(bars::balances("a4-a1", &a4.a1)?);
     }
@@ -114,20 +105,35 @@ fn variants(a4: &Variants, charts: &mut Vec<Chart>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn compare(comparison: &Comparison, charts: &mut Vec<Chart>) -> anyhow::Result<()> {
+fn compare(comparison: &Comparison, charts: &mut Vec<Drawing>) -> anyhow::Result<()> {
     charts.extend(ratios::ratios("compare", comparison, 0, Metric::Cpu)?);
     charts.extend(ratios::ratios("compare-idle", comparison, 0, Metric::Memory)?);
     if let Some(handoff) = comparison.handoff() {
         charts.extend(ratios::ratios("compare-handoff", comparison, handoff, Metric::Cpu)?);
         charts.extend(ratios::ratios("compare-handoff-idle", comparison, handoff, Metric::Memory)?);
     }
-    charts.extend(bars::rates("compare-rates", comparison)?);
+    charts.extend(rates::rates("compare-rates", comparison)?);
+    charts.extend(latency::distribution("compare-latency", comparison)?);
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::{Mode, QUANTILES, Reading};
+    use crate::report::samples::mode;
+
+    /// A recorded run, and latencies at a set pace with it.
+    fn recorded(data: &str) -> Data {
+        let mut data: Data = serde_json::from_str(data).unwrap();
+        let comparison = data.comparison.as_mut().unwrap();
+        let distribution =
+            |who: u64| QUANTILES.iter().zip(1..).map(|(_, at)| (100 + 40 * who) << at).collect();
+        let reading = |who| Reading { distribution: distribution(who), ..Reading::default() };
+        let round = (0..comparison.contenders.len() as u64).map(reading).collect();
+        comparison.modes.push(Mode { is_paced: true, rounds: vec![round], ..mode("paced", &[]) });
+        data
+    }
 
     /// Pixels of the title's line that are darker than grey.
     fn ink_of_title(chart: &Chart) -> usize {
@@ -138,8 +144,7 @@ mod tests {
 
     #[test]
     fn every_chart_is_drawn_with_its_letters() {
-        let data: Data = serde_json::from_str(include_str!("../recorded.json")).unwrap();
-        let charts = charts(&data).unwrap();
+        let charts = charts(&recorded(include_str!("../recorded.json"))).unwrap();
         let names: Vec<_> = charts.iter().map(|chart| chart.name.as_str()).collect();
         let expected = [
             "a1-ring",
@@ -155,6 +160,7 @@ mod tests {
             "compare-handoff",
             "compare-handoff-idle",
             "compare-rates",
+            "compare-latency",
         ];
         assert_eq!(names, expected);
         for chart in &charts {
@@ -163,6 +169,16 @@ mod tests {
             let png = chart.png().unwrap();
             // Width and height are in the first chunk of a PNG.
             assert_eq!(png[16..20], 1600_u32.to_be_bytes(), "{}", chart.name);
+        }
+    }
+
+    #[test]
+    fn no_label_meets_another_or_leaves_the_paper() {
+        for data in [include_str!("../recorded.json"), include_str!("../../../../docs/experiments/data.json")]
+        {
+            for chart in charts(&recorded(data)).unwrap() {
+                assert_eq!(picture::overlaps(&chart.svg).unwrap(), Vec::<String>::new(), "{}", chart.name);
+            }
         }
     }
 

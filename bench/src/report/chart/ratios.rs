@@ -1,20 +1,27 @@
 //! Paired ratios of `lb`, or of `lb` with hand-off, to its peers: below 1 it needs less.
 
-use plotters::style::text_anchor::HPos;
+use chart::colour::{GRID, INK};
+use chart::mark::{dashed, line, mark, range};
+use chart::sheet::drawing;
+use chart::text::{SMALL, Side, fitting, letters, width};
+use chart::{Area, Axis, Drawing, Head, Panel, Swatch};
 
-use super::panel::{Axis, Panel};
-use super::sheet::{self, Area, Head, INK, Look, SMALL, Swatch, letters, look};
-use super::{Chart, Outline};
+use super::contenders;
 use crate::data::Comparison;
 use crate::report::derived::{self, Metric};
 use crate::report::words;
 use crate::stats::Spread;
 
-/// One line of the chart.
-struct Row {
-    name: String,
-    peer: usize,
-    ratio: Spread,
+/// The height of a row. Groups are half a row apart.
+const ROW: u32 = 50;
+const GAP: f64 = 0.5;
+/// The widest name of a mode, in units.
+const NAME: i32 = 240;
+
+/// The ratios in one mode, by peer.
+struct Group {
+    mode: String,
+    ratios: Vec<(usize, Spread)>,
 }
 
 /// The ratios of one metric for one of ours, in all modes that are about it; `None` without a peer.
@@ -23,93 +30,137 @@ pub(super) fn ratios(
     comparison: &Comparison,
     ours: usize,
     metric: Metric,
-) -> anyhow::Result<Option<Chart>> {
-    let rows = rows(comparison, ours, metric);
-    let Some(ours) = comparison.contenders.get(ours).filter(|_| !rows.is_empty()) else { return Ok(None) };
+) -> anyhow::Result<Option<Drawing>> {
+    let groups = groups(comparison, ours, metric);
+    let Some(ours) = comparison.contenders.get(ours).filter(|_| !groups.is_empty()) else { return Ok(None) };
     let what = if metric == Metric::Memory { "memory per connection" } else { "CPU time per operation" };
-    let title = format!("{} / peer: {what}, round by round", ours.name);
-    let subtitle = format!(
-        "Mark: median of the paired ratios of all rounds; line: least to most. Left of 1, {} needs less than \
-         its peer.",
-        ours.name
-    );
-    let head = Head { title: &title, subtitle: &subtitle, legend: legend(comparison, &rows) };
-    let svg = sheet::drawing(300 + 56 * rows.len() as u32, &head, |below| draw(below, &rows))?;
-    let description = rows.iter().map(|row| format!("{}: {}.", row.name, in_words(row.ratio)));
-    let description = description.collect::<Vec<_>>().join(" ");
-    Chart::new(Outline { name: name.to_owned(), title: title.clone(), description }, &svg).map(Some)
+    let head = Head {
+        name: name.to_owned(),
+        title: format!("{} / peer: {what}, round by round", ours.name),
+        subtitle: format!(
+            "Left of 1, {} needs less than its peer. Numbers: median (least to most).",
+            ours.name
+        ),
+        description: description(comparison, &groups),
+        legend: legend(comparison, &groups),
+    };
+    let height = (f64::from(ROW) * height(&groups)) as u32;
+    Ok(Some(drawing(290 + height, head, |below| draw(below, comparison, &groups))?))
 }
 
-fn rows(comparison: &Comparison, ours: usize, metric: Metric) -> Vec<Row> {
-    let mut rows = Vec::new();
+fn groups(comparison: &Comparison, ours: usize, metric: Metric) -> Vec<Group> {
     let pairs = derived::pairs(comparison);
-    for mode in comparison.modes.iter().filter(|mode| derived::subject(mode) == metric) {
-        for &pair in pairs.iter().filter(|pair| pair.0 == ours) {
-            let ratio = derived::ratio(mode, pair, metric).filter(|ratio| ratio.least > 0.0);
-            let Some(ratio) = ratio else { continue };
-            let peer = pair.1;
-            let name = format!("{}, {}", mode.name, comparison.contenders[peer].name);
-            rows.push(Row { name: sheet::fitting(&name, sheet::SMALL, 460), peer, ratio });
-        }
-    }
-    rows
+    let modes = comparison.modes.iter().filter(|mode| derived::subject(mode) == metric);
+    let groups = modes.map(|mode| {
+        let ratio = |pair: &derived::Pair| {
+            let ratio = derived::ratio(mode, *pair, metric).filter(|ratio| ratio.least > 0.0)?;
+            Some((pair.1, ratio))
+        };
+        let ratios = pairs.iter().filter(|pair| pair.0 == ours).filter_map(ratio).collect();
+        Group { mode: mode.name.clone(), ratios }
+    });
+    groups.filter(|group| !group.ratios.is_empty()).collect()
 }
 
-fn draw(part: &Area<'_>, rows: &[Row]) -> anyhow::Result<()> {
-    let names: Vec<String> = rows.iter().rev().map(|row| row.name.clone()).collect();
-    let (part, numbers) = part.split_horizontally(part.dim_in_pixel().0 - 300);
-    let panel = Panel::new(&part, &ratio_axis(rows), &Axis::names("", names))?;
-    let height = rows.len() as f64;
-    sheet::dashed(panel.paper(), panel.at(0.0, 0.0), panel.at(0.0, height), INK, 3)?;
-    for (at, row) in rows.iter().enumerate() {
-        draw_row(&panel, &numbers, height - at as f64, row)?;
+/// In rows.
+fn height(groups: &[Group]) -> f64 {
+    groups.iter().map(|group| group.ratios.len() as f64 + GAP).sum()
+}
+
+fn description(comparison: &Comparison, groups: &[Group]) -> String {
+    let ratio = |mode: &str, (peer, ratio): &(usize, Spread)| {
+        format!("{mode}, {}: {}.", comparison.contenders[*peer].name, in_words(*ratio))
+    };
+    let sentences = groups.iter().flat_map(|group| group.ratios.iter().map(|one| ratio(&group.mode, one)));
+    sentences.collect::<Vec<_>>().join(" ")
+}
+
+/// The peers that are in the chart, and what a line means.
+fn legend(comparison: &Comparison, groups: &[Group]) -> Vec<(Swatch, String)> {
+    let there = |peer: &usize| groups.iter().any(|group| group.ratios.iter().any(|ratio| ratio.0 == *peer));
+    let peers = (0..comparison.contenders.len()).filter(there);
+    let peers = peers.map(|peer| {
+        let (swatch, name) = contenders::entry(comparison, peer);
+        (swatch, format!("to {name}, median"))
+    });
+    peers.chain([(Swatch::Range(INK), "least to most".to_owned())]).collect()
+}
+
+fn draw(part: &Area<'_>, comparison: &Comparison, groups: &[Group]) -> anyhow::Result<()> {
+    let numbers = groups.iter().flat_map(|group| &group.ratios).map(|ratio| width(&in_words(ratio.1), SMALL));
+    let right = part.dim_in_pixel().0 as i32 - numbers.max().unwrap_or(0) - 20;
+    let widest = groups.iter().map(|group| width(&group.mode, SMALL)).max().unwrap_or(0).min(NAME);
+    let (modes, part) = part.split_horizontally(widest + 20);
+    let (part, numbers) = part.split_horizontally(right - widest - 20);
+    let panel = Panel::new(&part, &ratio_axis(groups), &peer_axis(comparison, groups))?;
+    let all = height(groups);
+    dashed(panel.paper(), panel.at(1.0, 0.0), panel.at(1.0, all), INK, 3)?;
+    let mut top = all;
+    for group in groups {
+        let (left, y) = panel.at(panel_start(groups), top);
+        if top < all {
+            let wide = numbers.dim_in_pixel().0 as i32;
+            line(&modes, &[(0, y), (widest + 20, y)], GRID, 2)?;
+            line(panel.paper(), &[(0, y), (left, y)], GRID, 2)?;
+            line(panel.paper(), &[(left, y), (part.dim_in_pixel().0 as i32, y)], GRID, 2)?;
+            line(&numbers, &[(0, y), (wide, y)], GRID, 2)?;
+        }
+        for (at, &(peer, ratio)) in group.ratios.iter().enumerate() {
+            let row = top - GAP / 2.0 - at as f64 - 0.5;
+            draw_ratio(&panel, contenders::look(comparison, peer), row, ratio)?;
+            let (_, y) = panel.at(1.0, row);
+            numbers.draw_text(&in_words(ratio), &letters(SMALL, INK, Side::Left), (10, y))?;
+            if at == 0 {
+                let name = fitting(&group.mode, SMALL, NAME);
+                modes.draw_text(&name, &letters(SMALL, INK, Side::Left), (10, y))?;
+            }
+        }
+        top -= group.ratios.len() as f64 + GAP;
     }
     Ok(())
 }
 
-/// The peers that are in the chart.
-fn legend(comparison: &Comparison, rows: &[Row]) -> Vec<(Swatch, String)> {
-    let there = |peer: &usize| rows.iter().any(|row| row.peer == *peer);
-    let entry = |peer: usize| (Swatch::Marked(looks(peer)), comparison.contenders[peer].name.clone());
-    (0..comparison.contenders.len()).filter(there).map(entry).collect()
+fn draw_ratio(panel: &Panel<'_>, look: chart::Look, row: f64, ratio: Spread) -> anyhow::Result<()> {
+    range(panel.paper(), [panel.at(ratio.least, row), panel.at(ratio.most, row)], look.colour, 12)?;
+    mark(panel.paper(), panel.at(ratio.median, row), look, 9)
 }
 
-fn looks(peer: usize) -> Look {
-    look(peer.saturating_sub(1))
+/// The peer of each row, with room between groups.
+fn peer_axis(comparison: &Comparison, groups: &[Group]) -> Axis {
+    let all = height(groups);
+    let mut top = all;
+    let mut ticks = Vec::new();
+    for group in groups {
+        for (at, (peer, _)) in group.ratios.iter().enumerate() {
+            let name = format!("to {}", comparison.contenders[*peer].name);
+            ticks.push((top - GAP / 2.0 - at as f64 - 0.5, fitting(&name, SMALL, NAME)));
+        }
+        top -= group.ratios.len() as f64 + GAP;
+    }
+    Axis { title: String::new(), range: 0.0..all, ticks, lines: false, logarithmic: false }
+}
+
+fn panel_start(groups: &[Group]) -> f64 {
+    ratio_axis(groups).range.start
 }
 
 /// A logarithmic axis, on which half and twice are equally far from 1.
-fn ratio_axis(rows: &[Row]) -> Axis {
-    let least = rows.iter().map(|row| row.ratio.least).fold(1.0, f64::min) / 1.1;
-    let most = rows.iter().map(|row| row.ratio.most).fold(1.0, f64::max) * 1.1;
-    let range = least.log10()..most.log10();
+fn ratio_axis(groups: &[Group]) -> Axis {
+    let all = || groups.iter().flat_map(|group| &group.ratios).map(|ratio| ratio.1);
+    let least = all().map(|ratio| ratio.least).fold(1.0, f64::min) / 1.1;
+    let most = all().map(|ratio| ratio.most).fold(1.0, f64::max) * 1.1;
     let wide = most / least > 6.0;
-    let all: &[f64] = if wide {
+    let steps: &[f64] = if wide {
         &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0]
     } else {
         &[0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0]
     };
-    let ticks = all.iter().map(|&tick| (tick.log10(), format!("{tick}")));
-    let ticks = ticks.filter(|(at, _)| range.contains(at)).collect();
-    Axis { title: "ratio, logarithmic".to_owned(), range, ticks, lines: true }
+    let ticks = steps.iter().filter(|&&tick| (least..most).contains(&tick));
+    let ticks = ticks.map(|&tick| (tick, format!("{tick}"))).collect();
+    Axis { title: "ratio, logarithmic".to_owned(), range: least..most, ticks, lines: true, logarithmic: true }
 }
 
 fn in_words(ratio: Spread) -> String {
     let [median, least, most] = [ratio.median, ratio.least, ratio.most].map(words::ratio);
     format!("{median} ({least} to {most})")
-}
-
-/// A row, and its numbers in a column of their own.
-fn draw_row(panel: &Panel<'_>, numbers: &Area<'_>, top: f64, row: &Row) -> anyhow::Result<()> {
-    let at = |ratio: f64| panel.at(ratio.log10(), top - 0.5);
-    let look = looks(row.peer);
-    let ends = [at(row.ratio.least), at(row.ratio.most)];
-    sheet::line(panel.paper(), &ends, look.colour, 6)?;
-    for (x, y) in ends {
-        sheet::line(panel.paper(), &[(x, y - 17), (x, y + 17)], look.colour, 4)?;
-    }
-    let middle = at(row.ratio.median);
-    sheet::mark(panel.paper(), middle, look, 9)?;
-    let style = letters(SMALL, INK, HPos::Left);
-    Ok(numbers.draw_text(&in_words(row.ratio), &style, (6, middle.1))?)
 }

@@ -4,9 +4,11 @@
 
 use std::ops::Range;
 
-use super::panel::{Axis, Panel, ticks};
-use super::sheet::{self, Area, GREY, Head, INK, Look, Place, RED, Shape, Swatch, look};
-use super::{Chart, Outline};
+use chart::colour::{GREY, INK, RED};
+use chart::mark::{line, mark};
+use chart::sheet::drawing;
+use chart::{Area, Axis, Drawing, Head, Look, Panel, Place, Shape, Swatch, look};
+
 use crate::data::{Drill, Kill, Series, Timeline};
 use crate::report::words;
 
@@ -16,7 +18,7 @@ const PANELS: usize = 8;
 /// The height of a slot's panel, with its name.
 const HEIGHT: u32 = 210;
 
-/// Finer than this nobody sees, and the file grows.
+/// More points than this cannot be told apart, and make the file larger.
 const POINTS: usize = 500;
 
 /// The look of a kill, and of failures.
@@ -34,7 +36,7 @@ struct Rates {
 pub(super) type Failures = Vec<(f64, u64)>;
 
 /// The whole drill.
-pub(super) fn timeline(name: &str, drill: &Drill) -> anyhow::Result<Option<Chart>> {
+pub(super) fn timeline(name: &str, drill: &Drill) -> anyhow::Result<Option<Drawing>> {
     let timeline = &drill.timeline;
     let buckets = timeline.slots.iter().map(|slot| slot.counts.len()).max().unwrap_or(0);
     if buckets < 2 || timeline.bucket <= 0.0 {
@@ -42,13 +44,26 @@ pub(super) fn timeline(name: &str, drill: &Drill) -> anyhow::Result<Option<Chart
     }
     let merge = buckets.div_ceil(POINTS);
     let rates = rates(timeline, 0.0..buckets as f64 * timeline.bucket, merge);
-    let title = format!("Requests per second while {} died", replicas(drill.kills.len()));
-    let subtitle = format!(
-        "Right answers by slot, in steps of {}. A slot keeps its ids; its replica is replaced.",
-        step(timeline.bucket * merge as f64)
-    );
-    chart(Outline { name: name.to_owned(), title, description: description(drill) }, &subtitle, drill, &rates)
-        .map(Some)
+    let head = Head {
+        name: name.to_owned(),
+        title: format!("Requests per second while {} died", replicas(drill.kills.len())),
+        subtitle: format!(
+            "Right answers by slot, in steps of {}. A slot keeps its ids; its replica is replaced.",
+            step(timeline.bucket * merge as f64)
+        ),
+        description: description(drill),
+        legend: vec![
+            (Swatch::Mark(KILL), "kill of the slot's replica".to_owned()),
+            (Swatch::Line(GREY), "kill in another slot".to_owned()),
+            (Swatch::Mark(FAILURE), "failed requests".to_owned()),
+        ],
+    };
+    let drawing = drawing(330 + HEIGHT * rates.slots.len() as u32, head, |below| {
+        let y = rate_axis(&rates);
+        let beside = Panel::beside([&y, &failure_axis(&rates.failures)]);
+        draw_slots(below, drill, (&rates, &y, beside))
+    })?;
+    Ok(Some(drawing))
 }
 
 fn step(seconds: f64) -> String {
@@ -103,25 +118,10 @@ fn few(slots: &[Series]) -> Vec<Series> {
     shown.iter().cloned().chain([sum]).collect()
 }
 
-fn chart(outline: Outline, subtitle: &str, drill: &Drill, rates: &Rates) -> anyhow::Result<Chart> {
-    let mut legend = vec![(Swatch::Mark(KILL), "kill of the slot's replica".to_owned())];
-    legend.push((Swatch::Mark(FAILURE), "failed requests".to_owned()));
-    let title = outline.title.clone();
-    let head = Head { title: &title, subtitle, legend };
-    let height = 330 + HEIGHT * rates.slots.len() as u32;
-    let svg = sheet::drawing(height, &head, |below| {
-        let y = rate_axis(rates);
-        let beside = Panel::beside([&y, &failure_axis(&rates.failures)]);
-        draw_slots(below, drill, (rates, &y, beside))
-    })?;
-    Chart::new(outline, &svg)
-}
-
 fn rate_axis(rates: &Rates) -> Axis {
     let rates = rates.slots.iter().flat_map(|slot| &slot.1).map(|point| point.1);
-    let mut axis = Axis::of("requests/s", rates, false);
-    axis.ticks = ticks(axis.range.clone()).into_iter().step_by(2).collect();
-    axis
+    let axis = Axis::from_zero("requests/s", rates);
+    Axis::linear("requests/s", axis.range, 3)
 }
 
 /// The axis beside the panel of [`draw_failures`].
@@ -129,11 +129,12 @@ pub(super) fn failure_axis(failures: &Failures) -> Axis {
     let most = failures.iter().map(|point| point.1).max().unwrap_or(0);
     let ticks = if most == 0 { vec![0] } else { vec![0, most] };
     let ticks = ticks.into_iter().map(|tick| (tick as f64, words::count(tick))).collect();
-    Axis { title: "failures".to_owned(), range: 0.0..(most.max(1) as f64 * 1.4), ticks, lines: true }
+    let range = 0.0..(most.max(1) as f64 * 1.4);
+    Axis { title: "failures".to_owned(), range, ticks, lines: true, logarithmic: false }
 }
 
 fn time_axis(range: &Range<f64>) -> Axis {
-    Axis { title: "seconds".to_owned(), range: range.clone(), ticks: ticks(range.clone()), lines: true }
+    Axis::linear("time (s)", range.clone(), 9)
 }
 
 type Layout<'b> = (&'b Rates, &'b Axis, i32);
@@ -148,7 +149,7 @@ fn draw_slots(part: &Area<'_>, drill: &Drill, (rates, y, beside): Layout<'_>) ->
         let panel = Panel::named(&part, (&slot.0, colour), &x.clone().silent(), y, beside)?;
         draw_kills(&panel, drill, &slot.0, y)?;
         let places: Vec<Place> = slot.1.iter().map(|&(at, rate)| panel.at(at, rate)).collect();
-        sheet::line(panel.paper(), &places, colour, 3)?;
+        line(panel.paper(), &places, colour, 3)?;
     }
     draw_failures(&rest, &x, &rates.failures, beside)
 }
@@ -158,10 +159,10 @@ fn draw_kills(panel: &Panel<'_>, drill: &Drill, slot: &str, y: &Axis) -> anyhow:
     for kill in &drill.kills {
         let ends = [panel.at(kill.at, 0.0), panel.at(kill.at, y.range.end)];
         if kill.slot == slot {
-            sheet::line(panel.paper(), &ends, RED, 3)?;
-            sheet::mark(panel.paper(), (ends[1].0, ends[1].1 + 14), KILL, 9)?;
+            line(panel.paper(), &ends, RED, 3)?;
+            mark(panel.paper(), (ends[1].0, ends[1].1 + 14), KILL, 9)?;
         } else {
-            sheet::line(panel.paper(), &ends, GREY, 1)?;
+            line(panel.paper(), &ends, GREY, 1)?;
         }
     }
     Ok(())
@@ -178,8 +179,8 @@ pub(super) fn draw_failures(
     let panel = Panel::aligned(part, x, &y, beside)?;
     for &(at, failed) in failures {
         let top = panel.at(at, failed as f64);
-        sheet::line(panel.paper(), &[panel.at(at, 0.0), top], RED, 3)?;
-        sheet::mark(panel.paper(), top, FAILURE, 7)?;
+        line(panel.paper(), &[panel.at(at, 0.0), top], RED, 3)?;
+        mark(panel.paper(), top, FAILURE, 7)?;
     }
     if failures.is_empty() {
         panel.right(panel.at(x.range.start, y.range.end * 0.5), "none", INK)?;

@@ -13,8 +13,9 @@ const WHOLE: &str = ">with the replicas'";
 
 /// The section.
 pub(super) fn section(comparison: &Comparison, charts: &[Chart]) -> String {
-    let names = ["compare", "compare-idle", "compare-handoff", "compare-handoff-idle", "compare-rates"];
-    let images = names.map(|name| image(charts, name)).concat();
+    let ratios = ["compare", "compare-idle", "compare-handoff", "compare-handoff-idle"];
+    let names = ratios.into_iter().chain(["compare-rates", "compare-latency"]);
+    let images: String = names.map(|name| image(charts, name)).collect();
     let mut parts = vec![format!("## Comparison\n\n{}", setups(&comparison.contenders))];
     parts.push(images);
     for mode in &comparison.modes {

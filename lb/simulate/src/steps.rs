@@ -58,7 +58,7 @@ fn name(word: &str) -> Option<Hostname> {
 }
 
 /// `NAME=WEIGHT`.
-pub(crate) fn weighed(word: &str) -> Option<(Hostname, Weight)> {
+pub fn weighed(word: &str) -> Option<(Hostname, Weight)> {
     let (given, weight) = word.split_once('=')?;
     let weight = weight.parse::<u64>().ok().and_then(|weight| Weight::try_from(weight).ok())?;
     Some((name(given)?, weight))
@@ -102,7 +102,7 @@ pub struct Stage {
 
 /// `server1` to `serverN`.
 #[must_use]
-pub(crate) fn fleet(replicas: usize) -> Vec<Member> {
+pub fn fleet(replicas: usize) -> Vec<Member> {
     let member = |index: u32| Member { index, name: format!("server{index}"), weight: 1 };
     (1..).take(replicas).map(member).collect()
 }
@@ -111,7 +111,7 @@ pub(crate) fn fleet(replicas: usize) -> Vec<Member> {
 ///
 /// # Errors
 /// There is none of that name.
-pub(crate) fn weigh(members: &mut [Member], weights: &[(Hostname, Weight)]) -> Result<(), String> {
+pub fn weigh(members: &mut [Member], weights: &[(Hostname, Weight)]) -> Result<(), String> {
     for (name, weight) in weights {
         let member = members.iter_mut().find(|member| member.name == name.as_str());
         member.ok_or_else(|| format!("there is no replica {name} then"))?.weight = weight.get();
@@ -123,7 +123,7 @@ pub(crate) fn weigh(members: &mut [Member], weights: &[(Hostname, Weight)]) -> R
 ///
 /// # Errors
 /// The first step that cannot be done, and why.
-pub(crate) fn stages(first: Vec<Member>, steps: Vec<Step>) -> Result<Vec<Stage>, String> {
+pub fn stages(first: Vec<Member>, steps: Vec<Step>) -> Result<Vec<Stage>, String> {
     let mut stages = vec![Stage { step: None, members: first.clone() }];
     let mut members = first;
     for step in steps {
@@ -138,7 +138,7 @@ pub(crate) fn stages(first: Vec<Member>, steps: Vec<Step>) -> Result<Vec<Stage>,
 ///
 /// # Errors
 /// What does not.
-pub(crate) fn check(members: &[Member]) -> Result<(), String> {
+pub fn check(members: &[Member]) -> Result<(), String> {
     if members.len() > MOST_SLOTS {
         return Err(format!("{} replicas are more than a fleet can have, {MOST_SLOTS}", members.len()));
     }

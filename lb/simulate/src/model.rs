@@ -8,7 +8,7 @@ use mapping::{Full, Mapping, Member, Scheme};
 use crate::peers::{Peer, PeerRing, Server};
 
 /// The greatest weight of HAProxy; it refuses more.
-pub(crate) const HAPROXY_HEAVIEST: u32 = 256;
+pub const HAPROXY_HEAVIEST: u32 = 256;
 
 /// Something that maps keys, with its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ fn server(member: &Member, unit: u32) -> Server {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simulate::steps::fleet;
+    use crate::steps::fleet;
     use mapping::Algorithm;
 
     fn theirs(peer: Peer, unit: u32) -> Contender {

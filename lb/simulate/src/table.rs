@@ -1,14 +1,15 @@
 //! A report for people: tables that can be read in a terminal and are Markdown as they stand.
 //!
-//! Pure: it computes nothing but how a number is written.
+//! Pure. It only formats.
 
 use bytesize::ByteSize;
+use chart::text::count;
 use comfy_table::{CellAlignment, Table};
 
 use super::cost::{PICKS, ROUNDS};
-use super::{Balance, Fleet, Replica, Report, Row};
+use super::{Balance, Fleet, Report, Row, Server};
 
-/// With more replicas than this, their shares are summed up.
+/// With more servers than this, the table has the least, the mean and the greatest share instead of all.
 const COLUMNS: usize = 10;
 
 pub(super) fn text(report: &Report) -> String {
@@ -26,7 +27,7 @@ pub(super) fn text(report: &Report) -> String {
     parts.join("\n\n")
 }
 
-/// What was looked at.
+/// The size of the fleet and the requests.
 pub(super) fn asked(report: &Report) -> String {
     let replicas = report.stages.first().map_or(0, |fleet| fleet.replicas.len());
     let noun = if replicas == 1 { "replica" } else { "replicas" };
@@ -59,9 +60,9 @@ fn shares(report: &Report, fleet: &Fleet) -> String {
     })
 }
 
-/// As the command line has it.
-fn named(replica: &Replica) -> String {
-    if replica.weight == 1 { replica.name.clone() } else { format!("{}={}", replica.name, replica.weight) }
+/// A server as the command line names it.
+fn named(server: &Server) -> String {
+    if server.weight == 1 { server.name.clone() } else { format!("{}={}", server.name, server.weight) }
 }
 
 fn summed_up(shares: &[f64]) -> Vec<f64> {
@@ -104,7 +105,7 @@ fn costs(report: &Report) -> String {
     })
 }
 
-/// A row for each mapping that has cells.
+/// A table with a row for each mapping that has cells.
 fn table(columns: Vec<String>, report: &Report, cells: impl Fn(&Row) -> Option<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::ASCII_MARKDOWN).set_header(columns);
@@ -119,7 +120,7 @@ fn table(columns: Vec<String>, report: &Report, cells: impl Fn(&Row) -> Option<V
     table.to_string()
 }
 
-/// Nothing at all is told from very little.
+/// A part in per cent. `0 %` is nothing at all, `0.00 %` is very little.
 fn percent(part: f64) -> String {
     if part == 0.0 { "0 %".to_owned() } else { format!("{:.2} %", 100.0 * part) }
 }
@@ -132,17 +133,8 @@ fn duration(ns: f64) -> String {
     }
 }
 
-/// With a comma before each three digits.
-fn number(count: usize) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.char_indices() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+fn number(number: usize) -> String {
+    count(number as u64)
 }
 
 #[cfg(test)]
@@ -151,10 +143,6 @@ mod tests {
 
     #[test]
     fn numbers_are_written_for_people() {
-        assert_eq!(
-            [0, 999, 1000, 100_000, 1_234_567].map(number),
-            ["0", "999", "1,000", "100,000", "1,234,567"]
-        );
         assert_eq!([0.0, 0.000_001, 1.0 / 3.0, 1.0].map(percent), ["0 %", "0.00 %", "33.33 %", "100.00 %"]);
         assert_eq!([0.4, 999.0, 1500.0, 2.5e6].map(duration), ["0 ns", "999 ns", "1.5 us", "2.5 ms"]);
     }

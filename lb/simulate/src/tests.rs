@@ -28,6 +28,7 @@ pub(super) fn plan(count: usize, replicas: usize, steps: &[&str]) -> Plan {
         ids: Ids { count: 20_000, distribution: Distribution::Uniform, seed: 1 },
         json: false,
         chart: None,
+        draw: None,
     }
 }
 

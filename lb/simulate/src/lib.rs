@@ -1,22 +1,25 @@
-//! `lb simulate`: what a mapping does to keys, computed offline: how even the shares of replicas are, what
-//! moves when replicas come and go, and what it costs; for the mappings of `lb` and for those of its peers.
+//! `lb simulate`: what a mapping does to keys, computed offline, for the mappings of `lb` and for those of its peers. It
+//! tells how even the shares of servers are, what moves when servers come and go, and what the mapping costs.
 //!
-//! It never serves, connects or listens, and it needs no running `lb`. Its only I/O is to write a chart; the
-//! command line is read by [`config`](crate::config), and the answer is printed by `main`.
+//! It never serves, connects or listens, and it needs no running `lb`. Its only I/O is to write pictures. `lb` reads the
+//! command line and prints the answer.
 
 mod chart;
 mod cost;
 mod ids;
 mod model;
 mod outcome;
+pub mod peers;
+mod ring;
 mod steps;
 mod table;
 #[cfg(test)]
 mod tests;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use ::chart::Drawing;
 use anyhow::Context as _;
 use mapping::Member;
 use serde::Serialize;
@@ -24,93 +27,95 @@ use serde::Serialize;
 pub use cost::Cost;
 pub use ids::{Distribution, Ids};
 pub use model::Contender;
-pub(crate) use model::HAPROXY_HEAVIEST;
+pub use model::HAPROXY_HEAVIEST;
 pub use outcome::{Balance, Disturbance};
-pub use steps::{Stage, Step};
-pub(crate) use steps::{check as check_fleet, fleet, stages, weigh, weighed};
+pub use ring::check as check_drawing;
+pub use steps::{Stage, Step, check as check_fleet, fleet, stages, weigh, weighed};
 
 use ids::Asked;
 use model::Model;
 use outcome::Flows;
 
-/// The most bars that a chart may have: more than that nobody reads.
-pub(crate) const MOST_BARS: usize = 240;
+/// The most bars that a chart may have: more of them cannot be read.
+pub const MOST_BARS: usize = 240;
 
-/// What is to be simulated, checked.
+/// What to simulate, checked.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The mappings.
+    /// The mappings to compare.
     pub contenders: Vec<Contender>,
     /// The fleet at first and after each step; every contender has room for each.
     pub stages: Vec<Stage>,
-    /// What is asked for.
+    /// The requests.
     pub ids: Ids,
-    /// Whether the answer is for programs.
+    /// Whether to answer in JSON.
     pub json: bool,
-    /// Where a chart goes.
+    /// The file for a chart of shares and moves.
     pub chart: Option<PathBuf>,
+    /// The file for a picture of the ring.
+    pub draw: Option<PathBuf>,
 }
 
 impl Plan {
-    /// How many bars its chart has: one for each replica at first and one for each step, with each mapping.
+    /// How many bars its chart has: with each mapping, one for each server at first and one for each step.
     #[must_use]
     pub fn bars(&self) -> usize {
-        let replicas = self.stages.first().map_or(0, |stage| stage.members.len());
-        self.contenders.len() * (replicas + self.stages.len().saturating_sub(1))
+        let servers = self.stages.first().map_or(0, |stage| stage.members.len());
+        self.contenders.len() * (servers + self.stages.len().saturating_sub(1))
     }
 }
 
-/// What came of it.
+/// The result of a simulation. Its fields are those of the JSON answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     /// How many requests there were.
     pub ids: u32,
-    /// How many of them were for an id that had not come before.
+    /// How many different ids they were for.
     pub distinct: usize,
-    /// What they were for.
+    /// The distribution of the ids.
     pub distribution: String,
-    /// What was drawn depends on it.
+    /// The seed of the ids that were drawn.
     pub seed: u64,
     /// The fleet at first and after each step.
     pub stages: Vec<Fleet>,
-    /// What each mapping made of it.
+    /// One for each mapping.
     pub mappings: Vec<Row>,
 }
 
-/// A fleet.
+/// A fleet: the servers that a mapping chooses from.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Fleet {
     /// The step that led to it.
     pub step: Option<String>,
     /// The part of the requests that would have to move in this step, if all shares were as the weights say.
     pub fair: Option<f64>,
-    /// Its replicas.
-    pub replicas: Vec<Replica>,
+    /// Its servers, by their indices.
+    pub replicas: Vec<Server>,
 }
 
-/// A replica.
+/// A server of a fleet on paper.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Replica {
+pub struct Server {
     /// Its place in the fleet.
     pub index: u32,
     /// Its name.
     pub name: String,
-    /// Its share against the others'.
+    /// Its share, relative to the weights of the others.
     pub weight: u32,
 }
 
-/// A mapping.
+/// The results of one mapping.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
-    /// Its name.
+    /// The name of the mapping.
     pub mapping: String,
-    /// What it made of each fleet.
+    /// One for each fleet.
     pub stages: Vec<Outcome>,
-    /// What it costs with the first fleet.
+    /// The costs with the first fleet.
     pub measured: Cost,
 }
 
-/// What a mapping made of a fleet.
+/// The result of one mapping with one fleet.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Outcome {
     /// How even it is.
@@ -121,17 +126,23 @@ pub struct Outcome {
     pub disturbance: Option<Disturbance>,
 }
 
-/// Simulates, writes the chart if one is wanted, and gives the answer for whoever asked.
+/// Simulates, writes the pictures that the plan asks for, and returns the answer as text or as JSON.
 ///
 /// # Errors
-/// The chart cannot be written.
+/// A picture cannot be written; the message names the file and the flag.
 pub fn run(plan: &Plan) -> anyhow::Result<String> {
     let report = simulate(plan)?;
     if let Some(file) = &plan.chart {
-        let chart = chart::draw(&report)?;
-        fs::write(file, chart).with_context(|| format!("cannot write {} (--chart)", file.display()))?;
+        write(file, "--chart", &chart::draw(&report)?)?;
+    }
+    if let Some(file) = &plan.draw {
+        write(file, "--draw", &ring::draw(plan)?)?;
     }
     if plan.json { Ok(serde_json::to_string(&report)?) } else { Ok(table::text(&report)) }
+}
+
+fn write(file: &Path, flag: &str, picture: &Drawing) -> anyhow::Result<()> {
+    fs::write(file, picture.svg()).with_context(|| format!("cannot write {} ({flag})", file.display()))
 }
 
 fn simulate(plan: &Plan) -> anyhow::Result<Report> {
@@ -149,12 +160,12 @@ fn simulate(plan: &Plan) -> anyhow::Result<Report> {
 
 fn fleets(stages: &[Stage]) -> Vec<Fleet> {
     let before = std::iter::once(None).chain(stages.iter().map(Some));
-    let replica =
-        |member: &Member| Replica { index: member.index, name: member.name.clone(), weight: member.weight };
+    let server =
+        |member: &Member| Server { index: member.index, name: member.name.clone(), weight: member.weight };
     let fleet = |(stage, before): (&Stage, Option<&Stage>)| Fleet {
         step: stage.step.as_ref().map(Step::to_string),
         fair: before.map(|before| outcome::fair(&before.members, &stage.members)),
-        replicas: stage.members.iter().map(replica).collect(),
+        replicas: stage.members.iter().map(server).collect(),
     };
     stages.iter().zip(before).map(fleet).collect()
 }
@@ -184,7 +195,7 @@ fn row(contender: &Contender, stages: &[Stage], asked: &[Asked]) -> anyhow::Resu
     Ok(Row { mapping: contender.name(), stages: outcomes, measured })
 }
 
-/// Who owns each id, as an ordinal.
+/// The ordinal of the owner of each id.
 fn owners(contender: &Contender, members: &[Member], asked: &[Asked]) -> anyhow::Result<Vec<u32>> {
     let model = Model::build(contender, members)?;
     let owner = |(id, _): &Asked| {
