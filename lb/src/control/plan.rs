@@ -18,7 +18,7 @@ const HASHES: u64 = 64_000_000;
 /// or two seconds in the largest fleets.
 ///
 /// # Errors
-/// The mapping cannot be built, which [`Fleet::preview`](super::fleet::Fleet::preview) has tried already.
+/// The mapping cannot be built, which [`Fleet::preview`](crate::fleet::Fleet::preview) has tried already.
 pub(super) fn plan(snapshot: &Snapshot, members: &[Member], preview: Preview) -> Result<Plan, Full> {
     let mapping = Mapping::build(&preview.policy.scheme, &preview.members)?;
     let before = Side { mapping: snapshot.mapping(), members };
