@@ -12,7 +12,7 @@ const DIFFERENT: [&str; 4] = [
     "life::a_second_signal_ends_it_at_once",
     "life::every_finished_connection_is_one_line_at_debug",
     "life::sessions_that_outstay_the_drain_of_a_removed_replica_are_reset",
-    "life::what_hangs_at_the_end_of_the_drain_is_reset",
+    "life::connections_that_outlast_the_drain_are_reset",
 ];
 
 #[test]
