@@ -154,6 +154,12 @@ fn what_the_pages_name_in_the_code_is_there() {
         });
         assert!(is_there, "INSIDE.md: there is no {name} in {file}");
     }
+    let map = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    for cell in map.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next()) {
+        for path in cell.split('`').filter(|part| part.contains('/')) {
+            assert!(root().join(path).exists(), "ARCHITECTURE.md: there is no {path}");
+        }
+    }
 }
 
 #[test]
