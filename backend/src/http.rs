@@ -23,7 +23,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::Reader;
+use crate::raw::Reader;
 
 /// Deadline for the head of a request; also the idle limit of a kept-alive connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);

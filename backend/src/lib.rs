@@ -22,7 +22,6 @@ use handoff::{Either, Stream};
 use proto::line::{self, FirstLine, Progress};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::net::TcpListener;
-use tokio::net::tcp::OwnedReadHalf;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
@@ -35,8 +34,6 @@ const FIRST_LINE_TIMEOUT: Duration = Duration::from_secs(10);
 const GRACE: Duration = Duration::from_secs(5);
 /// The pause after an accept that failed for lack of file descriptors or memory, so that connections can end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-
-type Reader = BufReader<OwnedReadHalf>;
 
 /// Runs a replica process: binds `address` and, if given, the `handoff` socket path (`docs/HANDOFF.md`), logs
 /// `listening on ADDR as ID` to stderr with the real port (and the path in a second line), and serves until SIGTERM or
@@ -165,7 +162,7 @@ async fn is_left_alone(stop: &CancellationToken) {
 
 /// Reads the first line into `head` and returns the protocol. A first byte that is not text decides at once; `head` is
 /// empty then.
-async fn protocol(reader: &mut Reader, head: &mut Vec<u8>) -> io::Result<Protocol> {
+async fn protocol(reader: &mut raw::Reader, head: &mut Vec<u8>) -> io::Result<Protocol> {
     if line::read(reader.fill_buf().await?, false) == Progress::Opaque {
         return Ok(Protocol::Raw);
     }

@@ -6,11 +6,12 @@
 
 use std::io::{self, ErrorKind};
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufWriter};
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, BufWriter};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio_util::sync::CancellationToken;
 
-use crate::Reader;
+/// Reads from a client, line by line or byte by byte.
+pub(crate) type Reader = BufReader<OwnedReadHalf>;
 
 /// The longest line, in bytes with its line ending. A longer one ends the connection without an answer to it.
 const LINE_MAX: usize = 64 * 1024;

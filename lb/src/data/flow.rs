@@ -9,10 +9,7 @@
 //! splice(2)) a copy is tried next, so that one place understands these cases.
 
 use std::io;
-use std::pin::pin;
 use std::task::{Context, Poll, ready};
-
-use tokio::task::yield_now;
 
 /// Why a direction broke off, without a FIN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +46,8 @@ pub(super) trait Ends {
     fn poll_source(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Waits until the sink may be writable.
     fn poll_sink(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Lets the other tasks on the same thread go first.
+    fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<()>;
     /// Reads some bytes and gives them to `take`, with what is known to come behind them. `Some(0)` is the end of the stream.
     /// `None` means that there is nothing now; [`Ends::poll_source`] then waits for more.
     fn read(&self, take: impl FnOnce(&[u8], Behind)) -> io::Result<Option<usize>>;
@@ -115,7 +114,7 @@ impl<E: Ends> Flow<E> {
                 Behind::Reset => return Poll::Ready(Err(Break::Source)),
             }
             if self.moved - begun >= E::AT_ONCE {
-                ready!(pin!(yield_now()).poll(cx));
+                ready!(self.ends.poll_turn(cx));
             }
             ready!(self.poll_source(cx)).map_err(|_| Break::Source)?;
             if self.move_some()? == Some(0) {

@@ -26,6 +26,7 @@ use rustix::net::sockopt::set_tcp_quickack;
 use rustix::net::{Shutdown, shutdown};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
 use super::flow::{Behind, Break, Ends, Flow};
@@ -262,6 +263,10 @@ impl Ends for Sockets<'_> {
 
     fn poll_sink(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.to().poll_write_ready(cx)
+    }
+
+    fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
+        pin!(yield_now()).poll(cx)
     }
 
     fn read(&self, take: impl FnOnce(&[u8], Behind)) -> io::Result<Option<usize>> {

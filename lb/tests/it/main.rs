@@ -17,11 +17,12 @@ mod flags;
 mod handoff;
 mod harness;
 mod healing;
+mod imports;
 mod life;
 mod mapping;
 mod noise;
 mod peers;
-mod planes;
+
 mod port_trap;
 mod processes;
 mod refusals;

@@ -58,6 +58,11 @@ impl Ends for Fake {
         self.0.borrow_mut().sink.poll(cx)
     }
 
+    fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
     fn read(&self, take: impl FnOnce(&[u8], Behind)) -> io::Result<Option<usize>> {
         let mut world = self.0.borrow_mut();
         world.call();
