@@ -9,10 +9,17 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, registry};
 
-use crate::config::LogFormat;
-
 /// The most lines that may wait for the reader.
 const WAITING_LINES: usize = 8192;
+
+/// The form of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs: one JSON object per line.
+    Json,
+}
 
 /// Begins to log. When the guard is dropped, it writes the lines that still wait, for at most a second.
 pub fn begin(filter: Targets, format: LogFormat) -> WorkerGuard {

@@ -12,9 +12,10 @@ use tracing_subscriber::filter::Targets;
 
 use super::parameters::Parameters;
 use super::simulate::Simulate;
-use super::value::{self, BackendPart, Checked, LogFormat, ProviderName, RespawnName};
+use super::value::{self, BackendPart, Checked, ProviderName, RespawnName};
 use crate::control::Probe;
 use crate::data::KeyKind;
+use crate::log::LogFormat;
 use crate::provider::process::child;
 
 /// A self-healing layer-4 load balancer with stable slots on a consistent-hash ring.

@@ -24,10 +24,11 @@ pub use crate::provider::engine::docker::Settings as DockerSettings;
 pub use crate::provider::fixed::FixedBackend;
 pub use args::{Cli, ClientCommand, Serve, Subcommand};
 pub use simulate::Simulate;
-pub use value::{Checked, LogFormat};
+pub use value::Checked;
 
 use crate::control::{HealthPolicy, Probe};
 use crate::data::{KeyKind, Limits};
+use crate::log::LogFormat;
 use value::{BackendPart, ProviderName, RespawnName};
 
 /// Everything `lb serve` has to know.

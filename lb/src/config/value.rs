@@ -12,6 +12,7 @@ use tracing_subscriber::filter::Targets;
 
 use crate::control::Probe;
 use crate::data::KeyKind;
+use crate::log::LogFormat;
 
 /// The value of a flag, or what is wrong with it: the argument parser stops at the first error, and we want them all.
 #[derive(Clone, Debug)]
@@ -25,15 +26,6 @@ impl<T> Checked<T> {
     pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Checked<U> {
         Checked(self.0.map(change))
     }
-}
-
-/// `--log-format`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For programs: one JSON object a line.
-    Json,
 }
 
 /// `--provider`.
