@@ -6,6 +6,7 @@
 //! In reading order: [`sheet`] is the paper and its head, [`axis`] and [`panel`] are coordinates, [`mark`] is what
 //! stands at them, [`colour`] and [`text`] are the style.
 
+pub mod area;
 pub mod axis;
 pub mod colour;
 pub mod mark;
@@ -13,7 +14,8 @@ pub mod panel;
 pub mod sheet;
 pub mod text;
 
+pub use area::{Area, Place};
 pub use axis::Axis;
 pub use mark::{Look, Shape, look};
 pub use panel::Panel;
-pub use sheet::{Area, Drawing, Head, Place, Swatch};
+pub use sheet::{Drawing, Head, Swatch};

@@ -5,8 +5,8 @@
 use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 
+use crate::area::{Area, Place};
 use crate::colour::{BLUE, Colour, GREEN, INK, ORANGE, PAPER, PURPLE, RED, SKY};
-use crate::sheet::{Area, Place};
 
 /// The shape of a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,9 +3,9 @@
 use plotters::chart::ChartContext;
 use plotters::prelude::*;
 
+use crate::area::{Area, Place};
 use crate::axis::Axis;
 use crate::colour::{Colour, GRID, INK, PAPER};
-use crate::sheet::{Area, Place};
 use crate::text::{SMALL, Side, letters, width};
 
 type Context<'a> = ChartContext<'a, SVGBackend<'a>, Cartesian2d<Axis, Axis>>;

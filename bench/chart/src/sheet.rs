@@ -2,18 +2,12 @@
 //!
 //! Lengths are units of the drawing, two for a CSS pixel, so that hairlines and places are finer than a pixel.
 
-use plotters::coord::Shift;
 use plotters::prelude::*;
 
+use crate::area::{Area, Place};
 use crate::colour::{self, Colour, GREY, INK, PAPER};
 use crate::mark::{Look, boxed, dashed, line, mark, range};
 use crate::text::{SMALL, Side, TEXT, TITLE, bold, escaped, fitting, letters, width, wrapped};
-
-/// A part of the paper. Places are counted from its left upper corner.
-pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-
-/// A place: units to the right, and down.
-pub type Place = (i32, i32);
 
 /// The width of every chart, in units.
 pub const WIDTH: u32 = 1600;

@@ -8,7 +8,9 @@ use chart::sheet::{WIDTH, drawing, grid, panel_title};
 use chart::text::{SMALL, number, width};
 use chart::{Area, Axis, Drawing, Head, Panel, Swatch};
 
-use super::{Balance, Disturbance, Fleet, Report, Row, table};
+use super::outcome::{Balance, Disturbance};
+use super::report::{Fleet, Report, Row};
+use super::table;
 
 /// The height of a row of panels, in units.
 const SHARES: u32 = 420;

@@ -10,6 +10,8 @@ mod ids;
 mod model;
 mod outcome;
 pub mod peers;
+mod plan;
+mod report;
 mod ring;
 mod steps;
 mod table;
@@ -17,114 +19,25 @@ mod table;
 mod tests;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ::chart::Drawing;
 use anyhow::Context as _;
 use mapping::Member;
-use serde::Serialize;
 
 pub use cost::Cost;
 pub use ids::{Distribution, Ids};
 pub use model::Contender;
 pub use model::HAPROXY_HEAVIEST;
 pub use outcome::{Balance, Disturbance};
+pub use plan::{MOST_BARS, Plan};
+pub use report::{Fleet, Outcome, Report, Row, Server};
 pub use ring::check as check_drawing;
 pub use steps::{Stage, Step, check as check_fleet, fleet, stages, weigh, weighed};
 
 use ids::Asked;
 use model::Model;
 use outcome::Flows;
-
-/// The most bars that a chart may have: more of them cannot be read.
-pub const MOST_BARS: usize = 240;
-
-/// What to simulate, checked.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// The mappings to compare.
-    pub contenders: Vec<Contender>,
-    /// The fleet at first and after each step; every contender has room for each.
-    pub stages: Vec<Stage>,
-    /// The requests.
-    pub ids: Ids,
-    /// Whether to answer in JSON.
-    pub json: bool,
-    /// The file for a chart of shares and moves.
-    pub chart: Option<PathBuf>,
-    /// The file for a picture of the ring.
-    pub draw: Option<PathBuf>,
-}
-
-impl Plan {
-    /// How many bars its chart has: with each mapping, one for each server at first and one for each step.
-    #[must_use]
-    pub fn bars(&self) -> usize {
-        let servers = self.stages.first().map_or(0, |stage| stage.members.len());
-        self.contenders.len() * (servers + self.stages.len().saturating_sub(1))
-    }
-}
-
-/// The result of a simulation. Its fields are those of the JSON answer.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
-    /// How many requests there were.
-    pub ids: u32,
-    /// How many different ids they were for.
-    pub distinct: usize,
-    /// The distribution of the ids.
-    pub distribution: String,
-    /// The seed of the ids that were drawn.
-    pub seed: u64,
-    /// The fleet at first and after each step.
-    pub stages: Vec<Fleet>,
-    /// One for each mapping.
-    pub mappings: Vec<Row>,
-}
-
-/// A fleet: the servers that a mapping chooses from.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Fleet {
-    /// The step that led to it.
-    pub step: Option<String>,
-    /// The part of the requests that would have to move in this step, if all shares were as the weights say.
-    pub fair: Option<f64>,
-    /// Its servers, by their indices.
-    pub replicas: Vec<Server>,
-}
-
-/// A server of a fleet on paper.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Server {
-    /// Its place in the fleet.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
-    /// Its share, relative to the weights of the others.
-    pub weight: u32,
-}
-
-/// The results of one mapping.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Row {
-    /// The name of the mapping.
-    pub mapping: String,
-    /// One for each fleet.
-    pub stages: Vec<Outcome>,
-    /// The costs with the first fleet.
-    pub measured: Cost,
-}
-
-/// The result of one mapping with one fleet.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Outcome {
-    /// How even it is.
-    #[serde(flatten)]
-    pub balance: Balance,
-    /// What moved in the step that led to it.
-    #[serde(flatten)]
-    pub disturbance: Option<Disturbance>,
-}
 
 /// Simulates, writes the pictures that the plan asks for, and returns the answer as text or as JSON.
 ///

@@ -13,7 +13,8 @@ use chart::{Area, Drawing, Head, Place, Swatch};
 use mapping::{Algorithm, Mapping, Member};
 
 use super::model::Contender;
-use super::{Plan, Stage};
+use super::plan::Plan;
+use super::steps::Stage;
 
 /// One for each server.
 const COLOURS: [Colour; 8] = [BLUE, ORANGE, GREEN, PURPLE, SKY, RED, YELLOW, GREY];

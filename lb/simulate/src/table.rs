@@ -7,7 +7,8 @@ use chart::text::count;
 use comfy_table::{CellAlignment, Table};
 
 use super::cost::{PICKS, ROUNDS};
-use super::{Balance, Fleet, Report, Row, Server};
+use super::outcome::Balance;
+use super::report::{Fleet, Report, Row, Server};
 
 /// With more servers than this, the table has the least, the mean and the greatest share instead of all.
 const COLUMNS: usize = 10;
