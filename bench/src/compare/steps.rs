@@ -170,8 +170,8 @@ mod tests {
                 .await;
         let (open, failures) = super::open(listed, 3, &stop).await.unwrap().unwrap();
         assert_eq!((open.len(), failures), (2, 1));
-        let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let error = super::open(nobody, 3, &stop).await.unwrap_err().to_string();
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let error = super::open(closed, 3, &stop).await.unwrap_err().to_string();
         assert!(error.starts_with("no connection can be made: "), "{error}");
         stop.cancel();
         assert!(super::open(listed, 3, &stop).await.unwrap().is_none());

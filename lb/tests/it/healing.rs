@@ -206,34 +206,35 @@ fn a_replica_that_recovers_in_time_is_not_replaced() {
     assert_eq!(lb.process_of(text(&after["hostname"])), process);
 }
 
-/// Not a test but a replica: its first session makes it fail its probes, and gets a byte every 20 ms until the client
-/// tells it to hush.
-#[test]
-#[ignore = "the replica of the next test"]
-fn busy_replica() {
-    #[expect(clippy::disallowed_methods, reason = "it is started by lb")]
-    let Ok(port) = std::env::var("PORT") else { return };
-    let replica = Replica::start_at(&format!("127.0.0.1:{port}"), |mut stream, _| {
+/// Sends each session a byte every 20 ms until the client writes again.
+fn busy_replica(address: &str) -> Replica {
+    Replica::start_at(address, |mut stream, _| {
         stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         while stream.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
             let _ = stream.write_all(b".");
         }
         thread::park_timeout(10 * PATIENCE);
-    });
-    eventually("a session", || (replica.sessions.load(Ordering::Relaxed) > 0).then_some(()));
-    replica.healthy.store(false, Ordering::Relaxed);
-    thread::park_timeout(10 * PATIENCE);
+    })
 }
 
 #[test]
 fn a_busy_replica_is_replaced_only_when_it_falls_silent() {
-    let this = std::env::current_exe().unwrap();
-    let command = format!("exec {} --exact healing::busy_replica --ignored", this.display());
-    let fleet = ["--replicas", "1", "--command", &command];
-    let lb = Lb::start(&[&fleet[..], &["--replace-after", "1s", "--health-interval", "100ms"]].concat());
+    let folder = tempfile::tempdir().unwrap();
+    let port = folder.path().join("port");
+    // The first process only waits: the test serves its port. The next process is a demo replica.
+    let first = format!("set -C; if echo $PORT > {}; then exec sleep 3600; fi;", port.display());
+    let fleet = ["--replicas", "1", "--command", &demo_after(&first)];
+    let lb = Lb::launch(&[&fleet[..], &["--replace-after", "1s", "--health-interval", "100ms"]].concat());
+    let port = eventually("the port of the replica", || {
+        std::fs::read_to_string(&port).ok()?.strip_suffix('\n').map(str::to_owned)
+    });
+    let replica = busy_replica(&format!("127.0.0.1:{port}"));
+    lb.wait_for_state(1, "up");
     let before = lb.slot(1);
     let mut client = lb.connect();
     client.write_all(b"work\n").unwrap();
+    client.read_exact(&mut [0]).unwrap();
+    replica.healthy.store(false, Ordering::Relaxed);
     lb.wait_for_state(1, "down");
     // Three times as long as it may be silent.
     client.read_exact(&mut [0; 150]).unwrap();

@@ -26,8 +26,8 @@ pub(super) fn overview(comparison: &Comparison) -> String {
     }
     format!(
         "Ratios of CPU time per operation or, for idle connections, of memory: less is better. The peer `direct` has no \
-         proxy, so its ratio is that of the rates, and more is better. In a column, *ahead* and *behind* mean that all \
-         rounds agree, and *level* that they do not.\n\n{}",
+         proxy, so its ratio is that of the rates: more is better. *Ahead* and *behind* mean that all rounds agree, \
+         *level* that they do not.\n\n{}",
         tables.join("\n")
     )
 }
