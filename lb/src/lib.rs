@@ -16,7 +16,6 @@ mod fleet;
 pub mod log;
 mod net;
 mod provider;
-mod remapping;
 pub mod replica;
 pub mod snapshot;
 

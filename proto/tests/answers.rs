@@ -2,12 +2,13 @@
 
 #![cfg(test)]
 
+use mapping::Parameter;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::{option, sample};
 use proto::control::{
     Answer, Backend, Backends, Basis, Body, Candidate, Connections, Displaced, Explanation, FailureKind,
-    Health, Mapping, Move, Omitted, Plan, Replicas, Reply, Shares, State, Table, Transport, Weight,
+    Health, Mapping, Move, Omitted, Parameters, Plan, Replicas, Reply, Shares, State, Transport, Weight,
 };
 use serde_json::{Value, json};
 
@@ -110,20 +111,22 @@ prop_compose! {
     }
 }
 
-prop_compose! {
-    fn table()(
-        (slots, virtuals) in any::<(u32, u32)>(), (probing, request_hash, server_hash) in (text(), text(), text()),
-    ) -> Table {
-        Table { slots, virtuals, probing, request_hash, server_hash }
-    }
+/// Some of the parameters, each a number or text.
+fn parameters() -> impl Strategy<Value = Parameters> {
+    let value = || prop_oneof![any::<u32>().prop_map(Value::from), text().prop_map(Value::from)];
+    let values = vec(option::of(value()), Parameter::ALL.len());
+    values.prop_map(|values| {
+        let named = Parameter::ALL.iter().zip(values);
+        Parameters(named.filter_map(|(parameter, value)| Some((parameter.name, value?))).collect())
+    })
 }
 
 prop_compose! {
     fn mapping()(
-        mapping in text(), points in option::of(any::<u32>()), table in option::of(table()),
+        mapping in text(), parameters in parameters(),
         balance_factor in option::of(number()), seeded in any::<bool>(), weights in btree_map(text(), some_weight(), 0..3),
     ) -> Mapping {
-        Mapping { mapping, points, table, balance_factor, seeded, weights }
+        Mapping { mapping, parameters, balance_factor, seeded, weights }
     }
 }
 

@@ -2,9 +2,10 @@
 
 #![cfg(test)]
 
+use mapping::MappingPolicy;
 use proptest::collection::{btree_map, vec};
-use proptest::option;
 use proptest::prelude::*;
+use proptest::{option, sample};
 use proto::control::{Addition, Change, Command, Hostname, Line, Remapping, Removal, Weight, parse_body};
 
 fn hostname() -> impl Strategy<Value = Hostname> {
@@ -27,18 +28,22 @@ prop_compose! {
     }
 }
 
-/// The text of a mapping parameter. It is never "null", which is read as `off` where a parameter can be off.
-fn parameter() -> impl Strategy<Value = Option<String>> {
-    option::of("([^n]\\PC{0,9})?")
+/// A value of a remapping. It is never "null", which is read as `off` where a parameter can be off.
+fn value() -> impl Strategy<Value = (&'static str, String)> {
+    (sample::select(&MappingPolicy::NAMES[..]), "([^n]\\PC{0,9})?")
 }
 
 prop_compose! {
     fn remapping()(
-        (mapping, points, slots, virtuals) in (parameter(), parameter(), parameter(), parameter()),
-        (probing, request_hash, server_hash, balance_factor) in (parameter(), parameter(), parameter(), parameter()),
+        values in vec(value(), 0..4),
         weights in btree_map(hostname(), weight(), 0..3),
     ) -> Remapping {
-        Remapping { mapping, points, slots, virtuals, probing, request_hash, server_hash, balance_factor, weights }
+        let mut remapping = Remapping::default();
+        remapping.weights = weights;
+        for (name, text) in values {
+            let _ = remapping.set(name, text); // it may be there already
+        }
+        remapping
     }
 }
 

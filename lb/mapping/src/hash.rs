@@ -4,50 +4,92 @@
 //! nothing depends on the endianness or the word size of the host.
 
 use std::fmt;
+use std::str::FromStr;
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-/// What keys the hash of keys: 0, the default, is the plain XXH3-64 of the specification.
+use crate::value::InvalidValue;
+
+/// The seed of the hash of keys. 0, the default, is the plain XXH3-64 of the specification.
 ///
-/// Who does not know the seed cannot compute which keys fall on one member. What is hashed of a *member* alone is not
-/// seeded: the text of one of its positions would, as a key, fall right on it under any seed. XXH3 is no cryptographic
-/// function, so a seed is no secret from whoever sees hashes.
+/// Without the seed one cannot compute which keys fall on one member. What is hashed of a *member* alone is not seeded: the
+/// text of one of its positions would, as a key, fall right on it under any seed. XXH3 is not a cryptographic function, so
+/// the seed is no secret from a party that sees hashes.
+///
+/// ```
+/// use mapping::Seed;
+///
+/// assert_eq!("0x1F".parse(), Ok(Seed(31)));
+/// assert_eq!(format!("{:?}", Seed(31)), "Seed(set)");
+/// assert!(!Seed::default().is_set());
+/// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Seed(pub u64);
 
-/// It is a secret: it stands in no log.
+/// The seed is a secret: it must not show up in a log.
 impl fmt::Debug for Seed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.is_set() { "Seed(set)" } else { "Seed(none)" })
     }
 }
 
+impl FromStr for Seed {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let (digits, radix) = text.strip_prefix("0x").map_or((text, 10), |digits| (digits, 16));
+        let value = Some(digits).filter(|digits| !digits.starts_with('+'));
+        let value = value.and_then(|digits| u64::from_str_radix(digits, radix).ok());
+        let expected = "a whole number below 2^64, decimal or as 0x1F; 0 is none";
+        value.map(Seed).ok_or(InvalidValue::Secret(expected))
+    }
+}
+
 impl Seed {
-    /// Whether the hash is keyed at all.
+    /// Whether there is a seed.
     #[must_use]
     pub fn is_set(self) -> bool {
         self.0 != 0
     }
 
-    pub(super) fn hash(self, bytes: &[u8]) -> u64 {
+    pub(crate) fn hash(self, bytes: &[u8]) -> u64 {
         xxh3_64_with_seed(bytes, self.0)
     }
 
-    pub(super) fn plus(self, k: u32) -> Self {
+    pub(crate) fn plus(self, k: u32) -> Self {
         Self(self.0.wrapping_add(k.into()))
     }
 
     /// The number that stands for `key` in arithmetic: its value if it is all ASCII digits and fits, else its hash. Under
-    /// a seed always its hash: whoever chooses numbers would choose where they fall.
-    pub(super) fn number(self, key: &[u8]) -> u64 {
+    /// a seed it is always the hash: a client that chooses numbers would choose their places.
+    pub(crate) fn number(self, key: &[u8]) -> u64 {
         decimal(key).filter(|_| !self.is_set()).unwrap_or_else(|| self.hash(key))
     }
+}
+
+/// The place of a key in a mapping.
+///
+/// ```
+/// use mapping::{Location, Mapping, MappingName};
+///
+/// let slots = Mapping::build(&mapping::Algorithm::named(MappingName::Slots).into(), &[])?;
+/// let hash = 132_574 * 132_574 + 2 * 132_574 + 17;
+/// assert_eq!(slots.locate(b"132574"), Location { hash, position: hash % 512 });
+/// # Ok::<(), mapping::Full>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// The hash of the key; under `rendezvous`, which hashes no key alone, the highest score.
+    pub hash: u64,
+    /// The place of that hash in the mapping: 0 .. 2^64-1 on a ring, 0 .. M-1 in a table of M. `rendezvous` has no
+    /// places, so there it is the hash again.
+    pub position: u64,
 }
 
 /// The positions of `name` on a ring: XXH3-64 of the name, one NUL byte and j as decimal text, j = 0 .. `count`-1.
 ///
 /// The NUL keeps `server1`, 23 apart from `server12`, 3: no name holds one.
-pub(super) fn points(name: &str, count: u32) -> impl Iterator<Item = u64> {
+pub(crate) fn points(name: &str, count: u32) -> impl Iterator<Item = u64> {
     let mut text = format!("{name}\0").into_bytes();
     let stem = text.len();
     (0..count).map(move |j| {

@@ -25,8 +25,9 @@
 //! Costs: the table has 256 KiB, and it takes some M ln M steps to fill: a few milliseconds. The owner is one look into
 //! it; all N candidates take N ln N on the average and never more than M.
 
-use super::candidates::Owners;
-use super::{Candidates, Count, Location, Member, Seed, hash};
+use crate::hash::{self, Location, Seed};
+use crate::member::{Count, Member};
+use crate::walk::Walk;
 
 /// M, the entries of the table. It has to be a prime, or a permutation would not reach every entry; and large against
 /// the number of members, or their shares would differ.
@@ -43,37 +44,37 @@ pub struct Maglev {
 
 impl Maglev {
     /// How many entries the table has.
-    pub(super) const ENTRIES: u32 = ENTRIES;
+    pub(crate) const ENTRIES: u32 = ENTRIES;
 
-    pub(super) fn build(seed: Seed, members: &[Member]) -> Self {
-        Self { owners: fill(members), seed, count: Member::count(members) }
+    pub(crate) fn build(seed: Seed, members: &[Member]) -> Self {
+        Self { owners: fill(members), seed, count: Count::of(members) }
     }
 
-    pub(super) fn locate(&self, key: &[u8]) -> Location {
+    pub(crate) fn locate(&self, key: &[u8]) -> Location {
         let hash = self.seed.hash(key);
         Location { hash, position: hash % u64::from(ENTRIES) }
     }
 
-    pub(super) fn owner(&self, key: &[u8]) -> Option<usize> {
+    pub(crate) fn owner(&self, key: &[u8]) -> Option<usize> {
         self.owners.get(self.locate(key).position as usize).map(|&owner| owner as usize)
     }
 
-    pub(super) fn candidates(&self, key: &[u8]) -> Candidates<'_> {
+    pub(crate) fn candidates(&self, key: &[u8]) -> Walk<'_, u32> {
         let Location { hash, position } = self.locate(key);
         let step = step(hash / u64::from(ENTRIES));
-        Candidates::in_steps(step, Owners::OfEntries(&self.owners), position as usize, self.count)
+        Walk::in_steps(step, &self.owners, position as usize, self.count)
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.owners.capacity() * size_of::<u32>()
     }
 
-    pub(super) fn seed(&self) -> Seed {
+    pub(crate) fn seed(&self) -> Seed {
         self.seed
     }
 
     /// The ordinal of the member that holds each entry.
-    pub(super) fn entries(&self) -> &[u32] {
+    pub(crate) fn entries(&self) -> &[u32] {
         &self.owners
     }
 }
@@ -137,9 +138,9 @@ impl Turn {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Algorithm;
-    use super::super::testing::{keys, named, names, order, weighing, without};
     use super::*;
+    use crate::algorithm::Algorithm;
+    use crate::testing::{keys, named, names, order, weighing, without};
     use proptest::prelude::*;
 
     /// Without a seed.

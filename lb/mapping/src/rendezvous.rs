@@ -15,7 +15,8 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::{Candidates, Location, Member, Seed};
+use crate::hash::{Location, Seed};
+use crate::member::Member;
 
 /// What fits on the stack: the longest name with its NUL, and any usual key.
 const ROOM: usize = 320;
@@ -41,16 +42,16 @@ struct Entrant {
 /// A member's score, its place among the names, and its ordinal. The highest score comes first, and of two that are
 /// equal the lesser name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Rank(u64, Reverse<u32>, u32);
+pub(crate) struct Rank(u64, Reverse<u32>, u32);
 
 impl Rank {
-    pub(super) fn ordinal(self) -> usize {
+    pub(crate) fn ordinal(self) -> usize {
         self.2 as usize
     }
 }
 
 impl Rendezvous {
-    pub(super) fn build(seed: Seed, members: &[Member]) -> Self {
+    pub(crate) fn build(seed: Seed, members: &[Member]) -> Self {
         let mut entrants: Vec<Entrant> = members
             .iter()
             .zip(0..)
@@ -68,29 +69,29 @@ impl Rendezvous {
     }
 
     /// No key has a place of its own here, only a score with each member: this is the highest, 0 without members.
-    pub(super) fn locate(&self, key: &[u8]) -> Location {
+    pub(crate) fn locate(&self, key: &[u8]) -> Location {
         let hash = self.best(key).map_or(0, |Rank(score, ..)| score);
         Location { hash, position: hash }
     }
 
-    pub(super) fn owner(&self, key: &[u8]) -> Option<usize> {
+    pub(crate) fn owner(&self, key: &[u8]) -> Option<usize> {
         self.best(key).map(Rank::ordinal)
     }
 
-    pub(super) fn candidates<'a>(&'a self, key: &'a [u8]) -> Candidates<'a> {
-        Candidates::by_score(self, key)
+    pub(crate) fn candidates<'a>(&'a self, key: &'a [u8]) -> Ranking<'a> {
+        Ranking::NotBegun { members: self, key }
     }
 
-    pub(super) fn seed(&self) -> Seed {
+    pub(crate) fn seed(&self) -> Seed {
         self.seed
     }
 
     /// How many hashes a key takes.
-    pub(super) fn hashes(&self) -> u64 {
+    pub(crate) fn hashes(&self) -> u64 {
         self.entrants.iter().map(|entrant| u64::from(entrant.weight)).sum()
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let stems: usize = self.entrants.iter().map(|entrant| entrant.stem.capacity()).sum();
         stems + self.entrants.capacity() * size_of::<Entrant>()
     }
@@ -103,7 +104,7 @@ impl Rendezvous {
     }
 
     /// All ranks, the highest on top.
-    pub(super) fn ranks(&self, key: &[u8]) -> BinaryHeap<Rank> {
+    pub(crate) fn ranks(&self, key: &[u8]) -> BinaryHeap<Rank> {
         let mut ranks = Vec::with_capacity(self.entrants.len());
         self.rank(key, |rank| ranks.push(rank));
         ranks.into()
@@ -131,11 +132,41 @@ impl Rendezvous {
     }
 }
 
+/// The members by falling score. The first is searched for without sorting; the second call sorts the rest, as far as it is
+/// asked for.
+#[derive(Clone, Debug)]
+pub(crate) enum Ranking<'a> {
+    NotBegun { members: &'a Rendezvous, key: &'a [u8] },
+    FirstTaken { members: &'a Rendezvous, key: &'a [u8] },
+    Ordered(BinaryHeap<Rank>),
+}
+
+impl Iterator for Ranking<'_> {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        match self {
+            &mut Ranking::NotBegun { members, key } => {
+                *self = Ranking::FirstTaken { members, key };
+                members.owner(key)
+            }
+            &mut Ranking::FirstTaken { members, key } => {
+                let mut ranks = members.ranks(key);
+                ranks.pop();
+                *self = Ranking::Ordered(ranks);
+                self.next()
+            }
+            Ranking::Ordered(ranks) => ranks.pop().map(|rank| rank.ordinal()),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{keys, named, names, order, without};
-    use super::super::{Algorithm, Mapping};
     use super::*;
+    use crate::algorithm::Algorithm;
+    use crate::mapping::Mapping;
+    use crate::testing::{keys, named, names, order, without};
     use proptest::prelude::*;
 
     /// Without a seed.

@@ -8,8 +8,10 @@
 //! Points are hashes, so they lie evenly. That is what makes both ends fast: to sort them is to put each into the bucket of
 //! its top bits, where it finds one or two others on the average; and the same buckets lead a key to its point.
 
-use super::candidates::Owners;
-use super::{Candidates, Count, Full, Location, Member, Seed, hash};
+use crate::full::{Full, LONGEST_RING};
+use crate::hash::{self, Location, Seed};
+use crate::member::{Count, Member, total_weight};
+use crate::walk::{Owner, Walk};
 
 /// How many points are looked at together: most keys find theirs among them.
 const FEW: usize = 4;
@@ -27,7 +29,7 @@ pub struct Ring {
 /// A place on the ring and whose it is. The two lie beside each other because a long ring lies in slow memory, and a key
 /// that has found its point has the owner with it. The halves of the position leave no gap of four bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Point {
+pub(crate) struct Point {
     /// The lower half and the upper one.
     position: [u32; 2],
     /// The ordinal of a member.
@@ -43,8 +45,10 @@ impl Point {
         let [lower, upper] = self.position.map(u64::from);
         upper << 32 | lower
     }
+}
 
-    pub(super) fn owner(self) -> usize {
+impl Owner for Point {
+    fn owner(self) -> usize {
         self.owner as usize
     }
 }
@@ -75,11 +79,7 @@ impl Buckets {
 }
 
 impl Ring {
-    /// The most points that a ring can have: it takes 70 MB then, and some tenths of a second to build, in which nobody
-    /// looks after the fleet.
-    pub(super) const LONGEST: u64 = 1 << 22;
-
-    pub(super) fn build(points: u32, seed: Seed, members: &[Member]) -> Result<Self, Full> {
+    pub(crate) fn build(points: u32, seed: Seed, members: &[Member]) -> Result<Self, Full> {
         let positions = Self::check(points, members)?;
         // In the order of their names: of two points at the same position the one with the lesser name comes first.
         let mut order: Vec<(&Member, u32)> = members.iter().zip(0..).collect();
@@ -88,14 +88,14 @@ impl Ring {
         for (Member { name, weight, .. }, ordinal) in order {
             all.extend(hash::points(name, points * weight).map(|position| (position, ordinal)));
         }
-        let present = if points == 0 { 0 } else { Member::count(members).present };
+        let present = if points == 0 { 0 } else { Count::of(members).present };
         Ok(Self::sorted(&all, seed, Count { members: members.len(), present }))
     }
 
     /// How many points there will be.
-    pub(super) fn check(points: u32, members: &[Member]) -> Result<usize, Full> {
-        let positions = super::total_weight(members) * u64::from(points);
-        if positions > Self::LONGEST { Err(Full::Ring { positions }) } else { Ok(positions as usize) }
+    pub(crate) fn check(points: u32, members: &[Member]) -> Result<usize, Full> {
+        let positions = total_weight(members) * u64::from(points);
+        if positions > LONGEST_RING { Err(Full::Ring { positions }) } else { Ok(positions as usize) }
     }
 
     /// Of two points at the same position the one that was given first comes first.
@@ -121,19 +121,19 @@ impl Ring {
         Self { points: sorted, buckets, seed, count }
     }
 
-    pub(super) fn locate(&self, key: &[u8]) -> Location {
+    pub(crate) fn locate(&self, key: &[u8]) -> Location {
         let hash = self.seed.hash(key);
         Location { hash, position: hash }
     }
 
-    pub(super) fn owner(&self, key: &[u8]) -> Option<usize> {
+    pub(crate) fn owner(&self, key: &[u8]) -> Option<usize> {
         let at = self.first_from(self.seed.hash(key));
         self.points.get(at).or_else(|| self.points.first()).map(|point| point.owner())
     }
 
-    pub(super) fn candidates(&self, key: &[u8]) -> Candidates<'_> {
+    pub(crate) fn candidates(&self, key: &[u8]) -> Walk<'_, Point> {
         let start = self.first_from(self.seed.hash(key));
-        Candidates::clockwise(Owners::OfPoints(&self.points), start, self.count)
+        Walk::clockwise(&self.points, start, self.count)
     }
 
     /// The place of the first point at or after a position; past the last where there is none.
@@ -153,11 +153,11 @@ impl Ring {
         at + self.points[at..].iter().filter(is_before).count()
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.points.capacity() * size_of::<Point>() + self.buckets.starts.capacity() * size_of::<u32>()
     }
 
-    pub(super) fn seed(&self) -> Seed {
+    pub(crate) fn seed(&self) -> Seed {
         self.seed
     }
 
@@ -181,9 +181,10 @@ fn sink(points: &mut [Point]) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{keys, named, names, order, weighing, without};
-    use super::super::{Algorithm, Mapping};
     use super::*;
+    use crate::algorithm::Algorithm;
+    use crate::mapping::Mapping;
+    use crate::testing::{keys, named, names, order, weighing, without};
     use proptest::collection::vec;
     use proptest::prelude::*;
 

@@ -29,7 +29,7 @@ impl Contender {
     #[must_use]
     pub fn name(&self) -> String {
         match self {
-            Contender::Ours(scheme) => scheme.algorithm.name().to_owned(),
+            Contender::Ours(scheme) => scheme.algorithm.name().to_string(),
             Contender::Theirs { peer, unit: 1 } => peer.name().to_owned(),
             Contender::Theirs { peer, unit } => format!("{}-{unit}", peer.name()),
         }

@@ -76,16 +76,10 @@ fn explanation(answer: &Explanation) -> Vec<String> {
 /// `NAME VALUE` lines.
 fn mapping(answer: &Mapping) -> Vec<String> {
     let mut lines = vec![format!("mapping {}", answer.mapping)];
-    lines.extend(answer.points.map(|points| format!("points {points}")));
-    if let Some(table) = &answer.table {
-        lines.extend([
-            format!("slots {}", table.slots),
-            format!("virtual {}", table.virtuals),
-            format!("probing {}", table.probing),
-            format!("request_hash {}", table.request_hash),
-            format!("server_hash {}", table.server_hash),
-        ]);
-    }
+    lines.extend(answer.parameters.0.iter().map(|(name, value)| match value.as_str() {
+        Some(text) => format!("{name} {text}"),
+        None => format!("{name} {value}"),
+    }));
     let factor = answer.balance_factor.map_or_else(|| "off".to_owned(), |factor| format!("{factor:?}"));
     lines.extend([format!("balance_factor {factor}"), format!("seeded {}", answer.seeded)]);
     let weights = answer.weights.iter().map(|(name, weight)| format!(" {name}={weight}"));

@@ -10,7 +10,7 @@ use mapping::{BalanceFactor, MappingName};
 use proto::control::{Hostname, Transport};
 use tracing_subscriber::filter::Targets;
 
-use super::parameters::Parameters;
+use super::parameters::{ParameterChanges, Parameters};
 use super::simulate::Simulate;
 use super::value::{self, BackendPart, Checked, ProviderName, RespawnName};
 use crate::control::Probe;
@@ -162,31 +162,16 @@ pub enum PlannedChange {
 #[group(required = true, multiple = true)]
 pub struct MappingChange {
     /// The algorithm: ring, slots, maglev or rendezvous
-    #[arg(value_name = "MAPPING")]
+    #[arg(value_name = "MAPPING", group = "MappingChange")]
     pub mapping: Option<String>,
-    /// ring: positions of each slot
-    #[arg(long, value_name = "N")]
-    pub points: Option<String>,
-    /// slots: size of the table, M
-    #[arg(long, value_name = "M")]
-    pub slots: Option<String>,
-    /// slots: virtual servers of each server, K
-    #[arg(long = "virtual", value_name = "K")]
-    pub virtuals: Option<String>,
-    /// slots: what follows a collision, linear or quadratic
-    #[arg(long, value_name = "NAME")]
-    pub probing: Option<String>,
-    /// slots: where request i falls, modulo M
-    #[arg(long, value_name = "EXPR")]
-    pub request_hash: Option<String>,
-    /// slots: where virtual server j of server i wants to be, modulo M
-    #[arg(long, value_name = "EXPR")]
-    pub server_hash: Option<String>,
+    /// The parameters of the mappings.
+    #[command(flatten)]
+    pub parameters: ParameterChanges,
     /// No replica gets more connections than this factor times the mean
-    #[arg(long, value_name = "FACTOR|off")]
+    #[arg(long, value_name = "FACTOR|off", group = "MappingChange")]
     pub balance_factor: Option<String>,
     /// The share of a slot's keys against the others', from 0 to 100; repeatable
-    #[arg(long = "weight", value_name = "HOSTNAME=W", value_parser = ValueParser::new(value::named_weight))]
+    #[arg(long = "weight", group = "MappingChange", value_name = "HOSTNAME=W", value_parser = ValueParser::new(value::named_weight))]
     pub weights: Vec<(String, u64)>,
 }
 
@@ -273,7 +258,7 @@ pub struct Serve {
     #[arg(long, env = "LB_KEEP", value_parser = BoolishValueParser::new())]
     pub(super) keep: bool,
     /// How keys find slots: ring, slots, maglev or rendezvous
-    #[arg(long, env = "LB_MAPPING", value_name = "NAME", default_value = "ring", value_parser = ValueParser::new(value::mapping))]
+    #[arg(long, env = "LB_MAPPING", value_name = "NAME", default_value = "ring", value_parser = ValueParser::new(value::parsed::<MappingName>))]
     pub(super) mapping: Checked<MappingName>,
     /// The parameters of the mappings.
     #[command(flatten)]

@@ -1,7 +1,5 @@
 //! The client commands as their flags say them, turned into what is sent.
 
-use std::collections::BTreeMap;
-
 use proto::control::{
     Addition, Change, Command, Failure, FailureKind, Hostname, Malformed, Remapping, Removal, Weight,
 };
@@ -72,32 +70,19 @@ fn removal(n: u32, hostnames: Vec<String>) -> Result<Removal, Failure> {
 }
 
 fn remapping(change: MappingChange) -> Result<Remapping, Failure> {
-    let MappingChange {
-        mapping,
-        points,
-        slots,
-        virtuals,
-        probing,
-        request_hash,
-        server_hash,
-        balance_factor,
-        weights,
-    } = change;
     let named = |(name, given)| {
         Ok((Hostname::try_from(name).map_err(|error| bad("weights", &error))?, weight(given)?))
     };
-    let weights = weights.into_iter().map(named).collect::<Result<BTreeMap<_, _>, Failure>>()?;
-    Ok(Remapping {
-        mapping,
-        points,
-        slots,
-        virtuals,
-        probing,
-        request_hash,
-        server_hash,
-        balance_factor,
-        weights,
-    })
+    let mut remapping = Remapping::default();
+    remapping.weights = change.weights.into_iter().map(named).collect::<Result<_, Failure>>()?;
+    let parameters = change.parameters.0.into_iter().map(|(parameter, text)| (parameter.name, Some(text)));
+    let others = [("mapping", change.mapping), ("balance_factor", change.balance_factor)];
+    for (name, text) in others.into_iter().chain(parameters) {
+        if let Some(text) = text {
+            remapping.set(name, text).map_err(|error| bad(name, &error))?;
+        }
+    }
+    Ok(remapping)
 }
 
 fn names(hostnames: Vec<String>) -> Result<Vec<Hostname>, Failure> {

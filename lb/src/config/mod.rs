@@ -340,7 +340,7 @@ fn backends(serve: &Serve, problems: &mut Problems) -> Vec<FixedBackend> {
 
 fn mapping(serve: &Serve, problems: &mut Problems) -> MappingPolicy {
     let name = problems.take("mapping", serve.mapping.clone(), MappingName::Ring);
-    let scheme = serve.parameters.clone().scheme(name, problems);
+    let scheme = serve.parameters.scheme(name, problems);
     let balance: Option<BalanceFactor> = problems.take("balance-factor", serve.balance_factor.clone(), None);
     MappingPolicy { scheme, balance }
 }
@@ -362,7 +362,7 @@ fn check_fit(scheme: &Scheme, slots: &[(Hostname, Weight)], problems: &mut Probl
         Err(full @ Full::Ring { .. }) => problems.add(format!("--points: {full}")),
         Err(full @ Full::Slots { .. }) => {
             let more_room = "fewer servers, more --slots or less --virtual";
-            problems.add(format!("--replicas: {full}; it takes {more_room}"));
+            problems.add(format!("--replicas: {full}: expected {more_room}"));
         }
     }
 }

@@ -1,55 +1,106 @@
-//! The flags that say what a mapping is made of; `lb serve` and `lb simulate` have them both.
+//! The flags for the parameters of the mappings. They come from the table of the crate `mapping`.
 
-use clap::Args;
 use clap::builder::ValueParser;
-use mapping::{Algorithm, MappingName, Probing, RequestHash, Scheme, Seed, ServerHash, SlotsShape};
+use clap::{Arg, ArgMatches, Args, Command, Error, FromArgMatches};
+use mapping::{Algorithm, MappingName, NotAccepted, Parameter, Scheme, Seed};
 
 use super::Problems;
 use super::value::{self, Checked};
 
-/// The parameters of the mappings.
+/// The parameters of the mappings, for `lb serve` and `lb simulate`.
 #[derive(Clone, Debug, Args)]
 pub(super) struct Parameters {
-    /// ring: positions of each slot
-    #[arg(long, env = "LB_POINTS", value_name = "N", default_value = "1000", allow_hyphen_values = true, value_parser = ValueParser::new(value::points))]
-    pub(super) points: Checked<u32>,
-    /// slots: size of the table, M
-    #[arg(long, env = "LB_SLOTS", value_name = "M", default_value = "512", allow_hyphen_values = true, value_parser = ValueParser::new(value::slots))]
-    pub(super) slots: Checked<u32>,
-    /// slots: virtual servers of each server, K
-    #[arg(long = "virtual", env = "LB_VIRTUAL", value_name = "K", default_value = "9", allow_hyphen_values = true, value_parser = ValueParser::new(value::virtuals))]
-    pub(super) virtuals: Checked<u32>,
-    /// slots: what follows a collision, linear or quadratic
-    #[arg(long, env = "LB_PROBING", value_name = "NAME", default_value = "linear", value_parser = ValueParser::new(value::probing))]
-    pub(super) probing: Checked<Probing>,
-    /// slots: where request i falls, modulo M; u64 with + - * / % & | << >>, ^ or pow(a, b), parentheses, 0x1F
-    #[arg(long, env = "LB_REQUEST_HASH", value_name = "EXPR", default_value = RequestHash::CLASSIC, allow_hyphen_values = true, value_parser = ValueParser::new(value::request_hash))]
-    pub(super) request_hash: Checked<RequestHash>,
-    /// slots: where virtual server j = 0 .. K-1 of server i wants to be, modulo M
-    #[arg(long, env = "LB_SERVER_HASH", value_name = "EXPR", default_value = ServerHash::CLASSIC, allow_hyphen_values = true, value_parser = ValueParser::new(value::server_hash))]
-    pub(super) server_hash: Checked<ServerHash>,
+    /// The value of each, given or not.
+    #[command(flatten)]
+    values: ParameterValues,
     /// Keys the hash, so that nobody who does not know the number can tell which ids fall on one replica [default: not keyed]
-    #[arg(long, env = "LB_HASH_SEED", value_name = "NUMBER", default_value = "0", hide_default_value = true, hide_env_values = true, allow_hyphen_values = true, value_parser = ValueParser::new(value::hash_seed))]
-    pub(super) hash_seed: Checked<u64>,
+    #[arg(long, env = "LB_HASH_SEED", value_name = "NUMBER", default_value = "0", hide_default_value = true, hide_env_values = true, allow_hyphen_values = true, value_parser = ValueParser::new(value::parsed::<Seed>))]
+    hash_seed: Checked<Seed>,
 }
 
 impl Parameters {
     /// The mapping of a name with its parameters. All of them are checked, whatever the name is.
-    pub(super) fn scheme(self, name: MappingName, problems: &mut Problems) -> Scheme {
-        let points = problems.take("points", self.points, 1);
-        let defaults = SlotsShape::default();
-        let shape = SlotsShape {
-            slots: problems.take("slots", self.slots, defaults.slots),
-            virtuals: problems.take("virtual", self.virtuals, defaults.virtuals),
-            probing: problems.take("probing", self.probing, defaults.probing),
-            request_hash: problems.take("request-hash", self.request_hash, defaults.request_hash),
-            server_hash: problems.take("server-hash", self.server_hash, defaults.server_hash),
-        };
-        let algorithm = match name {
-            MappingName::Ring => Algorithm::Ring { points },
-            MappingName::Slots => Algorithm::Slots(shape),
-            MappingName::Maglev | MappingName::Rendezvous => Algorithm::named(name),
-        };
-        Scheme { algorithm, seed: Seed(problems.take("hash-seed", self.hash_seed, 0)) }
+    pub(super) fn scheme(&self, name: MappingName, problems: &mut Problems) -> Scheme {
+        let mut algorithm = Algorithm::named(name);
+        for (parameter, text) in &self.values.0 {
+            let mut other = Algorithm::named(parameter.mapping);
+            let target = if parameter.mapping == name { &mut algorithm } else { &mut other };
+            if let Err(NotAccepted::Value { problem, .. }) = parameter.set(target, text) {
+                problems.add(format!("--{}: {problem}", flag(parameter)));
+            }
+        }
+        Scheme { algorithm, seed: problems.take("hash-seed", self.hash_seed.clone(), Seed::default()) }
+    }
+}
+
+/// A value of each parameter: of its flag, its variable, or the default.
+#[derive(Clone, Debug)]
+struct ParameterValues(Vec<(Parameter, String)>);
+
+/// The parameters that are given to `lb mapping set`.
+#[derive(Clone, Debug)]
+pub struct ParameterChanges(pub(crate) Vec<(Parameter, String)>);
+
+fn flag(parameter: &Parameter) -> String {
+    parameter.name.replace('_', "-")
+}
+
+fn argument(parameter: &Parameter) -> Arg {
+    Arg::new(parameter.name)
+        .long(flag(parameter))
+        .value_name(parameter.value_name)
+        .help(format!("{}: {}", parameter.mapping, parameter.about))
+}
+
+fn given(matches: &ArgMatches) -> Vec<(Parameter, String)> {
+    let text = |parameter: Parameter| Some((parameter, matches.get_one::<String>(parameter.name)?.clone()));
+    Parameter::ALL.into_iter().filter_map(text).collect()
+}
+
+impl Args for ParameterValues {
+    fn augment_args(command: Command) -> Command {
+        command.args(Parameter::ALL.iter().map(|parameter| {
+            argument(parameter)
+                .env(format!("LB_{}", parameter.name.to_uppercase()))
+                .default_value(parameter.default().map_or_else(String::new, |value| value.to_string()))
+                .allow_hyphen_values(true)
+        }))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for ParameterValues {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        Ok(Self(given(matches)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        self.0 = given(matches);
+        Ok(())
+    }
+}
+
+impl Args for ParameterChanges {
+    fn augment_args(command: Command) -> Command {
+        // One of the whole group has to be given: see `MappingChange`.
+        command.args(Parameter::ALL.iter().map(|parameter| argument(parameter).group("MappingChange")))
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for ParameterChanges {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        Ok(Self(given(matches)))
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        self.0 = given(matches);
+        Ok(())
     }
 }

@@ -151,11 +151,9 @@ fn contenders(
         }
     }
     // The parameters are the same for all mappings: report what is wrong with them once.
-    parameters.clone().scheme(MappingName::Ring, problems);
+    parameters.scheme(MappingName::Ring, problems);
     let contender = |name| match name {
-        Simulated::Ours(name) => {
-            Some(Contender::Ours(parameters.clone().scheme(name, &mut Problems(Vec::new()))))
-        }
+        Simulated::Ours(name) => Some(Contender::Ours(parameters.scheme(name, &mut Problems(Vec::new())))),
         Simulated::Theirs(peer, unit) => Some(Contender::Theirs { peer, unit }),
         Simulated::All => None,
     };
@@ -208,7 +206,7 @@ enum Simulated {
 }
 
 fn simulated(given: &str) -> Parsed<Simulated> {
-    let ours = || MappingName::ALL.into_iter().find(|name| name.name() == given).map(Simulated::Ours);
+    let ours = || given.parse().ok().map(Simulated::Ours);
     let theirs =
         || Peer::ALL.into_iter().find(|peer| peer.name() == given).map(|peer| Simulated::Theirs(peer, 1));
     let tuned = || {

@@ -3,9 +3,10 @@
 use std::convert::Infallible;
 use std::fmt::{self, Display};
 use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::str::FromStr;
 use std::time::Duration;
 
-use mapping::{BalanceFactor, MOST_SLOTS, MappingName, NotAFormula, Probing, RequestHash, ServerHash};
+use mapping::{BalanceFactor, MOST_SLOTS};
 use proto::control::{Hostname, Transport, Weight};
 
 use tracing_subscriber::filter::Targets;
@@ -65,8 +66,8 @@ pub(super) enum RespawnName {
 /// A value parser that never fails: what it says goes into the [`Checked`] value.
 pub(crate) type Parsed<T> = Result<Checked<T>, Infallible>;
 
-pub(super) fn checked<T>(value: Option<T>, given: &str, takes: impl Display) -> Parsed<T> {
-    Ok(Checked(value.ok_or_else(|| format!("`{given}` is not allowed; it takes {takes}"))))
+pub(super) fn checked<T>(value: Option<T>, given: &str, expected: impl Display) -> Parsed<T> {
+    Ok(Checked(value.ok_or_else(|| format!("invalid value `{given}`: expected {expected}"))))
 }
 
 pub(super) fn address(given: &str) -> Parsed<SocketAddr> {
@@ -105,10 +106,7 @@ pub(super) fn pipe_size(given: &str) -> Parsed<usize> {
     checked(value, given, "a size from 4KiB to 1MiB")
 }
 
-pub(super) fn within<T: std::str::FromStr + PartialOrd + Display>(
-    given: &str,
-    (least, most): (T, T),
-) -> Parsed<T> {
+pub(super) fn within<T: FromStr + PartialOrd + Display>(given: &str, (least, most): (T, T)) -> Parsed<T> {
     let value = given.parse().ok().filter(|value| *value >= least && *value <= most);
     checked(value, given, format_args!("a whole number from {least} to {most}"))
 }
@@ -127,18 +125,6 @@ pub(super) fn spares(given: &str) -> Parsed<usize> {
 
 pub(super) fn probes(given: &str) -> Parsed<u32> {
     within(given, (1, 1000))
-}
-
-pub(crate) fn points(given: &str) -> Parsed<u32> {
-    within(given, (1, 10_000))
-}
-
-pub(crate) fn slots(given: &str) -> Parsed<u32> {
-    within(given, (1, 65_536))
-}
-
-pub(crate) fn virtuals(given: &str) -> Parsed<u32> {
-    within(given, (1, 10_000))
 }
 
 /// What a container may use; the engine refuses less than this.
@@ -206,25 +192,9 @@ pub(super) fn key(given: &str) -> Parsed<KeyKind> {
     one_of(given, &[("id", KeyKind::Id), ("source", KeyKind::Source)])
 }
 
-pub(crate) fn mapping(given: &str) -> Parsed<MappingName> {
-    one_of(given, &MappingName::ALL.map(|name| (name.name(), name)))
-}
-
-pub(crate) fn probing(given: &str) -> Parsed<Probing> {
-    one_of(given, &[("linear", Probing::Linear), ("quadratic", Probing::Quadratic)])
-}
-
-pub(crate) fn request_hash(given: &str) -> Parsed<RequestHash> {
-    formula(RequestHash::parse(given))
-}
-
-pub(crate) fn server_hash(given: &str) -> Parsed<ServerHash> {
-    formula(ServerHash::parse(given))
-}
-
-/// A formula is long: what is wrong with it says where.
-fn formula<T>(read: Result<T, NotAFormula>) -> Parsed<T> {
-    Ok(Checked(read.map_err(|error| error.to_string())))
+/// A value of a type that reads itself.
+pub(super) fn parsed<T: FromStr<Err: Display>>(given: &str) -> Parsed<T> {
+    Ok(Checked(given.parse().map_err(|error: T::Err| error.to_string())))
 }
 
 pub(super) fn provider(given: &str) -> Parsed<ProviderName> {
@@ -310,21 +280,6 @@ pub(super) fn backend(given: &str) -> Parsed<BackendPart> {
 }
 
 /// `off`, or a factor.
-pub(crate) fn balance_factor(given: &str) -> Parsed<Option<BalanceFactor>> {
-    let value = if given == "off" { Some(None) } else { BalanceFactor::parse(given).map(Some) };
-    checked(value, given, BalanceFactor::ALLOWED)
-}
-
-/// A secret: what is wrong is not said back.
-pub(super) fn hash_seed(given: &str) -> Parsed<u64> {
-    let hexadecimal = given.strip_prefix("0x");
-    let value = match hexadecimal {
-        Some(digits) if !digits.starts_with('+') => u64::from_str_radix(digits, 16).ok(),
-        Some(_) => None,
-        None if given.starts_with('+') => None,
-        None => given.parse().ok(),
-    };
-    Ok(Checked(
-        value.ok_or_else(|| "it takes a whole number below 2^64, decimal or as 0x1F; 0 is none".to_owned()),
-    ))
+pub(super) fn balance_factor(given: &str) -> Parsed<Option<BalanceFactor>> {
+    Ok(Checked(BalanceFactor::parse_or_off(given).map_err(|error| error.to_string())))
 }

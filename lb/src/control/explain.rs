@@ -28,7 +28,7 @@ pub(super) fn explain(snapshot: &Snapshot, policy: &MappingPolicy, id: String) -
     Ok(Body::Explanation(Explanation {
         key: id.clone(),
         key_bytes: hexadecimal(key),
-        mapping: policy.scheme.algorithm.name().to_owned(),
+        mapping: policy.scheme.algorithm.name().to_string(),
         hash: location.hash,
         position: location.position,
         candidates: slots.into_iter().map(candidate).collect(),

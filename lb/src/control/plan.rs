@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use mapping::{Flow, Full, Keys, Mapping, Member, Shift, Side};
+use mapping::{Full, Keys, Mapping, Member, Shift, Side, Transfer};
 use proto::control::{Basis, Displaced, Move, Omitted, Plan, Shares};
 
 use crate::fleet::Preview;
@@ -55,14 +55,18 @@ fn share(keys: u128, whole: u128) -> f64 {
 /// The largest moves, and the sum of the others.
 fn moves(shift: &Shift) -> (Vec<Move>, Option<Omitted>) {
     let name = |member: Option<&Member>| member.map(|member| member.name.clone());
-    let mut flows: Vec<Flow> = shift.flows().filter(Flow::is_move).collect();
-    flows.sort_by_key(|flow| std::cmp::Reverse(flow.keys));
-    let rest = flows.split_off(flows.len().min(MOST_MOVES));
+    let mut transfers: Vec<Transfer> = shift.transfers().filter(Transfer::is_move).collect();
+    transfers.sort_by_key(|transfer| std::cmp::Reverse(transfer.keys));
+    let rest = transfers.split_off(transfers.len().min(MOST_MOVES));
     let whole = shift.whole();
-    let keys = rest.iter().map(|flow| flow.keys).sum();
+    let keys = rest.iter().map(|transfer| transfer.keys).sum();
     let omitted = Omitted { moves: rest.len(), share: share(keys, whole) };
-    let told = |flow: Flow| Move { from: name(flow.from), to: name(flow.to), share: share(flow.keys, whole) };
-    (flows.into_iter().map(told).collect(), Some(omitted).filter(|omitted| omitted.moves > 0))
+    let told = |transfer: Transfer| Move {
+        from: name(transfer.from),
+        to: name(transfer.to),
+        share: share(transfer.keys, whole),
+    };
+    (transfers.into_iter().map(told).collect(), Some(omitted).filter(|omitted| omitted.moves > 0))
 }
 
 /// The share of the keys that each slot owns. It comes from one mapping alone, because a comparison of two kinds of mapping

@@ -5,12 +5,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mapping::{MOST_SLOTS, Mapping, MappingPolicy, Member};
+use mapping::{MOST_SLOTS, Mapping, MappingPolicy, Member, NotAccepted};
 use proto::control::{Addition, Failure, FailureKind, Hostname, Remapping, Removal, Weight};
 
 use super::place::Place;
 use super::{Arrival, CommandId, Effect, Fleet, ReplicaId, SlotId, Stopping};
-use crate::remapping;
 
 /// How long an `add` waits for its replicas: short enough to answer it within a minute.
 pub(super) const ADD_LIMIT: Duration = Duration::from_secs(50);
@@ -137,11 +136,11 @@ impl Fleet {
         if *change == Remapping::default() {
             return Err(bad(format!(
                 "there is nothing to change: expected one or more of {}",
-                Remapping::FIELDS
+                Remapping::fields()
             )));
         }
         let policy =
-            remapping::amended(&self.policy.mapping, change).map_err(|problems| bad(problems.join("; ")))?;
+            self.policy.mapping.amended(change.values()).map_err(|problems| bad(joined(&problems)))?;
         let mut weights = BTreeMap::new();
         for (name, weight) in &change.weights {
             let slot = self.slot_called(name).ok_or_else(|| unknown(name))?;
@@ -283,4 +282,8 @@ fn unknown(name: &Hostname) -> Failure {
 
 fn bad(message: impl Into<String>) -> Failure {
     FailureKind::BadRequest.because(message)
+}
+
+fn joined(problems: &[NotAccepted]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

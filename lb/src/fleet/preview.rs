@@ -65,23 +65,11 @@ fn rm(Removal { n, .. }: &Removal, names: &[Hostname]) -> String {
 
 fn set(remapping: &Remapping) -> String {
     let mut command = "lb mapping set".to_owned();
-    if let Some(name) = &remapping.mapping {
-        add_to(&mut command, name);
-    }
-    let flags = [
-        ("points", &remapping.points),
-        ("slots", &remapping.slots),
-        ("virtual", &remapping.virtuals),
-        ("probing", &remapping.probing),
-        ("request-hash", &remapping.request_hash),
-        ("server-hash", &remapping.server_hash),
-        ("balance-factor", &remapping.balance_factor),
-    ];
-    for (flag, value) in flags {
-        if let Some(value) = value {
-            let _ = write!(command, " --{flag} ");
-            quote(&mut command, value);
+    for (name, value) in remapping.values() {
+        if name != "mapping" {
+            let _ = write!(command, " --{}", name.replace('_', "-"));
         }
+        add_to(&mut command, value);
     }
     for (name, weight) in &remapping.weights {
         let _ = write!(command, " --weight {name}={weight}");

@@ -88,10 +88,16 @@ impl World {
 
     /// Another algorithm, another table or other weights. The table is small enough for weights to fill it.
     fn random_remapping(&mut self) -> Remapping {
-        let mapping = ["maglev", "ring", "slots"].map(str::to_owned);
-        let slots = self.rng.bool().then(|| "48".to_owned());
-        let weights = self.random_change().1.into_iter().map(|name| (name, self.random_weight())).collect();
-        Remapping { mapping: self.rng.choice(mapping), slots, weights, ..Remapping::default() }
+        let mut remapping = Remapping::default();
+        if self.rng.bool() {
+            remapping.set("slots", "48".to_owned()).unwrap();
+        }
+        let names = self.random_change().1;
+        remapping.weights = names.into_iter().map(|name| (name, self.random_weight())).collect();
+        if let Some(mapping) = self.rng.choice(["maglev", "ring", "slots"]) {
+            remapping.set("mapping", mapping.to_owned()).unwrap();
+        }
+        remapping
     }
 
     fn random_event(&mut self) -> Option<Event> {

@@ -9,7 +9,7 @@ use super::{CommandId, Effect, Event, Fleet, Lineup, Names, Policy, ReplicaId, S
 
 /// Room for twelve slots.
 fn small() -> Algorithm {
-    Algorithm::Slots(SlotsShape { slots: 48, virtuals: 4, ..SlotsShape::default() })
+    Algorithm::Slots(SlotsShape { entries: 48, virtuals: 4, ..SlotsShape::default() })
 }
 
 pub(super) fn host(name: &str) -> Hostname {
@@ -297,10 +297,12 @@ fn carry_out(fleet: &mut Fleet, change: Change) {
 fn a_preview_is_what_the_command_then_does() {
     let mut fleet = fleet_up(3, 0, policy(false));
     let two = Weight::try_from(2).unwrap();
+    let mut maglev = Remapping::default();
+    maglev.set("mapping", "maglev".to_owned()).unwrap();
     for change in [
         Change::Add(Addition { n: 2, hostnames: vec![host("a")], weights: vec![two] }),
         Change::Remove(Removal { n: 2, hostnames: Vec::new() }),
-        Change::Mapping(Remapping { mapping: Some("maglev".to_owned()), ..Remapping::default() }),
+        Change::Mapping(maglev),
     ] {
         let preview = fleet.preview(&change).unwrap();
         carry_out(&mut fleet, change);
@@ -308,7 +310,9 @@ fn a_preview_is_what_the_command_then_does() {
         assert_eq!((members, fleet.mapping()), (preview.members, &preview.policy), "{}", preview.command);
     }
     let weights = fleet.slots().map(|view| (view.hostname, two)).collect();
-    let change = Change::Mapping(Remapping { weights, ..Remapping::default() });
+    let mut remapping = Remapping::default();
+    remapping.weights = weights;
+    let change = Change::Mapping(remapping);
     let preview = fleet.preview(&change).unwrap();
     carry_out(&mut fleet, change);
     let members: Vec<_> = fleet.slots().filter_map(|view| view.member()).collect();

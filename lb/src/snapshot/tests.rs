@@ -1,5 +1,7 @@
 //! Which replica gets a connection, and which are skipped.
 
+use std::str::FromStr as _;
+
 use mapping::{Algorithm, Member};
 use proptest::prelude::*;
 use proto::control::State;
@@ -23,7 +25,7 @@ fn snapshot(slots: &[(u32, State)], factor: Option<&str>) -> Snapshot {
     let member = |slot: &Slot| Member { index: slot.index, name: slot.name.clone(), weight: slot.weight };
     let members: Vec<Member> = slots.iter().map(member).collect();
     let mapping = Mapping::build(&Algorithm::Ring { points: 100 }.into(), &members).unwrap();
-    Snapshot::new(Arc::new(mapping), slots, factor.map(|factor| BalanceFactor::parse(factor).unwrap()))
+    Snapshot::new(Arc::new(mapping), slots, factor.map(|factor| factor.parse().unwrap()))
 }
 
 fn tried(snapshot: &Snapshot, key: &str) -> Vec<String> {
@@ -135,7 +137,7 @@ fn without_a_bound_the_owner_gets_everything() {
 fn bound_holds(weights: &[u32], factor: &str, seed: u64) -> usize {
     let slots: Vec<(u32, State)> = weights.iter().map(|&weight| (weight, State::Up)).collect();
     let fleet = snapshot(&slots, Some(factor));
-    let limit = BalanceFactor::parse(factor).unwrap();
+    let limit = BalanceFactor::from_str(factor).unwrap();
     let all: u64 = weights.iter().map(|&weight| u64::from(weight)).sum();
     let mut rng = fastrand::Rng::with_seed(seed);
     let (mut held, mut overflowed) = (Vec::new(), 0);
@@ -202,7 +204,7 @@ fn expected_reason(slots: &[Random], at: usize, factor: Option<&str>) -> Option<
     }
     let connections = slots.iter().filter(in_rotation).map(|slot| slot.3).sum::<usize>() + 1;
     let all = slots.iter().filter(in_rotation).map(|slot| u64::from(slot.0)).sum();
-    let most = BalanceFactor::parse(factor?).unwrap().most(connections, weight, all);
+    let most = BalanceFactor::from_str(factor?).unwrap().most(connections, weight, all);
     (open >= most).then_some(Skipped::OverBound(Bound { most, open }))
 }
 

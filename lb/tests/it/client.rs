@@ -128,7 +128,7 @@ fn mappings_and_plans_are_text_for_people() {
     }
     let (_, stderr, code) = lb(&["mapping", "set", "--virtual", "0"], &control);
     assert_eq!(
-        (stderr.starts_with("<Error> `virtual`: `0` is not allowed"), code),
+        (stderr.starts_with("<Error> `virtual`: invalid value `0`"), code),
         (true, Some(1)),
         "{stderr}"
     );

@@ -96,7 +96,7 @@ fn every_variable_is_read_and_all_bad_values_are_reported_together_before_anythi
     for (variable, takes) in flags {
         let flag = variable.to_lowercase().replace('_', "-");
         assert!(
-            says(&message, &flag, &format!("`a=?` is not allowed; it takes {takes}")),
+            says(&message, &flag, &format!("invalid value `a=?`: expected {takes}")),
             "{flag}: {message}"
         );
     }
@@ -143,7 +143,7 @@ fn a_configuration_that_contradicts_itself_is_refused_with_2_before_anything_is_
             "replicas",
             "57 servers of 9 virtual servers each do not fit",
         ),
-        (&["--replicas", "-1"], "replicas", "`-1` is not allowed; it takes a whole number from 0 to 1000"),
+        (&["--replicas", "-1"], "replicas", "invalid value `-1`: expected a whole number from 0 to 1000"),
     ];
     for (flags, flag, part) in cases {
         for serve in [&["serve"][..], &[]] {

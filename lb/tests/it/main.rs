@@ -30,7 +30,6 @@ mod relay;
 mod replica;
 mod shortage;
 mod simulate;
-mod specification;
 mod splice;
 mod start;
 mod starting;

@@ -4,7 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use mapping::Parameter;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
 
 use super::backends::{Backends, State};
 use super::value::{Malformed, Weight};
@@ -123,12 +125,9 @@ pub struct Candidate {
 pub struct Mapping {
     /// The name of the algorithm.
     pub mapping: String,
-    /// `ring`: positions of a slot of weight 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub points: Option<u32>,
-    /// The parameters of `slots`.
+    /// The values of its parameters.
     #[serde(flatten)]
-    pub table: Option<Table>,
+    pub parameters: Parameters,
     /// The bound of a replica's connections, as a multiple of the mean, if there is one.
     pub balance_factor: Option<f64>,
     /// Whether the hash has a seed. (The seed itself is a secret.)
@@ -137,20 +136,23 @@ pub struct Mapping {
     pub weights: BTreeMap<String, Weight>,
 }
 
-/// The table of the mapping `slots`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Table {
-    /// Its size, M.
-    pub slots: u32,
-    /// Virtual servers of a server of weight 1, K.
-    #[serde(rename = "virtual")]
-    pub virtuals: u32,
-    /// How a place is found after a collision.
-    pub probing: String,
-    /// The formula of a request's place.
-    pub request_hash: String,
-    /// The formula of a virtual server's preferred place.
-    pub server_hash: String,
+/// The values of the parameters of an algorithm, by name and in the order of [`mapping::Parameter::ALL`]. A number is a number in
+/// JSON, anything else text.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parameters(pub Vec<(&'static str, Value)>);
+
+impl Serialize for Parameters {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Parameters {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut fields = Map::deserialize(deserializer)?;
+        let known = Parameter::ALL.iter().map(|parameter| parameter.name);
+        Ok(Parameters(known.filter_map(|name| Some((name, fields.remove(name)?))).collect()))
+    }
 }
 
 /// What a change would move.

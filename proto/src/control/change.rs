@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use mapping::MappingPolicy;
 use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, Error as _};
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value};
 
 use super::json::Fields;
 use super::value::{Hostname, Malformed, Weight, field};
@@ -37,46 +39,84 @@ pub struct Removal {
     pub hostnames: Vec<Hostname>,
 }
 
-/// A change of how keys are mapped. A parameter that is `None` stays as it is; where the algorithm changes, it gets its
-/// default.
-///
-/// Values are text, as for the flag of the same name; in JSON they may be numbers too.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+/// A change of how keys are mapped. What is not in it stays as it is; where the algorithm changes, its parameters get their
+/// defaults.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Remapping {
-    /// The name of the algorithm.
-    #[serde(alias = "algorithm", deserialize_with = "scalar", skip_serializing_if = "Option::is_none")]
-    pub mapping: Option<String>,
-    /// `ring`: positions of each slot.
-    #[serde(deserialize_with = "scalar", skip_serializing_if = "Option::is_none")]
-    pub points: Option<String>,
-    /// `slots`: the size of the table, M.
-    #[serde(deserialize_with = "scalar", skip_serializing_if = "Option::is_none")]
-    pub slots: Option<String>,
-    /// `slots`: virtual servers of each server, K.
-    #[serde(rename = "virtual", deserialize_with = "scalar", skip_serializing_if = "Option::is_none")]
-    pub virtuals: Option<String>,
-    /// `slots`: how a place is found after a collision.
-    #[serde(deserialize_with = "scalar", skip_serializing_if = "Option::is_none")]
-    pub probing: Option<String>,
-    /// `slots`: the formula of a request's place in the table.
-    #[serde(deserialize_with = "scalar", skip_serializing_if = "Option::is_none")]
-    pub request_hash: Option<String>,
-    /// `slots`: the formula of a virtual server's preferred place.
-    #[serde(deserialize_with = "scalar", skip_serializing_if = "Option::is_none")]
-    pub server_hash: Option<String>,
-    /// The bound of a replica's connections, as a multiple of the mean; `off` (or `null`) for none.
-    #[serde(deserialize_with = "factor", skip_serializing_if = "Option::is_none")]
-    pub balance_factor: Option<String>,
+    /// Text by name, as for the flag of the same name.
+    values: BTreeMap<&'static str, String>,
     /// Weights of slots, by name or hostname.
-    #[serde(deserialize_with = "weights_by_name", skip_serializing_if = "BTreeMap::is_empty")]
     pub weights: BTreeMap<Hostname, Weight>,
 }
 
 impl Remapping {
     /// The names of all fields, for messages.
-    pub const FIELDS: &str =
-        "mapping, points, slots, virtual, probing, request_hash, server_hash, balance_factor and weights";
+    #[must_use]
+    pub fn fields() -> String {
+        format!("{} and weights", MappingPolicy::NAMES.join(", "))
+    }
+
+    /// The value of this name, if it is to change.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(String::as_str)
+    }
+
+    /// All values that are to change, by name.
+    pub fn values(&self) -> impl Iterator<Item = (&str, &str)> {
+        MappingPolicy::NAMES.into_iter().filter_map(|name| Some((name, self.get(name)?)))
+    }
+
+    /// Changes the value of this name as well.
+    ///
+    /// # Errors
+    /// There is no such name, or its value is there already.
+    pub fn set(&mut self, name: &str, text: String) -> Result<(), Malformed> {
+        let known = if name == "algorithm" { "mapping" } else { name };
+        let Some(known) = MappingPolicy::NAMES.into_iter().find(|other| *other == known) else {
+            let names = MappingPolicy::NAMES.join("`, `");
+            let problem =
+                format!("unknown field `{name}`, expected one of `algorithm`, `{names}`, `weights`");
+            return Err(Malformed::new(problem));
+        };
+        match self.values.insert(known, text) {
+            None => Ok(()),
+            Some(_) => Err(Malformed::new(format!("duplicate field `{known}`"))),
+        }
+    }
+}
+
+impl Serialize for Remapping {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_map(None)?;
+        for (name, text) in self.values() {
+            fields.serialize_entry(name, text)?;
+        }
+        if !self.weights.is_empty() {
+            fields.serialize_entry("weights", &self.weights)?;
+        }
+        fields.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Remapping {
+    /// A value may be text or another JSON value, as it is written; the mapping checks it. `null` is no bound.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut remapping = Remapping::default();
+        for (name, value) in Map::deserialize(deserializer)? {
+            let text = match value {
+                weights if name == "weights" => {
+                    remapping.weights = weights_by_name(weights).map_err(D::Error::custom)?;
+                    continue;
+                }
+                Value::Null if name == "balance_factor" => "off".to_owned(),
+                Value::String(text) => text,
+                other => other.to_string(),
+            };
+            remapping.set(&name, text).map_err(D::Error::custom)?;
+        }
+        Ok(remapping)
+    }
 }
 
 /// A change that can be planned before it is made.
@@ -136,20 +176,6 @@ fn weights_by_name<'de, D: Deserializer<'de>>(
     })
 }
 
-/// Text as it is; any other JSON value as it is written. The mapping checks it.
-fn scalar<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    Ok(Some(match Value::deserialize(deserializer)? {
-        Value::String(text) => text,
-        other => other.to_string(),
-    }))
-}
-
-/// As [`scalar`], where `null` means `off`.
-fn factor<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
-    let factor = scalar(deserializer)?;
-    Ok(factor.map(|text| if text == "null" { "off".to_owned() } else { text }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,17 +226,15 @@ mod tests {
     fn a_remapping_takes_numbers_and_text_alike() {
         let change =
             read::<Remapping>(r#"{"algorithm":"ring","points":"64","balance_factor":1.25}"#).unwrap();
-        let text = |text: &str| Some(text.to_owned());
-        let expected = Remapping {
-            mapping: text("ring"),
-            points: text("64"),
-            balance_factor: text("1.25"),
-            ..Remapping::default()
-        };
-        assert_eq!(change, expected);
-        assert_eq!(read::<Remapping>(r#"{"balance_factor":null}"#).unwrap().balance_factor, text("off"));
-        assert_eq!(read::<Remapping>(r#"{"points":null}"#).unwrap().points, text("null"));
-        assert_eq!(read::<Remapping>(r#"{"points":[1]}"#).unwrap().points, text("[1]"));
+        let values: Vec<_> = change.values().collect();
+        assert_eq!(values, [("mapping", "ring"), ("points", "64"), ("balance_factor", "1.25")]);
+        for (body, name, text) in [
+            (r#"{"balance_factor":null}"#, "balance_factor", "off"),
+            (r#"{"points":null}"#, "points", "null"),
+            (r#"{"points":[1]}"#, "points", "[1]"),
+        ] {
+            assert_eq!(read::<Remapping>(body).unwrap().get(name), Some(text));
+        }
         let weights = read::<Remapping>(r#"{"weights":{"S5":0,"S4":7}}"#).unwrap().weights;
         assert_eq!(weights, [(name("S5"), weight_of(0)), (name("S4"), weight_of(7))].into());
     }

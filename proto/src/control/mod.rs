@@ -13,7 +13,7 @@ mod value;
 
 pub use answer::{
     Answer, Basis, Body, Candidate, Displaced, Explanation, Failure, FailureKind, Health, Mapping, Move,
-    Omitted, Plan, Replicas, Reply, Shares, Table,
+    Omitted, Parameters, Plan, Replicas, Reply, Shares,
 };
 pub use backends::{Backend, Backends, Connections, State, Transport};
 pub use change::{Addition, Change, Remapping, Removal, parse_body};

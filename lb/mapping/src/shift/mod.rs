@@ -11,7 +11,10 @@ mod tests;
 
 use std::collections::HashMap;
 
-use super::{Maglev, Mapping, Member, Ring};
+use crate::maglev::Maglev;
+use crate::mapping::Mapping;
+use crate::member::{Member, total_weight};
+use crate::ring::Ring;
 
 /// The first six-digit id.
 const FIRST_ID: u32 = 100_000;
@@ -44,19 +47,19 @@ pub enum Keys {
     SomeIds(u32),
 }
 
-/// Keys that have one owner before and one after: the same, or another. `None` is nobody.
+/// Keys that have the same owner before and the same owner after. `None` means that no member owns them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flow<'a> {
-    /// Who owns them before.
+pub struct Transfer<'a> {
+    /// The owner before.
     pub from: Option<&'a Member>,
-    /// Who owns them after.
+    /// The owner after.
     pub to: Option<&'a Member>,
-    /// How many they are.
+    /// How many keys they are.
     pub keys: u128,
 }
 
-impl Flow<'_> {
-    /// Whether they get another owner.
+impl Transfer<'_> {
+    /// Whether the two owners differ.
     #[must_use]
     pub fn is_move(&self) -> bool {
         self.from.map(|member| &member.name) != self.to.map(|member| &member.name)
@@ -102,10 +105,10 @@ impl<'a> Shift<'a> {
     }
 
     /// The keys of every pair of owners that has any, those that stay included.
-    pub fn flows(&self) -> impl Iterator<Item = Flow<'a>> {
+    pub fn transfers(&self) -> impl Iterator<Item = Transfer<'a>> {
         let columns = self.after.len() + 1;
         let (before, after) = (self.before, self.after);
-        self.counts.iter().enumerate().filter(|(_, keys)| **keys > 0).map(move |(at, &keys)| Flow {
+        self.counts.iter().enumerate().filter(|(_, keys)| **keys > 0).map(move |(at, &keys)| Transfer {
             from: before.get(at / columns),
             to: after.get(at % columns),
             keys,
@@ -115,7 +118,7 @@ impl<'a> Shift<'a> {
     /// How many keys get another owner.
     #[must_use]
     pub fn moved(&self) -> u128 {
-        self.flows().filter(Flow::is_move).map(|flow| flow.keys).sum()
+        self.transfers().filter(Transfer::is_move).map(|transfer| transfer.keys).sum()
     }
 
     /// How many have to move at least, for the members to own as many before and after as they do: what those that get
@@ -240,7 +243,7 @@ fn stakes(members: &[Member]) -> Vec<Stake<'_>> {
             weight: member.weight.into(),
         })
         .collect();
-    if super::total_weight(members) == 0 {
+    if total_weight(members) == 0 {
         stakes.push(Stake { ordinal: None, name: None, weight: 1 });
     }
     stakes

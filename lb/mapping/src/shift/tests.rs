@@ -1,5 +1,7 @@
 //! What moves, against counting and against what is known.
 
+use std::str::FromStr as _;
+
 use super::*;
 use crate::testing::{named, names, weighing, without};
 use crate::{Algorithm, RequestHash, Seed, ServerHash, SlotsShape};
@@ -83,10 +85,10 @@ fn a_sample_of_ids_falls_on_even_and_on_odd_positions() {
     // Who owns what is a matter of the last bit of an id: servers 0 and 1 hold entry 0 and entry 1.
     let (request_hash, server_hash) = ("i & 1", "i - 1");
     let shape = SlotsShape {
-        slots: 64,
+        entries: 64,
         virtuals: 1,
-        request_hash: RequestHash::parse(request_hash).unwrap(),
-        server_hash: ServerHash::parse(server_hash).unwrap(),
+        request_hash: RequestHash::from_str(request_hash).unwrap(),
+        server_hash: ServerHash::from_str(server_hash).unwrap(),
         ..SlotsShape::default()
     };
     let (slots, rendezvous) = (Algorithm::Slots(shape).of(&members), Algorithm::Rendezvous.of(&members));
@@ -111,14 +113,14 @@ fn what_is_expected_of_rendezvous_is_what_its_keys_do() {
     };
     assert_eq!(shares(shift.owned_before()), [1.0 / 6.0, 2.0 / 6.0, 3.0 / 6.0, 0.0]);
     assert_eq!(shares(shift.owned_after()), [2.0 / 12.0, 1.0 / 12.0, 5.0 / 12.0, 4.0 / 12.0]);
-    for flow in shift.flows() {
-        let (from, to) = (&flow.from.unwrap().name, &flow.to.unwrap().name);
+    for transfer in shift.transfers() {
+        let (from, to) = (&transfer.from.unwrap().name, &transfer.to.unwrap().name);
         let is_it = |id: &u32| {
             let key = id.to_le_bytes();
             before[one.owner(&key).unwrap()].name == *from && after[other.owner(&key).unwrap()].name == *to
         };
         let (found, expected) =
-            ((0..40_000).filter(is_it).count() as f64, flow.keys as f64 / shift.whole() as f64);
+            ((0..40_000).filter(is_it).count() as f64, transfer.keys as f64 / shift.whole() as f64);
         assert!(
             (found / 40_000.0 - expected).abs() < 0.01,
             "{from} to {to}: {found} of 40000, not {expected}"
@@ -142,7 +144,7 @@ fn the_arc_over_the_end_belongs_to_the_first_points() {
     let ring = Algorithm::Ring { points: 1 };
     let (before, after) = (ring.of(&few), ring.of(&more));
     let shift = shift((&before, &few), (&after, &more));
-    assert!(shift.flows().all(|flow| flow.from == Some(&few[0]) && flow.to.is_some()));
+    assert!(shift.transfers().all(|transfer| transfer.from == Some(&few[0]) && transfer.to.is_some()));
     assert_eq!(shift.whole(), 1 << 64);
 }
 
@@ -151,8 +153,8 @@ fn an_empty_fleet_and_a_ring_under_another_seed_are_no_exceptions() {
     let (members, ring) = (named(["a"]), Algorithm::Ring { points: 3 });
     let (empty, one) = (ring.of(&[]), ring.of(&members));
     let first = shift((&empty, &[]), (&one, &members));
-    let flows: Vec<Flow> = first.flows().collect();
-    assert_eq!(flows, [Flow { from: None, to: Some(&members[0]), keys: 1 << 64 }]);
+    let transfers: Vec<Transfer> = first.transfers().collect();
+    assert_eq!(transfers, [Transfer { from: None, to: Some(&members[0]), keys: 1 << 64 }]);
     assert_eq!((first.moved(), first.least()), (1 << 64, 1 << 64));
     let rendezvous = Algorithm::Rendezvous;
     let (nobody, somebody) = (rendezvous.of(&[]), rendezvous.of(&members));

@@ -1,28 +1,38 @@
-//! The mapping `slots`: the classic teaching assignment, a circular table of M slots in which every server holds K by
-//! a formula, Φ(i, j) mod M for its index i and j = 0 .. K-1, and requests fall on one by another, H(i) mod M.
+//! The mapping `slots`: the table of the classic teaching assignment.
 //!
-//! It is deterministic and easy to check by hand, and nothing more: the classic formulas spread neither servers nor keys
-//! evenly (at N = 3 server 1 gets 84 % of all six-digit ids), and unlike `ring` it can move keys between servers that
-//! stay: a slot that is given up is free for another's probe (removing server 1 of five does that). A server of weight w
-//! holds w times as many entries.
+//! A circular table has M entries. A server takes K of them by a formula, Φ(i, j) mod M for its index i and j = 0 .. K-1, and
+//! a request falls on one by another, H(i) mod M. A server of weight w takes w times as many.
+//!
+//! The mapping is deterministic and easy to check by hand. It is not even: with three servers and the classic formulas,
+//! server 1 gets 84 % of all six-digit ids. Unlike `ring`, it can move keys between servers that stay, because an entry that
+//! becomes free can be taken by the probing of another server (for instance when server 1 of five leaves).
 
 mod formula;
 
-use std::fmt;
+pub use formula::{RequestHash, ServerHash};
 
-pub use formula::{NotAFormula, RequestHash, ServerHash};
+use crate::full::Full;
+use crate::hash::{Location, Seed};
+use crate::member::{Count, Member, total_weight};
+use crate::probing::Probing;
+use crate::walk::Walk;
 
-use super::candidates::Owners;
-use super::{Candidates, Count, Full, Location, Member, Seed};
-
-/// How large the table is, how it is filled and how requests fall on it.
+/// The size of the table, how servers fill it, and how requests fall on it.
+///
+/// ```
+/// use mapping::{Probing, SlotsShape};
+///
+/// let shape = SlotsShape { entries: 1024, probing: Probing::Quadratic, ..SlotsShape::default() };
+/// assert_eq!(shape.virtuals, 9);
+/// assert_eq!(shape.request_hash.to_string(), "i*i + 2*i + 17");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlotsShape {
     /// M, the entries of the table.
-    pub slots: u32,
+    pub entries: u32,
     /// K, the entries that a server of weight 1 takes.
     pub virtuals: u32,
-    /// Where a server goes when its entry is taken.
+    /// The entries that a server tries when the one it wants is taken.
     pub probing: Probing,
     /// H, where a request falls, before the modulo.
     pub request_hash: RequestHash,
@@ -31,51 +41,33 @@ pub struct SlotsShape {
 }
 
 impl Default for SlotsShape {
-    /// 512 slots, 9 virtual servers each, linear probing, the classic formulas.
+    /// 512 entries, 9 for each server, linear probing, the classic formulas.
     fn default() -> Self {
         let (request_hash, server_hash) = (RequestHash::default(), ServerHash::default());
-        Self { slots: 512, virtuals: 9, probing: Probing::Linear, request_hash, server_hash }
-    }
-}
-
-/// The sequence of entries tried from a taken one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Probing {
-    /// The next, and the next: visits every slot.
-    Linear,
-    /// The slot t² further on for t = 1, 2, ...: does not visit every slot, so it can fail while some are free.
-    Quadratic,
-}
-
-impl fmt::Display for Probing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Probing::Linear => "linear",
-            Probing::Quadratic => "quadratic",
-        })
+        Self { entries: 512, virtuals: 9, probing: Probing::Linear, request_hash, server_hash }
     }
 }
 
 impl SlotsShape {
-    /// How many members of weight 1 the slots suffice for, M / K; `None` if they take none.
-    pub(super) fn capacity(&self) -> Option<usize> {
-        self.slots.checked_div(self.virtuals).map(|members| members as usize)
+    /// How many members of weight 1 there are entries for, M / K; `None` if K is 0.
+    pub(crate) fn capacity(&self) -> Option<usize> {
+        self.entries.checked_div(self.virtuals).map(|members| members as usize)
     }
 
-    /// Who holds which slot, as ordinals into `members`; `None` if one found no place.
+    /// The owner of each entry, as an ordinal; `None` if a member finds no free entry.
     ///
-    /// The lowest index chooses first, so the order of `members` plays no part.
+    /// Members choose in the order of their indices, so the order of `members` plays no part.
     fn fill(&self, members: &[Member]) -> Option<Vec<Option<u32>>> {
-        if super::total_weight(members).saturating_mul(self.virtuals.into()) > self.slots.into() {
+        if total_weight(members).saturating_mul(self.virtuals.into()) > self.entries.into() {
             return None;
         }
-        let mut table = Filling::new(self.slots);
+        let mut table = Filling::new(self.entries);
         let mut order: Vec<(&Member, u32)> = members.iter().zip(0..).collect();
         order.sort_by_key(|(member, _)| member.index);
         for (member, ordinal) in order {
             for j in 0..self.virtuals * member.weight {
                 let start = self.server_hash.value(member.index.into(), j.into());
-                let wanted = start.checked_rem(self.slots.into())?;
+                let wanted = start.checked_rem(self.entries.into())?;
                 let free = match self.probing {
                     Probing::Linear => table.free_from(wanted as usize)?,
                     Probing::Quadratic => table.free_on(wanted as usize, |step| self.probe(wanted, step))?,
@@ -86,67 +78,66 @@ impl SlotsShape {
         Some(table.owners)
     }
 
-    /// The slots that quadratic probing tries from a wanted one, from this step on. It ends at t = M/2: M - t falls where t does, as
-    /// (M - t)² mod M is t².
+    /// The entries that quadratic probing tries from a wanted one, from this step on. It ends at t = M/2, because (M - t)² mod M
+    /// is t².
     fn probe(&self, wanted: u64, from: u64) -> impl Iterator<Item = usize> + use<> {
-        let slots = u64::from(self.slots);
-        (from..=slots / 2).map(move |t| ((wanted + t * t) % slots) as usize)
+        let entries = u64::from(self.entries);
+        (from..=entries / 2).map(move |t| ((wanted + t * t) % entries) as usize)
     }
 }
 
-/// A table while it is filled. It knows the way past taken slots, so that a formula under which all want the same slot
-/// costs no more than another: a table is filled while commands and probes wait.
+/// A table while it is filled. It keeps the ways past taken entries, so that a formula under which all servers want the same
+/// entry costs no more than another: commands and probes wait while a table is filled.
 struct Filling {
     owners: Vec<Option<u32>>,
-    /// For a free slot itself, for a taken one another on the way to the next free one.
+    /// For a free entry itself, for a taken one an entry on the way to the next free one.
     onward: Vec<usize>,
-    /// For each slot, how many steps of quadratic probing from it have led to taken ones.
+    /// For each entry, how many steps of quadratic probing from it have led to taken ones.
     tried: Vec<u64>,
     free: usize,
 }
 
 impl Filling {
-    fn new(slots: u32) -> Self {
-        let free = slots as usize;
+    fn new(entries: u32) -> Self {
+        let free = entries as usize;
         Self { owners: vec![None; free], onward: (0..free).collect(), tried: vec![0; free], free }
     }
 
-    /// The first free slot at or after this one, around the end if need be. Ways that are gone get shorter (a disjoint-set
-    /// forest with path halving: Tarjan and van Leeuwen, JACM 31(2), 1984).
-    fn free_from(&mut self, mut slot: usize) -> Option<usize> {
+    /// The first free entry at or after this one; after the last comes the first. A way gets shorter when it is used (a
+    /// disjoint-set forest with path halving: Tarjan and van Leeuwen, JACM 31(2), 1984).
+    fn free_from(&mut self, mut entry: usize) -> Option<usize> {
         if self.free == 0 {
             return None;
         }
-        while self.onward[slot] != slot {
-            self.onward[slot] = self.onward[self.onward[slot]];
-            slot = self.onward[slot];
+        while self.onward[entry] != entry {
+            self.onward[entry] = self.onward[self.onward[entry]];
+            entry = self.onward[entry];
         }
-        Some(slot)
+        Some(entry)
     }
 
-    /// The first free slot on this way from a wanted one. What was taken stays taken, so whoever wants the same slot later
-    /// goes on where the last one has found a place.
+    /// The first free entry on this way from a wanted one. Taken entries stay taken, so the next search from the same entry
+    /// continues where the last one ended.
     fn free_on<W: Iterator<Item = usize>>(&mut self, wanted: usize, way: impl Fn(u64) -> W) -> Option<usize> {
         let tried = self.tried[wanted];
-        let (step, slot) = (tried..).zip(way(tried)).find(|&(_, slot)| self.owners[slot].is_none())?;
+        let (step, entry) = (tried..).zip(way(tried)).find(|&(_, entry)| self.owners[entry].is_none())?;
         self.tried[wanted] = step;
-        Some(slot)
+        Some(entry)
     }
 
-    fn take(&mut self, slot: usize, ordinal: u32) {
-        self.owners[slot] = Some(ordinal);
-        self.onward[slot] = (slot + 1) % self.onward.len();
+    fn take(&mut self, entry: usize, ordinal: u32) {
+        self.owners[entry] = Some(ordinal);
+        self.onward[entry] = (entry + 1) % self.onward.len();
         self.free -= 1;
     }
 }
 
-/// A filled table, arranged for lookup in constant time. It holds 4 bytes a slot, and 4 more for each one taken.
+/// A filled table, arranged for lookup in constant time. It takes 4 bytes for each entry, and 4 more for each taken one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slots {
-    /// For each of the M slots, how many before it are taken: the place in `owners` of the first taken one at or
-    /// after it.
+    /// For each of the M entries, how many before it are taken: the place in `owners` of the first taken one at or after it.
     taken_before: Vec<u32>,
-    /// The ordinals of the members in the taken slots, clockwise.
+    /// The ordinals of the members in the taken entries, clockwise.
     owners: Vec<u32>,
     request_hash: RequestHash,
     seed: Seed,
@@ -154,69 +145,71 @@ pub struct Slots {
 }
 
 impl Slots {
-    pub(super) fn build(shape: &SlotsShape, seed: Seed, members: &[Member]) -> Result<Self, Full> {
+    pub(crate) fn build(shape: &SlotsShape, seed: Seed, members: &[Member]) -> Result<Self, Full> {
         let full = || Full::Slots {
             members: members.len(),
-            weight: super::total_weight(members),
+            weight: total_weight(members),
             virtuals: shape.virtuals,
-            slots: shape.slots,
+            entries: shape.entries,
             probing: shape.probing,
         };
         let table = shape.fill(members).ok_or_else(full)?;
         let taken_before = table
             .iter()
-            .scan(0, |taken, slot| {
+            .scan(0, |taken, entry| {
                 let before = *taken;
-                *taken += u32::from(slot.is_some());
+                *taken += u32::from(entry.is_some());
                 Some(before)
             })
             .collect();
         let (owners, request_hash) = (table.into_iter().flatten().collect(), shape.request_hash.clone());
-        let present = if shape.virtuals == 0 { 0 } else { Member::count(members).present };
+        let present = if shape.virtuals == 0 { 0 } else { Count::of(members).present };
         let count = Count { members: members.len(), present };
         Ok(Self { taken_before, owners, request_hash, seed, count })
     }
 
-    pub(super) fn locate(&self, key: &[u8]) -> Location {
+    pub(crate) fn locate(&self, key: &[u8]) -> Location {
         let hash = self.request_hash.value(self.seed.number(key));
         Location { hash, position: remainder(hash, self.taken_before.len() as u64) }
     }
 
-    pub(super) fn candidates(&self, key: &[u8]) -> Candidates<'_> {
+    pub(crate) fn candidates(&self, key: &[u8]) -> Walk<'_, u32> {
         self.candidates_from(self.locate(key).position as usize)
     }
 
-    fn candidates_from(&self, slot: usize) -> Candidates<'_> {
-        let start = self.taken_before.get(slot).map_or(0, |&taken| taken as usize);
-        Candidates::clockwise(Owners::OfEntries(&self.owners), start, self.count)
+    fn candidates_from(&self, entry: usize) -> Walk<'_, u32> {
+        let start = self.taken_before.get(entry).map_or(0, |&taken| taken as usize);
+        Walk::clockwise(&self.owners, start, self.count)
     }
 
-    pub(super) fn owner(&self, key: &[u8]) -> Option<usize> {
+    pub(crate) fn owner(&self, key: &[u8]) -> Option<usize> {
         let start = *self.taken_before.get(self.locate(key).position as usize)?;
         self.owners.get(start as usize).or_else(|| self.owners.first()).map(|&owner| owner as usize)
     }
 
     /// How many entries a member holds.
     #[cfg(test)]
-    pub(super) fn entries_of(&self, member: u32) -> usize {
+    pub(crate) fn entries_of(&self, member: u32) -> usize {
         self.owners.iter().filter(|&&owner| owner == member).count()
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         (self.taken_before.capacity() + self.owners.capacity()) * size_of::<u32>()
     }
 }
 
-/// `hash` mod M, and 0 without slots. A power of two, as usual, needs no division, the slowest step of a pick.
-fn remainder(hash: u64, slots: u64) -> u64 {
-    if slots.is_power_of_two() { hash & (slots - 1) } else { hash.checked_rem(slots).unwrap_or(0) }
+/// `hash` mod M, and 0 if M is 0. A power of two, the usual case, needs no division, the slowest step of a pick.
+fn remainder(hash: u64, entries: u64) -> u64 {
+    if entries.is_power_of_two() { hash & (entries - 1) } else { hash.checked_rem(entries).unwrap_or(0) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Algorithm;
-    use super::super::testing::{keys, named, names};
+    use std::str::FromStr as _;
+
     use super::*;
+    use crate::algorithm::Algorithm;
+    use crate::testing::{keys, named, names};
     use proptest::prelude::*;
 
     fn classic() -> SlotsShape {
@@ -289,7 +282,7 @@ mod tests {
         assert_eq!(classic().capacity(), Some(56));
         assert!(built(&classic(), &servers(56)).is_ok());
         let refused = built(&classic(), &servers(57)).unwrap_err();
-        let message = "57 servers of 9 virtual servers each do not fit into 512 slots (linear probing)";
+        let message = "57 servers of 9 virtual servers each do not fit into 512 entries (linear probing)";
         assert_eq!(refused.to_string(), message);
     }
 
@@ -307,7 +300,7 @@ mod tests {
 
     #[test]
     fn quadratic_probing_goes_t_squared_further_and_gives_up_when_it_would_come_around() {
-        let shape = SlotsShape { slots: 8, virtuals: 1, probing: Probing::Quadratic, ..classic() };
+        let shape = SlotsShape { entries: 8, virtuals: 1, probing: Probing::Quadratic, ..classic() };
         let tried: Vec<usize> = shape.probe(6, 0).collect();
         assert_eq!(tried, [6, 7, 2, 7, 6]);
         // Indices 1, 9, 17, ... all want slot 2 of 8, and from there only 2, 3 and 6 are ever tried.
@@ -330,7 +323,7 @@ mod tests {
     #[test]
     fn a_table_of_no_slots_or_no_virtual_servers_has_no_candidates_and_never_panics() {
         for probing in [Probing::Linear, Probing::Quadratic] {
-            let no_slots = SlotsShape { slots: 0, probing, ..classic() };
+            let no_slots = SlotsShape { entries: 0, probing, ..classic() };
             assert!(built(&no_slots, &servers(1)).is_err());
             let empty = built(&no_slots, &[]).unwrap();
             assert_eq!(empty.locate(b"1"), Location { hash: 20, position: 0 });
@@ -341,15 +334,16 @@ mod tests {
         }
     }
 
-    /// Whoever comes to a taken slot looks at the next on its way, one by one from the first on.
+    /// A server that comes to a taken entry looks at the next on its way, one by one.
     fn filled_step_by_step(shape: &SlotsShape, members: &[Member]) -> Option<Vec<Option<u32>>> {
-        let mut table = vec![None; shape.slots as usize];
+        let mut table = vec![None; shape.entries as usize];
         for (ordinal, member) in (0..).zip(members) {
             for j in 0..shape.virtuals {
-                let wanted = shape.server_hash.value(member.index.into(), j.into()) % u64::from(shape.slots);
+                let wanted =
+                    shape.server_hash.value(member.index.into(), j.into()) % u64::from(shape.entries);
                 let (steps, power) = match shape.probing {
-                    Probing::Linear => (0..u64::from(shape.slots), 1),
-                    Probing::Quadratic => (0..u64::from(shape.slots / 2) + 1, 2),
+                    Probing::Linear => (0..u64::from(shape.entries), 1),
+                    Probing::Quadratic => (0..u64::from(shape.entries / 2) + 1, 2),
                 };
                 let mut tried = steps.map(|t| (wanted + t.pow(power)) as usize % table.len());
                 let free = tried.find(|&slot| table[slot].is_none())?;
@@ -367,22 +361,22 @@ mod tests {
 
         #[test]
         fn probing_takes_the_next_free_slot_on_its_way_whatever_the_formula(
-            slots in 1..80_u32, virtuals in 1..6_u32, count in 0..12_u32,
+            entries in 1..80_u32, virtuals in 1..6_u32, count in 0..12_u32,
             formula in proptest::sample::select(&["25", "i*i + j*j + 2*j + 25", "i + j", "i << 4", "0 - i*j", "i^j"][..]),
         ) {
-            let server_hash = ServerHash::parse(formula).unwrap();
+            let server_hash = ServerHash::from_str(formula).unwrap();
             for probing in [Probing::Linear, Probing::Quadratic] {
-                let shape = SlotsShape { slots, virtuals, probing, server_hash: server_hash.clone(), ..classic() };
+                let shape = SlotsShape { entries, virtuals, probing, server_hash: server_hash.clone(), ..classic() };
                 prop_assert_eq!(shape.fill(&servers(count)), filled_step_by_step(&shape, &servers(count)));
             }
         }
 
         #[test]
         fn the_owner_is_the_holder_of_the_first_taken_slot_at_or_after_the_position(
-            names in names(1..20), keys in keys(), slots in 180_u32..600,
+            names in names(1..20), keys in keys(), entries in 180_u32..600,
         ) {
             let members = named(names);
-            let shape = SlotsShape { slots, ..classic() };
+            let shape = SlotsShape { entries, ..classic() };
             let table = shape.fill(&members).unwrap();
             prop_assert_eq!(table.iter().flatten().count(), 9 * members.len());
             let mapping = Algorithm::Slots(shape).of(&members);

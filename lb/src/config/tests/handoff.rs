@@ -31,7 +31,7 @@ fn hand_off_takes_a_folder_where_lb_does_not_start_the_replicas_itself() {
             &["--transport", "handoff", "--handoff-volume", "v"],
             "--handoff-volume: it goes with --provider docker only",
         ),
-        (&["--transport", "both"], "--transport: `both` is not allowed; it takes proxy or handoff"),
+        (&["--transport", "both"], "--transport: invalid value `both`: expected proxy or handoff"),
     ];
     for (flags, problem) in cases {
         assert_eq!(problems(flags), [problem]);

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use mapping::{Algorithm, BalanceFactor, Parameter, Setting};
 use proto::control::{
-    Answer, Backend, Backends, Body, Change, Command, Connections, Failure, FailureKind, Health, Remapping,
-    Replicas, State, Transport,
+    Answer, Backend, Backends, Body, Change, Command, Connections, Failure, FailureKind, Health, Mapping,
+    Parameters, Remapping, Replicas, State, Transport,
 };
 use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
@@ -12,7 +13,6 @@ use tokio::task::spawn_blocking;
 use super::Controller;
 use crate::control::{explain, plan};
 use crate::fleet::{CommandId, Event, View};
-use crate::remapping;
 
 /// A client that waits for the end of its command.
 pub(super) struct Waiting {
@@ -106,8 +106,16 @@ impl Controller {
     }
 
     fn mapping(&self) -> Body {
+        let policy = self.fleet.mapping();
+        let algorithm = &policy.scheme.algorithm;
         let weight = |view: View| Some((view.slot?.name.to_string(), view.weight));
-        Body::Mapping(remapping::describe(self.fleet.mapping(), self.fleet.slots().filter_map(weight)))
+        Body::Mapping(Mapping {
+            mapping: algorithm.name().to_string(),
+            parameters: parameters(algorithm),
+            balance_factor: policy.balance.map(BalanceFactor::get),
+            seeded: policy.scheme.seed.is_set(),
+            weights: self.fleet.slots().filter_map(weight).collect(),
+        })
     }
 
     fn replicas(&self) -> Body {
@@ -148,6 +156,17 @@ impl Controller {
             connections: replica.map_or_else(Connections::default, |replica| replica.connections()),
         }
     }
+}
+
+/// The parameters of an algorithm, for an answer.
+fn parameters(algorithm: &Algorithm) -> Parameters {
+    let value = |parameter: &Parameter| {
+        Some(match parameter.get(algorithm)? {
+            Setting::Number(number) => (parameter.name, number.into()),
+            Setting::Text(text) => (parameter.name, text.into()),
+        })
+    };
+    Parameters(Parameter::ALL.iter().filter_map(value).collect())
 }
 
 fn reply(sender: Option<oneshot::Sender<Answer>>, result: Result<Body, Failure>) {

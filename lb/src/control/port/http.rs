@@ -136,7 +136,7 @@ fn id(head: &Parts) -> Result<String, Failure> {
 async fn remapping(body: Incoming) -> Result<Remapping, Failure> {
     let remapping: Remapping = parse(body).await?;
     if remapping == Remapping::default() {
-        let fields = Remapping::FIELDS;
+        let fields = Remapping::fields();
         return Err(FailureKind::BadRequest
             .because(format!("there is nothing to change: expected one or more of {fields}")));
     }

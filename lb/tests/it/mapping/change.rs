@@ -96,19 +96,22 @@ fn a_change_that_makes_no_sense_is_refused_and_changes_nothing() {
     let state = |lb: &Lb| (lb.done(&json!({"cmd": "mapping"})), owners(lb, 0..30));
     let before = state(&lb);
     for (fields, message) in [
-        (r#"{"mapping":"karger"}"#, "`karger` is not allowed; it takes ring, slots, maglev or rendezvous"),
-        (r#"{"points":0}"#, "`points`: `0` is not allowed; it takes a whole number from 1 to 10000"),
-        (r#"{"points":1.5}"#, "`points`: `1.5` is not allowed"),
+        (r#"{"mapping":"karger"}"#, "invalid value `karger`: expected ring, slots, maglev or rendezvous"),
+        (r#"{"points":0}"#, "`points`: invalid value `0`: expected a whole number from 1 to 10000"),
+        (r#"{"points":1.5}"#, "`points`: invalid value `1.5`"),
         (r#"{"mapping":"maglev","points":10}"#, "`points` goes with the mapping ring only, not with maglev"),
         (r#"{"virtual":3}"#, "`virtual` goes with the mapping slots only, not with ring"),
         (r#"{"mapping":"slots","request_hash":"i + k"}"#, "`request_hash`: column 5: expected"),
-        (r#"{"mapping":"slots","slots":20}"#, "3 servers of 9 virtual servers each do not fit into 20 slots"),
+        (
+            r#"{"mapping":"slots","slots":20}"#,
+            "3 servers of 9 virtual servers each do not fit into 20 entries",
+        ),
         (
             r#"{"balance_factor":0.5}"#,
-            "`balance_factor`: `0.5` is not allowed; it takes a number from 1 to 100",
+            "`balance_factor`: invalid value `0.5`: expected a number from 1 to 100",
         ),
-        (r#"{"points":["1"]}"#, "`points`: `[\"1\"]` is not allowed; it takes a whole number"),
-        (r#"{"points":null}"#, "`points`: `null` is not allowed; it takes a whole number"),
+        (r#"{"points":["1"]}"#, "`points`: invalid value `[\"1\"]`: expected a whole number"),
+        (r#"{"points":null}"#, "`points`: invalid value `null`: expected a whole number"),
         (r#"{"weights":{"server1":1,"server1":2}}"#, "duplicate field `server1`"),
         (r#"{"hash_seed":1}"#, "unknown field `hash_seed`"),
         ("{}", "there is nothing to change: expected one or more of mapping, points, "),

@@ -22,7 +22,9 @@ mod tests;
 
 use std::fmt;
 use std::ops::{Add, Mul};
+use std::str::FromStr;
 
+use crate::value::InvalidValue;
 use parser::Parser;
 
 /// The most bytes a formula may have.
@@ -49,15 +51,6 @@ impl RequestHash {
     /// The one of the classic assignment, which is also the default.
     pub const CLASSIC: &str = "i*i + 2*i + 17";
 
-    /// Reads a formula over `i`.
-    ///
-    /// # Errors
-    /// Where it stops being one.
-    pub fn parse(text: &str) -> Result<Self, NotAFormula> {
-        let node = Parser { text, rest: text, variables: &[("i", Node::I)] }.formula()?;
-        Ok(Self { text: text.to_owned(), formula: node.into() })
-    }
-
     pub(crate) fn value(&self, i: u64) -> u64 {
         match &self.formula {
             Formula::Quadratic([a, b, c]) => {
@@ -71,6 +64,15 @@ impl RequestHash {
 impl From<Node> for Formula {
     fn from(node: Node) -> Self {
         node.coefficients().map_or(Formula::Any(node), Formula::Quadratic)
+    }
+}
+
+impl FromStr for RequestHash {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
+        let node = Parser { text, rest: text, variables: &[("i", Node::I)] }.formula()?;
+        Ok(Self { text: text.to_owned(), formula: node.into() })
     }
 }
 
@@ -97,17 +99,17 @@ impl ServerHash {
     /// The one of the classic assignment, which is also the default.
     pub const CLASSIC: &str = "i*i + j*j + 2*j + 25";
 
-    /// Reads a formula over `i` and `j`.
-    ///
-    /// # Errors
-    /// Where it stops being one.
-    pub fn parse(text: &str) -> Result<Self, NotAFormula> {
+    pub(crate) fn value(&self, i: u64, j: u64) -> u64 {
+        self.node.value(i, j)
+    }
+}
+
+impl FromStr for ServerHash {
+    type Err = InvalidValue;
+
+    fn from_str(text: &str) -> Result<Self, InvalidValue> {
         let node = Parser { text, rest: text, variables: &[("i", Node::I), ("j", Node::J)] }.formula()?;
         Ok(Self { text: text.to_owned(), node })
-    }
-
-    pub(super) fn value(&self, i: u64, j: u64) -> u64 {
-        self.node.value(i, j)
     }
 }
 
@@ -122,16 +124,6 @@ impl Default for ServerHash {
         let node = Node::I * Node::I + Node::J * Node::J + Node::Number(2) * Node::J + Node::Number(25);
         Self { text: Self::CLASSIC.to_owned(), node }
     }
-}
-
-/// A text is no formula.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("column {column}: expected {expected}")]
-pub struct NotAFormula {
-    /// The first character that does not fit, from 1 on.
-    column: usize,
-    /// What would fit there.
-    expected: String,
 }
 
 /// A formula that has been read.

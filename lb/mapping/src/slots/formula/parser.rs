@@ -1,6 +1,7 @@
 //! From a text to a formula.
 
-use super::{LONGEST, Node, NotAFormula, Operator};
+use super::{LONGEST, Node, Operator};
+use crate::value::InvalidValue;
 
 /// Reads by precedence climbing: all that has been read is ASCII, so that bytes are columns.
 pub(super) struct Parser<'a> {
@@ -11,9 +12,9 @@ pub(super) struct Parser<'a> {
 }
 
 impl Parser<'_> {
-    pub(super) fn formula(mut self) -> Result<Node, NotAFormula> {
+    pub(super) fn formula(mut self) -> Result<Node, InvalidValue> {
         if self.text.len() > LONGEST {
-            return Err(NotAFormula {
+            return Err(InvalidValue::Formula {
                 column: LONGEST + 1,
                 expected: format!("the end: {LONGEST} bytes are the most"),
             });
@@ -23,7 +24,7 @@ impl Parser<'_> {
     }
 
     /// Operands, and between them operators that bind at least this tightly.
-    fn expression(&mut self, least: u8) -> Result<Node, NotAFormula> {
+    fn expression(&mut self, least: u8) -> Result<Node, InvalidValue> {
         let mut left = self.operand()?;
         while let Some(operator) = self.operator(least) {
             let right = self.expression(operator.right_precedence())?;
@@ -39,7 +40,7 @@ impl Parser<'_> {
     }
 
     /// A number, a variable, a power or anything in parentheses, and the blanks around it.
-    fn operand(&mut self) -> Result<Node, NotAFormula> {
+    fn operand(&mut self) -> Result<Node, InvalidValue> {
         self.skip_blanks();
         if self.take("(") {
             return self.up_to(")");
@@ -58,13 +59,13 @@ impl Parser<'_> {
     }
 
     /// A formula and what ends it.
-    fn up_to(&mut self, end: &str) -> Result<Node, NotAFormula> {
+    fn up_to(&mut self, end: &str) -> Result<Node, InvalidValue> {
         let node = self.expression(0)?;
         self.demand(end, "an operator or ")?;
         Ok(node)
     }
 
-    fn number(&mut self) -> Result<Node, NotAFormula> {
+    fn number(&mut self) -> Result<Node, InvalidValue> {
         let start = self.rest;
         let radix = if self.take_exactly("0x") { 16 } else { 10 };
         let end = self.rest.find(|next: char| !next.is_digit(radix)).unwrap_or(self.rest.len());
@@ -81,13 +82,13 @@ impl Parser<'_> {
         Ok(Node::Number(number))
     }
 
-    fn no_operand(&self) -> NotAFormula {
+    fn no_operand(&self) -> InvalidValue {
         let names: String = self.variables.iter().map(|(name, _)| format!("{name}, ")).collect();
         let stranger = if self.rest.starts_with('j') { " (there is no j here)" } else { "" };
         self.expected(format!("a number, {names}or \"(\"{stranger}"))
     }
 
-    fn demand(&mut self, sign: &str, or_else: &str) -> Result<(), NotAFormula> {
+    fn demand(&mut self, sign: &str, or_else: &str) -> Result<(), InvalidValue> {
         if self.take(sign) { Ok(()) } else { Err(self.expected(format!("{or_else}\"{sign}\""))) }
     }
 
@@ -110,7 +111,7 @@ impl Parser<'_> {
         self.rest = self.rest.trim_ascii_start();
     }
 
-    fn expected(&self, what: impl Into<String>) -> NotAFormula {
-        NotAFormula { column: self.text.len() - self.rest.len() + 1, expected: what.into() }
+    fn expected(&self, what: impl Into<String>) -> InvalidValue {
+        InvalidValue::Formula { column: self.text.len() - self.rest.len() + 1, expected: what.into() }
     }
 }

@@ -1,8 +1,8 @@
-//! What a pick and a build cost, of the mappings of `lb` and of the crates that are mostly used for the same.
+//! The time of a pick and of a build, for the mappings of this crate and for crates that are often used instead.
 //!
-//! All get the same keys, one after the other: six-digit ids, so many of them that neither the branch predictor nor the
-//! cache learns them. Rings have as many points as it takes for the same balance, which is printed beside them. The
-//! figures are kept in docs/BENCHMARKS.md.
+//! All get the same keys, one after the other: six-digit ids, so many that neither the branch predictor nor the cache learns
+//! them. Rings have the number of points that makes them equally even; the benchmark prints the balance. docs/BENCHMARKS.md
+//! has the figures.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot begin has nothing to measure")]
 #![expect(clippy::print_stdout, reason = "the balance belongs to the figures")]
@@ -103,7 +103,7 @@ fn picks(criterion: &mut Criterion) {
 fn picks_of_lb(picks: &mut Picks<'_>) {
     let servers = picks.servers;
     for algorithm in [Algorithm::Ring { points: Algorithm::POINTS }, Algorithm::Maglev] {
-        let (mapping, name) = (built(&algorithm, servers), algorithm.name());
+        let (mapping, name) = (built(&algorithm, servers), algorithm.name().as_str());
         picks.measure(name, |key| mapping.owner(key).unwrap());
         picks.measure(&format!("{name}, as candidates"), |key| mapping.candidates(key).next().unwrap());
     }
@@ -124,7 +124,7 @@ fn builds(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("build");
     for (algorithm, fleets) in cases {
         for &servers in fleets {
-            group.bench_function(BenchmarkId::new(algorithm.name(), servers), |bencher| {
+            group.bench_function(BenchmarkId::new(algorithm.name().as_str(), servers), |bencher| {
                 let (scheme, members) = (algorithm.clone().into(), members(servers));
                 bencher.iter(|| Mapping::build(&scheme, black_box(&members)).unwrap());
             });

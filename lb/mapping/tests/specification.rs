@@ -1,17 +1,19 @@
-//! docs/MAPPING.md has golden vectors, docs/mapping/vectors.json, which an implementation of its own in Python makes. That
-//! one has to agree with them for ever, and so does `lb`.
+//! The golden vectors of docs/MAPPING.md, docs/mapping/vectors.json. A second implementation, in Python, makes them. Both
+//! implementations have to agree with them.
+
+#![cfg(test)]
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use mapping::{Algorithm, Mapping, Member, Probing, RequestHash, Scheme, Seed, ServerHash, SlotsShape};
+use mapping::{Algorithm, Mapping, Member, Scheme, Seed, SlotsShape};
 use serde::Deserialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/mapping")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/mapping")
 }
 
 /// What the Python program prints; `None` where there is no Python.
@@ -139,14 +141,13 @@ fn build(algorithm: Algorithm, seed: u64, members: &[Member]) -> Option<Mapping>
 
 impl Parameters {
     fn shape(&self, request_hash: &str) -> SlotsShape {
-        let probing = match self.probing.as_str() {
-            "linear" => Probing::Linear,
-            "quadratic" => Probing::Quadratic,
-            other => panic!("{other} is no probing"),
-        };
-        let request_hash = RequestHash::parse(request_hash).unwrap();
-        let server_hash = ServerHash::parse(&self.server_hash).unwrap();
-        SlotsShape { slots: self.slots, virtuals: self.r#virtual, probing, request_hash, server_hash }
+        SlotsShape {
+            entries: self.slots,
+            virtuals: self.r#virtual,
+            probing: self.probing.parse().unwrap(),
+            request_hash: request_hash.parse().unwrap(),
+            server_hash: self.server_hash.parse().unwrap(),
+        }
     }
 }
 
@@ -190,7 +191,7 @@ fn keys_fall_where_the_vectors_say_and_try_the_same_candidates() {
 }
 
 #[test]
-fn every_position_of_a_table_is_whose_the_vectors_say() {
+fn every_entry_of_a_table_has_the_owner_of_the_vectors() {
     let mut known = HashMap::new();
     let mut checked = 0;
     for case in Vectors::read().cases {
@@ -212,13 +213,13 @@ fn owner(mapping: &Mapping, key: &str) -> u8 {
     mapping.candidates(key.as_bytes()).next().unwrap().try_into().unwrap()
 }
 
-/// With H(i) = i the key "7" falls on position 7, unless a seed makes another number of it. None moves the slots.
+/// With H(i) = i the key "7" falls on position 7, unless a seed makes another number of it. A seed moves no entries.
 fn owners_in_slots(case: &Case) -> Vec<u8> {
     let mapping = build(Algorithm::Slots(case.parameters.shape("i")), 0, &case.members()).unwrap();
     (0..case.parameters.slots).map(|position| owner(&mapping, &position.to_string())).collect()
 }
 
-/// Nobody outside sees the table, so there has to be a key for each entry; `known` are those, once they have been found.
+/// The table is private, so a key is needed for each entry; `known` keeps them once they are found.
 fn owners_in_maglev(case: &Case, known: &mut Vec<String>) -> Vec<u8> {
     const ENTRIES: usize = 65_537;
     let mapping = build(Algorithm::Maglev, case.seed(), &case.members()).unwrap();
