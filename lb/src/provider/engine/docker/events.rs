@@ -29,13 +29,13 @@ const RENEWAL: Duration = Duration::from_secs(60);
 const RETRY: Duration = Duration::from_millis(200);
 
 /// Listens to the engine until the program ends.
-pub(super) struct Ears {
+pub(super) struct Watcher {
     pub(super) site: Arc<Site>,
     /// Signals that a volume of the record was created or removed.
     pub(super) doubts: Arc<Notify>,
 }
 
-impl Ears {
+impl Watcher {
     /// Follows the event stream, and passes on what it reports.
     pub(super) async fn listen(&self) {
         let mut is_silent = false;

@@ -86,7 +86,7 @@ pub(super) async fn keep(
     mut stop: oneshot::Receiver<Stopping>,
 ) {
     // Subscribed before it runs, or its end could be missed.
-    let mut vigil = Vigil { notices: site.notices.subscribe(), is_out_of_memory: false };
+    let mut watch = Watch { notices: site.notices.subscribe(), is_out_of_memory: false };
     let hostname = &assignment.hostname;
     let obtained = match found {
         Some((listed, known)) => adopt(&site, listed, known).await,
@@ -117,10 +117,10 @@ pub(super) async fn keep(
     let _ = reports.send(Report::Started(id, container.reach())).await;
     let report = async |reason| drop(reports.send(Report::Lost(id, reason)).await);
     let how = tokio::select! {
-        sign = vigil.sign(&container) => {
+        sign = watch.sign(&container) => {
             report(sign.to_string()).await;
             // The fleet has been told, so there is time to hear how it ended.
-            info!(%hostname, "container {}", vigil.verdict(&container, sign).await);
+            info!(%hostname, "container {}", watch.verdict(&container, sign).await);
             Stopping::AtOnce
         }
         how = &mut stop => how.unwrap_or(Stopping::AtOnce),
@@ -146,13 +146,13 @@ impl fmt::Display for Sign {
 }
 
 /// Waits for the end of a container.
-struct Vigil {
+struct Watch {
     notices: broadcast::Receiver<Notice>,
     /// Whether it ran out of memory.
     is_out_of_memory: bool,
 }
 
-impl Vigil {
+impl Watch {
     /// Waits for the first sign of its end.
     async fn sign(&mut self, container: &Container) -> Sign {
         tokio::select! {

@@ -31,9 +31,9 @@ use tracing::{info, warn};
 
 use api::Engine;
 use container::Listed;
-use events::Ears;
+use events::Watcher;
 use site::{Known, Site, ensure_network, list};
-use writer::{Pen, Writer};
+use writer::{Writer, WriterHandle};
 
 use super::claim::{Fate, Remains};
 use super::takeover::{Takeover, beginning};
@@ -78,8 +78,8 @@ pub(crate) struct Docker {
     /// Running containers that are taken over, by hostname, until the fleet starts a replica of that name.
     adopted: HashMap<Hostname, (Listed, Known)>,
     keepers: TaskTracker,
-    ears: [AbortOnDropHandle<()>; 2],
-    pen: Pen,
+    watching: [AbortOnDropHandle<()>; 2],
+    record: WriterHandle,
     writer: JoinHandle<()>,
 }
 
@@ -104,13 +104,13 @@ impl Docker {
     ) -> anyhow::Result<(Self, Found)> {
         let (engine, alive, remains) = survey(&settings).await?;
         let beginning = beginning(alive.iter().map(|container| &container.identity), names);
-        let (writer, pen, held) =
+        let (writer, record, held) =
             Writer::claim(engine.clone(), settings.fleet.clone(), beginning, remains).await?;
         let (seats, is_new) = (writer.seats().to_vec(), writer.is_new());
         let doubts = Arc::new(Notify::new());
         let writer = tokio::spawn(writer.run(Arc::clone(&doubts)));
         if let Err(error) = prepare(&engine, &settings, scheme, &seats).await {
-            pen.conclude(if is_new { Fate::Erase } else { Fate::Release });
+            record.conclude(if is_new { Fate::Erase } else { Fate::Release });
             writer.await?;
             return Err(error);
         }
@@ -119,18 +119,18 @@ impl Docker {
         if !adopted.is_empty() {
             info!(containers = adopted.len(), slots = seats.len(), "the fleet is taken over as it is");
         }
-        let ears = Arc::new(Ears { site: Arc::clone(&site), doubts });
-        let listening = Arc::clone(&ears);
+        let watcher = Arc::new(Watcher { site: Arc::clone(&site), doubts });
+        let listening = Arc::clone(&watcher);
         let docker = Docker {
             site,
             adopted,
             keepers: TaskTracker::new(),
-            ears: [
+            watching: [
                 tokio::spawn(async move { listening.listen().await }),
-                tokio::spawn(async move { ears.look().await }),
+                tokio::spawn(async move { watcher.look().await }),
             ]
             .map(AbortOnDropHandle::new),
-            pen,
+            record,
             writer,
         };
         Ok((docker, Found { seats, spares }))
@@ -149,11 +149,11 @@ impl Docker {
     }
 
     pub(crate) fn remember(&self, seats: Vec<Seat>) {
-        self.pen.write(seats);
+        self.record.write(seats);
     }
 
     pub(crate) fn written(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.pen.written()
+        self.record.written()
     }
 
     pub(crate) async fn lost(&self) {
@@ -164,12 +164,12 @@ impl Docker {
     pub(crate) async fn stopped(self) {
         self.keepers.close();
         self.keepers.wait().await;
-        drop(self.ears);
+        drop(self.watching);
         self.site.sweeps.close();
         self.site.sweeps.wait().await;
         let is_over = !self.site.settings.keep && is_empty(&self.site).await;
         // Not before: until here another lb may claim the fleet, and has to be answered.
-        self.pen.conclude(if is_over { Fate::Erase } else { Fate::Release });
+        self.record.conclude(if is_over { Fate::Erase } else { Fate::Release });
         let is_put_away = self.writer.await.is_ok();
         if is_over && is_put_away && self.site.is_held() {
             remove_network(&self.site).await;

@@ -23,12 +23,12 @@ const WRITTEN: Duration = Duration::from_secs(3);
 
 /// Gives orders to a [`Writer`]. Without one, the writer ends and leaves the record as it is.
 #[derive(Debug)]
-pub(super) struct Pen {
+pub(super) struct WriterHandle {
     orders: watch::Sender<Orders>,
     written: watch::Receiver<u64>,
 }
 
-impl Pen {
+impl WriterHandle {
     /// Has the record say who sits where.
     pub(super) fn write(&self, seats: Vec<Seat>) {
         self.orders.send_if_modified(|orders| {
@@ -80,7 +80,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Claims a fleet of which there are these `remains`; `beginning` is who sits where if no record says it. Returns the writer, its
-    /// pen, and whether the fleet is still held.
+    /// handle, and whether the fleet is still held.
     ///
     /// # Errors
     /// Another `lb` holds it, or the engine fails.
@@ -89,7 +89,7 @@ impl Writer {
         fleet: String,
         beginning: Vec<Seat>,
         remains: Remains,
-    ) -> anyhow::Result<(Self, Pen, watch::Receiver<bool>)> {
+    ) -> anyhow::Result<(Self, WriterHandle, watch::Receiver<bool>)> {
         let record = Record { engine, fleet, begun: Instant::now() };
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let holder = Holder::new(u64::try_from(since).unwrap_or(u64::MAX), fastrand::u64(..));
@@ -113,7 +113,7 @@ impl Writer {
         let (written, seen) = watch::channel(claim.version());
         let (held, is_held) = watch::channel(true);
         let writer = Writer { record, claim, action, orders, written, held };
-        Ok((writer, Pen { orders: told, written: seen }, is_held))
+        Ok((writer, WriterHandle { orders: told, written: seen }, is_held))
     }
 
     /// Who sits where.
@@ -126,8 +126,8 @@ impl Writer {
         self.claim.is_new()
     }
 
-    /// Writes what the pen says, and looks after the record now and then and whenever there are `doubts`. Ends when the record is
-    /// put away, when the pen is dropped, or when another `lb` holds the fleet.
+    /// Writes what its handle says, and looks after the record now and then and whenever there are `doubts`. Ends when the record is
+    /// put away, when the handle is dropped, or when another `lb` holds the fleet.
     pub(super) async fn run(mut self, doubts: Arc<Notify>) {
         let mut is_failing = false;
         loop {
