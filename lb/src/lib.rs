@@ -3,10 +3,10 @@
 //! Two planes, and one way between them. The control plane decides what the fleet is and publishes it as a snapshot. The
 //! data plane reads the newest snapshot and moves bytes. They never import each other.
 //!
-//! In reading order: [`config`] is what the user wants, the crate [`mapping`] maps keys to slots; [`snapshot`] is what both planes see;
-//! [`data`] serves connections; [`control`] owns the fleet; `provider` starts and stops replicas; [`client`] is the
-//! other end of the control port. [`run`] below is the whole task graph. Apart from all this, the
-//! crate `simulate` compares the mappings with those of other load balancers, offline.
+//! In reading order: [`config`] reads flags and environment; the crate [`mapping`] maps keys to slots; `fleet` decides, as a
+//! pure state machine; [`replica`] is the shared state of one running replica; [`snapshot`] is the fleet as the data plane sees
+//! it; [`data`] serves connections; [`control`] owns the fleet; `provider` starts and stops replicas; [`client`] is the other
+//! end of the control port. [`run`] is the whole task graph. The crate `simulate` compares mappings, offline.
 
 pub mod client;
 pub mod config;

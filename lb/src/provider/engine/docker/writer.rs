@@ -29,15 +29,9 @@ pub(super) struct WriterHandle {
 }
 
 impl WriterHandle {
-    /// Has the record say who sits where.
+    /// Has the record say who sits where. The fleet calls for it only when seats have changed.
     pub(super) fn write(&self, seats: Vec<Seat>) {
-        self.orders.send_if_modified(|orders| {
-            let is_new = orders.seats != seats;
-            if is_new {
-                (orders.version, orders.seats) = (orders.version + 1, seats);
-            }
-            is_new
-        });
+        self.orders.send_modify(|orders| (orders.version, orders.seats) = (orders.version + 1, seats));
     }
 
     /// Completes when the record says what it was last told to, or after three seconds.
