@@ -210,134 +210,140 @@ pub struct Client {
 #[derive(Clone, Debug, Args)]
 pub struct Serve {
     /// Data port
-    #[arg(long, env = "LB_LISTEN", value_name = "ADDR", default_value = "0.0.0.0:5000", value_parser = ValueParser::new(value::address))]
+    #[arg(long, help_heading = "Ports", env = "LB_LISTEN", value_name = "ADDR", default_value = "0.0.0.0:5000", value_parser = ValueParser::new(value::address))]
     pub(super) listen: Checked<SocketAddr>,
     /// Control port
-    #[arg(long, env = "LB_CONTROL", value_name = "ADDR", default_value = "127.0.0.1:5001", value_parser = ValueParser::new(value::address))]
+    #[arg(long, help_heading = "Ports", env = "LB_CONTROL", value_name = "ADDR", default_value = "127.0.0.1:5001", value_parser = ValueParser::new(value::address))]
     pub(super) control: Checked<SocketAddr>,
     /// Token for control commands; needed where the control port is bound beyond loopback
-    #[arg(long, env = "LB_CONTROL_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    #[arg(
+        long,
+        help_heading = "Ports",
+        env = "LB_CONTROL_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
     pub(super) control_token: Option<String>,
     /// File that holds the token for control commands, such as a mounted secret
-    #[arg(long, env = "LB_CONTROL_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, help_heading = "Ports", env = "LB_CONTROL_TOKEN_FILE", value_name = "FILE")]
     pub(super) control_token_file: Option<PathBuf>,
     /// Bind the control port beyond loopback without a token
-    #[arg(long, env = "LB_CONTROL_INSECURE", value_parser = BoolishValueParser::new())]
+    #[arg(long, help_heading = "Ports", env = "LB_CONTROL_INSECURE", value_parser = BoolishValueParser::new())]
     pub(super) control_insecure: bool,
     /// Replicas at start [default: 3, or every --backend]
-    #[arg(long, env = "LB_REPLICAS", value_name = "N", allow_hyphen_values = true, value_parser = ValueParser::new(value::replicas))]
+    #[arg(long, help_heading = "Replicas", env = "LB_REPLICAS", value_name = "N", allow_hyphen_values = true, value_parser = ValueParser::new(value::replicas))]
     pub(super) replicas: Option<Checked<usize>>,
     /// Where replicas come from: process, docker or fixed
-    #[arg(long, env = "LB_PROVIDER", value_name = "NAME", default_value = "process", value_parser = ValueParser::new(value::provider))]
+    #[arg(long, help_heading = "Replicas", env = "LB_PROVIDER", value_name = "NAME", default_value = "process", value_parser = ValueParser::new(value::provider))]
     pub(super) provider: Checked<ProviderName>,
     /// process: what to run (by `sh -c`) instead of the demo server; {port} is replaced, PORT and SERVER_ID are set
-    #[arg(long, env = "LB_COMMAND", value_name = "CMD")]
+    #[arg(long, help_heading = "Replicas", env = "LB_COMMAND", value_name = "CMD")]
     pub(super) command: Option<String>,
     /// fixed: an address to balance over, and its weight from 0 to 100 (1 if not given); repeatable
-    #[arg(long, env = "LB_BACKEND", value_name = "NAME=HOST:PORT[,weight=W]", value_delimiter = ',', value_parser = ValueParser::new(value::backend))]
+    #[arg(long, help_heading = "Replicas", env = "LB_BACKEND", value_name = "NAME=HOST:PORT[,weight=W]", value_delimiter = ',', value_parser = ValueParser::new(value::backend))]
     pub(super) backend: Vec<Checked<BackendPart>>,
     /// docker: the image of the replicas; it is never pulled
-    #[arg(long, env = "LB_IMAGE", value_name = "IMAGE", default_value = "lb-backend", value_parser = ValueParser::new(value::image))]
+    #[arg(long, help_heading = "Containers", env = "LB_IMAGE", value_name = "IMAGE", default_value = "lb-backend", value_parser = ValueParser::new(value::image))]
     pub(super) image: Checked<String>,
     /// docker: the network of the replicas, made if it is not there
-    #[arg(long, env = "LB_NETWORK", value_name = "NETWORK", default_value = "lb", value_parser = ValueParser::new(value::network))]
+    #[arg(long, help_heading = "Containers", env = "LB_NETWORK", value_name = "NETWORK", default_value = "lb", value_parser = ValueParser::new(value::network))]
     pub(super) network: Checked<String>,
     /// docker: the name of this fleet; containers that carry it in a label belong to this lb, and no others
-    #[arg(long, env = "LB_FLEET", value_name = "NAME", default_value = "lb", value_parser = ValueParser::new(value::fleet))]
+    #[arg(long, help_heading = "Containers", env = "LB_FLEET", value_name = "NAME", default_value = "lb", value_parser = ValueParser::new(value::fleet))]
     pub(super) fleet: Checked<Hostname>,
     /// docker: the port on which a replica listens inside its container
-    #[arg(long, env = "LB_BACKEND_PORT", value_name = "PORT", default_value = "5000", allow_hyphen_values = true, value_parser = ValueParser::new(value::port))]
+    #[arg(long, help_heading = "Containers", env = "LB_BACKEND_PORT", value_name = "PORT", default_value = "5000", allow_hyphen_values = true, value_parser = ValueParser::new(value::port))]
     pub(super) backend_port: Checked<u16>,
     /// docker: memory that a container may use [default: no limit]
-    #[arg(long, env = "LB_MEMORY", value_name = "SIZE", allow_hyphen_values = true, value_parser = ValueParser::new(value::memory))]
+    #[arg(long, help_heading = "Containers", env = "LB_MEMORY", value_name = "SIZE", allow_hyphen_values = true, value_parser = ValueParser::new(value::memory))]
     pub(super) memory: Option<Checked<i64>>,
     /// docker: processes and threads that a container may have [default: no limit]
-    #[arg(long, env = "LB_PIDS", value_name = "N", allow_hyphen_values = true, value_parser = ValueParser::new(value::pids))]
+    #[arg(long, help_heading = "Containers", env = "LB_PIDS", value_name = "N", allow_hyphen_values = true, value_parser = ValueParser::new(value::pids))]
     pub(super) pids: Option<Checked<i64>>,
     /// docker: leave the containers running at the end, for the next lb of this fleet to adopt
-    #[arg(long, env = "LB_KEEP", value_parser = BoolishValueParser::new())]
+    #[arg(long, help_heading = "Containers", env = "LB_KEEP", value_parser = BoolishValueParser::new())]
     pub(super) keep: bool,
     /// How keys find slots: ring, slots, maglev or rendezvous
-    #[arg(long, env = "LB_MAPPING", value_name = "NAME", default_value = "ring", value_parser = ValueParser::new(value::parsed::<MappingName>))]
+    #[arg(long, help_heading = "Mapping", env = "LB_MAPPING", value_name = "NAME", default_value = "ring", value_parser = ValueParser::new(value::parsed::<MappingName>))]
     pub(super) mapping: Checked<MappingName>,
     /// The parameters of the mappings.
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Mapping")]
     pub(super) parameters: Parameters,
     /// No replica gets more connections than this factor times the mean; what is above goes to the next on the ring
-    #[arg(long, env = "LB_BALANCE_FACTOR", value_name = "FACTOR|off", default_value = "off", allow_hyphen_values = true, value_parser = ValueParser::new(value::balance_factor))]
+    #[arg(long, help_heading = "Mapping", env = "LB_BALANCE_FACTOR", value_name = "FACTOR|off", default_value = "off", allow_hyphen_values = true, value_parser = ValueParser::new(value::balance_factor))]
     pub(super) balance_factor: Checked<Option<BalanceFactor>>,
     /// What is hashed: the request id, or source, the client's IP address
-    #[arg(long, env = "LB_KEY", value_name = "id|source", default_value = "id", value_parser = ValueParser::new(value::key))]
+    #[arg(long, help_heading = "Mapping", env = "LB_KEY", value_name = "id|source", default_value = "id", value_parser = ValueParser::new(value::key))]
     pub(super) key: Checked<KeyKind>,
     /// Query parameter that holds the request id
-    #[arg(long, env = "LB_ID_PARAM", value_name = "NAME", default_value = "id", value_parser = ValueParser::new(value::parameter))]
+    #[arg(long, help_heading = "Mapping", env = "LB_ID_PARAM", value_name = "NAME", default_value = "id", value_parser = ValueParser::new(value::parameter))]
     pub(super) id_param: Checked<String>,
     /// How long the first line may take, from accept on
-    #[arg(long, env = "LB_FIRST_LINE_TIMEOUT", value_name = "DURATION", default_value = "5s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
+    #[arg(long, help_heading = "Connections", env = "LB_FIRST_LINE_TIMEOUT", value_name = "DURATION", default_value = "5s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
     pub(super) first_line_timeout: Checked<Duration>,
     /// How long the first line may be
-    #[arg(long, env = "LB_FIRST_LINE_MAX", value_name = "SIZE", default_value = "8KiB", allow_hyphen_values = true, value_parser = ValueParser::new(value::first_line_size))]
+    #[arg(long, help_heading = "Connections", env = "LB_FIRST_LINE_MAX", value_name = "SIZE", default_value = "8KiB", allow_hyphen_values = true, value_parser = ValueParser::new(value::first_line_size))]
     pub(super) first_line_max: Checked<usize>,
     /// How long one connection attempt may take
-    #[arg(long, env = "LB_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "1s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
+    #[arg(long, help_heading = "Connections", env = "LB_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "1s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
     pub(super) connect_timeout: Checked<Duration>,
     /// How many distinct replicas are tried
-    #[arg(long, env = "LB_CONNECT_ATTEMPTS", value_name = "N", default_value = "3", allow_hyphen_values = true, value_parser = ValueParser::new(value::small))]
+    #[arg(long, help_heading = "Connections", env = "LB_CONNECT_ATTEMPTS", value_name = "N", default_value = "3", allow_hyphen_values = true, value_parser = ValueParser::new(value::small))]
     pub(super) connect_attempts: Checked<usize>,
     /// What is probed: http:/PATH or tcp
-    #[arg(long, env = "LB_HEALTH", value_name = "PROBE", default_value = "http:/heartbeat", value_parser = ValueParser::new(value::probe))]
+    #[arg(long, help_heading = "Health", env = "LB_HEALTH", value_name = "PROBE", default_value = "http:/heartbeat", value_parser = ValueParser::new(value::probe))]
     pub(super) health: Checked<Probe>,
     /// Time between two probes
-    #[arg(long, env = "LB_HEALTH_INTERVAL", value_name = "DURATION", default_value = "500ms", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
+    #[arg(long, help_heading = "Health", env = "LB_HEALTH_INTERVAL", value_name = "DURATION", default_value = "500ms", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
     pub(super) health_interval: Checked<Duration>,
     /// How long a probe may take
-    #[arg(long, env = "LB_HEALTH_TIMEOUT", value_name = "DURATION", default_value = "500ms", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
+    #[arg(long, help_heading = "Health", env = "LB_HEALTH_TIMEOUT", value_name = "DURATION", default_value = "500ms", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
     pub(super) health_timeout: Checked<Duration>,
     /// Failed probes in a row that take a replica out
-    #[arg(long, env = "LB_FALL", value_name = "N", default_value = "2", allow_hyphen_values = true, value_parser = ValueParser::new(value::probes))]
+    #[arg(long, help_heading = "Health", env = "LB_FALL", value_name = "N", default_value = "2", allow_hyphen_values = true, value_parser = ValueParser::new(value::probes))]
     pub(super) fall: Checked<u32>,
     /// Passed probes in a row that take a replica in
-    #[arg(long, env = "LB_RISE", value_name = "N", default_value = "1", allow_hyphen_values = true, value_parser = ValueParser::new(value::probes))]
+    #[arg(long, help_heading = "Health", env = "LB_RISE", value_name = "N", default_value = "1", allow_hyphen_values = true, value_parser = ValueParser::new(value::probes))]
     pub(super) rise: Checked<u32>,
     /// An unhealthy replica that still runs is replaced after this long without a passed probe and without a byte from it
-    #[arg(long, env = "LB_REPLACE_AFTER", value_name = "DURATION", default_value = "3s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
+    #[arg(long, help_heading = "Health", env = "LB_REPLACE_AFTER", value_name = "DURATION", default_value = "3s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
     pub(super) replace_after: Checked<Duration>,
     /// How long a new replica may take to pass its first probes
-    #[arg(long, env = "LB_START_TIMEOUT", value_name = "DURATION", default_value = "10s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
+    #[arg(long, help_heading = "Replicas", env = "LB_START_TIMEOUT", value_name = "DURATION", default_value = "10s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
     pub(super) start_timeout: Checked<Duration>,
     /// Hostname of a replacement: random or same
-    #[arg(long, env = "LB_RESPAWN_NAME", value_name = "random|same", default_value = "random", value_parser = ValueParser::new(value::respawn_name))]
+    #[arg(long, help_heading = "Replicas", env = "LB_RESPAWN_NAME", value_name = "random|same", default_value = "random", value_parser = ValueParser::new(value::respawn_name))]
     pub(super) respawn_name: Checked<RespawnName>,
     /// Healthy replicas outside the ring, ready to take over a slot
-    #[arg(long, env = "LB_SPARES", value_name = "N", default_value = "0", allow_hyphen_values = true, value_parser = ValueParser::new(value::spares))]
+    #[arg(long, help_heading = "Replicas", env = "LB_SPARES", value_name = "N", default_value = "0", allow_hyphen_values = true, value_parser = ValueParser::new(value::spares))]
     pub(super) spares: Checked<usize>,
     /// How long connections may take to end, for rm and for shutdown
-    #[arg(long, env = "LB_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration_or_none))]
+    #[arg(long, help_heading = "Connections", env = "LB_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration_or_none))]
     pub(super) drain_timeout: Checked<Duration>,
     /// Data-plane threads [default: number of cores]
-    #[arg(long, env = "LB_WORKERS", value_name = "N", allow_hyphen_values = true, value_parser = ValueParser::new(value::small))]
+    #[arg(long, help_heading = "Connections", env = "LB_WORKERS", value_name = "N", allow_hyphen_values = true, value_parser = ValueParser::new(value::small))]
     pub(super) workers: Option<Checked<usize>>,
     /// Zero-copy relay: auto (what comes in long runs is not copied) or never
-    #[arg(long, env = "LB_SPLICE", value_name = "auto|never", default_value = "auto", value_parser = ValueParser::new(value::splice))]
+    #[arg(long, help_heading = "Connections", env = "LB_SPLICE", value_name = "auto|never", default_value = "auto", value_parser = ValueParser::new(value::splice))]
     pub(super) splice: Checked<bool>,
     /// How much a pipe of the zero-copy relay holds (to be changed by tests only: small ones are full more often)
     #[arg(long, hide = true, value_name = "SIZE", default_value = "1MiB", value_parser = ValueParser::new(value::pipe_size))]
     pub(super) splice_pipe: Checked<usize>,
     /// How a connection gets to its replica: proxy (bytes are passed on) or handoff (a replica on this host that takes
     /// connections over gets the client's socket itself; others are proxied to)
-    #[arg(long, env = "LB_TRANSPORT", value_name = "proxy|handoff", default_value = "proxy", value_parser = ValueParser::new(value::transport))]
+    #[arg(long, help_heading = "Connections", env = "LB_TRANSPORT", value_name = "proxy|handoff", default_value = "proxy", value_parser = ValueParser::new(value::transport))]
     pub(super) transport: Checked<Transport>,
     /// handoff: the folder in which replicas listen for connections [default: a new one, for child processes]
-    #[arg(long, env = "LB_HANDOFF_DIR", value_name = "DIR")]
+    #[arg(long, help_heading = "Connections", env = "LB_HANDOFF_DIR", value_name = "DIR")]
     pub(super) handoff_dir: Option<PathBuf>,
     /// handoff, docker: the volume which holds that folder, where lb itself is in a container [default: it is a folder of
     /// the engine's machine]
-    #[arg(long, env = "LB_HANDOFF_VOLUME", value_name = "VOLUME", value_parser = ValueParser::new(value::volume))]
+    #[arg(long, help_heading = "Connections", env = "LB_HANDOFF_VOLUME", value_name = "VOLUME", value_parser = ValueParser::new(value::volume))]
     pub(super) handoff_volume: Option<Checked<String>>,
     /// What to log: a level, or TARGET=LEVEL pairs with commas between them
-    #[arg(long, env = "LB_LOG", value_name = "FILTER", default_value = "info", value_parser = ValueParser::new(value::log_filter))]
+    #[arg(long, help_heading = "Log", env = "LB_LOG", value_name = "FILTER", default_value = "info", value_parser = ValueParser::new(value::log_filter))]
     pub(super) log: Checked<Targets>,
     /// How to log: text or json
-    #[arg(long, env = "LB_LOG_FORMAT", value_name = "text|json", default_value = "text", value_parser = ValueParser::new(value::log_format))]
+    #[arg(long, help_heading = "Log", env = "LB_LOG_FORMAT", value_name = "text|json", default_value = "text", value_parser = ValueParser::new(value::log_format))]
     pub(super) log_format: Checked<LogFormat>,
 }
