@@ -7,7 +7,7 @@
 //!   and skip = XXH3-64(name, NUL, "1") mod (M-1) + 1. (The paper leaves the two hashes open.)
 //! - In the order of their names, again and again until the table is full, each member takes the first entry of its
 //!   permutation that is still free.
-//! - A key's position is XXH3-64 of its bytes, mod M. Who holds that entry owns the key.
+//! - A key's position is XXH3-64 of its bytes, mod M. The owner of that entry owns the key.
 //! - The other candidates (of which the paper has none) are met on a walk from there, in steps of
 //!   XXH3-64 / M mod (M-1) + 1. Since M is prime, it visits every entry once, and so meets every member. The walk is
 //!   the key's own, so the keys of a lost member spread evenly over the others; the next entries of the table would
@@ -17,10 +17,10 @@
 //! t * w mod W < w: after any number of rounds each has taken w for every W of the heaviest, and one more at most, and
 //! nothing but the proportions of the weights matters.
 //!
-//! A pure function of the set of names and weights: the order of the members, their indices and their addresses play no
-//! part. Shares differ by one entry at most, and with weights by a
-//! few from what those say. When a member leaves, its entries go to the others, and so do, unlike on
-//! `ring`, a few of theirs among themselves: about 0.1 % at six members.
+//! A table is a pure function of the set of names and weights: the order of the members, their indices and their addresses
+//! play no part. Shares differ by one entry at most; with weights, by a few entries from what the weights say. When a member
+//! leaves, its entries go to the others. Unlike on `ring`, a few entries of the others change hands too: about 0.1 % with six
+//! members.
 //!
 //! Costs: the table has 256 KiB, and it takes some M ln M steps to fill: a few milliseconds. The owner is one look into
 //! it; all N candidates take N ln N on the average and never more than M.
@@ -33,7 +33,17 @@ use crate::walk::Walk;
 /// the number of members, or their shares would differ.
 const ENTRIES: u32 = 65_537;
 
-/// The filled table.
+/// The table of the Maglev paper, filled.
+///
+/// ```
+/// use mapping::{Algorithm, Mapping, Member};
+///
+/// let members = [1, 2, 3].map(|index| Member { index, name: format!("server{index}"), weight: 1 });
+/// let maglev = Mapping::build(&Algorithm::Maglev.into(), &members)?;
+/// assert_eq!(maglev.bytes(), 4 * 65_537);
+/// assert_eq!(maglev.locate(b"132574").position, 45_868);
+/// # Ok::<(), mapping::Full>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Maglev {
     /// The ordinal of the member that holds each entry; empty without members.
@@ -84,8 +94,7 @@ fn step(hash: u64) -> usize {
     (hash % u64::from(ENTRIES - 1)) as usize + 1
 }
 
-/// Who holds which entry, as ordinals into `members`. Of more members than entries the last would get none; a fleet is
-/// never that large.
+/// The owner of each entry, as an ordinal. With more members than entries the last ones would get none.
 fn fill(members: &[Member]) -> Vec<u32> {
     let mut order: Vec<(&Member, u32)> = members.iter().zip(0..).collect();
     order.retain(|(member, _)| member.weight > 0);
@@ -104,7 +113,7 @@ fn fill(members: &[Member]) -> Vec<u32> {
         round += 1;
     }
     let mut owners: Vec<u32> = table.into_iter().flatten().collect();
-    // It is made in the room of the table, whose entries are twice as large.
+    // It reuses the allocation of the table, whose entries are twice as large.
     owners.shrink_to_fit();
     owners
 }

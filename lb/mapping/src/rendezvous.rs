@@ -2,15 +2,15 @@
 //! "Using Name-Based Mappings to Increase Hit Rates", IEEE/ACM Transactions on Networking 6(1), 1998).
 //!
 //! The score of a member is XXH3-64 of its name, one NUL byte and the key's bytes; the candidates are the members by
-//! falling score, equal ones by name. A pure function of the set of names and weights: the order of the members, their
-//! indices and their addresses play no part. When a member leaves, only its own keys move, and they spread over all that
-//! stay; when one joins, keys move only to it.
+//! falling score, equal ones by name. The mapping is a pure function of the set of names and weights: the order of the
+//! members, their indices and their addresses play no part. When a member leaves, only its own keys move, and they spread
+//! over all that stay; when one joins, keys move only to it.
 //!
 //! A member of weight w draws w scores for a key and keeps the highest: the draw number k = 0 .. w-1 is hashed with the
 //! seed plus k. So its share is w of the sum of all weights, exactly; a weight that grows only draws keys to its member;
-//! and no logarithm is needed, of which machines and languages have different ones.
+//! and it needs no logarithm, which differs between machines and languages.
 //!
-//! It keeps no table, so it never has to be filled. The price is paid for each key: one hash for each unit of weight.
+//! There is no table to fill. The price is paid for each key: one hash for each unit of weight.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -18,10 +18,19 @@ use std::collections::BinaryHeap;
 use crate::hash::{Location, Seed};
 use crate::member::Member;
 
-/// What fits on the stack: the longest name with its NUL, and any usual key.
+/// The bytes that fit on the stack: the longest name with its NUL, and any usual key.
 const ROOM: usize = 320;
 
-/// The names of the members. It holds little else.
+/// Rendezvous hashing. It holds the names of the members and little else.
+///
+/// ```
+/// use mapping::{Algorithm, Mapping, Member};
+///
+/// let members = [1, 2, 3].map(|index| Member { index, name: format!("server{index}"), weight: 2 });
+/// let rendezvous = Mapping::build(&Algorithm::Rendezvous.into(), &members)?;
+/// assert_eq!(rendezvous.hashes(), 6, "one for each unit of weight");
+/// # Ok::<(), mapping::Full>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendezvous {
     /// By name, only those that have a weight.
@@ -68,7 +77,7 @@ impl Rendezvous {
         Self { entrants, longest, seed }
     }
 
-    /// No key has a place of its own here, only a score with each member: this is the highest, 0 without members.
+    /// A key has no position here, only a score with each member. This is the highest one, 0 without members.
     pub(crate) fn locate(&self, key: &[u8]) -> Location {
         let hash = self.best(key).map_or(0, |Rank(score, ..)| score);
         Location { hash, position: hash }
@@ -110,7 +119,7 @@ impl Rendezvous {
         ranks.into()
     }
 
-    /// Hands out the rank of each member. The key is copied once: every stem is put in front of it in turn.
+    /// Passes the rank of each member to `take`. The key is copied once; each stem is put in front of it in turn.
     fn rank(&self, key: &[u8], mut take: impl FnMut(Rank)) {
         let (mut stack, mut heap) = ([0; ROOM], Vec::new());
         let text = match stack.get_mut(..self.longest + key.len()) {

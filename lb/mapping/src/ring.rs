@@ -1,12 +1,12 @@
 //! The mapping `ring`: consistent hashing with many points per member (Karger et al., "Consistent Hashing and Random
 //! Trees", STOC 1997).
 //!
-//! A pure function of the set of names and weights: the order of the members, their indices and their addresses play no
-//! part. When a member leaves, only its own keys move; when one joins, keys move only to it. A member of weight w has w
-//! times as many points, of which the first are those of weight 1: a weight that grows only draws keys to its member.
+//! A ring is a pure function of the set of names and weights: the order of the members, their indices and their addresses
+//! play no part. When a member leaves, only its own keys move; when one joins, keys move only to it. A member of weight w has
+//! w times as many points, and the first of them are those of weight 1: a growing weight only draws keys to its member.
 //!
-//! Points are hashes, so they lie evenly. That is what makes both ends fast: to sort them is to put each into the bucket of
-//! its top bits, where it finds one or two others on the average; and the same buckets lead a key to its point.
+//! Points are hashes, so they are spread evenly. This makes a build and a pick fast: a point is sorted into the bucket of its
+//! top bits, which holds one or two others on average, and the same buckets lead a key to its point.
 
 use crate::full::{Full, LONGEST_RING};
 use crate::hash::{self, Location, Seed};
@@ -16,7 +16,16 @@ use crate::walk::{Owner, Walk};
 /// How many points are looked at together: most keys find theirs among them.
 const FEW: usize = 4;
 
-/// All points of all members, clockwise. It holds 14 to 16 bytes a point, and no names.
+/// Consistent hashing: the points of all members, clockwise. It takes 14 to 16 bytes for each point and keeps no names.
+///
+/// ```
+/// use mapping::{Algorithm, Mapping, Member};
+///
+/// let members = [1, 2, 3].map(|index| Member { index, name: format!("server{index}"), weight: 1 });
+/// let Mapping::Ring(ring) = Mapping::build(&Algorithm::Ring { points: 1000 }.into(), &members)? else { panic!() };
+/// assert_eq!(ring.points().count(), 3000);
+/// # Ok::<(), mapping::Full>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ring {
     /// By position, ascending.
@@ -26,8 +35,8 @@ pub struct Ring {
     count: Count,
 }
 
-/// A place on the ring and whose it is. The two lie beside each other because a long ring lies in slow memory, and a key
-/// that has found its point has the owner with it. The halves of the position leave no gap of four bytes.
+/// A position on the ring and its owner. They are adjacent because a long ring is in slow memory: a pick that has found its
+/// point has the owner in the same cache line. The halves of the position leave no gap of four bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Point {
     /// The lower half and the upper one.
@@ -56,14 +65,14 @@ impl Owner for Point {
 /// The ring in equal parts, a power of two of them: each begins where the top bits of a position change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Buckets {
-    /// How far the top bits are to the left.
+    /// The right shift that leaves the top bits.
     shift: u32,
     /// For each bucket, the place of the first point in it or after it.
     starts: Vec<u32>,
 }
 
 impl Buckets {
-    /// So many that one to two of `points` points fall into each; at least two, or `shift` would be 64.
+    /// One bucket for one to two of `points` points; at least two buckets, or `shift` would be 64.
     fn of(points: usize) -> Self {
         let bits = points.max(2).ilog2();
         Self { shift: u64::BITS - bits, starts: vec![0; 1 << bits] }
@@ -138,8 +147,8 @@ impl Ring {
 
     /// The place of the first point at or after a position; past the last where there is none.
     ///
-    /// Of the next few points it counts those before the position instead of stopping at the first that is not: where
-    /// that is nobody can guess, and a processor that guesses wrongly loses more time than it takes to look at all.
+    /// It counts those of the next few points that are before the position, instead of stopping at the first that is not: a
+    /// processor cannot predict where that is, and a wrong prediction costs more time than a look at all of them.
     fn first_from(&self, position: u64) -> usize {
         let is_before = |point: &&Point| point.position() < position;
         let mut at = self.buckets.start(position);

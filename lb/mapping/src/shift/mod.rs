@@ -1,10 +1,10 @@
-//! What moves when one mapping takes the place of another: computed before it does.
+//! Which keys move when one mapping replaces another, computed in advance.
 //!
-//! On rings it is exact over all 2^64 positions, arc by arc; in tables of `maglev` over all entries. `rendezvous` has no
-//! places, but every draw of a score is as likely to be the highest, and that makes an exact expectation. Where one kind of
-//! mapping takes the place of another, and under `slots`, whose formulas send keys to few of its places, they are asked for
-//! the owner of every six-digit id, the request ids of the classic assignment; where an owner takes many hashes to find, of
-//! every so many of them.
+//! For two rings the result is exact over all 2^64 positions, arc by arc; for two tables of `maglev`, over all entries.
+//! `rendezvous` has no positions, but every draw of a score is equally likely to be the highest: the result is the exact
+//! expectation. Between different mappings, and for `slots`, whose formulas send keys to few entries, the owners of all
+//! six-digit ids (the request ids of the classic assignment) are compared; of a sample of them where an owner takes many
+//! hashes to find.
 
 #[cfg(test)]
 mod tests;
@@ -23,27 +23,27 @@ const IDS: u32 = 900_000;
 /// The most hashes that are computed to find owners of ids: a fifth of a second.
 const HASHES: u64 = 16_000_000;
 
-/// A mapping and the members that its ordinals mean.
+/// A mapping with its members, before or after a change. [`Shift`] has an example.
 #[derive(Clone, Copy, Debug)]
 pub struct Side<'a> {
     /// The mapping.
     pub mapping: &'a Mapping,
-    /// What it was built from.
+    /// The members that it was built from.
     pub members: &'a [Member],
 }
 
-/// What was looked at.
+/// The keys that a [`Shift`] compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keys {
     /// Every position of a ring.
     Positions,
     /// Every entry of a table.
     Entries(u32),
-    /// All keys there can be, in expectation.
+    /// All possible keys, in expectation.
     Expected,
     /// Every six-digit id.
     AllIds,
-    /// So many six-digit ids, at equal distances.
+    /// A sample of this many six-digit ids, at equal distances.
     SomeIds(u32),
 }
 
@@ -67,18 +67,32 @@ impl Transfer<'_> {
 }
 
 /// What moves from one mapping to another.
+///
+/// ```
+/// use mapping::{Algorithm, Keys, Mapping, Member, Shift, Side};
+///
+/// let members = [1, 2].map(|index| Member { index, name: format!("server{index}"), weight: 1 });
+/// let scheme = Algorithm::Rendezvous.into();
+/// let (both, first) = (Mapping::build(&scheme, &members)?, Mapping::build(&scheme, &members[..1])?);
+/// let before = Side { mapping: &both, members: &members };
+/// let shift = Shift::between(before, Side { mapping: &first, members: &members[..1] });
+/// assert_eq!((shift.keys, 2 * shift.moved()), (Keys::Expected, shift.whole()));
+/// let transfer = shift.transfers().find(|transfer| transfer.is_move()).unwrap();
+/// assert_eq!((transfer.from, transfer.to), (Some(&members[1]), Some(&members[0])));
+/// # Ok::<(), mapping::Full>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Shift<'a> {
-    /// What was looked at.
+    /// The keys that were compared.
     pub keys: Keys,
     before: &'a [Member],
     after: &'a [Member],
-    /// How many keys each pair of owners has, those before in rows; nobody is the last in each.
+    /// The number of keys of each pair of owners; a row for each owner before. The last row and column are for no owner.
     counts: Vec<u128>,
 }
 
 impl<'a> Shift<'a> {
-    /// Compares two mappings. It takes up to some tenths of a second.
+    /// Compares two mappings. This may take some tenths of a second.
     #[must_use]
     pub fn between(before: Side<'a>, after: Side<'a>) -> Self {
         let counts = vec![0; (before.members.len() + 1) * (after.members.len() + 1)];
@@ -98,7 +112,7 @@ impl<'a> Shift<'a> {
         shift
     }
 
-    /// How many keys were looked at.
+    /// The number of compared keys.
     #[must_use]
     pub fn whole(&self) -> u128 {
         self.counts.iter().sum()
@@ -121,8 +135,7 @@ impl<'a> Shift<'a> {
         self.transfers().filter(Transfer::is_move).map(|transfer| transfer.keys).sum()
     }
 
-    /// How many have to move at least, for the members to own as many before and after as they do: what those that get
-    /// more get more.
+    /// The smallest number of keys that could move between the same shares before and after: the sum of what members gain.
     #[must_use]
     pub fn least(&self) -> u128 {
         let before: HashMap<&str, u128> =
@@ -186,7 +199,7 @@ impl<'a> Shift<'a> {
         Keys::Entries(Maglev::ENTRIES)
     }
 
-    /// A key belongs to whoever has the highest of all draws, and each is as likely to be that. Of the draws of both
+    /// A key belongs to the member with the highest of all draws, and each draw is equally likely to be that. Of the draws of both
     /// mappings together: one that both have decides before and after; one that is only in the first decided before, and
     /// then any of the second does; and the other way round.
     fn add_draws(&mut self) -> Keys {
@@ -232,7 +245,7 @@ struct Stake<'a> {
     weight: u128,
 }
 
-/// Those of all members. Where none has a weight, all keys are nobody's: as if there were one more, which has some.
+/// The stakes of all members. If none has a weight, a stake without a member owns all keys.
 fn stakes(members: &[Member]) -> Vec<Stake<'_>> {
     let mut stakes: Vec<Stake> = members
         .iter()

@@ -132,7 +132,19 @@ impl Filling {
     }
 }
 
-/// A filled table, arranged for lookup in constant time. It takes 4 bytes for each entry, and 4 more for each taken one.
+/// The table of the classic teaching assignment, filled.
+///
+/// ```
+/// use mapping::{Algorithm, Mapping, MappingName, Member};
+///
+/// let members = [1, 2, 3].map(|index| Member { index, name: format!("server{index}"), weight: 1 });
+/// let slots = Mapping::build(&Algorithm::named(MappingName::Slots).into(), &members)?;
+/// assert_eq!(slots.locate(b"132574").position, 81);
+/// assert_eq!(slots.owner(b"132574"), Some(2));
+/// # Ok::<(), mapping::Full>(())
+/// ```
+///
+/// It is arranged for lookup in constant time. It takes 4 bytes for each entry, and 4 more for each taken one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slots {
     /// For each of the M entries, how many before it are taken: the place in `owners` of the first taken one at or after it.
@@ -233,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_1_2_and_3_hold_the_published_slots() {
+    fn servers_1_2_and_3_hold_the_published_entries() {
         let table = classic().fill(&servers(3)).unwrap();
         let held =
             |ordinal| -> Vec<usize> { (0..512).filter(|&slot| table[slot] == Some(ordinal)).collect() };
@@ -243,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn known_ids_fall_on_the_published_slots_and_servers() {
+    fn known_ids_fall_on_the_published_entries_and_servers() {
         let members = servers(3);
         let slots = built(&classic(), &members).unwrap();
         for (id, position, server) in [("132574", 81, 3), ("100000", 337, 1), ("999999", 16, 1)] {
@@ -262,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn adding_server_4_moves_24_slots_all_to_it_and_removing_it_restores_the_map() {
+    fn adding_server_4_moves_24_entries_all_to_it_and_removing_it_restores_the_map() {
         let (three, four) = (owners(&servers(3)), owners(&servers(4)));
         let moved: Vec<u32> =
             three.iter().zip(&four).filter(|(was, is)| was != is).map(|(_, &is)| is).collect();
@@ -272,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn removing_server_1_of_five_moves_slots_between_those_that_stay() {
+    fn removing_server_1_of_five_moves_entries_between_those_that_stay() {
         let (five, four) = (owners(&servers(5)), owners(&servers(5)[1..]));
         assert!(five.iter().zip(&four).any(|(&was, &is)| was != 1 && was != is));
     }
@@ -321,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_of_no_slots_or_no_virtual_servers_has_no_candidates_and_never_panics() {
+    fn a_table_of_no_entries_or_no_virtual_servers_has_no_candidates_and_never_panics() {
         for probing in [Probing::Linear, Probing::Quadratic] {
             let no_slots = SlotsShape { entries: 0, probing, ..classic() };
             assert!(built(&no_slots, &servers(1)).is_err());
@@ -360,7 +372,7 @@ mod tests {
         }
 
         #[test]
-        fn probing_takes_the_next_free_slot_on_its_way_whatever_the_formula(
+        fn probing_takes_the_next_free_entry_on_its_way_whatever_the_formula(
             entries in 1..80_u32, virtuals in 1..6_u32, count in 0..12_u32,
             formula in proptest::sample::select(&["25", "i*i + j*j + 2*j + 25", "i + j", "i << 4", "0 - i*j", "i^j"][..]),
         ) {

@@ -1,20 +1,20 @@
 //! Formulas as text: H(i) and Φ(i, j) of the mapping `slots`.
 //!
-//! Numbers are u64, decimal or hexadecimal (`0x1F`; a leading zero means nothing), and arithmetic wraps, so every formula
-//! has a value for every `i` and `j`. Operators as in C, with the same precedence, but for `^`, which is the power and
-//! binds tightest:
+//! Numbers are u64, decimal or hexadecimal (`0x1F`; a leading zero has no meaning). Arithmetic wraps, so every formula has a
+//! value for every `i` and `j`. Operators and their precedence are those of C, except `^`, which is the power and binds
+//! tightest:
 //!
 //! | | |
 //! |---|---|
 //! | `^` | power, from the right: `2^3^2` is `2^9`; `pow(a, b)` is the same as `(a)^(b)`; `0^0` is 1 |
 //! | `*` `/` `%` | `a / 0` is 0 and `a % 0` is `a`, so that `a / b * b + a % b` is `a` for every `b` |
 //! | `+` `-` | there is no sign: write `0 - i` |
-//! | `<<` `>>` | what is shifted by 64 or more is 0 |
+//! | `<<` `>>` | a shift by 64 or more gives 0 |
 //! | `&` | |
 //! | `\|` | |
 //!
-//! Nothing here panics, whatever the text and the numbers are. A formula has at most [`LONGEST`] bytes, and each step into
-//! the depth takes at least one of them, so no text can exhaust the stack. To evaluate a formula allocates nothing.
+//! No text and no number makes this code panic. A formula has at most [`LONGEST`] bytes, and each level of nesting takes at
+//! least one of them, so no text can exhaust the stack. Evaluation allocates nothing.
 
 mod parser;
 #[cfg(test)]
@@ -32,8 +32,18 @@ const LONGEST: usize = 256;
 
 /// H(i): a formula over the number of a request.
 ///
-/// It is evaluated for every connection, so one that is a polynomial of the second degree, like the classic one, is kept
-/// as its coefficients: modulo 2^64 that is the same function.
+/// It is evaluated for every connection. So a polynomial of the second degree, like the classic formula, is kept as its
+/// coefficients: modulo 2^64 that is the same function.
+///
+/// ```
+/// use mapping::RequestHash;
+///
+/// let formula: RequestHash = "i*i + 2*i + 17".parse()?;
+/// assert_eq!(formula, RequestHash::default());
+/// let error = "i + j".parse::<RequestHash>().unwrap_err();
+/// assert!(error.to_string().starts_with("column 5: expected a number"));
+/// # Ok::<(), mapping::InvalidValue>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestHash {
     text: String,
@@ -48,7 +58,7 @@ enum Formula {
 }
 
 impl RequestHash {
-    /// The one of the classic assignment, which is also the default.
+    /// The formula of the classic assignment; the default.
     pub const CLASSIC: &str = "i*i + 2*i + 17";
 
     pub(crate) fn value(&self, i: u64) -> u64 {
@@ -89,6 +99,12 @@ impl Default for RequestHash {
 }
 
 /// Φ(i, j): a formula over the index of a server and the number of one of its virtual servers.
+///
+/// ```
+/// let formula: mapping::ServerHash = "i*i + j*j + 2*j + 25".parse()?;
+/// assert_eq!(formula, mapping::ServerHash::default());
+/// # Ok::<(), mapping::InvalidValue>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerHash {
     text: String,
@@ -96,7 +112,7 @@ pub struct ServerHash {
 }
 
 impl ServerHash {
-    /// The one of the classic assignment, which is also the default.
+    /// The formula of the classic assignment; the default.
     pub const CLASSIC: &str = "i*i + j*j + 2*j + 25";
 
     pub(crate) fn value(&self, i: u64, j: u64) -> u64 {
@@ -217,7 +233,7 @@ impl Operator {
         ("^", Operator::Power),
     ];
 
-    /// How tightly it binds, from 1 on.
+    /// The precedence, from 1 on: a higher one binds tighter.
     fn precedence(self) -> u8 {
         match self {
             Operator::Or => 1,
