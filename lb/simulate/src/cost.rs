@@ -1,6 +1,6 @@
-//! What a mapping costs: the time to build it and to pick an owner, and its memory.
+//! What a mapping costs: the time to build it, the time to pick an owner, and its memory.
 //!
-//! It reads the clock, as nothing else here does, and what it says holds for this machine at this moment.
+//! This is the only module here that reads the clock. Its results hold for this machine at this moment.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -11,19 +11,19 @@ use serde::Serialize;
 
 use super::model::{Contender, Model};
 
-/// How often each time is taken; the median counts.
+/// How often each time is measured; the result is the median.
 pub(crate) const ROUNDS: usize = 15;
-/// How many picks make a round, with different keys.
+/// The number of picks in a round, with different keys.
 pub(crate) const PICKS: usize = 10_000;
 
-/// What was measured.
+/// The measured costs of a mapping.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Cost {
-    /// A pick of an owner, in nanoseconds.
+    /// Time to pick the owner of a key, in nanoseconds.
     pub pick_ns: f64,
-    /// A build, in nanoseconds.
+    /// Time to build the mapping, in nanoseconds.
     pub build_ns: f64,
-    /// The memory of the mapping, in bytes; that of a peer is the model's.
+    /// Memory of the mapping on the heap, in bytes. For a peer it is the memory of the model here.
     pub bytes: usize,
 }
 

@@ -1,35 +1,34 @@
-//! The ids that a mapping is asked for, and how often each.
+//! The requests of a simulation: which ids, and how often each.
 //!
-//! Pure: the same settings give the same ids. They take 8 bytes each, and they are numbers as those of the
-//! classic assignment, in decimal.
+//! Pure: the same settings give the same ids. An id is a decimal number, as in the classic assignment, and takes 8 bytes.
 
 use std::fmt::{self, Display};
 
 /// The first id.
 const FIRST: u32 = 100_000;
-/// How many ids there are to be popular: those of six digits.
+/// The ids that a skewed distribution draws from: all of six digits.
 const POPULATION: u32 = 900_000;
-/// From the id of a rank to that of the next; without a divisor in common with their number, so that each id
+/// The distance from the id of one rank to the id of the next. It has no divisor in common with [`POPULATION`], so each id
 /// has one rank.
 const STRIDE: u64 = 556_207;
 
-/// Which ids, and how often.
+/// How requests are distributed over ids.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Distribution {
     /// 100000, 100001, 100002 ..., each once.
     Uniform,
-    /// Six-digit ids, drawn: the one of rank r comes 1 / r^s times as often as the most popular one.
+    /// Six-digit ids, drawn at random: the id of rank r is drawn 1 / r^s times as often as the most popular one.
     Zipf {
-        /// s.
+        /// The exponent s, from 0 to 10.
         exponent: f64,
     },
 }
 
 impl Distribution {
-    /// What it may look like, for messages.
+    /// The accepted values, for messages.
     pub const ALLOWED: &str = "uniform, zipf or zipf:EXPONENT with a number from 0 to 10";
 
-    /// Reads one; `None` if it is none.
+    /// Parses a distribution; `None` if it is not one of [`Distribution::ALLOWED`].
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text.split_once(':') {
@@ -53,22 +52,22 @@ impl Display for Distribution {
     }
 }
 
-/// An id and how many of the requests are for it.
+/// An id and the number of requests for it.
 pub(crate) type Asked = (u32, u32);
 
-/// Which ids are asked for.
+/// The requests of a simulation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Ids {
-    /// How many, those that come again included.
+    /// The number of requests.
     pub count: u32,
-    /// Which.
+    /// How they are distributed over ids.
     pub distribution: Distribution,
-    /// What decides which of them are popular, and what is drawn.
+    /// The seed that decides which ids are popular and which are drawn.
     pub seed: u64,
 }
 
 impl Ids {
-    /// Every id that is asked for, once.
+    /// All ids that are requested, each once, ascending.
     pub(crate) fn draw(&self) -> Vec<Asked> {
         match self.distribution {
             Distribution::Uniform => (FIRST..).take(self.count as usize).map(|id| (id, 1)).collect(),

@@ -1,31 +1,30 @@
-//! One interface to what maps keys: our mappings and the models of peers.
+//! One interface to all that map keys: the mappings of `lb` and the models of peers.
 //!
-//! Pure. It decides nothing itself; how a key finds its owner is in [`mapping`] and
-//! [`peers`](crate::peers).
+//! Pure. How a key finds its owner is in the crate `mapping` and in [`peers`](crate::peers).
 
 use mapping::{Full, Mapping, Member, Scheme};
 
 use crate::peers::{Peer, PeerRing, Server};
 
-/// The greatest weight of HAProxy; it refuses more.
+/// The greatest weight that HAProxy accepts.
 pub const HAPROXY_HEAVIEST: u32 = 256;
 
-/// Something that maps keys, with its parameters.
+/// A mapping to compare, with its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Contender {
-    /// A mapping of ours.
+    /// A mapping of `lb`.
     Ours(Scheme),
-    /// A peer.
+    /// The mapping of another load balancer.
     Theirs {
-        /// Which.
+        /// The load balancer.
         peer: Peer,
-        /// What a weight of 1 is in its configuration.
+        /// The weight in its configuration for each unit of weight here.
         unit: u32,
     },
 }
 
 impl Contender {
-    /// The name under which it is chosen.
+    /// The name on the command line.
     #[must_use]
     pub fn name(&self) -> String {
         match self {
@@ -35,10 +34,10 @@ impl Contender {
         }
     }
 
-    /// Whether there is room for these members.
+    /// Checks whether the mapping has room for these members.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why it has not.
     pub fn check(&self, members: &[Member]) -> Result<(), String> {
         match self {
             Contender::Ours(scheme) => Mapping::check(scheme, members).map_err(|full| full.to_string()),
@@ -52,13 +51,13 @@ fn check_peer(peer: Peer, unit: u32, members: &[Member]) -> Result<(), String> {
     let heaviest = members.iter().map(|member| member.weight * unit).max().unwrap_or(0);
     if peer == Peer::HaProxy && heaviest > HAPROXY_HEAVIEST {
         return Err(format!(
-            "a weight would be {heaviest} there, and HAProxy takes at most {HAPROXY_HEAVIEST}"
+            "a weight would be {heaviest} in its configuration; HAProxy accepts at most {HAPROXY_HEAVIEST}"
         ));
     }
     Ok(())
 }
 
-/// A mapping that is built.
+/// A mapping, built for its members.
 #[derive(Debug)]
 pub(crate) enum Model {
     Ours(Mapping),
@@ -95,8 +94,8 @@ impl Model {
     }
 }
 
-/// A replica as a peer's configuration has it. Its index decides its number and its address, so both stay
-/// when others leave: in HAProxy that takes `id`.
+/// A member as a server in the configuration of a peer. The index decides the number and the address, so both stay when
+/// others leave. HAProxy needs `id` for that.
 fn server(member: &Member, unit: u32) -> Server {
     // 10.0.0.1 to 10.0.0.254, then 10.0.1.1; a fleet ends before 10.0.4.
     let [network, host] = [member.index.saturating_sub(1) / 254, member.index.saturating_sub(1) % 254 + 1];
@@ -135,7 +134,7 @@ mod tests {
         let mut members = fleet(1000);
         assert_eq!(theirs(Peer::HaProxy, 256).check(&members), Ok(()));
         members[0].weight = 3;
-        let message = "a weight would be 300 there, and HAProxy takes at most 256";
+        let message = "a weight would be 300 in its configuration; HAProxy accepts at most 256";
         assert_eq!(theirs(Peer::HaProxy, 100).check(&members), Err(message.to_owned()));
         assert_eq!(theirs(Peer::HaProxy, 1).check(&members), Ok(()));
         assert_eq!(theirs(Peer::Nginx, 1).check(&members), Ok(()));

@@ -1,25 +1,25 @@
-//! Numbers about who owns what, and about who owned it before.
+//! Statistics of owners: how even their shares are, and what moved between two fleets.
 //!
-//! Pure arithmetic: it asks no mapping and prints nothing.
+//! Pure arithmetic: no mapping, no output.
 
 use std::collections::HashMap;
 
 use mapping::Member;
 use serde::Serialize;
 
-/// How even shares are.
+/// How evenly a mapping spreads requests.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Balance {
-    /// The part of the requests that each replica gets, in the order of the replicas.
+    /// The part of the requests of each server, in the order of the servers.
     pub shares: Vec<f64>,
-    /// The greatest load of a replica for each unit of its weight, where the mean is 1.
+    /// The greatest load of a server for each unit of its weight, where the mean is 1.
     pub busiest_over_mean: f64,
     /// The standard deviation of these loads from the mean, 1.
     pub deviation: f64,
 }
 
 impl Balance {
-    /// Of how many requests each member gets.
+    /// From the number of requests of each member.
     #[must_use]
     pub(crate) fn of(members: &[Member], counts: &[u64]) -> Self {
         let sum: u64 = counts.iter().sum();
@@ -36,14 +36,14 @@ impl Balance {
     }
 }
 
-/// The part of the keys that each member ought to have: its weight as a part of the sum of all.
+/// The part of the keys that each member should have: its weight divided by the sum of all weights.
 #[must_use]
 pub(crate) fn dues(members: &[Member]) -> Vec<f64> {
     let sum: u64 = members.iter().map(|member| u64::from(member.weight)).sum();
     members.iter().map(|member| f64::from(member.weight) / sum.max(1) as f64).collect()
 }
 
-/// The part of the keys that has to move from one fleet to another if all shares are as they ought to be.
+/// The part of the keys that has to move between two fleets if all shares follow the weights.
 #[must_use]
 pub(crate) fn fair(before: &[Member], after: &[Member]) -> f64 {
     let had: HashMap<&str, f64> =
@@ -54,44 +54,44 @@ pub(crate) fn fair(before: &[Member], after: &[Member]) -> f64 {
     after.iter().zip(dues(after)).map(gain).sum()
 }
 
-/// What moves in a step, in parts of all requests.
+/// What moves in a step, as parts of all requests.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Disturbance {
-    /// What gets another replica.
+    /// The part that gets another server.
     pub moved: f64,
-    /// What of it need not have moved: it leaves a replica that is still there, with no less weight than
-    /// before, for one that was there already, with no more weight than before.
+    /// The part that moves needlessly: the server it leaves is still there and has lost no weight, and the server it goes
+    /// to was there before and has gained none.
     pub needless: f64,
-    /// What had to move at least, for all to have the shares that they have before and after.
+    /// The least part that has to move between the shares before and the shares after.
     pub least: f64,
 }
 
-/// How many requests have which owner before and which after, each as an ordinal.
+/// The number of requests for each pair of an owner before and an owner after.
 #[derive(Debug)]
 pub(crate) struct Flows<'a> {
     before: &'a [Member],
     after: &'a [Member],
-    /// Those before in rows.
+    /// One for each pair: a row for each owner before, a column for each owner after.
     counts: Vec<u64>,
 }
 
 impl<'a> Flows<'a> {
-    /// None yet.
+    /// No requests, between these fleets.
     #[must_use]
     pub(crate) fn between(before: &'a [Member], after: &'a [Member]) -> Self {
         Flows { before, after, counts: vec![0; before.len() * after.len()] }
     }
 
-    /// Counts so many requests.
+    /// Adds requests that go from one ordinal before to another after.
     pub(crate) fn add(&mut self, from: usize, to: usize, requests: u64) {
         self.counts[from * self.after.len() + to] += requests;
     }
 
-    /// What they come to.
+    /// The statistics of all requests so far.
     #[must_use]
     pub(crate) fn disturbance(&self) -> Disturbance {
         let (weights_before, weights_after) = (weights(self.before), weights(self.after));
-        // Who is not there counts as less than any weight.
+        // A server that is not there counts as less than any weight.
         let change = |name: &str| weights_after.get(name).cmp(&weights_before.get(name));
         let (mut moved, mut needless) = (0, 0);
         let (mut had, mut has) = (HashMap::new(), HashMap::new());

@@ -1,6 +1,6 @@
-//! Changes to a fleet on paper: how they are written, and which replicas there are after each.
+//! Changes to a fleet on paper: their text form, and the servers after each.
 //!
-//! Pure. It knows nothing of mappings, and it starts and stops nobody.
+//! Pure. It knows no mappings, and it starts and stops no server.
 
 use std::collections::HashSet;
 use std::fmt::{self, Display};
@@ -8,24 +8,24 @@ use std::fmt::{self, Display};
 use mapping::{MOST_SLOTS, Member};
 use proto::control::{Hostname, Weight};
 
-/// One change.
+/// One change to a fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// So many more, with names and indices that are free.
+    /// A number of servers joins, each with a free name and index.
     AddSome(usize),
-    /// These join, each with the lowest free index.
+    /// Servers with names join, each with the lowest free index.
     Add(Vec<(Hostname, Weight)>),
-    /// These leave.
+    /// Servers leave.
     Remove(Vec<Hostname>),
-    /// These get another weight.
+    /// Servers get another weight.
     Weigh(Vec<(Hostname, Weight)>),
 }
 
 impl Step {
-    /// What a step may look like, for messages.
+    /// The accepted forms, for messages.
     pub const ALLOWED: &str = "'add N', 'add NAME[=WEIGHT] ...', 'rm NAME ...' or 'weight NAME=WEIGHT ...'";
 
-    /// Reads a step; `None` if it is none.
+    /// Parses a step; `None` if it has none of the forms of [`Step::ALLOWED`].
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut words = text.split_whitespace();
@@ -52,12 +52,12 @@ fn is_number(word: &str) -> bool {
     word.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// A name; a number is none here, so that nobody takes it for how many.
+/// A name. It must not be a number, which could be read as a count.
 fn name(word: &str) -> Option<Hostname> {
     Hostname::try_from(word.to_owned()).ok().filter(|_| !is_number(word))
 }
 
-/// `NAME=WEIGHT`.
+/// Parses `NAME=WEIGHT`.
 pub fn weighed(word: &str) -> Option<(Hostname, Weight)> {
     let (given, weight) = word.split_once('=')?;
     let weight = weight.parse::<u64>().ok().and_then(|weight| Weight::try_from(weight).ok())?;
@@ -94,27 +94,27 @@ impl Display for Step {
 /// A fleet, and the step that led to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stage {
-    /// None led to the first.
+    /// `None` for the fleet at first.
     pub step: Option<Step>,
-    /// Its replicas by their indices; at least one has a weight.
+    /// Its servers by their indices; at least one has a weight.
     pub members: Vec<Member>,
 }
 
-/// `server1` to `serverN`.
+/// A fleet of `server1` to `serverN`, each of weight 1.
 #[must_use]
 pub fn fleet(replicas: usize) -> Vec<Member> {
     let member = |index: u32| Member { index, name: format!("server{index}"), weight: 1 };
     (1..).take(replicas).map(member).collect()
 }
 
-/// Sets the weights of these replicas.
+/// Sets the weights of these servers.
 ///
 /// # Errors
-/// There is none of that name.
+/// No server has that name.
 pub fn weigh(members: &mut [Member], weights: &[(Hostname, Weight)]) -> Result<(), String> {
     for (name, weight) in weights {
         let member = members.iter_mut().find(|member| member.name == name.as_str());
-        member.ok_or_else(|| format!("there is no replica {name} then"))?.weight = weight.get();
+        member.ok_or_else(|| format!("there is no replica {name}"))?.weight = weight.get();
     }
     Ok(())
 }
@@ -122,7 +122,7 @@ pub fn weigh(members: &mut [Member], weights: &[(Hostname, Weight)]) -> Result<(
 /// The fleet at first and after each step.
 ///
 /// # Errors
-/// The first step that cannot be done, and why.
+/// The first step that is not possible, and the reason.
 pub fn stages(first: Vec<Member>, steps: Vec<Step>) -> Result<Vec<Stage>, String> {
     let mut stages = vec![Stage { step: None, members: first.clone() }];
     let mut members = first;
@@ -134,16 +134,16 @@ pub fn stages(first: Vec<Member>, steps: Vec<Step>) -> Result<Vec<Stage>, String
     Ok(stages)
 }
 
-/// What has to hold for a fleet on paper.
+/// Checks the size and the weights of a fleet.
 ///
 /// # Errors
-/// What does not.
+/// It has too many servers, or none with a weight.
 pub fn check(members: &[Member]) -> Result<(), String> {
     if members.len() > MOST_SLOTS {
-        return Err(format!("{} replicas are more than a fleet can have, {MOST_SLOTS}", members.len()));
+        return Err(format!("{} replicas are too many; expected at most {MOST_SLOTS}", members.len()));
     }
     if members.iter().all(|member| member.weight == 0) {
-        return Err("no replica with a weight is left to get a key".into());
+        return Err("no replica with a weight above 0 is left".into());
     }
     Ok(())
 }
@@ -159,7 +159,7 @@ fn apply(members: &mut Vec<Member>, step: &Step) -> Result<(), String> {
     }
 }
 
-/// Gives it the lowest free index, and its place in the order of indices.
+/// Adds a server with the lowest free index, at its place in the order of indices.
 fn add(members: &mut Vec<Member>, name: Option<&str>, weight: u32) -> Result<(), String> {
     let place = members.iter().zip(1..).take_while(|(member, index)| member.index == *index).count();
     let index = u32::try_from(place + 1).map_err(|_| "there is no index left")?;
@@ -174,7 +174,7 @@ fn add(members: &mut Vec<Member>, name: Option<&str>, weight: u32) -> Result<(),
     Ok(())
 }
 
-/// The name that goes with an index, or that of a higher number if it is taken.
+/// `server` with the index, or with the next number whose name is free.
 fn free_name(members: &[Member], index: u32) -> String {
     let taken: HashSet<&str> = members.iter().map(|member| member.name.as_str()).collect();
     let mut number = index;
@@ -189,7 +189,7 @@ fn free_name(members: &[Member], index: u32) -> String {
 
 fn remove(members: &mut Vec<Member>, name: &Hostname) -> Result<(), String> {
     let place = members.iter().position(|member| member.name == name.as_str());
-    members.remove(place.ok_or_else(|| format!("there is no replica {name} then"))?);
+    members.remove(place.ok_or_else(|| format!("there is no replica {name}"))?);
     Ok(())
 }
 
@@ -264,12 +264,12 @@ mod tests {
     #[test]
     fn a_step_that_cannot_be_done_says_which_and_why() {
         let cases: [(&[&str], &str); 6] = [
-            (&["rm server9"], "'rm server9': there is no replica server9 then"),
-            (&["rm server1", "rm server1"], "'rm server1': there is no replica server1 then"),
+            (&["rm server9"], "'rm server9': there is no replica server9"),
+            (&["rm server1", "rm server1"], "'rm server1': there is no replica server1"),
             (&["add server1"], "'add server1': there is a replica server1 already"),
-            (&["weight x=1"], "'weight x=1': there is no replica x then"),
-            (&["rm server1 server2"], "'rm server1 server2': no replica with a weight is left to get a key"),
-            (&["add 999"], "'add 999': 1001 replicas are more than a fleet can have, 1000"),
+            (&["weight x=1"], "'weight x=1': there is no replica x"),
+            (&["rm server1 server2"], "'rm server1 server2': no replica with a weight above 0 is left"),
+            (&["add 999"], "'add 999': 1001 replicas are too many; expected at most 1000"),
         ];
         for (steps, message) in cases {
             assert_eq!(after(2, steps).unwrap_err(), message);

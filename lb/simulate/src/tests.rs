@@ -1,4 +1,4 @@
-//! What is simulated, held against what is known of each mapping.
+//! Results of simulations, compared with known properties of each mapping.
 
 use mapping::{Algorithm, SlotsShape};
 
@@ -57,7 +57,7 @@ fn the_classic_table_has_its_known_shares_of_all_six_digit_ids() {
 }
 
 #[test]
-fn whatever_the_step_is_rings_and_scores_move_nothing_needlessly_maglev_a_little_and_envoy_much() {
+fn rings_and_scores_move_nothing_needlessly_maglev_a_little_and_envoy_much() {
     for step in ["rm server2", "add new", "add 2", "weight server1=3", "weight server4=0"] {
         let report = report(&plan(6, 4, &[step]));
         for (mapping, moves) in last(&report) {

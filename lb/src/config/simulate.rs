@@ -84,7 +84,7 @@ impl Simulate {
     /// Checks every flag by itself, and then what they are together.
     ///
     /// # Errors
-    /// All problems at once; each names the flag, what was given, and what it takes.
+    /// All problems at once; each names the flag, the given value and what is expected.
     pub fn check(self) -> Result<Plan, Problems> {
         let mut problems = Problems(Vec::new());
         let plan = self.read(&mut problems);
@@ -111,7 +111,7 @@ impl Simulate {
         if plan.chart.is_some() && plan.bars() > MOST_BARS {
             let bars = plan.bars();
             problems.add(format!(
-                "--chart: {bars} bars are too many to be read; it takes at most {MOST_BARS} \
+                "--chart: {bars} bars are too many; expected at most {MOST_BARS} \
                  (mappings times replicas and steps)"
             ));
         }
@@ -167,7 +167,7 @@ fn stages(
     problems: &mut Problems,
 ) -> Vec<Stage> {
     if steps.len() > MOST_STEPS {
-        problems.add(format!("--step: {} steps are too many; it takes at most {MOST_STEPS}", steps.len()));
+        problems.add(format!("--step: {} steps are too many; expected at most {MOST_STEPS}", steps.len()));
         return Vec::new();
     }
     let mut first = simulate::fleet(replicas);

@@ -175,10 +175,10 @@ fn what_is_wrong_is_said_with_what_is_allowed() {
             "--step: invalid value `remove a`: expected 'add N', 'add NAME[=WEIGHT] ...', 'rm NAME ...'",
         ),
         (&["--step", "rm 1"], "--step: invalid value `rm 1`"),
-        (&["--step", "rm server4"], "--step: 'rm server4': there is no replica server4 then"),
+        (&["--step", "rm server4"], "--step: 'rm server4': there is no replica server4"),
         (&["--step", "add server1"], "--step: 'add server1': there is a replica server1 already"),
-        (&["--replicas", "1", "--step", "rm server1"], "no replica with a weight is left to get a key"),
-        (&["--weight", "server4=1"], "--weight: there is no replica server4 then"),
+        (&["--replicas", "1", "--step", "rm server1"], "no replica with a weight above 0 is left"),
+        (&["--weight", "server4=1"], "--weight: there is no replica server4"),
         (
             &["--weight", "server1=101"],
             "--weight: invalid value `server1=101`: expected NAME=W with a whole number W from 0 to 100",
@@ -191,7 +191,7 @@ fn what_is_wrong_is_said_with_what_is_allowed() {
         ),
         (
             &["--mapping", "all", "--replicas", "40", "--chart", "x.svg"],
-            "--chart: 320 bars are too many to be read; it takes at most 240",
+            "--chart: 320 bars are too many; expected at most 240",
         ),
         (
             &["--draw", "ring.svg"],
@@ -200,7 +200,7 @@ fn what_is_wrong_is_said_with_what_is_allowed() {
         (&["--mapping", "maglev", "--draw", "ring.svg"], "--draw: only the mapping ring can be drawn"),
         (
             &["--mapping", "haproxy-100", "--weight", "server1=3"],
-            "--mapping: haproxy-100, at first: a weight would be 300 there, and HAProxy takes at most 256",
+            "--mapping: haproxy-100, at first: a weight would be 300 in its configuration; HAProxy accepts at most 256",
         ),
     ];
     for (arguments, message) in cases {

@@ -4,10 +4,10 @@
 
 use std::ops::Range;
 
-use chart::colour::{GREY, INK, RED};
+use chart::colour::{BLUE, GREY, INK, RED};
 use chart::mark::{line, mark};
 use chart::sheet::drawing;
-use chart::{Area, Axis, Drawing, Head, Look, Panel, Place, Shape, Swatch, look};
+use chart::{Area, Axis, Drawing, Head, Look, Panel, Place, Shape, Swatch};
 
 use crate::data::{Drill, Kill, Series, Timeline};
 use crate::report::words;
@@ -142,14 +142,13 @@ type Layout<'b> = (&'b Rates, &'b Axis, i32);
 fn draw_slots(part: &Area<'_>, drill: &Drill, (rates, y, beside): Layout<'_>) -> anyhow::Result<()> {
     let x = time_axis(&rates.range);
     let mut rest = part.clone();
-    for (at, slot) in rates.slots.iter().enumerate() {
+    for slot in &rates.slots {
         let (part, below) = rest.split_vertically(HEIGHT);
         rest = below;
-        let colour = look(at).colour;
-        let panel = Panel::named(&part, (&slot.0, colour), &x.clone().silent(), y, beside)?;
+        let panel = Panel::named(&part, (&slot.0, INK), &x.clone().silent(), y, beside)?;
         draw_kills(&panel, drill, &slot.0, y)?;
         let places: Vec<Place> = slot.1.iter().map(|&(at, rate)| panel.at(at, rate)).collect();
-        line(panel.paper(), &places, colour, 3)?;
+        line(panel.paper(), &places, BLUE, 3)?;
     }
     draw_failures(&rest, &x, &rates.failures, beside)
 }

@@ -1,9 +1,9 @@
 //! Envoy: the policy `ring_hash` with its defaults, the hash XX_HASH and rings of 1024 points or a few more.
 //!
 //! Sources: `source/extensions/load_balancing_policies/ring_hash/ring_hash_lb.cc` and
-//! `.../common/thread_aware_lb_impl.cc` (weights). It could not be tried against a running Envoy here; what
-//! its own tests in `test/extensions/load_balancing_policies/ring_hash/ring_hash_lb_test.cc` say about rings
-//! is checked below.
+//! `.../common/thread_aware_lb_impl.cc` (weights). The model was not tried against a running Envoy. The
+//! tests below use the rings from Envoy's own tests
+//! (`test/extensions/load_balancing_policies/ring_hash/ring_hash_lb_test.cc`).
 //!
 //! - A host is known by its address; point i is XXH64 of the address, "_" and i. A key is hashed with XXH64
 //!   as well and goes to the first point at or after it.
@@ -52,7 +52,7 @@ pub(super) fn points(servers: &[Server], sizes: Sizes) -> Vec<Point> {
     points
 }
 
-/// Where a key is on the ring.
+/// The position of a key.
 pub(super) fn hash(key: &[u8]) -> u64 {
     xxh64(key, 0)
 }
@@ -63,7 +63,7 @@ fn shares(hosts: &[&Server]) -> Vec<f64> {
     hosts.iter().map(|host| f64::from(host.weight) / sum as f64).collect()
 }
 
-/// The size to aim at: at it the host with the least share has a whole number of points.
+/// The size at which the host with the least share has a whole number of points.
 fn scale(shares: &[f64], sizes: Sizes) -> f64 {
     let least = shares.iter().copied().fold(1.0, f64::min);
     ((least * sizes.minimum).ceil() / least).min(sizes.maximum)

@@ -4,9 +4,9 @@
 //! `src/hash.c` and `include/haproxy/intops.h` of HAProxy 2.6; the mixing of integers is Bob Jenkins',
 //! "Integer hashing".
 //!
-//! - A server is known by its number alone; neither its address nor its name is hashed. Numbers are given in
-//!   the order of the configuration, so taking a server out of it renumbers those below, and their keys move
-//!   too. `id` prevents that.
+//! - A server is known by its number alone; its address and its name are not hashed. Numbers follow the order
+//!   of the configuration, so the removal of a server renumbers those below, and their keys move too. `id`
+//!   prevents that.
 //! - It has 16 points for each unit of weight, so with the default weight, 1, there are 16 in all.
 //! - A key goes to the nearest point, before or after it; from halfway between two, to the one before.
 //! - An expression that gives an address or a number is hashed in its binary form, any text as its bytes,
@@ -19,10 +19,9 @@ use super::{Point, Server, first_from};
 
 /// Points of a server for each unit of its weight (`BE_WEIGHT_SCALE`).
 const POINTS: u32 = 16;
-/// The greatest weight (`SRV_UWGHT_MAX`). A configuration with a greater one is refused; here it counts as
-/// this.
+/// The greatest weight (`SRV_UWGHT_MAX`). HAProxy refuses a greater one; here it counts as this one.
 const HEAVIEST: u32 = 256;
-/// How many values there are on the ring.
+/// The number of positions on the ring.
 const CIRCLE: u64 = 1 << 32;
 
 pub(super) fn points(servers: &[Server]) -> Vec<Point> {
@@ -34,7 +33,7 @@ pub(super) fn points(servers: &[Server]) -> Vec<Point> {
     servers.iter().zip(0..).flat_map(points_of).collect()
 }
 
-/// Where a key is on the ring.
+/// The position of a key.
 pub(super) fn hash(key: &[u8]) -> u64 {
     u64::from(mixed(sdbm(key)))
 }
@@ -50,7 +49,7 @@ pub(super) fn nearest(positions: &[u64], hash: u64) -> usize {
     }
 }
 
-/// The hash function of the database library sdbm: each byte is added to 65599 times what was before.
+/// The hash function of the database library sdbm: for each byte, multiply by 65599 and add the byte.
 fn sdbm(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0, |hash: u32, &byte| hash.wrapping_mul(65599).wrapping_add(u32::from(byte)))
 }

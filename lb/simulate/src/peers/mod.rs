@@ -1,12 +1,10 @@
-//! Which server another load balancer gives a key to, computed the way it computes it, so that they can be
-//! compared offline.
+//! Models of other load balancers: the server that each of them gives a key to, computed the way it computes it.
 //!
-//! Pure: it does no I/O, reads no clock and draws no random number. It knows no health and no load, so it
-//! speaks of a configuration whose servers are all up; and nothing that serves connections uses it.
+//! Pure: no I/O, no clock, no random numbers. The models know no health and no load: all servers of a configuration are
+//! up. Nothing that serves connections uses them.
 //!
-//! The models of HAProxy and nginx are held against the real programs by a test. That of Envoy could not be
-//! tried against a running Envoy here: it is held against the rings that are written down in Envoy's own
-//! tests.
+//! A test compares the models of HAProxy and nginx with the real programs. The model of Envoy was not tried against a
+//! running Envoy: its tests use the rings from Envoy's own tests.
 
 mod envoy;
 mod haproxy;
@@ -15,16 +13,16 @@ mod nginx;
 /// A server as a peer knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
-    /// Its number: 1, 2, 3 ... in the order of the configuration, unless that says otherwise (`id`). HAProxy
-    /// hashes this, and nothing else of a server.
+    /// Its number: 1, 2, 3 ... in the order of the configuration, unless that sets another (`id`). HAProxy hashes the
+    /// number only.
     pub id: u32,
-    /// HOST:PORT as it stands in the configuration, no two alike. The other two hash this.
+    /// HOST:PORT as in the configuration, unique. nginx and Envoy hash this.
     pub address: String,
-    /// Its share, relative to the weights of the others. With 0 it gets no key.
+    /// Its share, relative to the weights of the others. A server of weight 0 gets no key.
     pub weight: u32,
 }
 
-/// Another load balancer, with the consistent hashing that it comes with.
+/// Another load balancer and its consistent hashing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// HAProxy: `balance hash` with `hash-type consistent`.
@@ -36,10 +34,10 @@ pub enum Peer {
 }
 
 impl Peer {
-    /// Every peer there is a model of.
+    /// All peers that have a model.
     pub const ALL: [Peer; 3] = [Peer::HaProxy, Peer::Nginx, Peer::EnvoyRing];
 
-    /// The name under which it is chosen.
+    /// The name on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -53,12 +51,12 @@ impl Peer {
 /// A point of a ring and the ordinal of its server.
 type Point = (u64, u32);
 
-/// All points of all servers of a peer, clockwise. It speaks of servers by their ordinal, their place in the
-/// slice it was built from. It holds 12 bytes a point.
+/// All points of all servers of a peer, clockwise: 12 bytes a point. A server is known by its ordinal, its place in the
+/// slice that the ring was built from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerRing {
     peer: Peer,
-    /// Ascending; 32 bits are used by HAProxy and nginx, 64 by Envoy.
+    /// Ascending; HAProxy and nginx use 32 bits, Envoy 64.
     positions: Box<[u64]>,
     /// The ordinal of the server at each position.
     owners: Box<[u32]>,
@@ -76,8 +74,7 @@ impl PeerRing {
         Self::sorted(peer, points)
     }
 
-    /// Of two points at the same position the one that comes first in `points` stays the first. nginx drops
-    /// the other.
+    /// Sorts points by position. Two points at one position keep their order; nginx drops the second.
     fn sorted(peer: Peer, mut points: Vec<Point>) -> Self {
         points.sort_by_key(|&(position, _)| position);
         if peer == Peer::Nginx {
@@ -87,8 +84,8 @@ impl PeerRing {
         Self { peer, positions: positions.into(), owners: owners.into() }
     }
 
-    /// The server that gets `key`; `None` if the key decides nothing: no server has a point, or the key is
-    /// empty and the peer is nginx, which does not hash such a key but takes the servers in turns.
+    /// The ordinal of the server that gets `key`. `None` if the key does not decide: no server has a point, or the peer
+    /// is nginx and the key is empty (nginx then takes the servers in turns).
     #[must_use]
     pub fn owner(&self, key: &[u8]) -> Option<usize> {
         let point = match self.peer {
@@ -100,14 +97,13 @@ impl PeerRing {
         self.owners.get(point).map(|&owner| owner as usize)
     }
 
-    /// How much memory this model of the ring takes on the heap, in bytes. The peer itself takes another
-    /// amount.
+    /// The memory of this model on the heap, in bytes. The peer itself needs another amount.
     #[must_use]
     pub fn bytes(&self) -> usize {
         size_of_val(&*self.positions) + size_of_val(&*self.owners)
     }
 
-    /// How many points are on the ring.
+    /// The number of points on the ring.
     #[must_use]
     pub fn points(&self) -> usize {
         self.positions.len()

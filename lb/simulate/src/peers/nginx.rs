@@ -36,12 +36,12 @@ pub(super) fn points(servers: &[Server]) -> Vec<Point> {
     servers.iter().zip(0..).flat_map(points_of).collect()
 }
 
-/// Where a key is on the ring.
+/// The position of a key.
 pub(super) fn hash(key: &[u8]) -> u64 {
     u64::from(crc32fast::hash(key))
 }
 
-/// What all points of a server have in common.
+/// The part of the hash that all points of a server share.
 fn stem(address: &str) -> Hasher {
     let (host, port) = split(address);
     let mut hasher = Hasher::new();
@@ -81,7 +81,7 @@ mod tests {
         keys_and_owners(&weighted, [0, 2, 2, 2, 2, 1, 2, 1, 2, NOBODY, 2, 1].map(somebody));
     }
 
-    /// Who gets an empty key.
+    /// The owner of an empty key.
     const NOBODY: usize = usize::MAX;
 
     fn somebody(owner: usize) -> Option<usize> {

@@ -1,4 +1,4 @@
-//! What the tests of all peers share.
+//! Helpers for the tests of all peers.
 
 use super::{Peer, PeerRing, Server};
 
@@ -9,13 +9,13 @@ pub(super) fn servers(weights: &[u32]) -> Vec<Server> {
     weights.iter().zip(1..).map(server).collect()
 }
 
-/// The servers but one.
+/// The servers without one.
 pub(super) fn without(servers: &[Server], gone: usize) -> Vec<Server> {
     let rest = servers.iter().enumerate().filter(|&(ordinal, _)| ordinal != gone);
     rest.map(|(_, server)| server.clone()).collect()
 }
 
-/// Keys of many kinds have these owners.
+/// Asserts the owners of keys of many kinds.
 #[track_caller]
 pub(super) fn keys_and_owners(ring: &PeerRing, owners: [Option<usize>; 12]) {
     let keys: [&[u8]; 12] = [

@@ -1,4 +1,4 @@
-//! What holds for the models of all peers, and where one differs.
+//! Properties of the models of all peers, and the differences between them.
 
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -35,7 +35,7 @@ fn peers_have_names_of_their_own() {
 }
 
 #[test]
-fn nobody_owns_a_key_if_no_server_has_a_point() {
+fn a_key_has_no_owner_if_no_server_has_a_point() {
     for peer in Peer::ALL {
         for servers in [servers(&[]), servers(&[0]), servers(&[0, 0, 0])] {
             let ring = build(peer, &servers);
@@ -45,7 +45,7 @@ fn nobody_owns_a_key_if_no_server_has_a_point() {
 }
 
 #[test]
-fn a_server_of_weight_0_is_as_good_as_not_there() {
+fn a_server_of_weight_0_is_as_if_absent() {
     for peer in Peer::ALL {
         let (idle, absent) = (servers(&[1, 0, 3]), without(&servers(&[1, 0, 3]), 1));
         assert_eq!(owners(peer, &idle), owners(peer, &absent), "{}", peer.name());
