@@ -294,7 +294,7 @@ fn duration_or_none(text: &str) -> Result<Duration, String> {
 fn duration(text: &str) -> Result<Duration, String> {
     duration_or_none(text).and_then(|duration| {
         if duration.is_zero() {
-            Err("expected more than nothing, such as 250ms".to_owned())
+            Err("expected a duration above zero, such as 250ms".to_owned())
         } else {
             Ok(duration)
         }

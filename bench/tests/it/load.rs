@@ -179,11 +179,14 @@ fn wrong_flags_are_refused_before_anything_is_sent() {
         (&["load", "--target", "127.0.0.1:1", "--rate", "0"], "from 0.01"),
         (&["load", "--target", "127.0.0.1:1", "--connections", "0"], "whole number from 1"),
         (&["load", "--target", "127.0.0.1:1", "--ids", "zipf:x"], "from 0 to 10"),
-        (&["load", "--target", "127.0.0.1:1", "--duration", "0s"], "more than nothing"),
+        (&["load", "--target", "127.0.0.1:1", "--duration", "0s"], "a duration above zero"),
         (&["load", "--target", "127.0.0.1:1", "--duration", "1s", "--requests", "5"], "cannot be used with"),
         (&["load", "--target", "127.0.0.1:1", "--protocol", "gopher"], "possible values: http, raw"),
-        (&["load", "--target", "127.0.0.1:1", "--protocol", "raw", "--send", "1MiB"], "65536 bytes at most"),
-        (&["load", "--target", "127.0.0.1:1", "--protocol", "raw", "--path", "/x"], "--path is for HTTP"),
+        (&["load", "--target", "127.0.0.1:1", "--protocol", "raw", "--send", "1MiB"], "at most 65536 bytes"),
+        (
+            &["load", "--target", "127.0.0.1:1", "--protocol", "raw", "--path", "/x"],
+            "--path: expected --protocol http",
+        ),
         (&["load", "--target", "127.0.0.1:1", "--path", "x y"], "begins with /"),
         (&["a1", "-n", "0"], "1..=56"),
     ];
@@ -196,7 +199,7 @@ fn wrong_flags_are_refused_before_anything_is_sent() {
 fn more_connections_than_files_is_said_before_anything_is_sent() {
     let backend = Backend::start("one");
     let ran = run(&["load", "--target", &backend.address, "--connections", "1000000"]);
-    ran.failed_with("open files this process can have");
+    ran.failed_with("1000000 connections are too many");
 }
 
 #[test]
