@@ -59,7 +59,7 @@ fn check(dir: &Path, source: &Source, problems: &mut Problems) {
     let room = LONGEST_PATH - 1 - longest_name;
     if dir.as_os_str().len() > room {
         problems.add(format!(
-            "--handoff-dir: {} is too long: with the names of the sockets, it takes a path of at most {room} bytes",
+            "--handoff-dir: {} is too long: expected a path of at most {room} bytes, to leave room for the names of sockets",
             dir.display()
         ));
     }

@@ -108,7 +108,7 @@ impl Config {
     /// Checks every flag by itself, and then what they are together.
     ///
     /// # Errors
-    /// All problems at once; each names the flag, what was given, and what it takes.
+    /// All problems at once; each names the flag, the given value and what is expected.
     pub fn check(serve: Serve) -> Result<Self, Problems> {
         let mut problems = Problems(Vec::new());
         let config = Config::read(serve, &mut problems);
@@ -200,8 +200,8 @@ fn control_port(serve: &Serve, problems: &mut Problems) -> SocketAddr {
         serve.control_token.is_some() || serve.control_token_file.is_some() || serve.control_insecure;
     if !control.ip().to_canonical().is_loopback() && !guarded {
         problems.add(format!(
-            "--control: {control} can be reached from other machines, so it takes --control-token TOKEN as well \
-             (or --control-insecure, to let anybody command lb)"
+            "--control: {control} can be reached from other machines: expected --control-token TOKEN as well \
+             (or --control-insecure, to take commands from every client)"
         ));
     }
     control
@@ -223,7 +223,7 @@ fn token(given: Option<String>, file: Option<&Path>) -> Result<Option<String>, S
         (None, None) => return Ok(None),
     };
     if token.is_empty() {
-        Err(format!("{flag}: it is empty; it takes any other text"))
+        Err(format!("{flag}: invalid value ``: expected any other text"))
     } else {
         Ok(Some(token))
     }
@@ -240,7 +240,7 @@ fn source(serve: &Serve, problems: &mut Problems) -> (Source, Vec<(Hostname, Wei
     match provider {
         ProviderName::Process => {
             if serve.command.as_deref().is_some_and(|command| command.trim().is_empty()) {
-                problems.add("--command: it is empty; it takes a command for `sh -c`");
+                problems.add("--command: invalid value ``: expected a command for `sh -c`");
             }
             (Source::Process { command: serve.command.clone() }, slots)
         }

@@ -1,4 +1,4 @@
-//! What the values of flags look like, and what is said of those that do not.
+//! The values of flags: how they are read, and the messages for those that cannot be.
 
 use std::convert::Infallible;
 use std::fmt::{self, Display};
@@ -15,7 +15,7 @@ use crate::control::Probe;
 use crate::data::KeyKind;
 use crate::log::LogFormat;
 
-/// The value of a flag, or what is wrong with it: the argument parser stops at the first error, and we want them all.
+/// The value of a flag, or a message. (The argument parser would stop at the first error; `lb` reports all of them.)
 #[derive(Clone, Debug)]
 pub struct Checked<T>(pub(crate) Result<T, String>);
 
@@ -47,7 +47,7 @@ impl Display for ProviderName {
     }
 }
 
-/// A part of `--backend`, whose parts have commas between them.
+/// A part of `--backend`; parts are separated by commas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum BackendPart {
     /// `NAME=HOST:PORT`.
@@ -63,7 +63,7 @@ pub(super) enum RespawnName {
     Same,
 }
 
-/// A value parser that never fails: what it says goes into the [`Checked`] value.
+/// The result of a value parser. It never fails: a message goes into the [`Checked`] value.
 pub(crate) type Parsed<T> = Result<Checked<T>, Infallible>;
 
 pub(super) fn checked<T>(value: Option<T>, given: &str, expected: impl Display) -> Parsed<T> {
@@ -85,12 +85,12 @@ pub(super) fn duration_or_none(given: &str) -> Parsed<Duration> {
     checked(value.filter(is_reasonable), given, "a duration, such as 0s, 250ms, 5s or 1m")
 }
 
-/// A year: further than that, adding it to a point in time may fail.
+/// At most a year: a longer duration may overflow when it is added to a point in time.
 fn is_reasonable(value: &Duration) -> bool {
     *value <= Duration::from_secs(365 * 24 * 3600)
 }
 
-/// The size of a first line: a whole one has to fit into the send buffer of a new connection.
+/// The size of a first line. A whole one has to fit into the send buffer of a new connection.
 pub(super) fn first_line_size(given: &str) -> Parsed<usize> {
     let size: Option<bytesize::ByteSize> = given.parse().ok();
     let value =
@@ -127,7 +127,7 @@ pub(super) fn probes(given: &str) -> Parsed<u32> {
     within(given, (1, 1000))
 }
 
-/// What a container may use; the engine refuses less than this.
+/// The least memory of a container; the engine refuses less.
 const LEAST_MEMORY: u64 = 6 << 20;
 
 pub(super) fn memory(given: &str) -> Parsed<i64> {
@@ -148,8 +148,8 @@ pub(super) fn port(given: &str) -> Parsed<u16> {
     within(given, (1, u16::MAX))
 }
 
-/// The name of an image, with or without registry, tag and digest. What it means is for the engine to say; here it has
-/// to be something that cannot lead anywhere else when it stands in a path.
+/// The name of an image, with or without registry, tag and digest. The engine decides what it means; here it must not change
+/// the path of a request that contains it.
 pub(super) fn image(given: &str) -> Parsed<String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:@".contains(&byte);
     let is_sound = |part: &str| part.starts_with(|first: char| first.is_ascii_alphanumeric());
@@ -247,16 +247,16 @@ pub(super) fn probe(given: &str) -> Parsed<Probe> {
     checked(value, given, "http:/PATH or tcp")
 }
 
-/// `HOSTNAME=W`, of which the running `lb` knows what is allowed.
+/// `HOSTNAME=W`; the running `lb` checks the name and the weight.
 pub(super) fn named_weight(given: &str) -> Result<(String, u64), &'static str> {
     let named =
         given.split_once('=').and_then(|(name, weight)| Some((name.to_owned(), weight.parse().ok()?)));
-    named.ok_or("it takes HOSTNAME=W with a whole number W from 0 to 100")
+    named.ok_or("expected HOSTNAME=W with a whole number W from 0 to 100")
 }
 
 /// Where a client finds a running `lb`.
 pub(super) fn host_and_port(given: &str) -> Result<String, &'static str> {
-    Some(given).filter(has_port).map(str::to_owned).ok_or("it takes HOST:PORT, such as 127.0.0.1:5001")
+    Some(given).filter(has_port).map(str::to_owned).ok_or("expected HOST:PORT, such as 127.0.0.1:5001")
 }
 
 fn has_port(address: &&str) -> bool {

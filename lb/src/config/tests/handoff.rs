@@ -43,7 +43,7 @@ fn the_path_of_the_folder_leaves_room_for_the_names_of_the_sockets() {
     let of = |length: usize| format!("/{}", "x".repeat(length - 1));
     let process = |dir: &str| check(&["--transport", "handoff", "--handoff-dir", dir]);
     assert!(process(&of(85)).is_ok());
-    assert!(process(&of(86)).unwrap_err().contains("it takes a path of at most 85 bytes"));
+    assert!(process(&of(86)).unwrap_err().contains("expected a path of at most 85 bytes"));
     let fixed = |dir: &str| {
         let backend = format!("{}=127.0.0.1:1", "n".repeat(63));
         let fixed =

@@ -315,7 +315,7 @@ fn what_does_not_go_together_is_refused() {
         (&[], &["--control", "192.168.1.1:5001"], "--control: "),
         (&[], &["--control", "[::]:5001"], "--control: "),
         (&[], &["--control", "[::ffff:10.0.0.1]:5001"], "--control: "),
-        (&[], &["--control-token", ""], "--control-token: it is empty"),
+        (&[], &["--control-token", ""], "--control-token: invalid value ``"),
         (&[], &["--backend", "a=h:1"], "--backend: it goes with --provider fixed only"),
         (&[], &["--provider", "fixed"], "--backend: --provider fixed takes at least one"),
         (&fixed, &["--backend", "a=h:2"], "--backend: the name a is given twice"),
@@ -327,7 +327,7 @@ fn what_does_not_go_together_is_refused() {
         (&["--provider", "docker"], &["--command", "x"], "--command: it goes with --provider process only"),
         (&["--provider", "docker"], &["--backend", "a=h:1"], "--backend: it goes with --provider fixed only"),
         (&fixed, &["--replicas", "2"], "--replicas: 2 is more than the 1 of --backend"),
-        (&[], &["--command", " "], "--command: it is empty"),
+        (&[], &["--command", " "], "--command: invalid value ``"),
     ];
     for (base, more, expected) in cases {
         let problems = problems(&[base, more].concat());
@@ -353,7 +353,7 @@ fn a_token_may_stand_in_a_file() {
     std::fs::write(&file, "\n").unwrap();
     assert_eq!(
         problems(&given),
-        [format!("--control-token-file: {path}: it is empty; it takes any other text")]
+        [format!("--control-token-file: {path}: invalid value ``: expected any other text")]
     );
     let both = problems(&[&given[..], &["--control-token", "secret"]].concat());
     assert_eq!(both, ["--control-token-file: there is a --control-token already; give one of them"]);
