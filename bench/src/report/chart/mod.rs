@@ -182,6 +182,15 @@ mod tests {
         }
     }
 
+    /// The same style, drawn by `lb simulate`.
+    #[test]
+    fn no_label_of_the_pictures_of_the_book_meets_another() {
+        let comparison = include_str!("../../../../docs/mapping/comparison.svg");
+        for picture in [comparison, include_str!("../../../../docs/mapping/ring.svg")] {
+            assert_eq!(picture::overlaps(picture).unwrap(), Vec::<String>::new());
+        }
+    }
+
     #[test]
     fn two_mappings_of_one_name_have_two_files() {
         use crate::report::samples::named;
