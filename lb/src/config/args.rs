@@ -242,13 +242,13 @@ pub struct Serve {
     /// fixed: an address to balance over, and its weight from 0 to 100 (1 if not given); repeatable
     #[arg(long, help_heading = "Replicas", env = "LB_BACKEND", value_name = "NAME=HOST:PORT[,weight=W]", value_delimiter = ',', value_parser = ValueParser::new(value::backend))]
     pub(super) backend: Vec<Checked<BackendPart>>,
-    /// docker: the image of the replicas; it is never pulled
+    /// docker: the image of the replicas; lb never pulls it
     #[arg(long, help_heading = "Containers", env = "LB_IMAGE", value_name = "IMAGE", default_value = "lb-backend", value_parser = ValueParser::new(value::image))]
     pub(super) image: Checked<String>,
-    /// docker: the network of the replicas, made if it is not there
+    /// docker: the network of the replicas; lb makes it if it is missing
     #[arg(long, help_heading = "Containers", env = "LB_NETWORK", value_name = "NETWORK", default_value = "lb", value_parser = ValueParser::new(value::network))]
     pub(super) network: Checked<String>,
-    /// docker: the name of this fleet; containers that carry it in a label belong to this lb, and no others
+    /// docker: the name of this fleet; lb touches only containers with this name in their label
     #[arg(long, help_heading = "Containers", env = "LB_FLEET", value_name = "NAME", default_value = "lb", value_parser = ValueParser::new(value::fleet))]
     pub(super) fleet: Checked<Hostname>,
     /// docker: the port on which a replica listens inside its container
@@ -269,7 +269,7 @@ pub struct Serve {
     /// The parameters of the mappings.
     #[command(flatten, next_help_heading = "Mapping")]
     pub(super) parameters: Parameters,
-    /// No replica gets more connections than this factor times the mean; what is above goes to the next on the ring
+    /// No replica gets more connections than this factor times the mean; the excess goes to the next candidate
     #[arg(long, help_heading = "Mapping", env = "LB_BALANCE_FACTOR", value_name = "FACTOR|off", default_value = "off", allow_hyphen_values = true, value_parser = ValueParser::new(value::balance_factor))]
     pub(super) balance_factor: Checked<Option<BalanceFactor>>,
     /// What is hashed: the request id, or source, the client's IP address
@@ -299,10 +299,10 @@ pub struct Serve {
     /// How long a probe may take
     #[arg(long, help_heading = "Health", env = "LB_HEALTH_TIMEOUT", value_name = "DURATION", default_value = "500ms", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
     pub(super) health_timeout: Checked<Duration>,
-    /// Failed probes in a row that take a replica out
+    /// Failed probes in a row that take a replica out of rotation
     #[arg(long, help_heading = "Health", env = "LB_FALL", value_name = "N", default_value = "2", allow_hyphen_values = true, value_parser = ValueParser::new(value::probes))]
     pub(super) fall: Checked<u32>,
-    /// Passed probes in a row that take a replica in
+    /// Passed probes in a row that put a replica into rotation
     #[arg(long, help_heading = "Health", env = "LB_RISE", value_name = "N", default_value = "1", allow_hyphen_values = true, value_parser = ValueParser::new(value::probes))]
     pub(super) rise: Checked<u32>,
     /// An unhealthy replica that still runs is replaced after this long without a passed probe and without a byte from it
@@ -314,16 +314,16 @@ pub struct Serve {
     /// Hostname of a replacement: random or same
     #[arg(long, help_heading = "Replicas", env = "LB_RESPAWN_NAME", value_name = "random|same", default_value = "random", value_parser = ValueParser::new(value::respawn_name))]
     pub(super) respawn_name: Checked<RespawnName>,
-    /// Healthy replicas outside the ring, ready to take over a slot
+    /// Healthy replicas outside the mapping, ready to take over a slot
     #[arg(long, help_heading = "Replicas", env = "LB_SPARES", value_name = "N", default_value = "0", allow_hyphen_values = true, value_parser = ValueParser::new(value::spares))]
     pub(super) spares: Checked<usize>,
-    /// How long connections may take to end, for rm and for shutdown
+    /// How long connections may take to finish, after rm and at shutdown
     #[arg(long, help_heading = "Connections", env = "LB_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration_or_none))]
     pub(super) drain_timeout: Checked<Duration>,
     /// Data-plane threads [default: number of cores]
     #[arg(long, help_heading = "Connections", env = "LB_WORKERS", value_name = "N", allow_hyphen_values = true, value_parser = ValueParser::new(value::small))]
     pub(super) workers: Option<Checked<usize>>,
-    /// Zero-copy relay: auto (what comes in long runs is not copied) or never
+    /// Zero-copy relay: auto (long runs of bytes are not copied) or never
     #[arg(long, help_heading = "Connections", env = "LB_SPLICE", value_name = "auto|never", default_value = "auto", value_parser = ValueParser::new(value::splice))]
     pub(super) splice: Checked<bool>,
     /// How much a pipe of the zero-copy relay holds (to be changed by tests only: small ones are full more often)

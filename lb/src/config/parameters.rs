@@ -13,7 +13,7 @@ pub(super) struct Parameters {
     /// The value of each, given or not.
     #[command(flatten)]
     values: ParameterValues,
-    /// Keys the hash, so that nobody who does not know the number can tell which ids fall on one replica [default: not keyed]
+    /// Keys the hash: without the number, an outsider cannot compute which ids fall on one replica [default: not keyed]
     #[arg(long, env = "LB_HASH_SEED", value_name = "NUMBER", default_value = "0", hide_default_value = true, hide_env_values = true, allow_hyphen_values = true, value_parser = ValueParser::new(value::parsed::<Seed>))]
     hash_seed: Checked<Seed>,
 }
