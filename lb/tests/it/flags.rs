@@ -124,7 +124,7 @@ fn a_configuration_that_contradicts_itself_is_refused_with_2_before_anything_is_
         ),
         (&["--control", "0.0.0.0:0"], "control", "--control-token TOKEN as well (or --control-insecure"),
         (&["--control", "[::]:0"], "control", "can be reached from other machines"),
-        (&["--control-token", ""], "control-token", "empty"),
+        (&["--control-token", ""], "control-token", "invalid value ``: expected any other text"),
         (&["--backend", "a=127.0.0.1:1"], "backend", "it goes with --provider fixed only"),
         (&["--provider", "fixed"], "backend", "takes at least one --backend NAME=HOST:PORT"),
         (&[&fixed[..], &["--backend", "a=127.0.0.1:2"]].concat(), "backend", "the name a is given twice"),
@@ -137,7 +137,7 @@ fn a_configuration_that_contradicts_itself_is_refused_with_2_before_anything_is_
         (&[&fixed[..], &["--spares", "1"]].concat(), "spares", "leave it at 0"),
         (&[&fixed[..], &["--replicas", "2"]].concat(), "replicas", "2 is more than the 1 of --backend"),
         (&[&fixed[..], &["--command", "x"]].concat(), "command", "it goes with --provider process only"),
-        (&["--command", " "], "command", "empty"),
+        (&["--command", " "], "command", "invalid value ``: expected a command"),
         (
             &["--mapping", "slots", "--replicas", "57"],
             "replicas",
