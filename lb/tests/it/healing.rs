@@ -248,11 +248,13 @@ fn a_busy_replica_is_replaced_only_when_it_falls_silent() {
 
 #[test]
 fn a_backend_that_stays_away_is_probed_at_the_interval() {
-    let [healthy, failing] = [200, 500].map(ProbeCounter::start);
+    let [healthy, failing] = [(); 2].map(|()| ProbeCounter::start());
     let backends = [&healthy, &failing].map(|backend| backend.address);
     let fleet = fixed(&backends);
     let limits = ["--fall", "1", "--replace-after", "100ms", "--health-interval", "100ms"];
-    let lb = Lb::launch(&[&flags(&fleet)[..], &limits].concat());
+    // A backend that has never passed is probed more often.
+    let lb = Lb::start(&[&flags(&fleet)[..], &limits].concat());
+    failing.fails.store(true, Ordering::Relaxed);
     lb.wait_for_state(2, "down");
     let before = failing.probes();
     let enough = healthy.probes() + 20;
@@ -262,25 +264,28 @@ fn a_backend_that_stays_away_is_probed_at_the_interval() {
     assert!((1..=40).contains(&probes), "{probes} probes of the failing backend");
 }
 
-/// A backend that answers every probe with the same status, and counts them.
+/// A backend that passes its probes until it is told to fail them, and counts them.
 struct ProbeCounter {
     address: SocketAddr,
+    fails: Arc<AtomicBool>,
     probes: Arc<AtomicUsize>,
 }
 
 impl ProbeCounter {
-    fn start(status: u16) -> ProbeCounter {
+    fn start() -> ProbeCounter {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (address, probes) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
-        let counted = Arc::clone(&probes);
+        let (address, fails, probes) = (listener.local_addr().unwrap(), Arc::default(), Arc::default());
+        let backend = ProbeCounter { address, fails, probes };
+        let (fails, probes) = (Arc::clone(&backend.fails), Arc::clone(&backend.probes));
         thread::spawn(move || {
             for mut stream in listener.incoming().map_while(Result::ok).map(patient) {
                 let _ = stream.read(&mut [0; 1024]);
-                counted.fetch_add(1, Ordering::Relaxed);
+                probes.fetch_add(1, Ordering::Relaxed);
+                let status = if fails.load(Ordering::Relaxed) { 500 } else { 200 };
                 let _ = stream.write_all(format!("HTTP/1.1 {status} Status\r\n\r\n").as_bytes());
             }
         });
-        ProbeCounter { address, probes }
+        backend
     }
 
     fn probes(&self) -> usize {

@@ -1,13 +1,13 @@
-//! What is checked of an `lb` that proxies, checked again of one that hands over: the same tests, with another default.
+//! Runs the tests of a proxying `lb` again with hand-off as the default transport.
 
 use std::process::Command;
 
-/// The tests that are about more than the way of the bytes: fleet, health, replacement, slots, drain, first lines, bounds.
+/// The tests that do not depend on the transport: fleet, health, replacement, slots, drain, first lines, bounds.
 const AGAIN: [&str; 7] =
     ["commands::", "explain::", "failover::", "first_line::", "healing::", "life::", "mapping::bound::"];
 
-/// Where it is another matter once a client is handed over, by docs/TRANSPORT.md: `lb` cannot reset a connection that it does
-/// not have, and does not know when and how it ends.
+/// The exceptions (docs/TRANSPORT.md): `lb` cannot reset a connection that it has handed over, and does not know when and how
+/// that connection ends.
 const DIFFERENT: [&str; 4] = [
     "life::a_second_signal_ends_it_at_once",
     "life::every_finished_connection_is_one_line_at_debug",
@@ -15,16 +15,21 @@ const DIFFERENT: [&str; 4] = [
     "life::connections_that_outlast_the_drain_are_reset",
 ];
 
+/// This test program.
+fn tests() -> Command {
+    Command::new(std::env::current_exe().unwrap())
+}
+
 #[test]
 fn what_holds_for_a_proxy_holds_when_connections_are_handed_over() {
+    let listed = String::from_utf8(tests().arg("--list").output().unwrap().stdout).unwrap();
+    for name in DIFFERENT {
+        assert!(listed.lines().any(|line| line == format!("{name}: test")), "there is no test {name}");
+    }
     let folder = tempfile::tempdir().unwrap();
-    let mut again = Command::new(std::env::current_exe().unwrap());
-    again.args(AGAIN).args(DIFFERENT.iter().flat_map(|name| ["--skip", name])).args([
-        "--skip",
-        "containers",
-        "--skip",
-        "fake_engine",
-    ]);
+    let skipped = DIFFERENT.iter().chain(&["containers", "fake_engine"]).flat_map(|name| ["--skip", name]);
+    let mut again = tests();
+    again.args(AGAIN).args(skipped);
     again.env("LB_TRANSPORT", "handoff").env("LB_HANDOFF_DIR", folder.path());
     let done = again.output().unwrap();
     let said = String::from_utf8_lossy(&done.stdout);
