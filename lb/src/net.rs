@@ -48,10 +48,30 @@ pub(crate) struct Complaints {
 
 impl Complaints {
     pub(crate) fn complain(&self, port: &str, what: &dyn Display) {
-        let Ok(mut last) = self.last.lock() else { return };
-        if last.is_none_or(|at| at.elapsed() >= QUIET) {
-            *last = Some(Instant::now());
+        if self.is_due(Instant::now()) {
             warn!("{port}: no new connections for the moment: {what}");
         }
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        let Ok(mut last) = self.last.lock() else { return false };
+        let is_due = last.is_none_or(|at| now.saturating_duration_since(at) >= QUIET);
+        if is_due {
+            *last = Some(now);
+        }
+        is_due
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_is_logged_at_most_once_a_second() {
+        let (complaints, start) = (Complaints::default(), Instant::now());
+        let due = [0, 1, 999, 1000, 1001, 1999, 2500]
+            .map(|milliseconds| complaints.is_due(start + Duration::from_millis(milliseconds)));
+        assert_eq!(due, [true, false, false, true, false, false, true]);
     }
 }

@@ -1,18 +1,18 @@
-//! What a handover costs: the time for a send, for a receive, and for both with a close and its report, in this process.
+//! Measures what a hand-over costs within one process: the time to send, to receive, and to close and report.
 //!
-//! `cargo run --release -p handoff --example cost`. The client's socket is real, and always the same one.
+//! `cargo run --release -p handoff --example cost`. All hand-overs use one real client socket.
 
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 use handoff::{Channel, Closed, Listener, Metadata};
 
-/// Fewer than the queue has room for.
+/// Fewer hand-overs than the queue has room for.
 const BATCH: u64 = 100;
 const BATCHES: u64 = 1000;
 
 #[tokio::main(flavor = "current_thread")]
-#[expect(clippy::print_stdout, reason = "it is what it is for")]
+#[expect(clippy::print_stdout, reason = "it prints its results")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::temp_dir().join(format!("handoff-cost-{}", std::process::id()));
     let mut listener = Listener::bind(&path)?;
@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// So many handovers at a time: how long it took to send, to receive and to close and report them.
+/// One batch of hand-overs: how long it takes to send, to receive, and to close and report them.
 async fn batch(
     channel: &Channel,
     listener: &mut Listener,

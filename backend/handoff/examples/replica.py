@@ -8,7 +8,7 @@ import errno, os, socket, struct, threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 HEADER = struct.Struct("<QBBBBHH")  # number, version, attempt, flags, lengths of slot, key and request id
-MOST = 500  # connections of an lb at a time; others wait in the queue, and when that is full lb goes elsewhere
+MOST = 500  # open connections for each lb; others wait in the queue, and when it is full lb chooses another replica
 
 
 class Hello(BaseHTTPRequestHandler):
@@ -59,9 +59,9 @@ def receive(lb):
     while room.acquire():
         try:
             message, sockets, _, _ = socket.recv_fds(lb, 4096, 2, socket.MSG_CMSG_CLOEXEC)
-        except ConnectionResetError:  # comes once, and before what is still in the queue
+        except ConnectionResetError:  # comes once, before the messages that are still in the queue
             message, sockets, _, _ = socket.recv_fds(lb, 4096, 2, socket.MSG_CMSG_CLOEXEC)
-        if not is_understood(message, sockets):  # that is also the end, of 0 bytes
+        if not is_understood(message, sockets):  # this includes the end of the stream: 0 bytes
             for descriptor in sockets:
                 os.close(descriptor)
             return lb.shutdown(socket.SHUT_RDWR)

@@ -1,9 +1,9 @@
-//! What becomes of descriptors. The tests count those of this process, so they have it for themselves.
+//! Leaks of file descriptors. The tests count the descriptors of their process, so they have a process of their own.
 
 #![cfg(test)]
 
 #[path = "it/harness.rs"]
-#[expect(dead_code, reason = "these tests need less of it than the others")]
+#[expect(dead_code, reason = "these tests use only a part of it")]
 mod harness;
 
 use std::fs::File;
@@ -25,7 +25,7 @@ fn block_on(test: impl Future<Output = ()>) {
 }
 
 #[test]
-fn two_thousand_connections_leave_no_descriptor() {
+fn two_thousand_connections_leak_no_descriptor() {
     block_on(async {
         let site = Site::new();
         let _serving = serve(site.listen());
@@ -48,7 +48,7 @@ fn two_thousand_connections_leave_no_descriptor() {
 }
 
 #[test]
-fn a_connection_for_which_there_is_no_descriptor_is_reported() {
+fn a_connection_that_gets_no_descriptor_is_reported() {
     block_on(async {
         use rustix::process::{Resource, getrlimit, setrlimit};
         let (site, before) = (Site::new(), getrlimit(Resource::Nofile));
@@ -64,7 +64,7 @@ fn a_connection_for_which_there_is_no_descriptor_is_reported() {
         drop(socket);
         let mut crowd: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
 
-        // To look for another lb takes a descriptor as well, so it may take some turns.
+        // Looking for another lb takes a descriptor too, so this may take several turns.
         let accepting = async {
             loop {
                 let error = listener.accept().await.unwrap_err();

@@ -62,7 +62,7 @@ impl Replica {
     }
 }
 
-/// A client that has sent `bytes`, and its connection, unread.
+/// A client that has sent `bytes`, and its accepted connection, unread.
 fn accepted(bytes: &str) -> (Client, StdStream) {
     let listener = StdListener::bind("127.0.0.1:0").unwrap();
     let mut client = StdStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -75,7 +75,7 @@ fn accepted(bytes: &str) -> (Client, StdStream) {
 }
 
 #[tokio::test]
-async fn they_are_answered_like_its_own() {
+async fn handed_over_connections_are_answered_like_direct_ones() {
     let mut replica = Replica::start().await;
     let mut handed_over = replica.hand_over(1, HOME).unwrap();
     let mut own = Client::connect(([127, 0, 0, 1], replica.port).into()).await;
@@ -99,12 +99,12 @@ async fn they_are_answered_like_its_own() {
 }
 
 #[tokio::test]
-async fn sigterm_finishes_them_and_those_in_the_queue() {
+async fn sigterm_finishes_open_and_queued_connections() {
     let mut replica = Replica::start().await;
     let mut busy = replica.hand_over(1, "GET /bytes/50000000 HTTP/1.1\r\n\r\n").unwrap();
     assert!(busy.head().await.starts_with("http/1.1 200 "));
     let mut idle = replica.hand_over(2, "").unwrap();
-    // What it gets while it does not run it has to find in its queue, beside the signal.
+    // While it is stopped, its queue fills; when it continues, it finds the queue and the signal.
     replica.program.signal("STOP").await;
     let mut waiting: Vec<Client> = (3..10).map(|number| replica.hand_over(number, HOME).unwrap()).collect();
     replica.program.signal("TERM").await;
@@ -121,7 +121,7 @@ async fn sigterm_finishes_them_and_those_in_the_queue() {
 }
 
 #[tokio::test]
-async fn they_go_on_without_who_handed_them_over() {
+async fn handed_over_connections_outlive_lb() {
     let mut replica = Replica::start().await;
     let mut client = replica.hand_over(1, "a\n").unwrap();
     assert_eq!(client.line().await, b"S5 a\n");
@@ -133,7 +133,7 @@ async fn they_go_on_without_who_handed_them_over() {
 }
 
 #[tokio::test]
-async fn a_shortage_of_descriptors_loses_none_that_it_could_have_left() {
+async fn a_shortage_of_descriptors_loses_no_queued_connection() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("replica");
     let limited = r#"ulimit -n 32; exec "$0" --listen 127.0.0.1:0 --id S5"#;
@@ -149,7 +149,7 @@ async fn a_shortage_of_descriptors_loses_none_that_it_could_have_left() {
         channel.send(&socket, &Metadata::new(number, b"server1", b"a", None)).unwrap();
         clients.push(client);
     }
-    // Each is served as soon as those before it have left room.
+    // Each client is served as soon as earlier clients have freed descriptors.
     for mut client in clients {
         assert_eq!(client.line().await, b"S5 a\n");
     }
@@ -162,7 +162,7 @@ async fn a_shortage_of_descriptors_loses_none_that_it_could_have_left() {
 }
 
 #[tokio::test]
-async fn an_empty_path_is_none() {
+async fn an_empty_path_turns_hand_off_off() {
     let mut program = Program::start(program(&["--listen", "127.0.0.1:0"]).env("LB_HANDOFF", ""));
     program.listening("127.0.0.1").await;
     program.signal("TERM").await;
@@ -171,7 +171,7 @@ async fn an_empty_path_is_none() {
 }
 
 #[tokio::test]
-async fn a_path_that_cannot_be_bound_is_1_and_a_reason() {
+async fn a_path_that_cannot_be_bound_ends_it_with_1_and_a_reason() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("nowhere").join("replica");
     let mut program = Program::start(program(&["--listen", "127.0.0.1:0"]).env("LB_HANDOFF", &path));

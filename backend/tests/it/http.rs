@@ -28,7 +28,7 @@ async fn a_heartbeat_is_an_empty_200() {
 }
 
 #[tokio::test]
-async fn every_answer_says_whose_it_is() {
+async fn every_answer_carries_the_server_id() {
     let replica = Replica::start().await;
     for request in [
         "GET /home HTTP/1.1\r\n\r\n",
@@ -55,7 +55,7 @@ async fn bytes_sends_exactly_as_many_as_asked_for() {
 }
 
 #[tokio::test]
-async fn bytes_of_no_number_are_an_unknown_path() {
+async fn bytes_without_a_valid_number_is_an_unknown_path() {
     let replica = Replica::start().await;
     for path in ["/bytes", "/bytes/", "/bytes/x", "/bytes/+5", "/bytes/-5", "/bytes/1099511627777"] {
         let answer = replica.ask(&format!("GET {path} HTTP/1.1\r\n\r\n")).await;
@@ -268,7 +268,7 @@ async fn a_long_target_is_still_http() {
 }
 
 #[tokio::test]
-async fn a_head_that_is_no_http_after_all_is_refused() {
+async fn a_malformed_head_is_refused() {
     let replica = Replica::start().await;
     for request in ["GET /home HTTP/1.1\r\nno colon\r\n\r\n", "GET /home HTTP/1.7\r\n\r\n"] {
         assert_eq!(replica.ask(request).await.status(), "400");
@@ -276,7 +276,7 @@ async fn a_head_that_is_no_http_after_all_is_refused() {
 }
 
 #[tokio::test]
-async fn a_client_that_resets_concerns_no_other() {
+async fn a_client_that_resets_affects_no_other() {
     let replica = Replica::start().await;
     for request in ["", "GET", "GET /home HTTP/1.1\r\n", "GET /bytes/1000000000 HTTP/1.1\r\n\r\n"] {
         let mut client = replica.connect().await;

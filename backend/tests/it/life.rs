@@ -47,7 +47,7 @@ async fn idle_connections(replica: &Replica) -> [Client; 4] {
 async fn idle_connections_do_not_hold_the_shutdown() {
     let replica = Replica::start().await;
     let idle = idle_connections(&replica).await;
-    // From here on time passes only while every task waits for it: a shutdown that used its grace would show.
+    // From here on time is virtual: it passes only while every task waits for it, so it shows whether the grace was used.
     tokio::time::pause();
     let asked = Instant::now();
     replica.stop().await;

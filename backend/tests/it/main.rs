@@ -1,4 +1,4 @@
-//! The replica on real loopback sockets: every row of the contract, and how it begins and ends.
+//! The demo replica on real loopback sockets: every row of its contract, its start and its shutdown.
 
 #![cfg(test)]
 
@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// A hang is a failure. Far above what any step takes, and above the replica's own grace.
+/// A step that takes longer than this hangs. Far above the time of any step, and above the replica's own grace period.
 const HANG: Duration = Duration::from_secs(30);
 
 /// A replica in this process, on a port of its own.
@@ -50,14 +50,14 @@ impl Replica {
         client.answer().await
     }
 
-    /// Returns when it has ended.
+    /// Stops the replica, and returns when it has ended.
     async fn stop(self) {
         self.stop.cancel();
         timeout(HANG, self.serving).await.expect("the shutdown hangs").unwrap();
     }
 }
 
-/// One connection, read as far as was asked for.
+/// One connection; each method reads only what it returns.
 struct Client(BufReader<TcpStream>);
 
 impl Client {
@@ -69,7 +69,7 @@ impl Client {
         timeout(HANG, self.0.write_all(bytes.as_ref())).await.expect("not read").unwrap();
     }
 
-    /// The FIN: nothing more will be sent, and everything can still be received.
+    /// Sends the FIN. The connection can still receive.
     async fn finish(&mut self) {
         self.0.shutdown().await.unwrap();
     }

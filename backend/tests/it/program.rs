@@ -27,7 +27,7 @@ impl Program {
         line
     }
 
-    /// The port and the id in the line that says where it listens.
+    /// The port and the id in the log line "listening on".
     pub(crate) async fn listening(&mut self, host: &str) -> (u16, String) {
         let line = self.log_line().await;
         let (port, id) = line
@@ -79,7 +79,7 @@ async fn the_port_can_come_from_the_environment() {
 }
 
 #[tokio::test]
-async fn listen_goes_before_the_port_of_the_environment() {
+async fn listen_overrides_the_port_of_the_environment() {
     let mut program = Program::start(program(&["--listen", "127.0.0.1:0"]).env("PORT", "1"));
     assert_ne!(program.listening("127.0.0.1").await.0, 1);
 }
@@ -98,7 +98,7 @@ async fn sigterm_and_sigint_end_it_with_0() {
 }
 
 #[tokio::test]
-async fn an_address_that_cannot_be_bound_is_1_and_a_reason() {
+async fn an_address_that_cannot_be_bound_ends_it_with_1_and_a_reason() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let mut program = Program::start(&mut program(&["--listen", &address]));
@@ -107,7 +107,7 @@ async fn an_address_that_cannot_be_bound_is_1_and_a_reason() {
 }
 
 #[tokio::test]
-async fn a_bad_option_is_2() {
+async fn a_bad_option_ends_it_with_2() {
     for arguments in [&["--listen", "nowhere"][..], &["--port", "65536"], &["--nope"], &["stray"]] {
         let mut program = Program::start(&mut program(arguments));
         assert_eq!(program.exit().await.code(), Some(2), "{arguments:?}");
@@ -132,7 +132,7 @@ async fn a_shortage_of_file_descriptors_passes_without_a_busy_loop() {
     assert_eq!(client.line().await, b"backend a\n");
     program.signal("TERM").await;
     assert_eq!(program.exit().await.code(), Some(0));
-    // One line for each try. A loop without a pause fills the pipe, which holds more than a thousand.
+    // One line for each try. A loop without a pause would fill the pipe, which holds more than a thousand lines.
     let lines = program.rest_of_log().await.lines().count();
     assert!(lines < 500, "{lines} tries to accept");
 }

@@ -1,6 +1,6 @@
 use crate::Replica;
 
-/// What comes back for `sent`, all of it and then the FIN.
+/// Sends `sent` and the FIN; everything that comes back.
 async fn answers(sent: impl AsRef<[u8]>) -> Vec<u8> {
     let replica = Replica::start().await;
     let mut client = replica.connect().await;
@@ -115,7 +115,7 @@ async fn a_line_of_64_kib_is_answered_and_a_longer_one_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn a_client_that_resets_concerns_no_other() {
+async fn a_client_that_resets_affects_no_other() {
     let replica = Replica::start().await;
     for sent in ["", "a", "a\n", "\u{1}"] {
         let mut client = replica.connect().await;

@@ -1,4 +1,4 @@
-//! Whatever a line or a body holds: it is a command, or is told what is wrong.
+//! Lines and bodies of the control port: any bytes are a command, or are refused with a message.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
-//! Whatever a connection begins with: a decision stands however much more arrives, and what is found in a line is a part of
-//! it, as it stands there.
+//! The first bytes of a connection: a decision never changes when more bytes arrive, and values found in a line are slices of
+//! that line.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -39,7 +39,7 @@ fn check(bytes: &[u8], line: &FirstLine<'_>) {
     }
 }
 
-/// Whether it is a part of the bytes themselves, and no copy.
+/// Whether `part` is a slice of `bytes`, not a copy.
 fn lies_in(part: &[u8], bytes: &[u8]) -> bool {
     let (part, bytes) = (part.as_ptr_range(), bytes.as_ptr_range());
     bytes.start <= part.start && part.end <= bytes.end

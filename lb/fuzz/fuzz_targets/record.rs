@@ -1,4 +1,4 @@
-//! Any labels are an entry of the record, or they are not. An entry that is written again is the same entry.
+//! Labels of a record: any labels are rejected, or read as an entry that stays the same when it is written and read again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -40,7 +40,7 @@ fn the_implementation_in_python_agrees_with_the_vectors() {
 }
 
 #[test]
-fn it_predicts_owners_on_the_command_line_as_documented() {
+fn the_python_program_predicts_owners_as_documented() {
     let arguments = "owner --slot server1 --slot server2 --slot server3 132574 order-42";
     if let Some(said) = python(&arguments.split(' ').collect::<Vec<_>>()) {
         let page = fs::read_to_string(folder().join("../MAPPING.md")).unwrap();

@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 
 pub(crate) use crate::processes::{group_of, is_alive, processes_with, signal};
 pub(crate) use crate::replica::Replica;
-pub(crate) use crate::streams::{patient, raw_answer, reset};
+pub(crate) use crate::streams::{patient, raw_answer, reset, say, session};
 pub(crate) use crate::wire::{Wire, every_relay, every_relay_with};
 
-/// How long any state may take to come: the machine may be slow, a hang is not.
+/// The longest wait for any state. A slow machine stays below it; a hang does not.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Waits until `condition` gives something.
+/// Waits until `condition` returns a value.
 #[track_caller]
 pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
@@ -35,13 +35,13 @@ fn breathe() {
     thread::sleep(Duration::from_millis(2));
 }
 
-/// A running `lb`, killed when it is dropped (and with it its children).
+/// A running `lb`. Dropping it kills the process, and its children end with it.
 pub(crate) struct Lb {
     child: Child,
     pub(crate) data: SocketAddr,
     pub(crate) control: SocketAddr,
     log: Arc<Log>,
-    /// Keeps the log's pipe open, also when it is not read any more.
+    /// Keeps the log's pipe open after the last line was read.
     _reader: thread::JoinHandle<BufReader<ChildStderr>>,
 }
 
@@ -65,14 +65,14 @@ impl Lb {
         Lb::launch_as(Lb::command(flags))
     }
 
-    /// `lb serve` on free ports with these flags, to be changed before it is launched.
+    /// `lb serve` on free ports with these flags, for a test that changes the command before it launches it.
     pub(crate) fn command(flags: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lb"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]).args(flags);
         command
     }
 
-    /// Launches a command that is (or in the end becomes) `lb`, and waits until it listens.
+    /// Launches a command that is `lb` or becomes it (exec), and waits until it listens.
     pub(crate) fn launch_as(command: Command) -> Lb {
         Lb::launch_read_until(command, |_| false)
     }
@@ -102,7 +102,7 @@ impl Lb {
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut lb = Lb { child, data: unknown, control: unknown, log, _reader: reader };
         let line = lb.wait_for_log("listening data=");
-        // In a JSON log it is the end of a string.
+        // In a JSON log, a quote ends the last address.
         let address = |name| field(&line, name).split('"').next().unwrap().parse().unwrap();
         (lb.data, lb.control) = (address("data="), address("control="));
         lb
@@ -118,13 +118,13 @@ impl Lb {
         self.log.lines.lock().unwrap().clone()
     }
 
-    /// Waits for a line of the log that holds `part`, from the start of the log on.
+    /// Waits until a line of the log contains `part`; lines that are there already count.
     #[track_caller]
     pub(crate) fn wait_for_log(&self, part: &str) -> String {
         self.wait_for_line(part, |line| line.contains(part))
     }
 
-    /// The line that the finished session of this client left in a log at `debug`.
+    /// Waits for the line that a finished session of this client writes to the log at level `debug`.
     #[track_caller]
     pub(crate) fn session_of(&self, client: SocketAddr) -> String {
         let client = client.to_string();
@@ -138,8 +138,8 @@ impl Lb {
         let is_missing = |lines: &mut Vec<String>| find(lines).is_none();
         let (lines, _) = self.log.more.wait_timeout_while(lines, PATIENCE, is_missing).unwrap();
         let found = find(&lines);
-        drop(lines); // Who fails here still wants to print the log.
-        found.unwrap_or_else(|| panic!("no line of the log holds {what:?}"))
+        drop(lines); // A failure prints the log, which takes the lock.
+        found.unwrap_or_else(|| panic!("no line of the log contains {what:?}"))
     }
 
     /// Sends a signal to the process: `signal("TERM")`.
@@ -158,7 +158,7 @@ impl Lb {
         patient(TcpStream::connect(self.data).unwrap())
     }
 
-    /// Sends `bytes` and FIN to the data port; all that comes back.
+    /// Sends `bytes` and FIN to the data port; everything that comes back.
     pub(crate) fn exchange(&self, bytes: &[u8]) -> Vec<u8> {
         let mut stream = self.connect();
         stream.write_all(bytes).unwrap();
@@ -168,18 +168,18 @@ impl Lb {
         answer
     }
 
-    /// The hostname of the demo replica that gets this request id, by the raw line mode; "" if none answers.
+    /// Sends this request id as a raw line; the hostname of the demo replica that answers, or "" if none does.
     pub(crate) fn route(&self, id: &str) -> String {
         let answer = String::from_utf8(self.exchange(format!("{id}\n").as_bytes())).unwrap();
         answer.split(' ').next().unwrap_or_default().to_owned()
     }
 
-    /// All that comes back for an HTTP request, up to the end or the break of the connection.
+    /// Everything that comes back for an HTTP request, until the connection ends or breaks.
     pub(crate) fn get(&self, target: &str) -> String {
         let mut stream = self.connect();
         write!(stream, "GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = Vec::new();
-        // A connection that breaks shows in what is missing.
+        // If the connection breaks, the answer is incomplete.
         let _ = stream.read_to_end(&mut answer);
         String::from_utf8(answer).unwrap()
     }
@@ -190,7 +190,7 @@ impl Lb {
         stream.write_all(format!("{command}\n").as_bytes()).unwrap();
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line).unwrap();
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?} is no answer: {error}"))
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("not an answer: {line:?}: {error}"))
     }
 
     /// The message of a successful answer.
@@ -232,12 +232,31 @@ impl Lb {
         found.unwrap_or_else(|| panic!("there is no slot {index}"))
     }
 
-    /// Waits until the slot with this index is in `state`; the slot.
+    /// Waits until the slot with this index is in `state`, and returns the slot.
     #[track_caller]
     pub(crate) fn wait_for_state(&self, index: u64, state: &str) -> Value {
         eventually(&format!("slot {index} in state {state}"), || {
             self.backends().into_iter().find(|slot| slot["index"] == index && slot["state"] == state)
         })
+    }
+
+    /// Waits until the slot with this index is up and has been refilled `restarts` times, and returns the slot.
+    #[track_caller]
+    pub(crate) fn wait_for_restarts(&self, index: u64, restarts: u64) -> Value {
+        eventually(&format!("slot {index} up after {restarts} restarts"), || {
+            Some(self.slot(index)).filter(|slot| slot["state"] == "up" && slot["restarts"] == restarts)
+        })
+    }
+
+    /// Waits until another replica than `before` is up in the slot of `before`, and returns the slot.
+    #[track_caller]
+    pub(crate) fn wait_for_replacement(&self, before: &Value) -> Value {
+        let slot = eventually("a replacement in rotation", || {
+            let slot = self.slot(before["index"].as_u64().unwrap());
+            (slot["state"] == "up" && slot["restarts"] != before["restarts"]).then_some(slot)
+        });
+        assert_eq!(slot["name"], before["name"]);
+        slot
     }
 
     /// Waits until every slot is up.
@@ -253,7 +272,7 @@ impl Lb {
         children.split_whitespace().map(|pid| pid.parse().unwrap()).filter(|&pid| is_alive(pid)).collect()
     }
 
-    /// The process of the demo replica with this hostname.
+    /// The process id of the demo replica with this hostname.
     #[track_caller]
     pub(crate) fn process_of(&self, hostname: &str) -> u32 {
         let children = self.children();
@@ -262,19 +281,19 @@ impl Lb {
         found.unwrap_or_else(|| panic!("{hostname} does not run"))
     }
 
-    /// How many files `lb` has open.
+    /// The number of open file descriptors of `lb`.
     pub(crate) fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
-    /// How much memory `lb` has in use, in bytes.
+    /// The resident memory of `lb`, in bytes.
     pub(crate) fn resident(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
     }
 
-    /// The names of the slots in the order in which `id` tries them, by `explain`.
+    /// The names of the slots in the order in which `id` tries them, according to `explain`.
     pub(crate) fn order(&self, id: &str) -> Vec<String> {
         let explanation = self.done(&json!({"cmd": "explain", "id": id}));
         let candidates = explanation["candidates"].as_array().unwrap();
@@ -292,7 +311,7 @@ impl Drop for Lb {
     }
 }
 
-/// The rest of a word in a line.
+/// What follows `name` in the word of `line` that begins with it; "" if there is no such word.
 pub(crate) fn field<'a>(line: &'a str, name: &str) -> &'a str {
     line.split_whitespace().find_map(|word| word.strip_prefix(name)).unwrap_or_default()
 }
@@ -300,15 +319,15 @@ pub(crate) fn field<'a>(line: &'a str, name: &str) -> &'a str {
 /// The text of a JSON string.
 #[track_caller]
 pub(crate) fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_else(|| panic!("{value} is no string"))
+    value.as_str().unwrap_or_else(|| panic!("not a string: {value}"))
 }
 
-/// A command that does something before it becomes a demo replica.
+/// A shell command that runs `before` and then becomes a demo replica.
 pub(crate) fn demo_after(before: &str) -> String {
     format!("{before} exec {} replica --parent $PPID", env!("CARGO_BIN_EXE_lb"))
 }
 
-/// A file that a command can wait for.
+/// A file that a command waits for: to create it is to open the gate.
 pub(crate) struct Gate(tempfile::TempDir);
 
 impl Gate {
@@ -328,13 +347,13 @@ impl Gate {
         std::fs::remove_file(self.file()).unwrap();
     }
 
-    /// A command that begins to listen when the gate is open.
+    /// A demo replica that begins to listen when the gate is open.
     pub(crate) fn command(&self) -> String {
         demo_after(&format!("until test -e {}; do sleep 0.02; done;", self.file().display()))
     }
 }
 
-/// A command with at most so many open files.
+/// The command with a limit of `most` open files.
 pub(crate) fn with_files(most: usize, command: &Command) -> Command {
     let mut limited = Command::new("sh");
     limited.args(["-c", &format!("ulimit -n {most}; exec \"$@\""), "sh"]);
@@ -354,7 +373,7 @@ pub(crate) fn flags(flags: &[String]) -> Vec<&str> {
     flags.iter().map(String::as_str).collect()
 }
 
-/// An id that goes to the slot called `name`, by `explain`.
+/// An id whose first candidate is the slot `name`, according to `explain`.
 #[track_caller]
 pub(crate) fn id_for(lb: &Lb, name: &str) -> String {
     let goes_there = |id: &String| {

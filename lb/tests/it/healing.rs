@@ -1,81 +1,19 @@
-//! Replicas that die or hang: the fleet heals by itself, and every key comes home.
+//! Replicas that die or hang: the fleet heals by itself, and every key returns to its slot.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Gate, Lb, PATIENCE, Replica, demo_after, eventually, fixed, flags, group_of, is_alive, patient,
-    raw_answer, signal, text,
+    Gate, Lb, PATIENCE, Replica, demo_after, eventually, fixed, flags, group_of, is_alive, patient, signal,
+    text,
 };
-
-/// Clients that ask again and again.
-struct Load {
-    over: Arc<AtomicBool>,
-    served: Arc<AtomicUsize>,
-    clients: Vec<JoinHandle<Vec<Call>>>,
-}
-
-/// A connection that failed.
-#[derive(Debug)]
-struct Call {
-    id: String,
-    begun: Instant,
-}
-
-impl Load {
-    fn begin(lb: &Lb, ids: &[String]) -> Load {
-        let (over, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let client = |offset| {
-            let (over, served, data) = (Arc::clone(&over), Arc::clone(&served), lb.data);
-            let ids: Vec<String> = ids.iter().cycle().skip(offset).take(ids.len()).cloned().collect();
-            thread::spawn(move || {
-                let (end, mut failed) = (Instant::now() + PATIENCE, Vec::new());
-                for id in ids.iter().cycle() {
-                    let begun = Instant::now();
-                    if over.load(Ordering::Relaxed) || begun > end {
-                        break;
-                    }
-                    if is_served(data, id) {
-                        served.fetch_add(1, Ordering::Relaxed);
-                    } else {
-                        failed.push(Call { id: id.clone(), begun });
-                    }
-                    // The kernel remembers every connection for minutes, and not too many of them.
-                    thread::park_timeout(Duration::from_millis(2));
-                }
-                failed
-            })
-        };
-        let clients = [0, 7, 19, 31].map(client).into();
-        Load { over, served, clients }
-    }
-
-    /// Waits until so many more have been served.
-    #[track_caller]
-    fn go_on(&self, more: usize) {
-        let enough = self.served.load(Ordering::Relaxed) + more;
-        eventually("more connections served", || {
-            (self.served.load(Ordering::Relaxed) >= enough).then_some(())
-        });
-    }
-
-    /// The connections that failed.
-    fn end(self) -> Vec<Call> {
-        self.over.store(true, Ordering::Relaxed);
-        self.clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
-    }
-}
-
-/// Whether a raw line gets its whole answer.
-fn is_served(data: SocketAddr, id: &str) -> bool {
-    raw_answer(data, id).is_ok_and(|answer| answer.ends_with(&format!(" {id}\n")))
-}
+use crate::load::Load;
 
 fn ids() -> Vec<String> {
     (0..200).map(|id| (100_000 + 4_321 * id).to_string()).collect()
@@ -90,7 +28,7 @@ fn kill(lb: &Lb, slot: &Value) {
     signal(lb.process_of(text(&slot["hostname"])), "KILL");
 }
 
-/// Waits until the address of a slot refuses connections.
+/// Waits until the address of a slot refuses connections; the moment when it does.
 fn gone(slot: &Value) -> Instant {
     let address: SocketAddr = text(&slot["address"]).parse().unwrap();
     eventually("the port closed", || TcpStream::connect(address).is_err().then(Instant::now))
@@ -101,23 +39,21 @@ fn a_killed_replica_costs_only_the_connections_in_flight_on_it() {
     for (respawn_name, keeps_name) in [("random", false), ("same", true)] {
         let lb = Lb::start(&["--respawn-name", respawn_name]);
         let (before, mapped) = (lb.slot(2), mapping(&lb));
-        let load = Load::begin(&lb, &ids());
+        let load = Load::begin(&lb, &ids(), 4);
         load.go_on(100);
         kill(&lb, &before);
         let gone = gone(&before);
-        let after = eventually("the replacement in rotation", || {
-            Some(lb.slot(2)).filter(|slot| slot["state"] == "up" && slot["restarts"] == 1)
-        });
+        let after = lb.wait_for_restarts(2, 1);
         load.go_on(400);
-        for call in load.end() {
-            assert!(call.begun < gone, "begun after the exit: {call:?}");
-            assert_eq!(lb.order(&call.id)[0], "server2", "on a replica that lives: {call:?}");
+        for call in load.end().1 {
+            assert!(call.begun < gone, "failed, although it began after the exit: {call:?}");
+            assert_eq!(lb.order(&call.id)[0], "server2", "failed on a live replica: {call:?}");
         }
         assert_eq!(after["name"], before["name"]);
         assert_eq!(after["hostname"] == before["hostname"], keeps_name, "{after}");
         assert_eq!(lb.hostnames().len(), 3);
         assert_eq!(lb.children().len(), 3);
-        assert!(mapping(&lb) == mapped, "every key is home again");
+        assert!(mapping(&lb) == mapped, "every key is back in its slot");
     }
 }
 
@@ -131,17 +67,14 @@ fn a_replica_that_is_killed_again_and_again_is_replaced_each_time() {
             let index = kills % 3 + 1;
             let before = lb.slot(index);
             kill(&lb, &before);
-            let after = eventually("the slot in rotation", || {
-                Some(lb.slot(index))
-                    .filter(|slot| slot["state"] == "up" && slot["restarts"] != before["restarts"])
-            });
+            let after = lb.wait_for_replacement(&before);
             assert_eq!(after["restarts"].as_u64(), before["restarts"].as_u64().map(|restarts| restarts + 1));
         }
     }
 }
 
 #[test]
-fn when_all_replicas_are_killed_clients_are_told_until_they_are_back() {
+fn clients_get_503_while_all_replicas_are_dead() {
     let gate = Gate::new();
     gate.open();
     let lb = Lb::start(&["--command", &gate.command()]);
@@ -174,14 +107,12 @@ fn a_replica_that_hangs_is_replaced_and_the_others_are_left_alone() {
     let before = lb.backends();
     let hung = lb.process_of(text(&before[1]["hostname"]));
     let others: Vec<String> = ids().into_iter().filter(|id| lb.order(id)[0] != "server2").collect();
-    let load = Load::begin(&lb, &others);
+    let load = Load::begin(&lb, &others, 4);
     signal(hung, "STOP");
     lb.wait_for_log("replica down slot=server2");
-    eventually("the replacement", || {
-        Some(lb.slot(2)).filter(|slot| slot["state"] == "up" && slot["restarts"] == 1)
-    });
+    lb.wait_for_restarts(2, 1);
     load.go_on(100);
-    let failed = load.end();
+    let (_, failed) = load.end();
     assert!(failed.is_empty(), "{failed:?}");
     assert!(!is_alive(hung));
     let after = lb.backends();
@@ -302,18 +233,18 @@ fn a_spare_takes_over_the_slot_of_a_killed_replica() {
         })
     };
     let (first, mapped) = (spare(&Value::Null), mapping(&lb));
-    assert!(!lb.hostnames().contains(&text(&first["hostname"]).to_owned()), "it is outside the ring");
+    assert!(!lb.hostnames().contains(&text(&first["hostname"]).to_owned()), "a spare is out of rotation");
     assert!(first.get("index").is_none() && first.get("name").is_none(), "{first}");
     kill(&lb, &lb.slot(2));
     let slot = eventually("the takeover", || Some(lb.slot(2)).filter(|slot| slot["restarts"] == 1));
     assert_eq!((&slot["hostname"], &slot["state"]), (&first["hostname"], &json!("up")));
-    assert!(slot.get("reason").is_none(), "it is well: {slot}");
-    assert!(mapping(&lb) == mapped, "every key is home again");
+    assert!(slot.get("reason").is_none(), "a slot that is up has no reason: {slot}");
+    assert!(mapping(&lb) == mapped, "every key is back in its slot");
     let second = spare(&first["hostname"]);
     let slots = lb.hostnames();
     kill(&lb, &second);
     spare(&second["hostname"]);
-    assert_eq!(lb.hostnames(), slots, "the death of a spare moves no slot");
+    assert_eq!(lb.hostnames(), slots, "the death of a spare changes no slot");
 }
 
 #[test]
@@ -330,10 +261,7 @@ fn replicas_that_die_during_an_add_are_healed_or_fail_it() {
             let slot = lb.wait_for_state(4, "starting");
             let other = lb.slot(2);
             kill(&lb, &other);
-            eventually("slot 2 again", || {
-                let slot = lb.slot(2);
-                (slot["state"] == "up" && slot["restarts"] != other["restarts"]).then_some(())
-            });
+            lb.wait_for_replacement(&other);
             if name == "late1" {
                 gate.open();
             } else {
@@ -353,7 +281,7 @@ fn replicas_that_die_during_an_add_are_healed_or_fail_it() {
 }
 
 #[test]
-fn what_a_replica_has_started_goes_with_it() {
+fn child_processes_of_a_replica_end_with_it() {
     let mut lb = Lb::start(&["--command", &demo_after("sleep 1000 &")]);
     let [killed, removed] = [1, 2].map(|index| lb.slot(index));
     for (slot, goes) in [(killed, "KILL"), (removed, "rm")] {
@@ -364,10 +292,12 @@ fn what_a_replica_has_started_goes_with_it() {
         } else {
             lb.done(&json!({"cmd": "rm", "n": 1, "hostnames": [slot["hostname"]]}));
         }
-        eventually("the end of both", || group_of(process).is_empty().then_some(()));
+        eventually("the end of both processes", || group_of(process).is_empty().then_some(()));
     }
     let left = lb.children();
     lb.signal("TERM");
     lb.wait();
-    eventually("the end of all", || left.iter().all(|&process| group_of(process).is_empty()).then_some(()));
+    eventually("the end of all processes", || {
+        left.iter().all(|&process| group_of(process).is_empty()).then_some(())
+    });
 }

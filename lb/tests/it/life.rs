@@ -1,4 +1,4 @@
-//! How it ends: signals, drains, and no process left behind. And what it says in its log while it lives.
+//! How `lb` ends (signals, draining, no process left behind), and what it logs while it runs.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -8,7 +8,8 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Lb, demo_after, eventually, field, group_of, id_for, is_alive, patient, processes_with, signal,
+    Lb, demo_after, eventually, field, group_of, id_for, is_alive, patient, processes_with, say, session,
+    signal,
 };
 
 /// More than all buffers between a replica and a client can hold.
@@ -42,33 +43,13 @@ fn transfer(lb: &Lb) -> TcpStream {
     client
 }
 
-/// A client that has had an answer to its line, and stays; with the hostname of its replica.
-fn session(lb: &Lb, id: &str) -> (TcpStream, String) {
-    let mut client = lb.connect();
-    let answer = say(&mut client, id);
-    let hostname = answer.split(' ').next().unwrap().to_owned();
-    (client, hostname)
-}
-
-/// Says one line, and reads the answer.
-fn say(client: &mut TcpStream, line: &str) -> String {
-    client.write_all(format!("{line}\n").as_bytes()).unwrap();
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\n") {
-        let mut byte = [0];
-        client.read_exact(&mut byte).unwrap();
-        answer.extend(byte);
-    }
-    String::from_utf8(answer).unwrap()
-}
-
-/// Whether the connection breaks, and does not look complete.
+/// Whether the connection ends with a reset, so that the answer does not look complete.
 fn is_reset(mut client: TcpStream) -> bool {
     client.read_to_end(&mut Vec::new()).is_err_and(|error| error.kind() == ErrorKind::ConnectionReset)
 }
 
 #[test]
-fn a_transfer_is_finished_before_it_ends_and_nothing_new_is_begun() {
+fn lb_finishes_a_transfer_before_it_ends_and_accepts_nothing_new() {
     for name in ["TERM", "INT"] {
         let mut lb = Lb::launch_as(marked(&[]));
         lb.wait_until_all_up();
@@ -87,7 +68,7 @@ fn a_transfer_is_finished_before_it_ends_and_nothing_new_is_begun() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_ends_lb_at_once() {
     for name in ["TERM", "INT"] {
         let flags = ["--drain-timeout", "10m", "--command", &demo_after("sleep 1000 &")];
         let mut lb = Lb::launch_as(marked(&flags));
@@ -99,7 +80,7 @@ fn a_second_signal_ends_it_at_once() {
         say(&mut client, "still there");
         lb.signal(name);
         assert_eq!(lb.wait().code(), Some(0));
-        assert!(is_reset(client), "what was cut must not look complete");
+        assert!(is_reset(client), "a broken connection must not look complete");
         no_process_is_left();
     }
 }
@@ -111,18 +92,18 @@ fn connections_that_outlast_the_drain_are_reset() {
     let hung = [transfer(&lb), session(&lb, "1").0];
     lb.signal("TERM");
     assert_eq!(lb.wait().code(), Some(0));
-    assert!(hung.into_iter().all(is_reset), "what was cut must not look complete");
+    assert!(hung.into_iter().all(is_reset), "a broken connection must not look complete");
     no_process_is_left();
 }
 
 #[test]
-fn with_nothing_to_wait_for_it_ends_without_waiting_for_a_deadline() {
+fn lb_ends_before_any_deadline_when_no_connection_is_open() {
     for command in ["", "exec sleep 1000", "sleep 1000; true"] {
         let command_flag: &[&str] = if command.is_empty() { &[] } else { &["--command", command] };
         // Longer than the test waits for the end.
         let flags = [&["--drain-timeout", "10m"], command_flag].concat();
         let mut lb = Lb::launch_as(marked(&flags));
-        eventually("children", || (lb.children().len() == 3).then_some(()));
+        eventually("three children", || (lb.children().len() == 3).then_some(()));
         let _idle = lb.ask(&json!({"cmd": "rep"}));
         lb.signal("TERM");
         assert_eq!(lb.wait().code(), Some(0));
@@ -135,14 +116,14 @@ fn with_nothing_to_wait_for_it_ends_without_waiting_for_a_deadline() {
 #[test]
 fn a_replica_that_ignores_sigterm_is_killed_in_the_end() {
     let mut lb = Lb::launch_as(marked(&["--command", "trap '' TERM; sleep 1000; sleep 1000"]));
-    eventually("children", || (lb.children().len() == 3).then_some(()));
+    eventually("three children", || (lb.children().len() == 3).then_some(()));
     lb.signal("TERM");
     assert_eq!(lb.wait().code(), Some(0));
     no_process_is_left();
 }
 
 #[test]
-fn what_a_replica_has_started_has_time_to_end_too() {
+fn child_processes_of_a_replica_have_time_to_end() {
     let folder = tempfile::TempDir::new().unwrap();
     let over = folder.path().join("over");
     let tidy = format!("trap 'sleep 0.3; touch {}; exit' TERM; while :; do sleep 0.02; done", over.display());
@@ -153,7 +134,7 @@ fn what_a_replica_has_started_has_time_to_end_too() {
 }
 
 #[test]
-fn no_child_outlives_it_even_if_it_is_killed() {
+fn no_child_outlives_lb_even_if_lb_is_killed() {
     let commands = [
         None,
         Some(demo_after("")),
@@ -166,7 +147,7 @@ fn no_child_outlives_it_even_if_it_is_killed() {
         let mut lb = Lb::launch_as(marked(&flags));
         // In every other round the signal comes while the replicas are starting.
         if round % 2 == 0 {
-            eventually("children", || (lb.children().len() == 3).then_some(()));
+            eventually("three children", || (lb.children().len() == 3).then_some(()));
         }
         lb.signal("KILL");
         assert_eq!(lb.wait().code(), None);
@@ -211,19 +192,19 @@ fn a_removed_replica_finishes_its_sessions_and_gets_no_new_ones() {
     assert_eq!(say(&mut client, "still there"), format!("{hostname} still there\n"));
     assert!(is_alive(process));
     drop(client);
-    eventually("its end", || (!is_alive(process)).then_some(()));
-    eventually("its slot gone", || (lb.backends().len() == 2).then_some(()));
+    eventually("the end of the replica", || (!is_alive(process)).then_some(()));
+    eventually("two slots", || (lb.backends().len() == 2).then_some(()));
 }
 
 #[test]
-fn sessions_that_outstay_the_drain_of_a_removed_replica_are_reset() {
+fn sessions_that_outlast_the_drain_of_a_removed_replica_are_reset() {
     let lb = Lb::start(&["--drain-timeout", "300ms"]);
     let (client, hostname) = session(&lb, &id_for(&lb, "server2"));
     let (mut other, _) = session(&lb, &id_for(&lb, "server1"));
     let process = lb.process_of(&hostname);
     lb.done(&json!({"cmd": "rm", "n": 1, "hostnames": [hostname]}));
     assert!(is_reset(client));
-    eventually("its end", || group_of(process).is_empty().then_some(()));
+    eventually("the end of the replica", || group_of(process).is_empty().then_some(()));
     say(&mut other, "the others stay");
 }
 
@@ -231,9 +212,7 @@ fn sessions_that_outstay_the_drain_of_a_removed_replica_are_reset() {
 fn every_change_of_state_is_one_line() {
     let lb = Lb::start(&["--replicas", "1"]);
     signal(lb.process_of("server1"), "KILL");
-    eventually("the replacement", || {
-        Some(lb.slot(1)).filter(|slot| slot["state"] == "up" && slot["restarts"] == 1)
-    });
+    lb.wait_for_restarts(1, 1);
     let hostname = lb.hostnames().remove(0);
     lb.done(&json!({"cmd": "add", "n": 1, "hostnames": ["S5"]}));
     lb.done(&json!({"cmd": "rm", "n": 1, "hostnames": ["S5"]}));
@@ -281,7 +260,7 @@ fn every_finished_connection_is_one_line_at_debug() {
 }
 
 #[test]
-fn with_log_format_json_every_line_is_an_object() {
+fn every_line_of_the_json_log_is_an_object() {
     let mut lb = Lb::start(&["--log-format", "json", "--log", "debug"]);
     lb.route("132574");
     lb.signal("TERM");
@@ -294,7 +273,7 @@ fn with_log_format_json_every_line_is_an_object() {
 }
 
 #[test]
-fn with_log_off_it_says_nothing() {
+fn lb_prints_nothing_with_log_off() {
     let [data, control] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let [data, control] = [data, control].map(|listener| listener.local_addr().unwrap().to_string());
     let mut silent = Command::new(env!("CARGO_BIN_EXE_lb"));
@@ -315,7 +294,7 @@ fn with_log_off_it_says_nothing() {
 
 #[test]
 fn an_unread_log_delays_no_client() {
-    // More lines than may wait, before the first client is served.
+    // The replicas print more lines than may wait, before the first client is served.
     let prints = demo_after("yes | head -n 20000 >&2;");
     let mut lb = Lb::launch_unread(Lb::command(&["--log", "debug", "--command", &prints]));
     lb.wait_until_all_up();

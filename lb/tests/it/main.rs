@@ -19,6 +19,7 @@ mod harness;
 mod healing;
 mod imports;
 mod life;
+mod load;
 mod mapping;
 mod noise;
 mod peers;

@@ -16,23 +16,23 @@ use crate::harness::{Lb, eventually, raw_answer};
 
 /// Ports for outgoing connections in the namespace of `lb`.
 const PORTS: usize = 500;
-/// A port stays in TIME_WAIT for sixty seconds (proc(5) counts them down in hundredths). One that may be reused can be
-/// after the first second; with so many left, each port of the test has had that second.
+/// A port stays in TIME_WAIT for sixty seconds; proc(5) counts them down in hundredths. Reuse is possible after the first
+/// second. When the youngest port has less than this left, that second is over for every port of the test.
 const REUSABLE: u64 = 57 * 100;
 
 #[test]
-fn without_reuse_there_are_as_many_connections_a_minute_as_ports() {
+fn each_port_serves_one_connection_a_minute_without_reuse() {
     let Some(place) = Place::make("2") else { return };
     place.inside(|lb| {
         let answered = std::iter::repeat_with(|| is_answered(lb)).take_while(|answered| *answered).count();
         // Probes took a port as well.
         assert!((PORTS / 2..=PORTS).contains(&answered), "{answered} with {PORTS} ports");
-        eventually("a second for every port", || (youngest_time_wait() < REUSABLE).then_some(()));
+        eventually("every port past its first second", || (youngest_time_wait() < REUSABLE).then_some(()));
         assert!(!(0..20).any(|_| is_answered(lb)), "a port was reused");
     });
 }
 
-/// The longest time that a port of this thread's namespace stays in TIME_WAIT, in hundredths of a second.
+/// The longest time that a port of this thread's namespace still stays in TIME_WAIT, in hundredths of a second.
 fn youngest_time_wait() -> u64 {
     let table = fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
     let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
@@ -41,7 +41,7 @@ fn youngest_time_wait() -> u64 {
 }
 
 #[test]
-fn with_reuse_there_is_no_such_limit() {
+fn each_port_serves_many_connections_a_minute_with_reuse() {
     let Some(place) = Place::make("1") else { return };
     place.inside(|lb| {
         let mut answered = 0;
@@ -52,12 +52,12 @@ fn with_reuse_there_is_no_such_limit() {
     });
 }
 
-/// A client that closes first, so that `lb` closes first towards the replica.
+/// Whether a client gets its answer. It closes first, so that `lb` closes first towards the replica.
 fn is_answered(lb: SocketAddr) -> bool {
     raw_answer(lb, "132574").is_ok_and(|answer| answer.ends_with(" 132574\n"))
 }
 
-/// `lb` in one namespace, a replica of it in another.
+/// `lb` in one namespace, its replica in another.
 struct Place {
     lb: Lb,
     _replica: Lb,
@@ -81,7 +81,7 @@ impl Place {
                 .unwrap();
             fs::write("/proc/sys/net/ipv4/tcp_tw_reuse", reuse).unwrap();
         });
-        // Any server will do: here it is another lb, with a replica of its own.
+        // Any server would do; here it is another lb with a replica of its own.
         let replica =
             there.launch(&["--listen", "192.0.2.2:5000", "--control", "127.0.0.1:0", "--replicas", "1"]);
         let fleet = ["--provider", "fixed", "--backend", "far=192.0.2.2:5000"];
@@ -91,7 +91,7 @@ impl Place {
         Some(Place { lb, _replica: replica, here, _there: there })
     }
 
-    /// Does something where `lb` is.
+    /// Runs `work` on a thread in the namespace of `lb`.
     fn inside<T: Send>(&self, work: impl FnOnce(SocketAddr) -> T + Send) -> T {
         let data = self.lb.data;
         self.here.inside(move || work(data))
@@ -116,7 +116,7 @@ impl Namespace {
         Some(Namespace { name })
     }
 
-    /// Does something on a thread that is in this namespace.
+    /// Runs `work` on a thread in this namespace.
     fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         let namespace = File::open(format!("/run/netns/{}", self.name)).unwrap();
         let inside = || {

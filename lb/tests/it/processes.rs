@@ -1,4 +1,4 @@
-//! The processes of this machine, as a test sees and signals them.
+//! Finds and signals processes of this machine.
 
 use std::process::Command;
 
@@ -8,13 +8,13 @@ pub(crate) fn signal(pid: u32, name: &str) {
     assert!(status.success(), "kill -s {name} {pid}");
 }
 
-/// Whether a process is there and no zombie.
+/// Whether a process exists and is not a zombie.
 pub(crate) fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))
 }
 
-/// The live processes of the group that `leader` leads, or led.
+/// The live processes of the process group `leader`; the leader itself may have ended.
 pub(crate) fn group_of(leader: u32) -> Vec<u32> {
     let group = |pid: u32| {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -23,7 +23,7 @@ pub(crate) fn group_of(leader: u32) -> Vec<u32> {
     processes().filter(|&pid| group(pid) == Some(leader) && is_alive(pid)).collect()
 }
 
-/// The live processes that have `variable` ("NAME=VALUE") in the environment that they were started with.
+/// The live processes that were started with `variable` ("NAME=VALUE") in their environment.
 pub(crate) fn processes_with(variable: &str) -> Vec<u32> {
     let has_it = |pid: &u32| {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();

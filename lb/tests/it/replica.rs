@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use crate::harness::patient;
 
-/// A replica in this process: passes its probes as long as it is told to, and does with every other connection what the
-/// test says.
+/// A replica in this process. It passes its probes while `healthy` is set, and gives every other connection to a function
+/// of the test.
 pub(crate) struct Replica {
     pub(crate) address: SocketAddr,
-    /// Whether probes are answered with 200; else with 500.
+    /// Whether probes get 200; otherwise they get 500.
     pub(crate) healthy: Arc<AtomicBool>,
-    /// Connections that were no probes.
+    /// The number of connections that were not probes.
     pub(crate) sessions: Arc<AtomicUsize>,
     listener: TcpListener,
     hangs: Arc<AtomicBool>,
@@ -23,12 +23,12 @@ pub(crate) struct Replica {
 }
 
 impl Replica {
-    /// `serve` gets every connection that is no probe, with what was read from it to find that out (perhaps nothing).
+    /// `serve` gets every connection that is not a probe, and the bytes that were read from it already (maybe none).
     pub(crate) fn start(serve: impl Fn(TcpStream, Vec<u8>) + Send + Sync + 'static) -> Replica {
         Replica::start_at("127.0.0.1:0", serve)
     }
 
-    /// The same on a given address.
+    /// Like [`Replica::start`], on a given address.
     pub(crate) fn start_at(
         address: &str,
         serve: impl Fn(TcpStream, Vec<u8>) + Send + Sync + 'static,
@@ -75,18 +75,18 @@ impl Replica {
         socket2::SockRef::from(&self.listener).shutdown(Shutdown::Both).unwrap();
     }
 
-    /// From now on it is a black hole: it accepts nothing, and the kernel, with no more room to queue for it, drops
-    /// whatever comes.
+    /// From now on it is a black hole: it accepts no connection, and the kernel drops every SYN because the backlog is
+    /// full.
     pub(crate) fn hang(&self) {
         self.hangs.store(true, Ordering::Relaxed);
         let _last_to_be_accepted = TcpStream::connect(self.address).unwrap();
         self.has_stopped.wait();
         socket2::SockRef::from(&self.listener).listen(0).unwrap();
         let is_queued = |_| TcpStream::connect_timeout(&self.address, Duration::from_millis(300)).is_ok();
-        assert!(!(0..10).all(is_queued), "there is always room for one more");
+        assert!(!(0..10).all(is_queued), "the backlog never fills");
     }
 
-    /// A replica that sends back what it gets.
+    /// A replica that sends back what it receives.
     pub(crate) fn echo() -> Replica {
         Replica::start(|mut stream, first| {
             let _ = stream.write_all(&first);
@@ -95,7 +95,7 @@ impl Replica {
         })
     }
 
-    /// A replica that answers with its name and leaves.
+    /// A replica that answers with its name and closes.
     pub(crate) fn named(name: &'static str) -> Replica {
         Replica::start(move |mut stream, _| {
             let _ = stream.write_all(name.as_bytes());

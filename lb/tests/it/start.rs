@@ -32,7 +32,7 @@ fn three_replicas_start_and_an_id_always_goes_to_the_same_one() {
         assert!(String::from_utf8(http).unwrap().contains(&hello), "the same id by HTTP");
         *load.entry(name).or_default() += 1;
     }
-    assert_eq!(load.len(), 3, "everyone gets some: {load:?}");
+    assert_eq!(load.len(), 3, "every replica gets some: {load:?}");
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn a_command_that_exits_at_once_is_tried_with_pauses_and_then_quarantined() {
     let lb = Lb::launch(&["--replicas", "1", "--command", &command]);
     let slot = lb.wait_for_state(1, "quarantined");
     assert!(text(&slot["reason"]).contains("exit status: 7"), "{slot}");
-    assert_eq!(read_to_string(&starts).unwrap().lines().count(), 6, "no storm");
+    assert_eq!(read_to_string(&starts).unwrap().lines().count(), 6, "tries before the quarantine");
     assert!(lb.get("/home").starts_with("HTTP/1.1 503 "));
     assert_eq!(lb.hostnames().len(), 1);
     let refusal = lb.refused(&json!({"cmd": "add", "n": 1}));
@@ -30,11 +30,11 @@ fn a_command_that_never_listens_is_stopped_and_quarantined() {
     let slot = lb.wait_for_state(1, "quarantined");
     assert!(text(&slot["reason"]).contains("not ready within 500ms"), "{slot}");
     assert_eq!(slot["restarts"], 5);
-    eventually("its end", || lb.children().is_empty().then_some(()));
+    eventually("the end of the command", || lb.children().is_empty().then_some(()));
 }
 
 #[test]
-fn a_command_that_fails_at_first_is_in_rotation_when_it_works() {
+fn a_command_that_fails_at_first_enters_rotation_once_it_works() {
     let gate = Gate::new();
     let works = demo_after(&format!("test -e {} || exit 1;", gate.file().display()));
     let lb = Lb::launch(&["--replicas", "1", "--command", &works]);
@@ -45,18 +45,18 @@ fn a_command_that_fails_at_first_is_in_rotation_when_it_works() {
 }
 
 #[test]
-fn a_replica_that_says_it_is_another_gets_nothing() {
-    let lb = Lb::launch(&["--replicas", "1", "--command", &demo_after("SERVER_ID=somebody;")]);
-    let reason = "probe: another server answers there: \"somebody\"";
-    eventually("a probe that finds it out", || (lb.slot(1)["reason"] == reason).then_some(()));
+fn a_replica_that_answers_under_another_name_gets_no_connection() {
+    let lb = Lb::launch(&["--replicas", "1", "--command", &demo_after("SERVER_ID=stranger;")]);
+    let reason = "probe: another server answers there: \"stranger\"";
+    eventually("a probe that notices the wrong name", || (lb.slot(1)["reason"] == reason).then_some(()));
     assert_eq!(lb.slot(1)["state"], "starting");
     assert!(lb.get("/home").starts_with("HTTP/1.1 503 "));
 }
 
 #[test]
-fn a_replica_gets_nothing_before_it_listens_and_all_as_soon_as_it_does() {
+fn a_replica_gets_connections_only_once_it_listens() {
     let gate = Gate::new();
-    // With an interval as long as this, only a replica that starts can be asked more than once.
+    // With such a long interval, only a starting replica is probed more than once.
     let lb =
         Lb::launch(&["--health-interval", "10m", "--start-timeout", "10m", "--command", &gate.command()]);
     assert!(lb.get("/home").starts_with("HTTP/1.1 503 "));
@@ -68,7 +68,7 @@ fn a_replica_gets_nothing_before_it_listens_and_all_as_soon_as_it_does() {
 }
 
 #[test]
-fn a_replica_that_listens_gets_nothing_before_it_passes_its_probes() {
+fn a_listening_replica_gets_no_connection_before_it_passes_its_probes() {
     let gate = Gate::new();
     let fleet = ["--replicas", "1", "--start-timeout", "10m", "--command", &gate.command()];
     let lb = Lb::launch(&[&fleet[..], &["--health", "http:/nothing-here"]].concat());
@@ -85,7 +85,7 @@ fn a_replica_that_listens_gets_nothing_before_it_passes_its_probes() {
 fn a_slot_that_waits_for_its_next_try_can_be_removed() {
     let command = demo_after("test $SERVER_ID != server2 || exit 7;");
     let lb = Lb::launch(&["--respawn-name", "same", "--command", &command]);
-    eventually("a pause", || Some(lb.slot(2)).filter(|slot| slot["state"] == "down"));
+    eventually("slot 2 down between two tries", || Some(lb.slot(2)).filter(|slot| slot["state"] == "down"));
     let left = lb.done(&json!({"cmd": "rm", "n": 1, "hostnames": ["server2"]}));
     assert_eq!(left["replicas"], json!(["server1", "server3"]));
     assert_eq!(lb.done(&json!({"cmd": "add", "n": 1, "hostnames": ["new"]}))["N"], 3);
@@ -95,7 +95,7 @@ fn a_slot_that_waits_for_its_next_try_can_be_removed() {
 }
 
 #[test]
-fn what_replicas_print_is_in_the_log_line_by_line_under_their_name() {
+fn output_of_replicas_is_logged_line_by_line_with_their_name() {
     let prints = r"printf 'one\ntwo '; sleep 0.1; printf 'halves\n'; printf 'bad \377\376 bytes\n' >&2;
         head -c 1048576 /dev/zero | tr '\0' X >&2; printf '\nlast words' >&2; exit 3";
     let lb = Lb::launch(&["--replicas", "1", "--command", prints]);
@@ -113,7 +113,7 @@ fn what_replicas_print_is_in_the_log_line_by_line_under_their_name() {
 }
 
 #[test]
-fn a_replica_that_prints_without_end_delays_nothing() {
+fn a_replica_that_prints_without_end_delays_no_client() {
     let flood = demo_after("yes '' >&2 & yes '' &");
     let lb = Lb::launch_unread(Lb::command(&["--replicas", "2", "--command", &flood]));
     lb.wait_until_all_up();

@@ -16,7 +16,7 @@ fn a_message_is_what_the_specification_shows() {
 }
 
 #[test]
-fn what_is_too_long_is_cut_and_says_so() {
+fn fields_that_are_too_long_are_cut_and_marked() {
     let long = vec![b'x'; LONGEST_KEY + 1];
     let longest = &long[..LONGEST_KEY];
     let flags = |metadata: &Metadata| (metadata.is_slot_cut(), metadata.is_key_cut(), metadata.is_id_cut());
@@ -44,7 +44,7 @@ fn with(at: usize, byte: u8) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_no_message_says_why() {
+fn malformed_messages_are_refused_with_a_reason() {
     let longer = [EXAMPLE, b"x"].concat();
     let too_long_a_key = [&with(13, 4)[..16], &[b'x'; 7 + 0x406 + 6]].concat();
     let cases = [
@@ -85,7 +85,7 @@ fn nearly() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn what_is_said_is_what_arrives(
+    fn every_message_decodes_to_its_fields(
         (number, attempt) in any::<(u64, u8)>(),
         slot in vec(any::<u8>(), 0..=LONGEST_SLOT),
         key in vec(any::<u8>(), 0..=LONGEST_KEY),

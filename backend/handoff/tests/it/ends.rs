@@ -34,7 +34,7 @@ async fn connections_live_on_when_lb_is_gone() {
 }
 
 #[tokio::test]
-async fn what_lb_handed_over_before_its_end_is_served() {
+async fn connections_handed_over_before_lb_ended_are_served() {
     let site = Site::new();
     let mut listener = site.listen();
     let lb = Arc::new(connect(&site.path()));
@@ -43,7 +43,7 @@ async fn what_lb_handed_over_before_its_end_is_served() {
         send(&lb, about(number).as_bytes(), &[socket.as_fd()]);
         client
     };
-    // A report that lb never reads makes its end an error, which comes before what it has sent.
+    // A report that lb never reads turns its end into an error, which arrives before the messages in the queue.
     let first = hand_over(0);
     drop((listener.accept().await.unwrap(), first));
     assert_eq!(peeked(&lb).await, 8);
@@ -60,7 +60,7 @@ async fn what_lb_handed_over_before_its_end_is_served() {
 }
 
 #[tokio::test]
-async fn who_stops_takes_what_was_handed_over_and_refuses_the_rest() {
+async fn a_stopping_listener_takes_queued_connections_and_refuses_the_rest() {
     let site = Site::new();
     let mut listener = site.listen();
     let (channel, mut closed) = site.connect();
@@ -68,7 +68,7 @@ async fn who_stops_takes_what_was_handed_over_and_refuses_the_rest() {
     let (stream, metadata) = listener.accept().await.unwrap();
     tokio::spawn(echo(stream, metadata));
     clients.extend((1..5).map(|number| hand_over(&channel, number).unwrap()));
-    // This one has not even been accepted.
+    // The listener has not accepted this Unix connection yet.
     let (late, mut late_closed) = site.connect();
     let mut late_client = hand_over(&late, 9).unwrap();
 
@@ -94,8 +94,8 @@ async fn who_stops_takes_what_was_handed_over_and_refuses_the_rest() {
     assert!(matches!(ended(&mut late_closed).await, Ended::Gone));
 }
 
-/// Connects again and again, and hands one over each time and one over the first connection, until that is refused: how many
-/// it were.
+/// Makes Unix connections until one is refused. Hands one connection over on each, and one on the first. Returns how many were
+/// sent.
 fn hand_over_until_refused(path: &Path, begun: &AtomicBool) -> usize {
     let (mut count, socket, first) = (0, TcpListener::bind("127.0.0.1:0").unwrap(), connect(path));
     while let Ok(lb) = try_connect(path) {
@@ -123,7 +123,7 @@ async fn every_connection_is_served_or_refused_when_the_replica_stops() {
 }
 
 #[tokio::test]
-async fn a_path_is_left_to_who_has_it_by_now() {
+async fn a_dropped_listener_leaves_the_path_to_its_new_owner() {
     let site = Site::new();
     let first = site.listen();
     std::fs::remove_file(site.path()).unwrap();

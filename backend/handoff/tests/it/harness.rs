@@ -1,4 +1,4 @@
-//! Clients, senders and replicas.
+//! Clients, senders and replicas for the tests.
 
 use std::io::{self, ErrorKind, Write as _};
 use std::net::{TcpListener as StdListener, TcpStream as StdStream};
@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// A hang is a failure. Far above what any step takes.
+/// A step that takes longer than this hangs. Far above the time of any step.
 pub(crate) const HANG: Duration = Duration::from_secs(30);
 
 static RAISED: Once = Once::new();
@@ -26,7 +26,7 @@ pub(crate) struct Site {
 
 impl Site {
     pub(crate) fn new() -> Self {
-        // The tests share one process, and the customary limit of open files is for less.
+        // The tests share one process and need more open files than the usual limit allows.
         RAISED.call_once(|| {
             let limit = getrlimit(Resource::Nofile);
             setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
@@ -59,7 +59,7 @@ pub(crate) fn client(line: &str) -> (Client, StdStream) {
     (Client(BufReader::new(TcpStream::from_std(client).unwrap())), accepted)
 }
 
-/// The far end.
+/// The client's end of a connection.
 pub(crate) struct Client(pub(crate) BufReader<TcpStream>);
 
 impl Client {
@@ -79,7 +79,7 @@ impl Client {
         String::from_utf8(bytes).unwrap()
     }
 
-    /// How the connection ends, without another byte.
+    /// How the connection ends. It must end without another byte.
     pub(crate) async fn end(&mut self) -> io::Result<()> {
         let mut rest = Vec::new();
         timeout(HANG, self.0.read_to_end(&mut rest)).await.expect("no end")?;
@@ -115,7 +115,7 @@ pub(crate) fn serve(mut listener: Listener) -> Serving {
     }))
 }
 
-/// Ends with the test.
+/// A task that is aborted when the test ends.
 pub(crate) struct Serving(JoinHandle<()>);
 
 impl Drop for Serving {
@@ -124,7 +124,7 @@ impl Drop for Serving {
     }
 }
 
-/// One connection.
+/// Serves one connection.
 pub(crate) async fn echo(stream: Stream, metadata: Metadata) -> io::Result<()> {
     let (mut stream, mut line) = (BufReader::new(stream), Vec::new());
     while stream.read_until(b'\n', &mut line).await? > 0 {
@@ -139,7 +139,7 @@ pub(crate) fn answer(number: u64) -> String {
     format!("{number}: {number}\n")
 }
 
-/// Waits for reports about so many connections: their numbers in order.
+/// Waits for reports about `count` connections; their numbers, sorted.
 pub(crate) async fn reported(closed: &mut Closed, count: usize) -> Vec<u64> {
     let mut numbers = Vec::new();
     while numbers.len() < count {
@@ -150,17 +150,17 @@ pub(crate) async fn reported(closed: &mut Closed, count: usize) -> Vec<u64> {
     numbers
 }
 
-/// Waits for the end of the Unix connection, before which there must be no further report.
+/// Waits for the end of the Unix connection. No further report may come before it.
 pub(crate) async fn ended(closed: &mut Closed) -> Ended {
     timeout(HANG, closed.next()).await.expect("no end").unwrap_err()
 }
 
-/// Hands sockets over until that is refused: how many, and why.
+/// Hands sockets over until one is refused: how many were accepted, and why the next was not.
 pub(crate) fn fill(channel: &Channel, socket: &StdStream) -> (u64, Refused) {
     for number in 0..10_000 {
         if let Err(refused) = channel.send(socket, &about(number)) {
             return (number, refused);
         }
     }
-    panic!("there is no end to the queue");
+    panic!("the queue never fills");
 }

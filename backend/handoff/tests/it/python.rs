@@ -1,4 +1,4 @@
-//! The example in Python: what another language makes of the specification, and a replica that can be killed.
+//! The Python example: another language implements the specification, and a replica that can be killed.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -60,7 +60,7 @@ impl Drop for Python {
 async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + HANG;
     while !is_so() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
+        assert!(Instant::now() < deadline, "did not happen: {what}");
         sleep(Duration::from_millis(5)).await;
     }
 }

@@ -42,7 +42,7 @@ pub(crate) fn try_send(to: &OwnedFd, message: &[u8], descriptors: &[BorrowedFd<'
     Ok(())
 }
 
-/// Waits until there is something to be read, or the end; and leaves it there.
+/// Waits for a message or the end, without taking it; its length (0 for the end).
 pub(crate) async fn peeked(socket: &Arc<OwnedFd>) -> usize {
     let socket = Arc::clone(socket);
     let peek = tokio::task::spawn_blocking(move || recv(&*socket, &mut [0; 16], RecvFlags::PEEK).unwrap().1);

@@ -42,7 +42,7 @@ async fn clients_in_the_queue_of_a_dropped_listener_are_cut_off() {
     late_client.is_cut_off().await;
     assert!(matches!(hand_over(&channel, 99), Err(Refused::Gone(_))));
     assert!(matches!(ended(&mut late_closed).await, Ended::Gone));
-    // The one that was taken goes on, and all are reported.
+    // The accepted connection goes on, and every connection is reported.
     assert_eq!(reported(&mut closed, 19).await, (1..20).collect::<Vec<_>>());
     drop(stream);
     assert_eq!(reported(&mut closed, 1).await, [0]);
@@ -51,7 +51,7 @@ async fn clients_in_the_queue_of_a_dropped_listener_are_cut_off() {
 }
 
 #[tokio::test]
-async fn connections_that_come_by_themselves_take_room_as_well() {
+async fn direct_connections_count_towards_the_limit() {
     let site = Site::new();
     let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = tcp.local_addr().unwrap();
@@ -76,7 +76,7 @@ async fn connections_that_come_by_themselves_take_room_as_well() {
 }
 
 #[tokio::test]
-async fn no_more_are_taken_than_may_be_open() {
+async fn a_listener_takes_no_more_connections_than_its_limit() {
     let site = Site::new();
     let mut listener = site.listen().at_most(2);
     let (channel, mut closed) = site.connect();
@@ -87,7 +87,7 @@ async fn no_more_are_taken_than_may_be_open() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    assert!(!third.is_finished(), "a third one is open");
+    assert!(!third.is_finished(), "a third connection is open");
     drop(first);
     let (_stream, metadata) = timeout(HANG, third).await.expect("the listener was not notified").unwrap();
     assert_eq!(metadata.number(), 2);
@@ -107,8 +107,8 @@ async fn an_lb_that_does_not_read_reports_is_not_served_without_end() {
             refused_none = listener.accept().await.is_ok();
         }
     });
-    // It goes on for as long as its numbers have room: in the queue of the kernel, and in its own. All run on one thread, so
-    // it has had its turn a thousand times when that has changed nothing.
+    // The listener accepts while its reports have room, in the kernel's queue and in its own. All tasks run on one thread, so
+    // after a thousand turns without a change it has stopped.
     let mut sent = 0;
     let mut idle = 0;
     while idle < 1000 {
@@ -120,10 +120,10 @@ async fn an_lb_that_does_not_read_reports_is_not_served_without_end() {
             }
             Err(gone) => panic!("{gone}"),
         }
-        assert!(sent < 300_000, "there is no bound");
+        assert!(sent < 300_000, "the replica accepts without bound");
     }
     assert!(sent > 16 * 1024, "{sent}");
-    // When it reads at last, nothing was forgotten.
+    // When lb reads at last, no report is missing.
     let count = usize::try_from(sent).unwrap();
     assert_eq!(reported(&mut closed, count).await, (0..sent).collect::<Vec<_>>());
     assert!(!accepting.is_finished());

@@ -120,7 +120,7 @@ async fn reports_come_in_batches_while_others_are_open() {
         channel.send(&socket, &about(number)).unwrap();
         open.push(listener.accept().await.unwrap());
     }
-    // The last one stays: the others are due by their number or by time.
+    // The last connection stays open. The reports of the others are due by their number or by time.
     open.drain(..1024);
     let mut batch = async || timeout(HANG, closed.next()).await.unwrap().unwrap();
     let batches = [batch().await, batch().await];

@@ -10,9 +10,9 @@ use std::thread;
 
 use serde_json::json;
 
-use super::load::Load;
-use super::{CALM, Fleet, docker, homes, ids, replaced, slots, terminate};
+use super::{CALM, Fleet, docker, homes, ids, slots, terminate};
 use crate::harness::{Lb, eventually, text};
+use crate::load::Load;
 
 /// Where the engine really is.
 const ENGINE: &str = "/var/run/docker.sock";
@@ -26,7 +26,7 @@ enum Mode {
     Hung,
 }
 
-/// A way to the engine that can be closed.
+/// A proxy in front of the engine, which a test can close or stop.
 struct Gateway {
     folder: tempfile::TempDir,
     state: Arc<State>,
@@ -95,13 +95,13 @@ impl State {
         }
     }
 
-    /// Passes bytes on, but none as long as the engine is to seem hung.
+    /// Passes bytes on, except while the engine must seem hung.
     fn pump(&self, mut from: UnixStream, mut to: UnixStream) {
         let mut buffer = vec![0; 65536];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
             let mode = self.mode.lock().unwrap();
             let mode = *self.changed.wait_while(mode, |mode| *mode == Mode::Hung).unwrap();
-            // What was not passed on by the end of a test must not be done after it.
+            // A request that is held back until the end of a test must not reach the engine afterwards.
             if mode == Mode::Away || to.write_all(&buffer[..count]).is_err() {
                 break;
             }
@@ -118,14 +118,14 @@ fn start_behind(gateway: &Gateway, fleet: &Fleet) -> Lb {
     lb
 }
 
-/// An engine that is in this `mode` for a while: connections are served, commands are refused, and what died is
-/// replaced when it is back, once.
+/// Puts the engine into this `mode` for a while. Connections must be served and commands refused, and a dead container must
+/// be replaced once when the engine is back.
 fn survives(fleet: &Fleet, mode: Mode) {
     let gateway = Gateway::open();
     let lb = start_behind(&gateway, fleet);
     let (mut before, at_home, seats) = (fleet.settled(&lb), homes(&lb), slots(&lb));
     let others: Vec<String> = ids().filter(|id| lb.order(id)[0] != "server2").collect();
-    let load = Load::begin(&lb, others);
+    let load = Load::begin(&lb, &others, 1);
     gateway.set(mode);
     load.go_on(50);
     // Answered while the engine is still away or hung.
@@ -138,7 +138,7 @@ fn survives(fleet: &Fleet, mode: Mode) {
     load.go_on(200);
     lb.wait_for_log("the engine is away");
     gateway.set(Mode::Open);
-    let after = replaced(&lb, &slot);
+    let after = lb.wait_for_replacement(&slot);
     lb.wait_for_log("the engine is back");
     let mut now = fleet.settled(&lb);
     now.remove(text(&after["hostname"]));
@@ -165,7 +165,7 @@ fn an_engine_that_hangs_for_a_while_costs_no_connection() {
 }
 
 #[test]
-fn without_the_engine_lb_ends_all_the_same_and_the_next_one_finds_the_fleet() {
+fn lb_ends_without_the_engine_and_the_next_lb_finds_the_fleet() {
     let Some(fleet) = Fleet::of("away-in-the-end") else { return };
     let gateway = Gateway::open();
     let lb = start_behind(&gateway, &fleet);

@@ -2,16 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::{CALM, Fleet, homes, ids, kill, say, session, slots};
-use crate::harness::{Lb, eventually, id_for};
+use super::{CALM, Fleet, homes, ids, kill, slots};
+use crate::harness::{Lb, eventually, id_for, say, session};
 
-/// All that is known about a few ids.
+/// The explanation of each of a few ids.
 fn explanations(lb: &Lb) -> Vec<Value> {
     ids().map(|id| lb.done(&json!({"cmd": "explain", "id": id}))).collect()
 }
 
 #[test]
-fn what_was_added_is_there_after_a_kill_right_after_the_answer() {
+fn added_replicas_survive_a_kill_of_lb_right_after_the_answer() {
     let Some(fleet) = Fleet::of("added") else { return };
     let lb = fleet.start(&CALM);
     lb.done(&json!({"cmd": "add", "n": 2, "hostnames": ["S5", "S4"], "weights": [3]}));
@@ -27,11 +27,11 @@ fn what_was_added_is_there_after_a_kill_right_after_the_answer() {
     let weights = lb.done(&json!({"cmd": "mapping"}))["weights"].clone();
     assert_eq!(weights, json!({"server1": 1, "server2": 2, "server3": 1, "S5": 3, "S4": 1}));
     fleet.settled(&lb);
-    assert_eq!(fleet.containers(), containers, "nothing was made or removed");
+    assert_eq!(fleet.containers(), containers, "no container was created or removed");
 }
 
 #[test]
-fn what_was_removed_stays_removed_after_a_kill_right_after_the_answer() {
+fn removed_replicas_stay_removed_after_a_kill_of_lb_right_after_the_answer() {
     let Some(fleet) = Fleet::of("removed") else { return };
     let lb = fleet.start(&[&CALM[..], &["--replicas", "4"]].concat());
     let mut containers = fleet.settled(&lb);
@@ -45,7 +45,7 @@ fn what_was_removed_stays_removed_after_a_kill_right_after_the_answer() {
     homes(&lb);
 }
 
-/// The slots without those that only drain.
+/// The slots that are not draining.
 fn slots_in_rotation(lb: &Lb) -> Vec<(u64, String, String)> {
     let names = lb.hostnames();
     slots(lb).into_iter().filter(|(_, _, hostname)| names.contains(hostname)).collect()
@@ -65,7 +65,7 @@ fn a_removed_container_finishes_its_sessions_before_it_goes() {
     assert_eq!(say(&mut client, "still there"), "server2 still there\n");
     assert!(fleet.containers().iter().any(|[_, state, name]| name == "server2" && state == "running"));
     drop(client);
-    eventually("the slot gone", || (lb.backends().len() == 2).then_some(()));
+    eventually("two slots", || (lb.backends().len() == 2).then_some(()));
     containers.remove("server2");
     assert_eq!(fleet.settled(&lb), containers);
 }

@@ -1,16 +1,15 @@
 //! Containers that take connections over.
 
-use std::io::{Read as _, Write as _};
 use std::os::unix::fs::chown;
 
 use super::{CALM, Fleet, docker, homes, kill, terminate};
-use crate::harness::{Lb, eventually};
+use crate::harness::{Lb, eventually, say};
 
 /// The user of the demo image.
 const UNPRIVILEGED: u32 = 65532;
 
 fn are_handed_over(lb: &Lb) {
-    eventually("hand-off to all", || {
+    eventually("hand-off to all replicas", || {
         lb.backends().iter().all(|slot| slot["transport"] == "handoff").then_some(())
     });
 }
@@ -26,30 +25,24 @@ fn containers_are_handed_their_connections_also_by_the_next_lb() {
     are_handed_over(&lb);
     let (containers, at_home) = (fleet.settled(&lb), homes(&lb));
 
-    // One that dies is replaced in its slot, and so are its connections.
+    // A dead container is replaced in its slot, and its connections are handed over again.
     docker(&["kill", &containers["server2"]]);
-    eventually("the replacement", || (lb.slot(2)["restarts"] == 1).then_some(()));
+    lb.wait_for_restarts(2, 1);
     fleet.settled(&lb);
     are_handed_over(&lb);
-    assert_eq!(homes(&lb), at_home, "every key is home again");
+    assert_eq!(homes(&lb), at_home, "every key is back in its slot");
 
-    // What was handed over outlives lb, and the containers are the next one's.
-    let mut session = lb.connect();
-    let mut line = |text: &str| {
-        session.write_all(text.as_bytes()).unwrap();
-        let mut answer = [0; 64];
-        let length = session.read(&mut answer).unwrap();
-        String::from_utf8(answer[..length].to_vec()).unwrap()
-    };
-    let answer = line("1\n");
+    // Handed-over connections outlive lb, and the next lb takes the containers over.
+    let mut client = lb.connect();
+    let answer = say(&mut client, "1");
     assert!(answer.ends_with(" 1\n"), "{answer}");
     kill(lb);
-    assert_eq!(line("2\n"), answer.replace(" 1\n", " 2\n"));
+    assert_eq!(say(&mut client, "2"), answer.replace(" 1\n", " 2\n"));
     let mut lb = fleet.start(&flags);
     are_handed_over(&lb);
     assert_eq!(homes(&lb), at_home);
 
-    // An lb that ends at once leaves the containers, and their sockets.
+    // An lb that a second signal ends leaves the containers and their sockets.
     let _open = lb.connect();
     lb.signal("TERM");
     lb.wait_for_log("stopping");

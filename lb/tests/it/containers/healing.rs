@@ -1,12 +1,13 @@
-//! Containers that end, hang or are taken away: each is noticed, and its slot gets another one.
+//! Containers that end, hang or are removed: `lb` notices, and fills the slot again.
 
 use std::io::Write as _;
 use std::process::Command;
 
-use super::{CALM, Fleet, OwnImage, build, docker, homes, kill, replaced, slots, try_docker};
+use super::{CALM, Fleet, OwnImage, build, docker, homes, kill, slots, try_docker};
 use crate::harness::{Lb, eventually, id_for, text};
 
-/// Does this to the container of each slot in turn, and looks whether its slot gets another one, and nothing else changes.
+/// Runs each `docker` command on the container of the next slot, and checks that its slot gets another container and nothing
+/// else changes.
 #[track_caller]
 fn heals_after(fleet: &Fleet, lb: &Lb, does: &[&[&str]]) {
     let mut before = fleet.settled(lb);
@@ -14,13 +15,12 @@ fn heals_after(fleet: &Fleet, lb: &Lb, does: &[&[&str]]) {
     for (index, arguments) in (0..3).cycle().zip(does) {
         let slot = lb.slot(index + 1);
         let old = text(&slot["hostname"]);
-        // It may fail, for `lb` may remove the container while `docker` still waits for it.
+        // It may fail, because `lb` may remove the container while `docker` still waits for it.
         let _ = try_docker(&[arguments, &[&*before[old]][..]].concat());
-        let after = replaced(lb, &slot);
-        assert_eq!(after["name"], slot["name"], "{arguments:?}");
+        let after = lb.wait_for_replacement(&slot);
         assert_ne!(after["hostname"], slot["hostname"], "{arguments:?}");
         let mut now = fleet.settled(lb);
-        eventually("every key home", || (homes(lb) == at_home).then_some(()));
+        eventually("every key in its slot", || (homes(lb) == at_home).then_some(()));
         before.remove(old);
         now.remove(text(&after["hostname"]));
         assert_eq!(before, now, "{arguments:?} leaves the others alone");
@@ -29,7 +29,7 @@ fn heals_after(fleet: &Fleet, lb: &Lb, does: &[&[&str]]) {
 }
 
 #[test]
-fn a_container_that_ends_in_whatever_way_is_replaced_in_its_slot() {
+fn a_container_that_ends_in_any_way_is_replaced_in_its_slot() {
     let Some(fleet) = Fleet::of("ends") else { return };
     let lb = fleet.start(&CALM);
     heals_after(
@@ -50,8 +50,8 @@ fn a_container_that_hangs_is_replaced_in_its_slot() {
     heals_after(&fleet, &lb, &[&["pause"], &["kill", "--signal", "STOP"]]);
 }
 
-/// A server that takes a gigabyte when it is told anything at all. It takes it in one sweep: one that comes to its limit
-/// bit by bit may stand there for minutes, its own code thrown out and read again and again.
+/// A server that allocates a gigabyte as soon as it receives a byte. It does so at once: a process that reaches its limit
+/// slowly can thrash for minutes, because the kernel evicts its code and reads it again.
 const GREEDY: &str = r#"
 fn main() {
     for client in std::net::TcpListener::bind("0.0.0.0:5000").unwrap().incoming().flatten() {
@@ -74,8 +74,7 @@ fn a_container_that_takes_too_much_memory_is_replaced_and_the_log_says_so() {
     let lb = fleet.start(&[&CALM[..], &["--image", &own.0, "--health", "tcp", "--memory", "16MiB"]].concat());
     let (slot, mut before) = (lb.slot(2), fleet.settled(&lb));
     lb.connect().write_all(format!("{}\n", id_for(&lb, "server2")).as_bytes()).unwrap();
-    let after = replaced(&lb, &slot);
-    assert_eq!(after["name"], slot["name"]);
+    let after = lb.wait_for_replacement(&slot);
     let line = lb.wait_for_log("(it ran out of memory)");
     assert!(line.contains("server2"), "{line}");
     let mut now = fleet.settled(&lb);
@@ -84,14 +83,14 @@ fn a_container_that_takes_too_much_memory_is_replaced_and_the_log_says_so() {
 }
 
 #[test]
-fn with_respawn_name_same_the_next_container_has_the_name_of_the_last() {
+fn a_replacement_keeps_the_name_with_respawn_name_same() {
     let Some(fleet) = Fleet::of("same-name") else { return };
     let lb = fleet.start(&[&CALM[..], &["--respawn-name", "same"]].concat());
     let (before, containers, at_home) = (slots(&lb), fleet.settled(&lb), homes(&lb));
     for round in 0..2 {
         let slot = lb.slot(2);
         docker(&["kill", &fleet.id_of("server2")]);
-        replaced(&lb, &slot);
+        lb.wait_for_replacement(&slot);
         let now = fleet.settled(&lb);
         assert_ne!(now["server2"], containers["server2"], "round {round}");
     }
@@ -105,20 +104,19 @@ fn a_spare_moves_into_a_slot_and_the_next_lb_finds_it_there() {
     let flags = [&CALM[..], &["--spares", "1"]].concat();
     let lb = fleet.start(&flags);
     let at_home = homes(&lb);
-    // From whatever place it has, the bench or a slot, the next one moves on.
+    // The second death takes the spare that replaced the first one.
     for index in [2, 3] {
         let spare = eventually("a spare", || lb.spares().into_iter().find(|spare| spare["state"] == "up"));
         let slot = lb.slot(index);
         docker(&["kill", &fleet.id_of(text(&slot["hostname"]))]);
-        let after = replaced(&lb, &slot);
+        let after = lb.wait_for_replacement(&slot);
         assert_eq!(after["hostname"], spare["hostname"]);
-        assert_eq!(after["name"], slot["name"]);
         assert_eq!(homes(&lb), at_home);
     }
     let (seated, containers) = (slots(&lb), fleet.settled(&lb));
     kill(lb);
     let lb = fleet.start(&flags);
     assert_eq!(slots(&lb), seated);
-    assert_eq!(fleet.settled(&lb), containers, "the spare, too, is the one that was there");
+    assert_eq!(fleet.settled(&lb), containers, "the spare is the same container too");
     assert_eq!(homes(&lb), at_home);
 }

@@ -1,21 +1,18 @@
-//! Replicas in containers of a real engine: `lb` under test runs here, the containers are looked at with `docker`.
+//! Replicas in containers of a real engine: `lb` runs here, and the tests look at the containers with `docker`.
 //!
-//! They are skipped where no engine answers, and fail there when `CI` is "true". Each test has a fleet and a network of its
-//! own, and only a few run at once: an engine that starts twenty containers starts none of them soon.
+//! The tests are skipped where no engine answers; they fail there when `CI` is "true". Each test has a fleet and a network of
+//! its own. Only a few run at once, because an engine that starts twenty containers at once is slow with each.
 
 mod away;
 mod changes;
 mod drill;
 mod handoff;
 mod healing;
-mod load;
 mod start;
 mod succession;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
@@ -26,15 +23,15 @@ use crate::harness::{Lb, eventually, text};
 
 /// Tests that use the engine at the same time.
 const TURNS: usize = 2;
-/// Flags with which only what is really gone is replaced: a machine that stands still for a while changes nothing.
+/// Flags with which `lb` replaces only containers that have ended, so that a slow machine changes nothing.
 pub(crate) const CALM: [&str; 4] = ["--health-timeout", "10s", "--replace-after", "1m"];
 
-/// What `docker` answers; its complaint where it fails. It fails after a minute, too.
+/// The output of `docker`, or its error. It also fails after a minute.
 pub(crate) fn try_docker(arguments: &[&str]) -> Result<String, String> {
     said(&Command::new("timeout").args(["60", "docker"]).args(arguments).output().unwrap())
 }
 
-/// What `docker` answers.
+/// The output of `docker`, which must succeed.
 #[track_caller]
 pub(crate) fn docker(arguments: &[&str]) -> String {
     try_docker(arguments).unwrap_or_else(|complaint| panic!("docker {arguments:?}: {complaint}"))
@@ -49,7 +46,7 @@ fn said(output: &Output) -> Result<String, String> {
     }
 }
 
-/// What `docker` lists, word by word.
+/// The words in the output of `docker`.
 #[track_caller]
 pub(crate) fn words(arguments: &[&str]) -> Vec<String> {
     docker(arguments).split_whitespace().map(str::to_owned).collect()
@@ -66,17 +63,17 @@ fn has_engine() -> bool {
         Ok(_) => return true,
         Err(complaint) => complaint,
     };
-    #[expect(clippy::disallowed_methods, reason = "that these tests may not be skipped is said by CI alone")]
+    #[expect(clippy::disallowed_methods, reason = "only CI forbids to skip these tests")]
     let is_required = std::env::var("CI").is_ok_and(|value| value == "true");
     assert!(!is_required, "no engine answers: {complaint}");
-    eprintln!("skipped, for no engine answers: {complaint}");
+    eprintln!("skipped: no engine answers: {complaint}");
     false
 }
 
 /// Builds a program or an image.
 #[track_caller]
 pub(crate) fn build(command: &mut Command) {
-    // What cargo was told about the build of the tests is not meant for this one.
+    // Cargo's settings for the build of the tests do not apply to this build.
     for name in ["CARGO_BUILD_TARGET", "CARGO_ENCODED_RUSTFLAGS", "CARGO_TARGET_DIR"] {
         command.env_remove(name);
     }
@@ -99,7 +96,7 @@ pub(crate) fn image() -> &'static str {
     &IMAGE.get_or_init(make).0
 }
 
-/// Removes a tag as soon as this process has ended, in whatever way: nothing of Rust is run then, but a pipe ends.
+/// Removes a tag as soon as this process has ended, even by a signal: then no Rust code runs, but a pipe closes.
 fn remove_at_the_end(tag: &str) -> Child {
     let script = ["-c", r#"cat; exec docker rmi --force "$0""#, tag];
     let mut janitor = Command::new("sh");
@@ -126,7 +123,7 @@ impl Drop for OwnImage {
     }
 }
 
-/// One of the few who may use the engine at this time.
+/// The permission to use the engine: there are [`TURNS`] of them.
 struct Turn;
 
 static TAKEN: Mutex<usize> = Mutex::new(0);
@@ -149,14 +146,14 @@ impl Drop for Turn {
     }
 }
 
-/// A name for a fleet and its network. What carries it in a label, and the network, is removed when this is dropped.
+/// A fleet and its network, by name. Dropping it removes the network, and all containers and volumes with the fleet's label.
 pub(crate) struct Fleet {
     pub(crate) name: String,
     _turn: Option<Turn>,
 }
 
 impl Fleet {
-    /// The fleet of the test about `subject`, when it is its turn; nothing if there is no engine.
+    /// Waits for a turn; the fleet of the test about `subject`. `None` if there is no engine.
     pub(crate) fn of(subject: &str) -> Option<Fleet> {
         has_engine().then(|| Fleet { _turn: Some(Turn::take()), name: Fleet::called(subject) })
     }
@@ -170,7 +167,7 @@ impl Fleet {
         format!("lb-test-{}-{subject}", std::process::id())
     }
 
-    /// What `lb` says last before it gives up.
+    /// Runs an `lb` that must fail; the last line of its log.
     #[track_caller]
     pub(crate) fn refusal(&self, more: &[&str]) -> String {
         let command = Lb::command(&self.flags(more));
@@ -198,7 +195,7 @@ impl Fleet {
         format!("label=lb.fleet={}", self.name)
     }
 
-    /// The containers of the fleet, dead or alive: id, state, and the hostname that their label says.
+    /// All containers of the fleet, running or not: id, state, and the hostname in the label.
     pub(crate) fn containers(&self) -> Vec<[String; 3]> {
         let format = r#"{{.ID}} {{.State}} {{.Label "lb.hostname"}}"#;
         let list = docker(&["ps", "--all", "--no-trunc", "--filter", &self.label(), "--format", format]);
@@ -206,7 +203,7 @@ impl Fleet {
             let mut words = line.split(' ').map(str::to_owned);
             [(); 3].map(|()| words.next().unwrap_or_default())
         };
-        // The engine may never be done with one that it is removing, and list it for as long as it runs itself.
+        // The engine may list a container that it is removing for as long as the engine runs.
         list.lines().map(container).filter(|[_, state, _]| state != "removing").collect()
     }
 
@@ -214,7 +211,7 @@ impl Fleet {
     #[track_caller]
     pub(crate) fn id_of(&self, hostname: &str) -> String {
         let found = self.containers().into_iter().find(|[_, _, name]| name == hostname);
-        found.unwrap_or_else(|| panic!("there is no container {hostname}"))[0].clone()
+        found.unwrap_or_else(|| panic!("no container has the hostname {hostname}"))[0].clone()
     }
 
     /// Waits until the containers are exactly the replicas of `lb`, all of them in rotation; their ids by hostname.
@@ -259,7 +256,7 @@ impl Drop for Fleet {
         let remove = |list: &[&str], remove: &[&str]| {
             let listed = try_docker(&[list, &["--quiet", "--filter", &label]].concat()).unwrap_or_default();
             for one in listed.split_whitespace() {
-                // What is gone already is what is wanted.
+                // It may be gone already.
                 let _ = try_docker(&[remove, &[one]].concat());
             }
         };
@@ -293,43 +290,15 @@ pub(crate) fn homes(lb: &Lb) -> Vec<String> {
     ids().map(home).collect()
 }
 
-/// Waits until the slot has another replica in rotation than it had `before`; the slot.
-#[track_caller]
-pub(crate) fn replaced(lb: &Lb, before: &Value) -> Value {
-    eventually("the replacement in rotation", || {
-        let slot = lb.slot(before["index"].as_u64().unwrap());
-        (slot["state"] == "up" && slot["restarts"] != before["restarts"]).then_some(slot)
-    })
-}
-
-/// Ends an `lb` as nothing can be handled.
+/// Ends an `lb` with SIGKILL, which it cannot handle.
 pub(crate) fn kill(mut lb: Lb) {
     lb.signal("KILL");
     lb.wait();
 }
 
-/// Ends an `lb` as it should be.
+/// Ends an `lb` with SIGTERM.
 #[track_caller]
 pub(crate) fn terminate(mut lb: Lb) {
     lb.signal("TERM");
     assert_eq!(lb.wait().code(), Some(0));
-}
-
-/// A client that has had an answer to its line, and stays; with the hostname of its replica.
-pub(crate) fn session(lb: &Lb, id: &str) -> (TcpStream, String) {
-    let mut client = lb.connect();
-    let hostname = say(&mut client, id).split(' ').next().unwrap().to_owned();
-    (client, hostname)
-}
-
-/// Says one line, and reads the answer.
-#[track_caller]
-pub(crate) fn say(client: &mut TcpStream, line: &str) -> String {
-    client.write_all(format!("{line}\n").as_bytes()).unwrap();
-    let (mut answer, mut byte) = (Vec::new(), [0]);
-    while !answer.ends_with(b"\n") {
-        client.read_exact(&mut byte).unwrap();
-        answer.extend(byte);
-    }
-    String::from_utf8(answer).unwrap()
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{CALM, Fleet, OwnImage, docker, ids, image, terminate, words};
 use crate::harness::{Lb, eventually, text};
 
-/// What the engine knows of a container.
+/// The details of a container (`docker inspect`).
 fn inspect(id: &str) -> Value {
     serde_json::from_str::<Value>(&docker(&["inspect", id])).unwrap()[0].clone()
 }
@@ -46,7 +46,7 @@ fn three_containers_carry_their_labels_and_limits_and_answer_with_affinity() {
 }
 
 #[test]
-fn a_network_is_made_where_there_is_none_and_removed_in_the_end() {
+fn a_missing_network_is_created_and_removed_at_the_end() {
     let Some(fleet) = Fleet::of("network") else { return };
     assert!(!fleet.has_network());
     let lb = fleet.start(&[]);
@@ -56,7 +56,7 @@ fn a_network_is_made_where_there_is_none_and_removed_in_the_end() {
 }
 
 #[test]
-fn a_network_that_was_removed_by_hand_is_made_again_once() {
+fn a_network_that_was_removed_by_hand_is_created_again_once() {
     let Some(fleet) = Fleet::of("network-again") else { return };
     let lb = fleet.start(&["--replicas", "0"]);
     docker(&["network", "rm", &fleet.name]);
@@ -78,15 +78,15 @@ fn a_network_that_was_there_stays_there() {
 }
 
 #[test]
-fn without_the_image_it_says_so_and_touches_nothing() {
+fn lb_names_a_missing_image_and_touches_nothing() {
     let Some(fleet) = Fleet::of("no-image") else { return };
-    let last = fleet.refusal(&["--image", "lb-test-nobody-built/this:ever"]);
-    assert!(last.contains("no image lb-test-nobody-built/this:ever (--image)"), "{last}");
+    let last = fleet.refusal(&["--image", "lb-test-missing/image:1"]);
+    assert!(last.contains("no image lb-test-missing/image:1 (--image)"), "{last}");
     fleet.is_gone();
 }
 
 #[test]
-fn an_image_of_ones_own_may_have_another_port_and_another_health_path() {
+fn a_custom_image_may_have_another_port_and_health_path() {
     let Some(fleet) = Fleet::of("own-image") else { return };
     let folder = tempfile::TempDir::new().unwrap();
     let entry = r#"ENTRYPOINT ["/backend", "--listen", "0.0.0.0:8080"]"#;
@@ -102,7 +102,7 @@ fn an_image_of_ones_own_may_have_another_port_and_another_health_path() {
 }
 
 #[test]
-fn a_container_that_never_gets_well_is_tried_again_and_lb_says_why() {
+fn a_container_that_never_becomes_healthy_is_retried_and_lb_says_why() {
     let Some(fleet) = Fleet::of("unwell") else { return };
     let mut flags = fleet.flags(&["--replicas", "1", "--health", "http:/nowhere"]);
     let limit = flags.iter().position(|flag| *flag == "--start-timeout").unwrap() + 1;

@@ -1,21 +1,21 @@
-//! One `lb` after the other, or two at once: what becomes of the fleet.
+//! What happens to a fleet when one `lb` follows another, or two run at once.
 
 use std::net::TcpStream;
 
 use serde_json::json;
 
-use super::{CALM, Fleet, docker, homes, image, kill, say, session, slots, terminate, try_docker};
-use crate::harness::{eventually, text};
+use super::{CALM, Fleet, docker, homes, image, kill, slots, terminate, try_docker};
+use crate::harness::{eventually, say, session, text};
 
 #[test]
-fn what_is_half_made_or_dead_is_removed_at_start_and_nothing_of_others() {
+fn half_created_and_dead_containers_are_removed_at_start_and_foreign_ones_stay() {
     let Some(fleet) = Fleet::of("leftovers") else { return };
     let other = fleet.beside();
     let lb = fleet.start(&CALM);
     let containers = fleet.settled(&lb);
     kill(lb);
     let [ours, others] = [&fleet, &other].map(|fleet| format!("lb.fleet={}", fleet.name));
-    // Both have what the names of our containers begin with.
+    // Some of these have names that begin like those of our containers.
     let half_made = docker(&["create", "--name", &format!("{}-half", fleet.name), "--label", &ours, image()]);
     let dead = docker(&["run", "--detach", "--label", &ours, image(), "--version"]);
     let strangers = [
@@ -24,7 +24,7 @@ fn what_is_half_made_or_dead_is_removed_at_start_and_nothing_of_others() {
         docker(&["create", "--name", &format!("{}-mine", fleet.name), image()]),
     ];
     let _mine = Unlabelled(strangers[2].clone());
-    eventually("its end", || {
+    eventually("the end of the dead container", || {
         fleet.containers().iter().any(|[id, state, _]| *id == dead && state == "exited").then_some(())
     });
     let lb = fleet.start(&CALM);
@@ -63,10 +63,10 @@ fn a_slot_that_lost_its_container_while_lb_was_away_is_filled_again() {
     assert_eq!(homes(&lb), at_home);
 }
 
-/// Who holds a fleet, and who sits where, as its only record says.
+/// The holder and the seats in the only record of the fleet.
 #[track_caller]
 fn record(fleet: &Fleet) -> [String; 2] {
-    let volumes = eventually("one entry", || Some(fleet.volumes()).filter(|volumes| volumes.len() == 1));
+    let volumes = eventually("one volume", || Some(fleet.volumes()).filter(|volumes| volumes.len() == 1));
     ["lb.holder", "lb.seats"].map(|label| {
         let format = format!(r#"{{{{index .Labels "{label}"}}}}"#);
         docker(&["volume", "inspect", "--format", &format, &volumes[0]])
@@ -93,7 +93,7 @@ fn a_second_lb_of_the_same_fleet_is_refused_and_one_of_another_is_not() {
 }
 
 #[test]
-fn at_the_end_connections_finish_and_then_nothing_is_left() {
+fn connections_finish_at_the_end_and_then_nothing_is_left() {
     let Some(fleet) = Fleet::of("end") else { return };
     let mut lb = fleet.start(&[&CALM[..], &["--spares", "1", "--drain-timeout", "2m"]].concat());
     let (mut client, hostname) = session(&lb, "132574");
@@ -109,12 +109,12 @@ fn at_the_end_connections_finish_and_then_nothing_is_left() {
 }
 
 #[test]
-fn with_keep_the_containers_stay_for_the_next_lb() {
+fn containers_stay_for_the_next_lb_with_keep() {
     let Some(fleet) = Fleet::of("keep") else { return };
     let flags = [&CALM[..], &["--keep"]].concat();
     let lb = fleet.start(&flags);
     lb.done(&json!({"cmd": "rm", "n": 1, "hostnames": ["server2"]}));
-    eventually("the slot gone", || (lb.backends().len() == 2).then_some(()));
+    eventually("two slots", || (lb.backends().len() == 2).then_some(()));
     fleet.settled(&lb);
     let (containers, before) = (fleet.containers(), (slots(&lb), homes(&lb)));
     terminate(lb);

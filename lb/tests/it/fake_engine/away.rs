@@ -1,4 +1,4 @@
-//! An engine that is gone for a while, or as good as gone.
+//! An engine that is away or hangs for a while.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,7 +11,7 @@ use super::engine::Engine;
 use super::{IMAGE, launch, refused_add, replaced, running, start, wait_for_containers};
 use crate::harness::{Lb, PATIENCE, eventually};
 
-/// Clients that ask one after the other until the flag is raised; how many were served, and what the others got.
+/// Connects again and again until the flag is set: how many answers came from these hostnames, and all other answers.
 fn ask_until(over: &AtomicBool, lb: &Lb, hostnames: &[&str]) -> (usize, Vec<String>) {
     let (mut served, mut strange, end) = (0, Vec::new(), Instant::now() + 2 * PATIENCE);
     while !over.load(Ordering::Relaxed) && Instant::now() < end {
@@ -25,7 +25,7 @@ fn ask_until(over: &AtomicBool, lb: &Lb, hostnames: &[&str]) -> (usize, Vec<Stri
 }
 
 #[test]
-fn while_the_engine_is_away_only_commands_that_need_it_are_refused() {
+fn only_commands_that_need_the_engine_are_refused_while_it_is_away() {
     let engine = Engine::start(IMAGE);
     let lb = start(&engine, &["--replicas", "4"]);
     let hostnames = ["server1", "server2", "server3", "server4"];
@@ -60,7 +60,7 @@ fn a_hung_engine_delays_neither_clients_nor_commands() {
     let lb = start(&engine, &["--respawn-name", "same"]);
     Call::ALL.iter().for_each(|&call| engine.fail(call, Fault::Hang));
     engine.kill("server2");
-    // Five at a time, while the engine is asked for this and that.
+    // Five adds at once, while other calls to the engine hang as well.
     thread::scope(|scope| {
         let adds: Vec<_> =
             ["a", "b", "c", "d", "e"].map(|name| scope.spawn(|| refused_add(&lb, name))).into();
@@ -70,7 +70,7 @@ fn a_hung_engine_delays_neither_clients_nor_commands() {
             assert_ne!(lb.route("1"), "");
             answers += 1;
         }
-        // Had they waited for the engine, none would have come before the first `add` was given up.
+        // If answers waited for the engine, none would come before the first `add` has failed.
         assert!(answers >= 3, "{answers}");
         adds.into_iter().for_each(|add| drop(add.join().unwrap()));
     });
@@ -98,7 +98,7 @@ fn an_add_does_not_wait_for_replacements_that_hang() {
 }
 
 #[test]
-fn a_busy_engine_is_waited_for_as_long_as_it_answers() {
+fn lb_waits_for_a_busy_engine_as_long_as_it_answers() {
     let engine = Engine::start(IMAGE);
     engine.fail(Call::Start, Fault::Late);
     let lb = launch(&engine, &["--replicas", "9"]);

@@ -1,4 +1,4 @@
-//! What the engine can be asked for, and what can go wrong with it.
+//! The calls of the engine, and the faults that a test gives them.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::wire::Asked;
 
-/// What the engine can be asked for.
+/// A call of the Docker API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Call {
     Version,
@@ -53,7 +53,7 @@ impl Call {
     /// The calls that change containers.
     pub(super) const CHANGES: [Call; 4] = [Call::Create, Call::Start, Call::Stop, Call::Remove];
 
-    /// The call, and what it is about.
+    /// The call, and the name or id of its object.
     pub(super) fn of(asked: &Asked) -> (Call, String) {
         let path: Vec<&str> = asked.path.iter().map(String::as_str).collect();
         let made = |field: &str| asked.body[field].as_str().unwrap_or_default().to_owned();
@@ -85,33 +85,33 @@ impl Call {
 /// What goes wrong with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// It is not done; the answer is this status.
+    /// The call is not performed. The answer has this status.
     Status(u16),
-    /// It is done, and the answer is no JSON.
+    /// The call is performed. The answer is not JSON.
     Garbage,
-    /// It is done, and the answer is JSON of another shape.
+    /// The call is performed. The answer is JSON of another shape.
     Shape,
-    /// It is done, and the answer breaks off.
+    /// The call is performed. The answer breaks off.
     Cut,
-    /// It is done, and the answer has this id.
+    /// The call is performed. The answer has this id.
     Id(&'static str),
-    /// It is done, and the connection ends without an answer.
+    /// The call is performed. The connection ends without an answer.
     Close,
-    /// There is neither deed nor answer for as long as the fault lasts, and then no answer.
+    /// The call is not performed. The connection ends without an answer when the fault ends.
     Hang,
-    /// Both come when the fault ends.
+    /// The call is performed and answered when the fault ends.
     Late,
-    /// What is started exits at once, with code 3.
+    /// The started container exits at once with code 3.
     Exit,
-    /// Nothing is told to those who listen to events.
+    /// Listeners get no events.
     Mute,
 }
 
-/// What the engine was asked.
+/// A request to the engine.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     pub(super) call: Call,
-    /// The name or id that it was about.
+    /// The name or id of its object.
     pub(super) object: String,
     pub(super) query: HashMap<String, String>,
     pub(super) body: Value,

@@ -1,6 +1,5 @@
-//! `add` and `rm` with an engine that does not do as it is told.
+//! `add` and `rm` while calls to the engine fail.
 
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::thread;
 
 use serde_json::json;
@@ -8,10 +7,10 @@ use serde_json::json;
 use super::call::{Call, Fault};
 use super::engine::Engine;
 use super::{IMAGE, NETWORK, refused_add, start, wait_for_a_look, wait_for_containers};
-use crate::harness::{eventually, id_for};
+use crate::harness::{eventually, id_for, say};
 
 #[test]
-fn an_add_whose_container_is_not_made_is_refused_in_time_and_leaves_nothing() {
+fn an_add_whose_container_is_not_created_is_refused_in_time_and_leaves_nothing() {
     let engine = Engine::start(IMAGE);
     let lb = start(&engine, &["--replicas", "2"]);
     for (fault, reason) in [
@@ -60,7 +59,7 @@ fn an_add_whose_container_does_not_start_is_refused_in_time_and_leaves_nothing()
 }
 
 #[test]
-fn an_engine_that_falls_asleep_between_make_and_start_does_not_delay_the_answer() {
+fn an_engine_that_hangs_between_create_and_start_does_not_delay_the_answer() {
     let engine = Engine::start(IMAGE);
     let lb = start(&engine, &["--replicas", "1"]);
     Call::ALL.iter().filter(|&&call| call != Call::Create).for_each(|&call| engine.fail(call, Fault::Hang));
@@ -71,19 +70,19 @@ fn an_engine_that_falls_asleep_between_make_and_start_does_not_delay_the_answer(
 }
 
 #[test]
-fn a_container_that_is_made_too_late_is_removed() {
+fn a_container_that_is_created_too_late_is_removed() {
     let engine = Engine::start(IMAGE);
     let lb = start(&engine, &["--replicas", "1"]);
     engine.fail(Call::Create, Fault::Late);
     refused_add(&lb, "late");
     engine.heal();
-    eventually("the removal of the late one", || (engine.count(&[Call::Remove]) > 0).then_some(()));
+    eventually("the removal of the late container", || (engine.count(&[Call::Remove]) > 0).then_some(()));
     wait_for_containers(&engine, 1);
     assert_eq!(lb.hostnames(), ["server1"]);
 }
 
 #[test]
-fn an_add_is_answered_in_time_when_the_record_cannot_be_written_and_it_is_written_later() {
+fn an_add_is_answered_in_time_although_its_record_is_written_later() {
     let engine = Engine::start(IMAGE);
     let lb = start(&engine, &["--replicas", "1"]);
     engine.fail(Call::MakeVolume, Fault::Status(500));
@@ -97,7 +96,7 @@ fn an_add_is_answered_in_time_when_the_record_cannot_be_written_and_it_is_writte
 }
 
 #[test]
-fn a_record_that_was_written_too_late_is_not_the_last_word() {
+fn a_record_that_is_written_late_is_replaced_by_the_newest() {
     let engine = Engine::start(IMAGE);
     let lb = start(&engine, &["--replicas", "1"]);
     engine.fail(Call::MakeVolume, Fault::Late);
@@ -118,7 +117,7 @@ fn a_record_that_was_written_too_late_is_not_the_last_word() {
 }
 
 #[test]
-fn a_container_that_cannot_be_removed_goes_later() {
+fn a_container_that_cannot_be_removed_is_removed_later() {
     let engine = Engine::start(IMAGE);
     let lb = start(&engine, &["--replicas", "2"]);
     engine.fail(Call::Remove, Fault::Status(500));
@@ -131,7 +130,7 @@ fn a_container_that_cannot_be_removed_goes_later() {
 }
 
 #[test]
-fn a_network_that_was_removed_by_hand_is_made_again() {
+fn a_network_that_was_removed_by_hand_is_created_again() {
     let engine = Engine::start(IMAGE);
     let lb = start(&engine, &["--replicas", "1"]);
     engine.remove_network(NETWORK);
@@ -141,24 +140,18 @@ fn a_network_that_was_removed_by_hand_is_made_again() {
 }
 
 #[test]
-fn a_container_that_drains_is_left_alone_though_its_name_is_given_to_another() {
+fn a_draining_container_is_left_alone_although_another_gets_its_name() {
     let engine = Engine::start(IMAGE);
     let lb = start(&engine, &["--replicas", "2"]);
     let id = id_for(&lb, "server2");
-    let mut client = BufReader::new(lb.connect());
-    let mut say = |line: &str| {
-        client.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
-        let mut answer = String::new();
-        client.read_line(&mut answer).unwrap();
-        answer
-    };
-    assert_eq!(say(&id), format!("server2 {id}\n"));
+    let mut client = lb.connect();
+    assert_eq!(say(&mut client, &id), format!("server2 {id}\n"));
     let command = |cmd: &str| json!({"cmd": cmd, "n": 1, "hostnames": ["server2"]});
     lb.done(&command("rm"));
     lb.done(&command("add"));
     wait_for_containers(&engine, 3);
     wait_for_a_look(&engine);
-    assert_eq!(say("still there?"), "still there?\n");
+    assert_eq!(say(&mut client, "still there?"), "still there?\n");
     wait_for_containers(&engine, 3);
     drop(client);
     wait_for_containers(&engine, 2);

@@ -1,6 +1,6 @@
 //! A small container engine in the test's own process. It speaks as much of the Docker API as `lb` needs, on a Unix
-//! socket; its containers are replicas with loopback addresses of their own. It fails on demand, and remembers whatever it
-//! was asked.
+//! socket; its containers are replicas with loopback addresses of their own. It fails on demand, and records every
+//! request.
 
 use std::io::{BufReader, Write as _};
 use std::net::{Shutdown, TcpListener};
@@ -65,7 +65,7 @@ impl Engine {
         self.directory.path().join("engine.sock")
     }
 
-    /// As in `DOCKER_HOST`.
+    /// The value for `DOCKER_HOST`.
     pub(super) fn host(&self) -> String {
         format!("unix://{}", self.socket().display())
     }
@@ -79,7 +79,7 @@ impl Engine {
         self.shared.state()
     }
 
-    /// Listens, as at the beginning.
+    /// Listens for connections.
     pub(super) fn come_back(&self) {
         self.state().is_away = false;
         let listener = UnixListener::bind(self.socket()).unwrap();
@@ -94,7 +94,7 @@ impl Engine {
         });
     }
 
-    /// Ends every connection, and takes no more.
+    /// Closes every connection and accepts no more.
     pub(super) fn go_away(&self) {
         let listener = self.listener.lock().unwrap().take();
         if let Some(listener) = listener {
@@ -113,18 +113,18 @@ impl Engine {
         self.shared.changed.notify_all();
     }
 
-    /// From now on everything is well.
+    /// Ends all faults.
     pub(super) fn heal(&self) {
         self.state().faults.clear();
         self.shared.changed.notify_all();
     }
 
-    /// Everything it was asked so far.
+    /// All requests so far.
     pub(super) fn requests(&self) -> Vec<Request> {
         self.state().requests.clone()
     }
 
-    /// How often it was asked for one of these.
+    /// The number of requests with one of these calls.
     pub(super) fn count(&self, calls: &[Call]) -> usize {
         self.state().requests.iter().filter(|request| calls.contains(&request.call)).count()
     }
@@ -150,7 +150,7 @@ impl Engine {
         self.state().volumes.keys().cloned().collect()
     }
 
-    /// What this label says, on each volume that has it.
+    /// The value of this label on each volume that has it.
     pub(super) fn volume_labels(&self, name: &str) -> Vec<String> {
         self.state().volumes.values().filter_map(|labels| labels.get(name).cloned()).collect()
     }
@@ -193,12 +193,12 @@ impl Engine {
         id
     }
 
-    /// An entry of every list of containers from now on, whatever was asked for.
+    /// Adds an entry to every list of containers from now on, whatever filter a request has.
     pub(super) fn list_strangely(&self, entry: Value) {
         self.state().strange_entries.push(entry);
     }
 
-    /// The process of the container with this hostname ends.
+    /// Ends the process of the container with this hostname.
     #[track_caller]
     pub(super) fn kill(&self, hostname: &str) {
         let id = self.id_of(hostname);
@@ -226,18 +226,18 @@ impl Engine {
         found.unwrap_or_else(|| panic!("there is no {hostname}")).id
     }
 
-    /// Waits until so many listen to events.
+    /// Waits until exactly `n` connections listen to events.
     #[track_caller]
     pub(super) fn wait_for_listeners(&self, n: usize) {
         eventually("listeners", || (self.state().listeners.len() == n).then_some(()));
     }
 
-    /// Says something to everybody who listens to events.
+    /// Sends this text to every listener to events.
     pub(super) fn say(&self, text: &str) {
         self.state().listeners.iter_mut().for_each(|listener| drop(listener.stream.write_all(&chunk(text))));
     }
 
-    /// Ends every stream of events, in order or in the midst of a chunk.
+    /// Ends every stream of events, in order or in the middle of a chunk.
     pub(super) fn end_events(&self, is_orderly: bool) {
         for mut listener in self.state().listeners.drain(..) {
             let last: &[u8] = if is_orderly { b"0\r\n\r\n" } else { b"ff\r\n{\"Type\":" };
@@ -266,7 +266,7 @@ impl Drop for Engine {
 }
 
 impl Shared {
-    /// A thread that has failed has told so; the others go on.
+    /// A panic in one thread does not stop the others.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -308,14 +308,14 @@ impl Shared {
         if call != Call::Events || answer.status != 200 {
             return answer.send(&mut stream.try_clone().unwrap()).is_ok() && !answer.is_cut;
         }
-        // Together, or it could miss what happens between them.
+        // Under one lock, so that the listener misses no event in between.
         let mut state = self.state();
         let is_there = stream.write_all(ENDLESS).is_ok();
         state.listeners.push(Listener { connection, stream: stream.try_clone().unwrap(), wanted: request });
         is_there
     }
 
-    /// Does what is asked, as well or badly as it is to be done; `None` for no answer.
+    /// Performs a request, with the fault of its call if there is one; `None` if no answer is sent.
     fn answer(&self, request: &Request) -> Option<Answer> {
         let call = request.call;
         let fault = self.state().faults.get(&call).copied();

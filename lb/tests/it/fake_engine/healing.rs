@@ -1,4 +1,4 @@
-//! Containers that die: how it is noticed, and what comes after them.
+//! Containers that die: how `lb` notices, and what replaces them.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ use super::{FLEET, IMAGE, replaced, running, start, wait_for_a_look, wait_for_co
 use crate::harness::eventually;
 
 #[test]
-fn containers_get_into_rotation_and_a_dead_one_is_replaced_in_its_slot() {
+fn containers_enter_rotation_and_a_dead_one_is_replaced_in_its_slot() {
     let engine = Engine::start(IMAGE);
     let lb = start(&engine, &[]);
     assert_eq!(lb.hostnames(), ["server1", "server2", "server3"]);
@@ -36,7 +36,7 @@ fn a_replacement_that_does_not_start_is_tried_again_with_growing_pauses() {
         engine.fail(call, fault);
         engine.kill("server2");
         eventually("four tries", || (engine.count(&[Call::Create]) >= created + 4).then_some(()));
-        // The ledger's unit tests hold the lengths of the pauses. Without any there would be hundreds of tries by now.
+        // The ledger's unit tests check how long the pauses are. Without pauses there would be hundreds of tries by now.
         assert!(engine.count(&[Call::Create]) <= created + 5, "{fault:?}");
         engine.heal();
         replaced(&lb, &before);
@@ -45,13 +45,13 @@ fn a_replacement_that_does_not_start_is_tried_again_with_growing_pauses() {
 }
 
 #[test]
-fn a_slot_is_not_quarantined_for_what_is_the_engines_fault() {
+fn a_slot_is_not_quarantined_for_a_fault_of_the_engine() {
     let engine = Engine::start(IMAGE);
     let lb = start(&engine, &["--replicas", "2"]);
     let (before, created) = (lb.slot(2), engine.count(&[Call::Create]));
     engine.fail(Call::Create, Fault::Close);
     engine.kill("server2");
-    // One that fails to start itself gets six tries.
+    // A container that itself fails to start gets six tries.
     eventually("seven tries", || (engine.count(&[Call::Create]) >= created + 7).then_some(()));
     assert_ne!(lb.slot(2)["state"], "quarantined");
     engine.heal();
@@ -79,7 +79,7 @@ fn a_replacement_of_the_same_name_is_left_alone() {
 type End = fn(&Engine);
 
 #[test]
-fn a_death_shows_without_events_too_and_events_are_listened_to_again() {
+fn lb_notices_a_death_without_events_and_subscribes_again() {
     let ends: [End; 5] = [
         |engine| engine.end_events(true),
         |engine| engine.end_events(false),
@@ -100,7 +100,7 @@ fn a_death_shows_without_events_too_and_events_are_listened_to_again() {
         let hostname = replaced(&lb, &before);
         engine.heal();
         engine.wait_for_listeners(1);
-        // Now there are events, and nothing else.
+        // From here on, `lb` can learn of a death from events alone.
         engine.fail(Call::Containers, Fault::Hang);
         let before = lb.slot(2);
         engine.kill(&hostname);
@@ -111,7 +111,7 @@ fn a_death_shows_without_events_too_and_events_are_listened_to_again() {
 }
 
 #[test]
-fn a_death_shows_when_the_events_have_fallen_silent() {
+fn lb_notices_a_death_when_events_fall_silent() {
     let engine = Engine::start(IMAGE);
     let lb = start(&engine, &["--replicas", "2"]);
     engine.fail(Call::Events, Fault::Mute);
@@ -125,7 +125,7 @@ fn a_death_shows_when_the_events_have_fallen_silent() {
 fn a_container_that_was_removed_or_restarted_by_hand_is_replaced() {
     let engine = Engine::start(IMAGE);
     let lb = start(&engine, &["--replicas", "2"]);
-    // Otherwise an event would report the end.
+    // Without events, only the list of containers shows what has changed.
     engine.fail(Call::Events, Fault::Mute);
     let (removed, restarted) = (lb.slot(1), lb.slot(2));
     engine.remove("server1");
@@ -137,7 +137,7 @@ fn a_container_that_was_removed_or_restarted_by_hand_is_replaced() {
 }
 
 #[test]
-fn memory_that_ran_out_is_named_as_the_reason() {
+fn an_out_of_memory_kill_is_named_as_the_reason() {
     let engine = Engine::start(IMAGE);
     let lb = start(&engine, &["--replicas", "1"]);
     engine.wait_for_listeners(1);

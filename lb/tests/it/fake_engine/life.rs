@@ -1,4 +1,4 @@
-//! Who may touch what, and what the next `lb` finds.
+//! Which containers `lb` may touch, and what the next `lb` finds.
 
 use serde_json::{Value, json};
 
@@ -22,18 +22,18 @@ fn seats(lb: &Lb) -> Vec<(Value, Value, Value)> {
         .collect()
 }
 
-/// Who sits where and in which containers, and how many have been made.
+/// The slots with their hostnames, all containers, and how many containers have been created so far.
 fn as_it_is(engine: &Engine, lb: &Lb) -> (Vec<(Value, Value, Value)>, Vec<Seen>, usize) {
     (seats(lb), engine.containers(), engine.count(&[Call::Create]))
 }
 
-/// Nothing of a fleet is left in the engine.
+/// Checks that no container, volume or network is left in the engine.
 #[track_caller]
 fn is_bare(engine: &Engine) {
     assert_eq!((engine.containers(), engine.volumes(), engine.networks()), (vec![], vec![], vec![]));
 }
 
-/// Ends `lb` in order.
+/// Ends `lb` with SIGTERM.
 #[track_caller]
 fn end(lb: &mut Lb) {
     lb.signal("TERM");
@@ -41,7 +41,7 @@ fn end(lb: &mut Lb) {
     assert_eq!(code, Some(0), "{:?}", lb.log());
 }
 
-/// A fleet with a history: slot 2 has a replacement, slot 1 is gone, and there is a new one.
+/// A fleet with a history: slot 2 has a replacement, slot 1 is gone, and two slots are new.
 fn eventful(engine: &Engine, flags: &[&str]) -> Lb {
     let lb = start(engine, flags);
     let before = lb.slot(2);
@@ -54,7 +54,7 @@ fn eventful(engine: &Engine, flags: &[&str]) -> Lb {
 }
 
 #[test]
-fn containers_of_others_are_never_touched() {
+fn foreign_containers_are_never_touched() {
     let engine = Engine::start(IMAGE);
     engine.add_network(NETWORK);
     let near = format!("{FLEET}2");
@@ -80,7 +80,7 @@ fn containers_of_others_are_never_touched() {
 }
 
 #[test]
-fn what_the_engine_lists_without_the_label_is_never_touched() {
+fn containers_listed_without_the_label_are_never_touched() {
     let engine = Engine::start(IMAGE);
     let entries = [
         json!({"Labels": null, "Names": null}),
@@ -111,7 +111,7 @@ fn what_the_engine_lists_without_the_label_is_never_touched() {
 }
 
 #[test]
-fn hostile_labels_are_no_slots_and_their_containers_go() {
+fn containers_with_hostile_labels_get_no_slot_and_are_removed() {
     let engine = Engine::start(IMAGE);
     engine.add_network(NETWORK);
     for (index, name, hostname) in [
@@ -135,18 +135,18 @@ fn hostile_labels_are_no_slots_and_their_containers_go() {
 }
 
 #[test]
-fn ids_that_are_none_get_into_no_request() {
+fn malformed_ids_get_into_no_request() {
     let engine = Engine::start(IMAGE);
     let lb = start(&engine, &["--replicas", "1"]);
     let labels = json!({LABEL: FLEET});
     engine.list_strangely(json!({"Id": "../../x", "Names": ["/x"], "Labels": labels, "State": "exited"}));
     lb.wait_for_log("cannot parse the engine's reply to GET /containers/json: id Some(\"../../x\")");
     assert_eq!(lb.done(&json!({"cmd": "add", "n": 1}))["N"], 2);
-    // The engine fails when it is dropped if it was asked for something strange.
+    // When the engine is dropped, it fails the test if `lb` asked for anything strange.
 }
 
 #[test]
-fn a_fleet_that_is_held_is_left_alone_and_another_one_can_live_beside_it() {
+fn a_held_fleet_is_left_alone_and_another_fleet_runs_beside_it() {
     let engine = Engine::start(IMAGE);
     let first = start(&engine, &["--replicas", "2"]);
     let changes = engine.count(&Call::CHANGES);
@@ -168,7 +168,7 @@ fn a_fleet_that_is_held_is_left_alone_and_another_one_can_live_beside_it() {
 }
 
 #[test]
-fn of_many_that_want_one_fleet_one_gets_it() {
+fn one_of_several_rivals_gets_the_fleet() {
     let engine = Engine::start(IMAGE);
     let rivals: Vec<Lb> = (0..4).map(|_| launch(&engine, &["--replicas", "2"])).collect();
     let says =
@@ -182,7 +182,7 @@ fn of_many_that_want_one_fleet_one_gets_it() {
 }
 
 #[test]
-fn when_two_hold_one_fleet_the_younger_gives_way() {
+fn the_younger_of_two_holders_gives_way() {
     let engine = Engine::start(IMAGE);
     let older = start(&engine, &["--replicas", "2"]);
     let (containers, created) = (engine.containers(), engine.count(&[Call::Create]));
@@ -202,12 +202,12 @@ fn when_two_hold_one_fleet_the_younger_gives_way() {
 }
 
 #[test]
-fn a_fleet_is_held_also_by_one_that_hears_no_events_and_until_its_last_container_is_gone() {
+fn a_holder_without_events_keeps_its_fleet_until_its_last_container_is_gone() {
     let engine = Engine::start(IMAGE);
     let mut holder = start(&engine, &["--replicas", "2"]);
     engine.fail(Call::Events, Fault::Mute);
     refused(&engine);
-    // What it is doing now takes as long as we like.
+    // The holder cannot end while its calls to stop containers hang.
     engine.fail(Call::Stop, Fault::Hang);
     holder.signal("TERM");
     eventually("a container that is to be stopped", || (engine.count(&[Call::Stop]) > 0).then_some(()));
@@ -218,10 +218,10 @@ fn a_fleet_is_held_also_by_one_that_hears_no_events_and_until_its_last_container
 }
 
 #[test]
-fn containers_without_a_record_may_be_foreign() {
+fn containers_without_a_record_may_belong_to_another_lb() {
     let engine = Engine::start(IMAGE);
     let holder = start(&engine, &["--replicas", "2"]);
-    // The newcomer is there before the holder has written it again.
+    // The newcomer looks before the holder has written its record again.
     holder.signal("STOP");
     engine.remove_volumes();
     let mut newcomer = launch(&engine, &[]);
@@ -233,7 +233,7 @@ fn containers_without_a_record_may_be_foreign() {
     wait_for_containers(&engine, 2);
 }
 
-/// A newcomer is told that the fleet is held.
+/// Starts another `lb`, which must be refused because the fleet is held.
 fn refused(engine: &Engine) {
     let mut newcomer = launch(engine, &[]);
     newcomer.wait_for_log("is held by another lb that runs");
@@ -241,7 +241,7 @@ fn refused(engine: &Engine) {
 }
 
 #[test]
-fn after_sigkill_the_next_lb_takes_over_what_runs_and_in_the_end_nothing_is_left() {
+fn the_next_lb_takes_over_running_containers_after_sigkill_and_leaves_nothing() {
     let engine = Engine::start(IMAGE);
     let mut first = eventful(&engine, &[]);
     let before = as_it_is(&engine, &first);
@@ -254,7 +254,7 @@ fn after_sigkill_the_next_lb_takes_over_what_runs_and_in_the_end_nothing_is_left
 }
 
 #[test]
-fn what_died_while_no_lb_was_there_is_replaced_in_its_slot() {
+fn a_container_that_died_while_no_lb_ran_is_replaced_in_its_slot() {
     let engine = Engine::start(IMAGE);
     let mut first = eventful(&engine, &[]);
     let before = seats(&first);
@@ -271,7 +271,7 @@ fn what_died_while_no_lb_was_there_is_replaced_in_its_slot() {
 }
 
 #[test]
-fn kept_containers_go_on_and_are_taken_over() {
+fn kept_containers_keep_running_and_are_taken_over() {
     let engine = Engine::start(IMAGE);
     let mut first = eventful(&engine, &["--keep"]);
     let before = as_it_is(&engine, &first);
@@ -284,7 +284,7 @@ fn kept_containers_go_on_and_are_taken_over() {
 }
 
 #[test]
-fn spares_are_taken_over_too_and_one_that_has_moved_stays_where_it_is() {
+fn spares_are_taken_over_and_a_spare_that_has_moved_stays_in_its_slot() {
     let flags = ["--replicas", "2", "--spares", "1"];
     let engine = Engine::start(IMAGE);
     let mut first = start(&engine, &flags);
@@ -315,7 +315,7 @@ fn a_record_that_was_removed_by_hand_is_written_again() {
 }
 
 #[test]
-fn a_fleet_of_which_no_container_is_left_begins_anew() {
+fn a_fleet_without_containers_begins_anew() {
     let engine = Engine::start(IMAGE);
     let mut first = start(&engine, &["--replicas", "2"]);
     assert_eq!(first.done(&json!({"cmd": "add", "n": 1, "hostnames": ["S5"]}))["N"], 3);
@@ -330,7 +330,7 @@ fn a_fleet_of_which_no_container_is_left_begins_anew() {
 }
 
 #[test]
-fn without_a_record_the_labels_say_who_sits_where() {
+fn labels_give_the_slots_when_the_record_is_missing() {
     let engine = Engine::start(IMAGE);
     let mut first = eventful(&engine, &[]);
     let before = as_it_is(&engine, &first);
@@ -342,7 +342,7 @@ fn without_a_record_the_labels_say_who_sits_where() {
 }
 
 #[test]
-fn containers_that_cannot_be_removed_at_the_end_are_no_reason_to_stay() {
+fn lb_ends_although_containers_cannot_be_removed() {
     let engine = Engine::start(IMAGE);
     let mut lb = start(&engine, &["--replicas", "2"]);
     engine.fail(Call::Remove, Fault::Status(500));
@@ -352,7 +352,7 @@ fn containers_that_cannot_be_removed_at_the_end_are_no_reason_to_stay() {
 }
 
 #[test]
-fn what_could_not_be_removed_at_the_end_is_replaced_by_the_next_lb() {
+fn the_next_lb_replaces_containers_that_could_not_be_removed() {
     let engine = Engine::start(IMAGE);
     let mut first = start(&engine, &["--replicas", "2"]);
     engine.fail(Call::Remove, Fault::Status(500));
@@ -380,7 +380,7 @@ fn an_engine_that_is_gone_at_the_end_does_not_delay_the_exit() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once_though_the_engine_hangs() {
+fn a_second_signal_ends_lb_at_once_although_the_engine_hangs() {
     let engine = Engine::start(IMAGE);
     let mut lb = start(&engine, &["--replicas", "2"]);
     Call::ALL.iter().for_each(|&call| engine.fail(call, Fault::Hang));

@@ -1,4 +1,4 @@
-//! `--provider docker` with an engine that fails on demand: what `lb` makes of it, and what it leaves behind.
+//! `--provider docker` with an engine that fails on demand: how `lb` reacts, and what it leaves behind.
 
 mod away;
 mod call;
@@ -23,7 +23,7 @@ const IMAGE: &str = "team/image:1";
 const NETWORK: &str = "net";
 const FLEET: &str = "fleet";
 
-/// `lb` with containers of this engine. Its probes are rare: that one of them has ended, it hears from the engine.
+/// `lb` with containers of this engine. Its probes are rare, so it learns from the engine that a container has ended.
 fn command(host: &str, port: u16, flags: &[&str]) -> Command {
     let port = port.to_string();
     let docker = ["--provider", "docker", "--image", IMAGE, "--network", NETWORK, "--backend-port", &port];
@@ -43,7 +43,7 @@ fn start(engine: &Engine, flags: &[&str]) -> Lb {
     lb
 }
 
-/// The error with which `lb` ends by itself.
+/// The error with which `lb` exits.
 #[track_caller]
 fn error_of(mut lb: Lb) -> String {
     let code = lb.wait().code();
@@ -53,7 +53,7 @@ fn error_of(mut lb: Lb) -> String {
     error
 }
 
-/// The hostnames of the containers that run for the fleet, by slot.
+/// The slot and the hostname of each running container of the fleet, by slot.
 fn running(engine: &Engine) -> Vec<(String, String)> {
     let containers = engine.containers().into_iter().filter(|seen| seen.runs && seen.fleet == FLEET);
     let mut seats: Vec<_> = containers.map(|seen| (seen.slot, seen.hostname)).collect();
@@ -61,36 +61,31 @@ fn running(engine: &Engine) -> Vec<(String, String)> {
     seats
 }
 
-/// Waits until the fleet has just so many containers, and all of them run.
+/// Waits until the fleet has exactly `n` containers, and all of them run.
 #[track_caller]
 fn wait_for_containers(engine: &Engine, n: usize) {
-    eventually(&format!("{n} containers, no more and no less"), || {
+    eventually(&format!("exactly {n} containers, all running"), || {
         let containers: Vec<_> = engine.containers().into_iter().filter(|seen| seen.fleet == FLEET).collect();
         (containers.len() == n && containers.iter().all(|seen| seen.runs)).then_some(())
     });
 }
 
-/// Waits until `lb` has looked over its containers, and has done what follows from it.
+/// Waits until `lb` has listed its containers and acted on that list.
 #[track_caller]
 fn wait_for_a_look(engine: &Engine) {
     let lists = engine.count(&[Call::Containers]);
-    // Before the second one, the first is dealt with.
+    // `lb` acts on one list before it asks for the next.
     eventually("two lists", || (engine.count(&[Call::Containers]) > lists + 1).then_some(()));
 }
 
 /// Waits until a slot has a replacement in rotation; its hostname.
 #[track_caller]
 fn replaced(lb: &Lb, before: &Value) -> String {
-    let slot = eventually("a replacement in rotation", || {
-        let slot = lb.slot(before["index"].as_u64().unwrap());
-        (slot["state"] == "up" && slot["restarts"] != before["restarts"]).then_some(slot)
-    });
-    assert_eq!(slot["name"], before["name"]);
-    text(&slot["hostname"]).to_owned()
+    text(&lb.wait_for_replacement(before)["hostname"]).to_owned()
 }
 
-/// Asks for one replica more, which cannot be had: the reason. Nothing may change. The answer has to come while the
-/// engine still fails, for the test mends it later.
+/// Asks for one more replica, which must be refused; the reason. Nothing may change. The engine fails until the test
+/// repairs it later, so the answer has to come before that.
 #[track_caller]
 fn refused_add(lb: &Lb, hostname: &str) -> String {
     let before = lb.hostnames();

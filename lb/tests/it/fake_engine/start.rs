@@ -1,4 +1,4 @@
-//! The start: what has to be there, and what is asked for.
+//! Start: what the engine must have, and what `lb` asks it for.
 
 use std::os::unix::net::UnixListener;
 
@@ -10,29 +10,29 @@ use super::{FLEET, IMAGE, NETWORK, command, error_of, launch, running, start};
 use crate::harness::Lb;
 
 #[test]
-fn without_an_engine_lb_says_so_and_ends() {
+fn lb_names_the_missing_engine_and_ends() {
     let directory = tempfile::TempDir::new().unwrap();
     let path = |name| directory.path().join(name).display().to_string();
     drop(UnixListener::bind(path("dead.sock")).unwrap());
-    std::fs::write(path("file.sock"), "no socket").unwrap();
+    std::fs::write(path("file.sock"), "not a socket").unwrap();
     for (host, name) in [
         (format!("unix://{}", path("missing.sock")), "missing.sock"),
         (format!("unix://{}", path("dead.sock")), "dead.sock"),
         (format!("unix://{}", path("file.sock")), "file.sock"),
         ("tcp://127.0.0.1:1".to_owned(), "127.0.0.1:1"),
-        ("ssh://nobody@nowhere".to_owned(), "ssh://"),
+        ("ssh://user@nowhere".to_owned(), "ssh://"),
         ("nonsense".to_owned(), "nonsense"),
     ] {
         let error = error_of(Lb::launch_as(command(&host, 5000, &[])));
         assert!(error.starts_with("error: --provider docker: "), "{error}");
-        assert!(error.contains(name), "it does not say which engine, {host}: {error}");
+        assert!(error.contains(name), "the error does not name the engine {host}: {error}");
         let is_about_an_answer = error.contains("cannot parse the engine's reply");
         assert!(!is_about_an_answer, "no engine has answered: {error}");
     }
 }
 
 #[test]
-fn an_engine_that_fails_at_the_start_is_an_error() {
+fn lb_ends_with_an_error_if_the_engine_fails_at_the_start() {
     let faults = [Fault::Status(500), Fault::Garbage, Fault::Shape, Fault::Cut, Fault::Close, Fault::Hang];
     for (call, words) in [
         (Call::Version, "GET /version"),
@@ -40,7 +40,7 @@ fn an_engine_that_fails_at_the_start_is_an_error() {
         (Call::Containers, "GET /containers/json"),
         (Call::Volumes, "GET /volumes"),
     ] {
-        // At the same time, because some of them wait for a while.
+        // All at the same time, because some wait for a timeout.
         let launched = faults.map(|fault| {
             let engine = Engine::start(IMAGE);
             engine.fail(call, fault);
@@ -55,7 +55,7 @@ fn an_engine_that_fails_at_the_start_is_an_error() {
 }
 
 #[test]
-fn a_missing_image_is_named_and_neither_pulled_nor_anything_made() {
+fn lb_names_a_missing_image_and_creates_nothing() {
     let engine = Engine::start("another");
     let error = error_of(launch(&engine, &[]));
     assert!(error.contains(&format!("no image {IMAGE} (--image); lb does not pull images")), "{error}");
@@ -65,7 +65,7 @@ fn a_missing_image_is_named_and_neither_pulled_nor_anything_made() {
 }
 
 #[test]
-fn what_is_asked_of_the_engine_for_a_container_is_what_it_needs() {
+fn a_container_is_created_with_its_environment_limits_and_labels() {
     let engine = Engine::start(IMAGE);
     let _lb = start(&engine, &["--replicas", "1", "--memory", "64MiB", "--pids", "50"]);
     let requests = engine.requests();
@@ -82,7 +82,7 @@ fn what_is_asked_of_the_engine_for_a_container_is_what_it_needs() {
 }
 
 #[test]
-fn a_container_name_that_is_taken_is_no_obstacle() {
+fn lb_starts_although_a_container_name_is_taken() {
     let engine = Engine::start(IMAGE);
     engine.add_network(NETWORK);
     let taken = engine.run(&format!("{FLEET}-server2"), NETWORK, &[]);

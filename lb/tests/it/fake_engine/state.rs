@@ -1,4 +1,4 @@
-//! What a fake engine has, and what becomes of it by what is asked.
+//! The state of the fake engine, and how requests change it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
@@ -20,7 +20,7 @@ pub(super) struct Container {
     pub(super) network: String,
     pub(super) hostname: String,
     pub(super) address: Option<Ipv4Addr>,
-    /// While it runs.
+    /// Present while it runs.
     pub(super) replica: Option<Replica>,
     pub(super) exit_code: i64,
     pub(super) has_run: bool,
@@ -50,7 +50,7 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Does what is asked.
+    /// Performs a request without its fault.
     pub(super) fn perform(&mut self, request: &Request, port: u16) -> Answer {
         let object = request.object.as_str();
         match request.call {
@@ -92,7 +92,7 @@ fn labels_of(value: &Value) -> Labels {
     serde_json::from_value(value.clone()).unwrap_or_default()
 }
 
-/// Whether what has these `labels` is asked for.
+/// Whether these labels match the filter of the request.
 fn is_wanted(request: &Request, labels: &Labels) -> bool {
     let has = |filter: &String| match filter.split_once('=') {
         Some((name, value)) => labels.get(name).is_some_and(|label| label == value),
@@ -146,7 +146,7 @@ impl State {
         Answer::new(200, &json!({"Volumes": volumes, "Warnings": null}))
     }
 
-    /// If there is one of that name, it stays as it is.
+    /// A volume that already has this name stays as it is.
     fn make_volume(&mut self, request: &Request) -> Answer {
         let name = &request.object;
         if !self.volumes.contains_key(name) {
@@ -225,7 +225,7 @@ impl State {
         let container = self.containers.get_mut(id).unwrap();
         let address = free_address(port);
         let hostname = container.hostname.clone();
-        // Its hostname and the line, and then whatever comes.
+        // It answers with its hostname and the line, then echoes everything.
         let replica = Replica::start_at(&format!("{address}:{port}"), move |mut stream, line| {
             let _ = stream.write_all(&[hostname.as_bytes(), b" ", &line].concat());
             let mut reader = stream.try_clone().unwrap();
@@ -285,7 +285,7 @@ impl State {
         self.tell("container", action, id, &json!(attributes));
     }
 
-    /// Tells an event to those who want to hear of such.
+    /// Sends an event to the listeners that subscribed to its kind.
     fn tell(&mut self, kind: &str, action: &str, id: &str, attributes: &Value) {
         if self.faults.get(&Call::Events) == Some(&Fault::Mute) {
             return;

@@ -1,4 +1,4 @@
-//! HTTP/1.1 on a Unix socket, as far as a container engine needs it.
+//! The part of HTTP/1.1 that the fake engine needs, on a Unix socket.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use serde_json::Value;
 
-/// A request as it came.
+/// A parsed request.
 pub(super) struct Asked {
     pub(super) method: String,
     /// The path in parts, without the version before it.
@@ -42,7 +42,7 @@ pub(super) fn next_request(reader: &mut BufReader<UnixStream>) -> Option<Asked> 
     })
 }
 
-/// Without percent-encoding.
+/// Decodes percent-encoding.
 fn decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
@@ -59,7 +59,7 @@ fn decoded(text: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// An answer, and perhaps less of it than it promises.
+/// An answer; if it is cut, only half of its body is sent.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: Vec<u8>,
@@ -84,7 +84,7 @@ impl Answer {
     }
 }
 
-/// The head of an answer that goes on in chunks for as long as it likes.
+/// The head of a chunked answer without end.
 pub(super) const ENDLESS: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n";
 

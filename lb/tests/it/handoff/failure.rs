@@ -19,14 +19,14 @@ fn answer(mut client: TcpStream) -> String {
 }
 
 #[test]
-fn a_full_replica_costs_no_connection_for_the_next_candidate_gets_it() {
+fn the_next_candidate_gets_the_connections_of_a_full_replica() {
     let takers = Takers::new(2);
     let (lb, links) = takers.start(&["--health-interval", "1h"]);
     let line = format!("{}\n", id_for(&lb, "a"));
-    // The first of them receives nothing.
+    // The first replica receives nothing.
     let mut clients = Vec::new();
     let overflow = loop {
-        assert!(clients.len() < MORE_THAN_FITS, "there is always room for one more");
+        assert!(clients.len() < MORE_THAN_FITS, "the queue never fills");
         clients.push(client(&lb, &line));
         let handed = clients.len() as u64;
         eventually("the hand-over", || (connections(&lb).1 + total(&lb, 2) == handed).then_some(()));
@@ -36,12 +36,12 @@ fn a_full_replica_costs_no_connection_for_the_next_candidate_gets_it() {
     };
     let (mut taken, metadata) = links[1].take();
     assert_eq!((metadata.slot(), metadata.attempt()), (b"b".as_slice(), 1));
-    // Nothing was done to it.
+    // The refused hand-over left it unread.
     expect_line(&mut taken, &line);
     taken.write_all(b"b").unwrap();
     drop(taken);
     assert_eq!(answer(overflow), "b");
-    // As soon as it goes on, it serves all that waited.
+    // As soon as the first replica goes on, it serves all waiting clients.
     for waiting in clients {
         let (mut taken, metadata) = links[0].take();
         expect_line(&mut taken, &line);
@@ -59,7 +59,7 @@ fn total(lb: &Lb, index: u64) -> u64 {
 }
 
 #[test]
-fn what_waits_at_a_replica_that_dies_is_cut_off_and_new_ones_go_elsewhere() {
+fn connections_queued_at_a_dying_replica_are_cut_off_and_new_ones_go_elsewhere() {
     let flags =
         ["--replicas", "2", "--transport", "handoff", "--replace-after", "10m", "--health-timeout", "10m"];
     let lb = Lb::start(&flags);
@@ -69,17 +69,17 @@ fn what_waits_at_a_replica_that_dies_is_cut_off_and_new_ones_go_elsewhere() {
     let replica = lb.process_of("server1");
     signal(replica, "STOP");
     let mut waiting: Vec<TcpStream> = (0..20).map(|_| client(&lb, &line)).collect();
-    eventually("twenty in its queue", || (connections(&lb) == (20, 20)).then_some(()));
+    eventually("twenty connections in the queue of the replica", || {
+        (connections(&lb) == (20, 20)).then_some(())
+    });
     signal(replica, "KILL");
     // PATIENCE is the bound here; the kernel takes milliseconds.
     assert!(waiting.iter_mut().all(is_over), "no replica can serve them");
     // Their places are free again as soon as the link has ended, and the slot has a new replica.
-    eventually("the replacement", || {
-        Some(lb.slot(1)).filter(|slot| slot["restarts"] == 1 && slot["state"] == "up")
-    });
+    lb.wait_for_restarts(1, 1);
     wait_for_transport(&lb, 1, "handoff");
     assert_eq!(connections(&lb), (0, 0));
-    assert_ne!(lb.route(line.trim()), "server2", "its keys are home again");
+    assert_ne!(lb.route(line.trim()), "server2", "its keys are back in their slot");
 }
 
 #[test]
@@ -100,14 +100,12 @@ fn a_replica_that_hangs_is_replaced_and_its_clients_are_cut_off() {
     signal(lb.process_of("server1"), "STOP");
     let mut waiting = client(&lb, &line);
     assert!(is_over(&mut waiting));
-    eventually("the replacement", || {
-        Some(lb.slot(1)).filter(|slot| slot["restarts"] == 1 && slot["state"] == "up")
-    });
+    lb.wait_for_restarts(1, 1);
     assert_ne!(lb.route(line.trim()), "server2");
 }
 
 #[test]
-fn when_a_link_ends_its_replica_is_proxied_to_until_there_is_another_one() {
+fn connections_are_proxied_to_a_replica_whose_link_has_ended() {
     let takers = Takers::new(2);
     let (lb, mut links) = takers.start(&["--health-interval", "1h"]);
     let line = format!("{}\n", id_for(&lb, "a"));
@@ -115,10 +113,10 @@ fn when_a_link_ends_its_replica_is_proxied_to_until_there_is_another_one() {
     let (mut taken, _) = links[0].take();
     drop(links.remove(0));
     wait_for_transport(&lb, 1, "proxy");
-    assert_eq!(connections(&lb).0, 0, "no report can come any more");
+    assert_eq!(connections(&lb).0, 0, "no report can come now");
     assert_eq!(answer(client(&lb, &line)), "proxied");
-    assert_eq!((takers.proxied(0), takers.proxied(1)), (1, 0), "its keys stay at home");
-    // What was handed over before lives on.
+    assert_eq!((takers.proxied(0), takers.proxied(1)), (1, 0), "its keys stay in their slot");
+    // A connection that was handed over before lives on.
     taken.write_all(b"!").unwrap();
     open.read_exact(&mut [0]).unwrap();
 }
@@ -156,12 +154,12 @@ fn garbage_ends_the_link_and_nothing_else() {
 }
 
 #[test]
-fn a_client_that_resets_a_piece_of_a_line_costs_no_replica_anything() {
+fn a_client_that_resets_within_its_first_line_reaches_no_replica() {
     let takers = Takers::new(1);
     let (lb, links) = takers.start(&["--log", "debug"]);
     let cut = client(&lb, "13");
     let address = cut.local_addr().unwrap();
-    // A later client is served first, so `lb` has looked at the piece by then.
+    // `lb` serves a later client first, so it has read the piece by then.
     let _other = client(&lb, "other\n");
     assert_eq!(links[0].take().1.key(), b"other");
     crate::harness::reset(cut);
@@ -170,20 +168,20 @@ fn a_client_that_resets_a_piece_of_a_line_costs_no_replica_anything() {
 }
 
 #[test]
-fn what_outstays_a_drain_is_let_go_and_lives_on_where_the_replica_does() {
+fn connections_that_outlast_a_drain_live_on_with_their_replica() {
     let takers = Takers::new(1);
     let (lb, links) = takers.start(&["--drain-timeout", "200ms"]);
     let mut open = client(&lb, "1\n");
     let (mut taken, _) = links[0].take();
     lb.done(&json!({"cmd": "rm", "n": 1, "hostnames": ["a"]}));
-    assert!(links[0].is_over(), "lb does not wait for its reports any more");
-    eventually("its end", || lb.backends().is_empty().then_some(()));
+    assert!(links[0].is_over(), "lb no longer waits for its reports");
+    eventually("no slot left", || lb.backends().is_empty().then_some(()));
     taken.write_all(b"!").unwrap();
     open.read_exact(&mut [0]).unwrap();
 }
 
 #[test]
-fn without_a_reachable_replica_an_http_client_gets_503_whatever_the_key() {
+fn an_http_client_gets_503_without_a_reachable_replica_for_every_kind_of_key() {
     for key in ["id", "source"] {
         let takers = Takers::new(1);
         let (lb, _links) = takers.start(&["--key", key]);

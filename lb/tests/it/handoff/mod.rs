@@ -1,8 +1,8 @@
 //! Connections that are handed over (`--transport handoff`, docs/HANDOFF.md).
 //!
-//! - here: what a replica and a client see of it, what is counted, what is not handed over;
+//! - here: what a replica and a client see, what is counted, and what is not handed over;
 //! - [`failure`]: replicas that are full, hung, dead or send garbage;
-//! - [`same`]: what is checked of an `lb` that proxies, checked again.
+//! - [`same`]: tests of the proxy transport, run again with hand-off.
 
 mod failure;
 mod same;
@@ -18,17 +18,17 @@ use serde_json::json;
 use crate::harness::{Lb, demo_after, eventually, processes_with, text};
 use taker::{Takers, client, expect_line, wait_for_transport};
 
-/// The connections of slot 1: those that are open, and all there were.
+/// The connections of slot 1: open ones, and all so far.
 fn connections(lb: &Lb) -> (u64, u64) {
     let connections = &lb.slot(1)["connections"];
     (connections["open"].as_u64().unwrap(), connections["total"].as_u64().unwrap())
 }
 
 #[test]
-fn a_replica_gets_the_clients_own_socket_with_nothing_read_and_what_lb_knows_of_it() {
+fn a_replica_gets_the_unread_socket_of_the_client_and_its_metadata() {
     let takers = Takers::new(1);
     let (lb, links) = takers.start(&[]);
-    // First line, request id, key; after the colon what comes later.
+    // First line, request id, key.
     let cases: [(&str, Option<&str>, Option<&str>); 6] = [
         ("132574\n", Some("132574"), Some("132574")),
         ("GET /home?id=a%20b HTTP/1.1\r\nHost: x\r\n\r\n", Some("a%20b"), Some("a%20b")),
@@ -40,7 +40,11 @@ fn a_replica_gets_the_clients_own_socket_with_nothing_read_and_what_lb_knows_of_
     for (number, (line, id, key)) in (0..).zip(cases) {
         let mut client = client(&lb, line);
         let (mut taken, metadata) = links[0].take();
-        assert_eq!(taken.peer_addr().unwrap(), client.local_addr().unwrap(), "it is the client");
+        assert_eq!(
+            taken.peer_addr().unwrap(),
+            client.local_addr().unwrap(),
+            "it is the socket of the client"
+        );
         assert_eq!(taken.local_addr().unwrap(), lb.data);
         expect_line(&mut taken, line);
         assert_eq!((metadata.number(), metadata.attempt(), metadata.slot()), (number, 0, b"a".as_slice()));
@@ -56,18 +60,21 @@ fn a_replica_gets_the_clients_own_socket_with_nothing_read_and_what_lb_knows_of_
         drop(taken);
         let mut answer = String::new();
         client.read_to_string(&mut answer).unwrap();
-        assert_eq!(answer, "answer", "the end comes with the replica's end: lb has no copy");
+        assert_eq!(
+            answer, "answer",
+            "the client's stream ends when the replica closes: lb has no copy of the socket"
+        );
     }
     assert_eq!(takers.proxied(0), 0);
 }
 
 #[test]
-fn a_line_in_pieces_or_without_end_is_looked_at_until_it_is_whole() {
+fn a_line_in_pieces_or_without_newline_is_read_until_it_is_complete() {
     let takers = Takers::new(1);
     let (lb, links) = takers.start(&["--workers", "1"]);
     for last in ["\n", ""] {
         let mut client = client(&lb, "13");
-        // A later client is served first, so `lb` has looked at the first piece by then.
+        // `lb` serves a later client first, so it has read the first piece by then.
         let other = taker::client(&lb, "other\n");
         assert_eq!(links[0].take().1.key(), b"other");
         drop(other);
@@ -82,7 +89,7 @@ fn a_line_in_pieces_or_without_end_is_looked_at_until_it_is_whole() {
 }
 
 #[test]
-fn a_line_of_64_kib_is_looked_at_as_a_whole() {
+fn a_line_of_64_kib_is_read_completely() {
     let takers = Takers::new(1);
     let (lb, links) = takers.start(&["--first-line-max", "64KiB"]);
     let line = format!("GET /{}?id=132574 HTTP/1.1\n", "x".repeat(65536 - 30));
@@ -93,7 +100,7 @@ fn a_line_of_64_kib_is_looked_at_as_a_whole() {
 }
 
 #[test]
-fn a_fixed_replica_that_goes_and_comes_leaves_no_file_behind() {
+fn a_fixed_replica_that_is_removed_and_added_leaks_no_file() {
     let takers = Takers::new(1);
     let (lb, mut links) = takers.start(&[]);
     let before = lb.open_files();
@@ -107,7 +114,7 @@ fn a_fixed_replica_that_goes_and_comes_leaves_no_file_behind() {
 }
 
 #[test]
-fn with_source_as_key_a_client_is_handed_over_before_it_says_anything() {
+fn a_client_is_handed_over_before_its_first_byte_with_the_key_source() {
     let takers = Takers::new(1);
     let (lb, links) = takers.start(&["--key", "source"]);
     let mut client = client(&lb, "");
@@ -129,10 +136,10 @@ fn a_connection_is_open_until_the_replica_says_that_it_is_closed() {
     assert_eq!(connections(&lb), (3, 3));
     drop(clients);
     links[0].report(&[taken[1].1.number()]);
-    eventually("one less", || (connections(&lb) == (2, 3)).then_some(()));
-    // What is not known is ignored, and so is what was said before.
+    eventually("two open connections", || (connections(&lb) == (2, 3)).then_some(()));
+    // Unknown numbers are ignored, and so are repeated ones.
     links[0].report(&[taken[1].1.number(), 1 << 40, taken[0].1.number(), taken[2].1.number()]);
-    eventually("none left", || (connections(&lb) == (0, 3)).then_some(()));
+    eventually("no open connection", || (connections(&lb) == (0, 3)).then_some(()));
 }
 
 #[test]
@@ -144,9 +151,9 @@ fn a_removed_replica_is_drained_of_what_it_was_handed() {
     let (mut taken, metadata) = links[0].take();
     lb.done(&json!({"cmd": "rm", "n": 1, "hostnames": ["a"]}));
     let leaving = || lb.backends().iter().any(|slot| slot["name"] == "a");
-    assert!(leaving(), "it waits for its connection");
+    assert!(leaving(), "the slot waits for its connection");
     let other = taker::client(&lb, &format!("{key}\n"));
-    assert_eq!(links[1].take().1.slot(), b"b", "and gets no new one");
+    assert_eq!(links[1].take().1.slot(), b"b", "the leaving replica gets no new connection");
     drop(other);
     expect_line(&mut taken, &format!("{key}\n"));
     taken.write_all(b"still there").unwrap();
@@ -154,11 +161,11 @@ fn a_removed_replica_is_drained_of_what_it_was_handed() {
     let mut answer = String::new();
     client.read_to_string(&mut answer).unwrap();
     assert_eq!(answer, "still there");
-    assert!(leaving(), "until it says so");
+    assert!(leaving(), "the slot waits for the report");
     links[0].report(&[metadata.number()]);
-    eventually("its end", || (!leaving()).then_some(()));
-    assert!(links[0].is_over(), "nothing is left of it");
-    // It can come back.
+    eventually("the end of the slot", || (!leaving()).then_some(()));
+    assert!(links[0].is_over(), "the link has ended");
+    // The replica can come back.
     lb.done(&json!({"cmd": "add", "n": 1, "hostnames": ["a"]}));
     let again = takers.accept(0);
     let _back = taker::client(&lb, &format!("{key}\n"));
@@ -166,7 +173,7 @@ fn a_removed_replica_is_drained_of_what_it_was_handed() {
 }
 
 #[test]
-fn a_replica_that_does_not_take_connections_over_is_proxied_to() {
+fn connections_are_proxied_to_a_replica_that_takes_none_over() {
     let lb = Lb::start(&[
         "--replicas",
         "2",
@@ -186,19 +193,19 @@ fn a_replica_that_does_not_take_connections_over_is_proxied_to() {
 }
 
 #[test]
-fn with_the_proxy_transport_no_replica_is_asked_to_take_connections_over() {
+fn no_replica_is_asked_to_take_connections_over_with_the_proxy_transport() {
     let mut command = Lb::command(&["--replicas", "1"]);
     // As if this lb were a replica of another.
-    command.env("LB_HANDOFF", "/nobody/listens/here").env("LB_TRANSPORT", "proxy");
+    command.env("LB_HANDOFF", "/no/listener/here").env("LB_TRANSPORT", "proxy");
     let lb = Lb::launch_as(command);
     lb.wait_for_log("ready data=");
     let replica = lb.process_of("server1");
-    assert!(!processes_with("LB_HANDOFF=/nobody/listens/here").contains(&replica));
+    assert!(!processes_with("LB_HANDOFF=/no/listener/here").contains(&replica));
     wait_for_transport(&lb, 1, "proxy");
 }
 
 #[test]
-fn the_folder_of_the_sockets_is_for_its_owner_alone_and_gone_in_the_end() {
+fn the_folder_of_the_sockets_is_private_and_removed_at_the_end() {
     use std::os::unix::fs::PermissionsExt as _;
     let temporary = tempfile::tempdir().unwrap();
     let mut command = Lb::command(&["--replicas", "2", "--transport", "handoff"]);
@@ -213,9 +220,7 @@ fn the_folder_of_the_sockets_is_for_its_owner_alone_and_gone_in_the_end() {
     let sockets = || inside(&folder).iter().filter(|path| path.extension().is_some()).count();
     assert_eq!(sockets(), 2);
     crate::harness::signal(lb.process_of("server1"), "KILL");
-    eventually("the replacement", || {
-        Some(lb.slot(1)).filter(|slot| slot["restarts"] == 1 && slot["state"] == "up")
-    });
+    lb.wait_for_restarts(1, 1);
     assert_eq!(wait_for_transport(&lb, 1, "handoff")["state"], "up");
     eventually("two sockets", || (sockets() == 2).then_some(()));
     lb.signal("TERM");
@@ -227,7 +232,7 @@ fn the_folder_of_the_sockets_is_for_its_owner_alone_and_gone_in_the_end() {
 struct Elsewhere(Child);
 
 impl Elsewhere {
-    /// Starts one that takes connections over in this folder, under the name "a"; where it listens.
+    /// Starts a replica "a" that takes connections over in this folder; the value of `--backend` for it.
     fn start(folder: &Path) -> (Elsewhere, String) {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let mut command = Command::new(env!("CARGO_BIN_EXE_lb"));
@@ -253,7 +258,7 @@ impl Drop for Elsewhere {
 }
 
 #[test]
-fn what_was_handed_over_lives_on_when_lb_is_killed_and_the_next_lb_hands_over_again() {
+fn handed_over_connections_survive_a_kill_and_the_next_lb_hands_over_again() {
     let folder = tempfile::tempdir().unwrap();
     let (_replica, backend) = Elsewhere::start(folder.path());
     let flags = ["--provider", "fixed", "--backend", &backend, "--transport", "handoff"];
@@ -272,7 +277,7 @@ fn what_was_handed_over_lives_on_when_lb_is_killed_and_the_next_lb_hands_over_ag
     lb.wait();
     assert_eq!(line("2\n"), "a 2\n");
 
-    // To end in order, it does not wait for those that are not its own.
+    // An orderly end does not wait for connections of replicas that lb did not start.
     let mut next = Lb::start(&flags);
     wait_for_transport(&next, 1, "handoff");
     let mut other = client(&next, "3\n");
@@ -288,7 +293,7 @@ fn what_was_handed_over_lives_on_when_lb_is_killed_and_the_next_lb_hands_over_ag
 }
 
 #[test]
-fn ten_thousand_connections_leave_no_file_behind_on_either_side() {
+fn ten_thousand_connections_leak_no_file_on_either_side() {
     let lb = Lb::start(&["--replicas", "1", "--transport", "handoff"]);
     wait_for_transport(&lb, 1, "handoff");
     let replica = lb.process_of("server1");
@@ -302,7 +307,7 @@ fn ten_thousand_connections_leave_no_file_behind_on_either_side() {
             scope.spawn(|| (0..2500).for_each(|id| assert_eq!(lb.route(&id.to_string()), "server1")));
         }
     });
-    // Probes come and go on both sides, so what is asked for is that it is ever so few.
+    // Probes open files on both sides, so the number can be higher for a moment.
     eventually("as few files as before", || {
         (files(lb.pid()) <= before.0 && files(replica) <= before.1).then_some(())
     });
@@ -311,7 +316,7 @@ fn ten_thousand_connections_leave_no_file_behind_on_either_side() {
 }
 
 #[test]
-fn a_replica_of_a_few_lines_of_python_is_handed_its_connections() {
+fn a_python_replica_of_a_few_lines_takes_connections_over() {
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../backend/handoff/examples/replica.py");
     let command = format!("exec python3 {}", example.display());
     let lb = Lb::start(&["--replicas", "2", "--transport", "handoff", "--command", &command]);

@@ -9,9 +9,9 @@ const AGAIN: [&str; 7] =
 /// The exceptions (docs/TRANSPORT.md): `lb` cannot reset a connection that it has handed over, and does not know when and how
 /// that connection ends.
 const DIFFERENT: [&str; 4] = [
-    "life::a_second_signal_ends_it_at_once",
+    "life::a_second_signal_ends_lb_at_once",
     "life::every_finished_connection_is_one_line_at_debug",
-    "life::sessions_that_outstay_the_drain_of_a_removed_replica_are_reset",
+    "life::sessions_that_outlast_the_drain_of_a_removed_replica_are_reset",
     "life::connections_that_outlast_the_drain_are_reset",
 ];
 
@@ -21,7 +21,7 @@ fn tests() -> Command {
 }
 
 #[test]
-fn what_holds_for_a_proxy_holds_when_connections_are_handed_over() {
+fn tests_of_the_proxy_transport_pass_with_hand_off() {
     let listed = String::from_utf8(tests().arg("--list").output().unwrap().stdout).unwrap();
     for name in DIFFERENT {
         assert!(listed.lines().any(|line| line == format!("{name}: test")), "there is no test {name}");

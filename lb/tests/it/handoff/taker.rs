@@ -1,4 +1,4 @@
-//! A replica in the test's own process that takes connections over when the test says so, or does not.
+//! Replicas in the test's own process that take connections over only when the test says so.
 
 use std::io::{self, IoSliceMut, Read as _, Write as _};
 use std::mem::MaybeUninit;
@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::harness::{Lb, PATIENCE, Replica, eventually, patient};
 
-/// Replicas called a, b ... that answer by TCP with "proxied" and, each at a door, wait for what the test does.
+/// Replicas called a, b ... that answer with "proxied" over TCP. Each has a door, at which the test takes connections over.
 pub(crate) struct Takers {
     pub(crate) folder: TempDir,
     replicas: Vec<Replica>,
@@ -25,7 +25,7 @@ pub(crate) struct Takers {
 }
 
 impl Takers {
-    /// So many of them.
+    /// `count` replicas.
     pub(crate) fn new(count: usize) -> Takers {
         let folder = tempfile::tempdir().unwrap();
         let doors =
@@ -48,13 +48,13 @@ impl Takers {
         (lb, links)
     }
 
-    /// The next link to one of them.
+    /// The next link to one of the replicas.
     #[track_caller]
     pub(crate) fn accept(&self, which: usize) -> Link {
         Link(accept_with(&self.doors[which], SocketFlags::CLOEXEC).unwrap()).patient()
     }
 
-    /// How many connections it got without being handed them.
+    /// The number of connections that a replica got over TCP.
     pub(crate) fn proxied(&self, which: usize) -> usize {
         self.replicas[which].sessions.load(std::sync::atomic::Ordering::Relaxed)
     }
@@ -68,7 +68,7 @@ fn door(path: &Path) -> OwnedFd {
     door
 }
 
-/// The replica's end of a link. To drop it is to end it, with all that waits in it.
+/// The replica's end of a link. Dropping it ends the link and every connection in its queue.
 pub(crate) struct Link(OwnedFd);
 
 impl Link {
@@ -99,43 +99,43 @@ impl Link {
         (patient(stream), Metadata::decode(&bytes[..received.bytes]).unwrap())
     }
 
-    /// Waits for the end of the link: whether it comes before anything else.
+    /// Waits for the next message: whether it is the end of the link.
     pub(crate) fn is_over(&self) -> bool {
         rustix::net::recv(&self.0, &mut [0; 1], RecvFlags::empty()).unwrap().1 == 0
     }
 
-    /// Says that these connections are closed.
+    /// Reports these connections as closed.
     pub(crate) fn report(&self, numbers: &[u64]) {
         self.say(&encode_closed(numbers).unwrap());
     }
 
-    /// Says anything.
+    /// Sends any message.
     pub(crate) fn say(&self, message: &[u8]) {
         send(self.0.as_fd(), message, SendFlags::NOSIGNAL).unwrap();
     }
 }
 
-/// Sends a line as a client of `lb`, which stays.
+/// A client of `lb` that has sent this text and stays connected.
 pub(crate) fn client(lb: &Lb, line: &str) -> TcpStream {
     let mut client = lb.connect();
     client.write_all(line.as_bytes()).unwrap();
     client
 }
 
-/// Whether a client was cut off or has come to its end, without having got anything.
+/// Whether the connection of a client ends or breaks before it gets a byte.
 #[track_caller]
 pub(crate) fn is_over(client: &mut TcpStream) -> bool {
     match client.read(&mut [0; 64]) {
         Ok(0) => true,
         Ok(_) => false,
         Err(error) => {
-            assert_ne!(error.kind(), io::ErrorKind::WouldBlock, "nothing came");
+            assert_ne!(error.kind(), io::ErrorKind::WouldBlock, "the connection stays open");
             true
         }
     }
 }
 
-/// Reads a line that must be this one.
+/// Reads as many bytes as `line` has, and checks that they are this line.
 #[track_caller]
 pub(crate) fn expect_line(stream: &mut TcpStream, line: &str) {
     let mut read = vec![0; line.len()];
@@ -143,7 +143,7 @@ pub(crate) fn expect_line(stream: &mut TcpStream, line: &str) {
     assert_eq!(read.escape_ascii().to_string(), line.as_bytes().escape_ascii().to_string());
 }
 
-/// Waits until connections are handed over to the replica of a slot (or are no more); the slot.
+/// Waits until the replica of a slot gets connections by this transport, and returns the slot.
 #[track_caller]
 pub(crate) fn wait_for_transport(lb: &Lb, index: u64, transport: &str) -> Value {
     eventually(&format!("slot {index} by {transport}"), || {

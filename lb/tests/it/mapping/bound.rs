@@ -18,19 +18,19 @@ fn open(lb: &Lb) -> HashMap<String, usize> {
     lb.backends().into_iter().map(count).collect()
 }
 
-/// The most that a replica may have of so many on three, with a factor of 1.25: 1.25 / 3 of them, rounded up.
+/// The bound of each of three replicas with a factor of 1.25: 1.25 / 3 of all connections, rounded up.
 fn most(connections: usize) -> usize {
     (5 * connections).div_ceil(12)
 }
 
-/// Ids after Zipf's law: of all connections the k-th id has a share of 1/k, near enough.
+/// Ids for so many connections, roughly by Zipf's law: the k-th id has a number of connections proportional to 1/k.
 fn zipf(connections: usize) -> Vec<String> {
     let ids = (1..).flat_map(|k: usize| vec![k; connections / (2 * k) + 1]);
     ids.take(connections).map(|id| id.to_string()).collect()
 }
 
 #[test]
-fn no_replica_gets_above_the_bound_with_uneven_ids_and_the_rest_goes_to_the_next_candidate() {
+fn no_replica_exceeds_the_bound_and_the_rest_goes_to_the_next_candidate() {
     let lb = calm(&["--balance-factor", "1.25"]);
     let mut held: Vec<Held> = Vec::new();
     let mut overflowed = 0;
@@ -38,7 +38,7 @@ fn no_replica_gets_above_the_bound_with_uneven_ids_and_the_rest_goes_to_the_next
         let explanation = explain(&lb, &id);
         held.push(Held::by(&lb, &id));
         let hostname = &held.last().unwrap().hostname;
-        assert_eq!(explanation["pick"], **hostname, "what is explained is what is done");
+        assert_eq!(explanation["pick"], **hostname, "explain names the replica that gets the connection");
         if explanation["owner"] != **hostname {
             overflowed += 1;
             let why = explanation["candidates"][0]["skipped"].as_str().unwrap();
@@ -53,8 +53,8 @@ fn no_replica_gets_above_the_bound_with_uneven_ids_and_the_rest_goes_to_the_next
     assert_eq!(explanation["balance_factor"], 1.25);
     let owner = explanation["owner"].clone();
     held.clear();
-    eventually("the end of all", || open(&lb).values().all(|&open| open == 0).then_some(()));
-    assert_eq!(explain(&lb, "1")["pick"], owner, "the key is home again");
+    eventually("no open connection", || open(&lb).values().all(|&open| open == 0).then_some(()));
+    assert_eq!(explain(&lb, "1")["pick"], owner, "the key is back in its slot");
 }
 
 #[test]
@@ -72,11 +72,11 @@ fn the_bound_holds_with_many_workers_at_once() {
 }
 
 #[test]
-fn the_bound_can_be_set_and_lifted_while_running() {
+fn the_bound_can_be_set_and_lifted_while_lb_runs() {
     let lb = calm(&[]);
     let owner = lb.route("7");
     let mut held: Vec<Held> = (0..9).map(|_| Held::by(&lb, "7")).collect();
-    assert!(held.iter().all(|held| held.hostname == owner), "no bound, no overflow");
+    assert!(held.iter().all(|held| held.hostname == owner), "without a bound no connection overflows");
     set(&lb, &json!({"balance_factor": "1.25"}));
     held.push(Held::by(&lb, "7"));
     assert_ne!(held[9].hostname, owner);

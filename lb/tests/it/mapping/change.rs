@@ -82,7 +82,7 @@ fn no_connection_fails_while_mappings_change() {
 }
 
 #[test]
-fn a_replica_that_comes_later_enters_the_mapping_that_there_is_by_then() {
+fn an_added_replica_enters_the_current_mapping() {
     let lb = calm(&[]);
     set(&lb, &json!({"mapping": "rendezvous"}));
     lb.done(&json!({"cmd": "add", "n": 1, "hostnames": ["server4"]}));
@@ -91,7 +91,7 @@ fn a_replica_that_comes_later_enters_the_mapping_that_there_is_by_then() {
 }
 
 #[test]
-fn a_change_that_makes_no_sense_is_refused_and_changes_nothing() {
+fn an_invalid_change_is_refused_and_changes_nothing() {
     let lb = calm(&[]);
     let state = |lb: &Lb| (lb.done(&json!({"cmd": "mapping"})), owners(lb, 0..30));
     let before = state(&lb);

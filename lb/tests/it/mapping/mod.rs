@@ -1,4 +1,4 @@
-//! How keys are mapped: weights, bounded loads, changes while running, and what is said of changes before they are made.
+//! How keys are mapped: weights, bounded loads, changes while `lb` runs, and previews of changes.
 
 mod bound;
 mod change;
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::harness::Lb;
 
-/// A connection that stays open, to a demo replica.
+/// An open connection to a demo replica.
 struct Held {
     stream: BufReader<TcpStream>,
     hostname: String,
@@ -27,13 +27,13 @@ impl Held {
         held
     }
 
-    /// Who answers now.
+    /// Sends a line; the hostname of the replica that answers.
     #[track_caller]
     fn ask(&mut self, line: &str) -> String {
         self.stream.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
         let mut answer = String::new();
         self.stream.read_line(&mut answer).unwrap();
-        let (hostname, rest) = answer.split_once(' ').unwrap_or_else(|| panic!("no answer: {answer:?}"));
+        let (hostname, rest) = answer.split_once(' ').unwrap_or_else(|| panic!("not an answer: {answer:?}"));
         assert_eq!(rest.trim_end(), line);
         hostname.to_owned()
     }
@@ -43,13 +43,13 @@ fn explain(lb: &Lb, id: &str) -> Value {
     lb.done(&json!({"cmd": "explain", "id": id}))
 }
 
-/// The slot that each of these ids belongs to.
+/// The slot that owns each of these ids.
 fn owners(lb: &Lb, ids: std::ops::Range<u32>) -> Vec<String> {
     let owner = |id: u32| explain(lb, &id.to_string())["owner"].as_str().unwrap().to_owned();
     ids.map(owner).collect()
 }
 
-/// How `mapping` answers to a change.
+/// Changes the mapping; the answer.
 fn set(lb: &Lb, fields: &Value) -> Value {
     let mut command = fields.clone();
     command["cmd"] = "mapping".into();

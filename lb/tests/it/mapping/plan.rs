@@ -1,4 +1,4 @@
-//! What is said of a change before it is made, and that it comes true.
+//! Previews of changes (`plan`), and that they come true.
 
 use std::process::Command;
 
@@ -13,10 +13,10 @@ fn plan(lb: &Lb, change: &Value) -> Value {
 }
 
 fn share(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_else(|| panic!("{value} is no share"))
+    value.as_f64().unwrap_or_else(|| panic!("not a share: {value}"))
 }
 
-/// Does what a plan says is to be typed.
+/// Runs the command that a plan recommends.
 fn type_in(lb: &Lb, command: &Value) {
     let mut words = command.as_str().unwrap().split(' ');
     assert_eq!(words.next(), Some("lb"));
@@ -27,7 +27,7 @@ fn type_in(lb: &Lb, command: &Value) {
     assert!(output.unwrap().status.success(), "{command}");
 }
 
-/// The share of ids that have another owner than before, and that it is the one that was told, within five standard
+/// Runs the command of a plan, and checks that the share of ids with a new owner is the predicted one, within five standard
 /// deviations of a sample of this size.
 #[track_caller]
 fn comes_true(lb: &Lb, plan: &Value) {
@@ -38,7 +38,10 @@ fn comes_true(lb: &Lb, plan: &Value) {
     let moved = before.iter().zip(&after).filter(|(was, is)| was != is).count() as f64 / f64::from(IDS);
     let told = share(&plan["moved"]);
     let deviation = (told * (1.0 - told) / f64::from(IDS)).sqrt();
-    assert!((moved - told).abs() <= 5.0 * deviation + 0.001, "{moved}, but {told} was told: {plan}");
+    assert!(
+        (moved - told).abs() <= 5.0 * deviation + 0.001,
+        "{moved} moved, but {told} was predicted: {plan}"
+    );
     for (was, is) in before.iter().zip(&after).filter(|(was, is)| was != is) {
         let moves = plan["moves"].as_array().unwrap();
         assert!(moves.iter().any(|one| one["from"] == **was && one["to"] == **is), "{was} to {is}: {plan}");
@@ -46,7 +49,7 @@ fn comes_true(lb: &Lb, plan: &Value) {
 }
 
 #[test]
-fn what_is_told_of_an_add_comes_true_with_the_names_that_were_told() {
+fn a_previewed_add_comes_true_with_the_previewed_names() {
     for mapping in ["ring", "maglev", "rendezvous"] {
         let lb = calm(&["--mapping", mapping]);
         let told = plan(&lb, &json!({"cmd": "add", "n": 2, "weights": [2]}));
@@ -70,7 +73,7 @@ fn what_is_told_of_an_add_comes_true_with_the_names_that_were_told() {
 }
 
 #[test]
-fn what_is_told_of_the_classic_table_is_what_its_arithmetic_says() {
+fn a_preview_of_the_classic_table_follows_its_arithmetic() {
     let lb = calm(&["--mapping", "slots"]);
     let told = plan(&lb, &json!({"cmd": "add", "n": 1, "hostnames": ["server4"]}));
     assert_eq!((&told["basis"], &told["keys"]), (&json!("ids"), &json!(900_000)));
@@ -83,7 +86,7 @@ fn what_is_told_of_the_classic_table_is_what_its_arithmetic_says() {
 }
 
 #[test]
-fn what_is_told_of_another_mapping_and_of_removals_comes_true() {
+fn previews_of_removals_and_of_other_mappings_come_true() {
     let lb = calm(&["--replicas", "4"]);
     comes_true(&lb, &plan(&lb, &json!({"cmd": "rm", "n": 1})));
     comes_true(&lb, &plan(&lb, &json!({"cmd": "mapping", "mapping": "maglev"})));
@@ -98,7 +101,7 @@ fn what_is_told_of_another_mapping_and_of_removals_comes_true() {
 }
 
 #[test]
-fn a_plan_changes_nothing_and_is_refused_where_the_change_would_be() {
+fn a_plan_changes_nothing_and_is_refused_if_the_change_would_be() {
     let lb = calm(&["--mapping", "slots", "--slots", "36"]);
     let state = || (lb.backends(), owners(&lb, 0..50), lb.done(&json!({"cmd": "mapping"})));
     let before = state();
@@ -112,7 +115,7 @@ fn a_plan_changes_nothing_and_is_refused_where_the_change_would_be() {
     }
     for (change, message) in [
         (json!({"cmd": "add", "n": 2}), "the fleet has 3 slots and can have 4"),
-        (json!({"cmd": "rm", "n": 1, "hostnames": ["nobody"]}), "hostname nobody is unknown"),
+        (json!({"cmd": "rm", "n": 1, "hostnames": ["stranger"]}), "hostname stranger is unknown"),
         (json!({"cmd": "mapping", "points": 5}), "`points` goes with the mapping ring only"),
         (json!({"cmd": "mapping"}), "there is nothing to change: expected one or more of mapping, points, "),
         (json!({"cmd": "rep"}), "unknown variant `rep`"),
@@ -130,7 +133,7 @@ fn a_plan_changes_nothing_and_is_refused_where_the_change_would_be() {
 }
 
 #[test]
-fn of_many_moves_the_largest_are_told_and_the_others_counted() {
+fn a_preview_lists_the_largest_moves_and_counts_the_others() {
     let backends: Vec<String> = (1..=40).map(|port| format!("s{port}=127.0.0.1:{port}")).collect();
     let lb =
         Lb::launch(&["--provider", "fixed", "--health-interval", "1h", "--backend", &backends.join(",")]);
@@ -142,7 +145,7 @@ fn of_many_moves_the_largest_are_told_and_the_others_counted() {
 }
 
 #[test]
-fn rendezvous_is_exact_in_the_largest_of_fleets() {
+fn a_preview_of_rendezvous_is_exact_in_the_largest_fleet() {
     let backends: Vec<String> =
         (1..=1000).map(|port| format!("s{port}=127.0.0.1:{port},weight=100")).collect();
     let flags = ["--mapping", "rendezvous", "--provider", "fixed", "--health-interval", "1h", "--backend"];

@@ -7,7 +7,7 @@ use crate::control::{LANGUAGES, calm, http, refused};
 use crate::harness::{Lb, Replica, flags};
 
 #[test]
-fn a_weight_that_is_given_to_add_brings_as_many_times_the_keys() {
+fn a_weight_given_to_add_multiplies_the_share_of_keys() {
     for ask in LANGUAGES {
         let lb = calm(&["--replicas", "2"]);
         ask(&lb, &json!({"cmd": "add", "n": 2, "hostnames": ["big"], "weights": [6]}));
@@ -16,7 +16,7 @@ fn a_weight_that_is_given_to_add_brings_as_many_times_the_keys() {
         // Two thirds of 600, give or take five standard deviations.
         assert!((340..460).contains(&big), "{big}");
         assert_eq!(lb.slot(3)["weight"], 6);
-        assert!(lb.slot(4).get("weight").is_none(), "what is usual is not said");
+        assert!(lb.slot(4).get("weight").is_none(), "the default weight is omitted");
         assert_eq!(lb.done(&json!({"cmd": "mapping"}))["weights"]["big"], 6);
     }
 }
@@ -38,24 +38,24 @@ fn a_slot_of_weight_0_gets_no_new_connections_and_keeps_those_it_has() {
         assert!(!owners(&lb, 0..60).contains(&"server2".to_owned()), "{mapping}");
         assert_eq!(held.ask("still there"), "server2", "{mapping}");
         set(&lb, &json!({"weights": {"server2": 1}}));
-        assert_eq!(owners(&lb, 0..60), before, "{mapping}: every key is home again");
+        assert_eq!(owners(&lb, 0..60), before, "{mapping}: every key is back in its slot");
         assert_eq!(held.ask("still there"), "server2", "{mapping}");
     }
 }
 
 #[test]
-fn with_all_weights_0_no_replica_gets_a_connection() {
+fn no_replica_gets_a_connection_when_all_weights_are_0() {
     let lb = calm(&["--replicas", "1"]);
     set(&lb, &json!({"weights": {"server1": 0}}));
     assert_eq!(explain(&lb, "1")["pick"], json!(null));
     assert_eq!(explain(&lb, "1")["owner"], json!(null));
     assert_eq!(lb.route("1"), "");
     assert!(lb.get("/home?id=1").starts_with("HTTP/1.1 503 "));
-    assert_eq!(http(&lb, "GET /healthz", "").status, 503, "who watches it is told");
+    assert_eq!(http(&lb, "GET /healthz", "").status, 503, "a monitor sees it");
 }
 
 #[test]
-fn a_fixed_backend_has_the_weight_that_follows_it_also_when_it_comes_later() {
+fn a_fixed_backend_keeps_its_configured_weight_when_added_later() {
     let replicas = ["a", "b", "c"].map(Replica::named);
     let weights = [0, 1, 4];
     let backends: Vec<String> = ["a", "b", "c"]
@@ -73,11 +73,11 @@ fn a_fixed_backend_has_the_weight_that_follows_it_also_when_it_comes_later() {
     assert_eq!(lb.done(&json!({"cmd": "mapping"}))["weights"], json!({"a": 0, "b": 1, "c": 4}));
     lb.done(&json!({"cmd": "rm", "n": 1, "hostnames": ["c"]}));
     lb.done(&json!({"cmd": "add", "n": 1, "hostnames": ["c"], "weights": [9]}));
-    assert_eq!(lb.done(&json!({"cmd": "mapping"}))["weights"]["c"], 9, "what is said goes first");
+    assert_eq!(lb.done(&json!({"cmd": "mapping"}))["weights"]["c"], 9, "the weight of the command wins");
 }
 
 #[test]
-fn weights_that_are_wrong_are_refused_and_change_nothing() {
+fn wrong_weights_are_refused_and_change_nothing() {
     let lb = calm(&["--mapping", "slots", "--slots", "60"]);
     let before = (lb.backends(), lb.done(&json!({"cmd": "mapping"})));
     for (command, message) in [
