@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_band_stays_within_what_a_count_can_be() {
+    fn a_band_stays_within_the_possible_counts() {
         assert_eq!(sampling_band(0.001, 100, 100).0, 0.0);
         assert_eq!(sampling_band(0.999, 100, 100).1, 100.0);
         assert_eq!(sampling_band(0.5, 0, 100), (0.0, 0.0));
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_number_is_no_measurement() {
+    fn a_measurement_that_is_not_a_number_is_ignored() {
         assert_eq!(Spread::of([]), None);
         assert_eq!(Spread::of([f64::NAN, f64::INFINITY]), None);
         assert_eq!(Spread::of([f64::NAN, 2.0]).unwrap().median, 2.0);

@@ -34,7 +34,7 @@ fn a_failure_is_read_as_its_text() {
 }
 
 #[test]
-fn what_is_no_answer_is_an_error() {
+fn text_that_is_not_an_answer_is_an_error() {
     for text in [
         "{}",
         r#"{"status":"fine","message":{}}"#,

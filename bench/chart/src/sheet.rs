@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_there_for_people_who_do_not_see() {
+    fn a_chart_has_a_text_for_screen_readers() {
         let picture = empty().svg();
         assert!(picture.contains(r#"<title id="x-title">a &lt; b</title>"#), "{picture}");
         assert!(picture.contains(r#"<desc id="x-desc">c &amp; &quot;d&quot;</desc>"#), "{picture}");

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_cut_and_says_so() {
+    fn text_that_does_not_fit_is_cut_and_marked() {
         assert_eq!(fitting("server1", SMALL, 400), "server1");
         let short = fitting("a-very-long-hostname-indeed", SMALL, 120);
         assert!(short.ends_with('…') && width(&short, SMALL) <= 120, "{short}");

@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_wrk_says_is_understood() {
+    fn the_output_of_wrk_is_parsed() {
         let said = "Running 1s test @ http://127.0.0.1:1/home\n  1 threads and 32 connections\n  Thread Stats   Avg\n  \
                     12000 requests in 1.10s, 1.66MB read\nRequests/sec:  10909.09\nTransfer/sec:      1.51MB\n";
         let reading = reading_of(said).unwrap();

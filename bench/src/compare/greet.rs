@@ -76,7 +76,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_name_is_what_stands_before_the_line() {
+    fn the_name_is_the_word_before_the_line() {
         assert_eq!(super::server(b"s1 100000\n", "100000").as_deref(), Some("s1"));
         for wrong in [&b"s1 100001\n"[..], b"s1 100000", b" 100000\n", b"100000\n", b"HTTP/1.1 400 Bad\r\n"] {
             assert_eq!(super::server(wrong, "100000"), None, "{}", wrong.escape_ascii());

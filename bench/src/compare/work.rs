@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn work_that_is_not_known_is_refused_with_the_names_of_what_is() {
+    fn unknown_work_is_refused_with_the_known_names() {
         let error = Work::chosen(&names(&["short", "shrot"])).unwrap_err().to_string();
         let known = "short, tail, rtt64, rtt16k, down, up, idle, generator";
         assert_eq!(error, format!("--modes: invalid value `shrot`: expected names among {known}"));

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_sequence_of_ids_is_refused_with_what_is_allowed() {
+    fn a_wrong_sequence_of_ids_is_refused_with_what_is_expected() {
         for (text, part) in [
             ("", "random, sequential"),
             ("zipf", "zipf:S"),

@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_an_open_loop_could_not_send_is_owed() {
+    async fn requests_that_an_open_loop_could_not_send_are_owed() {
         let begun = Instant::now() - Duration::from_secs(10);
         let schedule =
             schedule(Loop::Open { rate: 100.0 }, Amount::Duration(Duration::from_secs(3)), 1, begun);

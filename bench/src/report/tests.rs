@@ -34,7 +34,7 @@ fn the_page_needs_nothing_beside_it() {
 }
 
 #[test]
-fn what_a_page_refers_to_is_there_once() {
+fn everything_that_a_page_refers_to_exists_once() {
     let page = page();
     let after = |mark| page.split(mark).skip(1).filter_map(|rest: &str| rest.split('"').next());
     let ids: Vec<_> = after(" id=\"").collect();

@@ -175,7 +175,7 @@ fn the_suite_writes_a_report_with_all_its_pictures() {
 }
 
 #[test]
-fn what_was_measured_before_something_went_wrong_is_reported() {
+fn results_before_a_failure_are_reported() {
     let (ran, data) = measured(&with("a1", &["--mapping", "ring,none-such"]));
     let ran = ran.failed_with("none-such");
     assert_eq!(counts(&data["a1"][0]).iter().sum::<u64>(), 600);
@@ -184,7 +184,7 @@ fn what_was_measured_before_something_went_wrong_is_reported() {
 }
 
 #[test]
-fn what_the_environment_says_about_another_lb_changes_nothing() {
+fn variables_for_another_lb_change_nothing() {
     let results = Results::new();
     let flags = ["a1", "--requests", "600", "--mapping", "ring", "--json", &results.file()];
     let child = bench(&flags).env("LB_KEY", "source").env("LB_CONTROL_TOKEN", "secret").spawn().unwrap();
@@ -207,7 +207,7 @@ fn a_token_is_not_written_down() {
 }
 
 #[test]
-fn where_nothing_can_be_written_nothing_is_measured() {
+fn nothing_is_measured_if_the_results_cannot_be_written() {
     for flags in [["--json", "/nowhere/numbers.json"], ["--out", "/dev/null/out"]] {
         let ran = run(&with("a1", &flags)).failed_with("cannot write");
         assert_eq!(ran.stdout, "");

@@ -74,7 +74,7 @@ fn an_experiment_leaves_no_process_behind() {
 }
 
 #[test]
-fn not_even_when_it_is_killed() {
+fn a_killed_experiment_leaves_no_process_behind() {
     interrupted(&["a2", "--requests", "50000000"], "lb-replica", &["KILL"]);
     let ran = interrupted(&["a3", "--requests", "50000000"], "lb-replica", &["INT", "INT"]);
     assert_eq!(ran.code, Some(1), "{ran:?}");

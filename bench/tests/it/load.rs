@@ -17,7 +17,7 @@ fn all_right(numbers: &Value, requests: u64) {
 }
 
 #[test]
-fn every_request_is_counted_once_with_who_answered_it() {
+fn every_request_is_counted_once_with_the_replica_that_answered() {
     let backend = Backend::start("one");
     for protocol in ["http", "raw"] {
         for keep_open in [&[][..], &["--keep-open"]] {
@@ -87,7 +87,7 @@ fn an_open_loop_sends_what_it_owes_and_charges_a_stall_to_the_server() {
 }
 
 #[test]
-fn what_an_open_loop_could_not_send_is_a_failure() {
+fn requests_that_an_open_loop_could_not_send_are_failures() {
     // Only the first request gets an answer, and it is not counted.
     let server = Server::start(
         |stream, number| if number == 0 { echo_line(&stream, Duration::ZERO) } else { hold(stream) },
@@ -122,7 +122,7 @@ fn a_wrong_target_is_an_error_that_says_what_is_wrong_with_it() {
 }
 
 #[test]
-fn a_target_that_dies_in_mid_run_ends_the_run_and_what_was_measured_is_kept() {
+fn a_target_that_dies_ends_the_run_and_its_results_are_kept() {
     let mut backend = Backend::start("one");
     let results = crate::harness::Results::new();
     let (target, file) = (backend.address.clone(), results.file());
@@ -196,7 +196,7 @@ fn wrong_flags_are_refused_before_anything_is_sent() {
 }
 
 #[test]
-fn more_connections_than_files_is_said_before_anything_is_sent() {
+fn more_connections_than_files_are_reported_before_anything_is_sent() {
     let backend = Backend::start("one");
     let ran = run(&["load", "--target", &backend.address, "--connections", "1000000"]);
     ran.failed_with("1000000 connections are too many");
@@ -214,7 +214,7 @@ fn a_rate_that_is_too_high_still_sends_as_much_as_possible() {
 }
 
 #[test]
-fn what_fails_in_the_warm_up_is_said() {
+fn failures_in_the_warm_up_are_reported() {
     let server = Server::start(|stream, number| {
         // The first request is a try, and its answer must be right.
         if number != 1 {

@@ -172,7 +172,7 @@ mod tests {
 
     /// Computed by an independent implementation: Python, after the pseudocode of the paper, the package `xxhash` 4.1.0.
     #[test]
-    fn three_servers_own_what_an_independent_implementation_gives_them() {
+    fn three_servers_own_the_entries_of_an_independent_implementation() {
         let cases: [(&[u8], u64, [usize; 3]); 12] = [
             (b"132574", 45_868, [2, 1, 3]),
             (b"100000", 58_854, [1, 3, 2]),
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn every_member_holds_what_its_weight_says_but_for_a_few_entries() {
+    fn every_member_holds_the_share_of_its_weight_but_for_a_few_entries() {
         for count in [3, 6, 20] {
             let members = weighing_1_2_and_5(count);
             let table = filled(&members);

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_given_stays_and_the_seed_always_does() {
+    fn omitted_fields_stay_and_the_seed_always_does() {
         assert_eq!(ring().amended([]), Ok(ring()));
         let changed = ring().amended([("points", "10"), ("balance_factor", "off")]).unwrap();
         assert_eq!(changed.scheme, Scheme { algorithm: Algorithm::Ring { points: 10 }, seed: Seed(7) });

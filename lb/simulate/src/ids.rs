@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_distribution_is_none() {
+    fn text_that_is_not_a_distribution_is_refused() {
         for text in ["", "random", "zipf:", "zipf:x", "zipf:-1", "zipf:11", "zipf:NaN", "uniform:1"] {
             assert_eq!(Distribution::parse(text), None, "{text}");
         }

@@ -123,14 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn names_tell_what_the_weight_is() {
+    fn names_contain_the_weight() {
         assert_eq!(theirs(Peer::HaProxy, 1).name(), "haproxy");
         assert_eq!(theirs(Peer::HaProxy, 100).name(), "haproxy-100");
         assert_eq!(Contender::Ours(Algorithm::Maglev.into()).name(), "maglev");
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn servers_that_do_not_fit_are_refused() {
         let mut members = fleet(1000);
         assert_eq!(theirs(Peer::HaProxy, 256).check(&members), Ok(()));
         members[0].weight = 3;

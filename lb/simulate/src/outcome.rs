@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fair_part_is_what_even_shares_would_move() {
+    fn the_fair_part_is_the_part_that_even_shares_would_move() {
         let three = [("a", 1), ("b", 1), ("c", 1)];
         assert!(near(fair(&members(&three), &members(&three[..2])), 1.0 / 3.0));
         assert!(near(fair(&members(&three[..2]), &members(&three)), 1.0 / 3.0));

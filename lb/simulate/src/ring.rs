@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn what_moves_is_what_the_lost_server_had() {
+    fn only_the_keys_of_the_lost_server_move() {
         let plan = ring(4, 16, &["rm server2"]);
         let [before, after] = [0, 1].map(|at| arcs(&plan, &plan.stages[at].members).unwrap());
         let moved: f64 = moved(&before, &after).iter().map(|(from, to)| to - from).sum();

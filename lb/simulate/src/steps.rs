@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_step_is_none() {
+    fn text_that_is_not_a_step_is_refused() {
         let wrong = [
             "",
             "add",

@@ -75,7 +75,7 @@ fn rings_and_scores_move_nothing_needlessly_maglev_a_little_and_envoy_much() {
 }
 
 #[test]
-fn what_moves_is_what_the_lost_replica_had() {
+fn only_the_keys_of_the_lost_replica_move() {
     let report = report(&plan(4, 4, &["rm server2"]));
     for row in &report.mappings {
         let [first, last] = &row.stages[..] else { panic!() };

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn urgent_data_does_not_hide_what_is_behind_it() {
+    async fn urgent_data_does_not_hide_the_bytes_behind_it() {
         let urgent = read(|client| {
             client.try_write(b"before").unwrap();
             SockRef::from(&client).send_out_of_band(b"!").unwrap();

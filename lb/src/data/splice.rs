@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_pipe_does_not_move_can_be_read() {
+    async fn bytes_that_a_pipe_does_not_move_can_be_read() {
         let (client, from) = connection().await;
         let pipes = Pipes::new(4096, 1);
         client.writable().await.unwrap();

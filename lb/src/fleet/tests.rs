@@ -294,7 +294,7 @@ fn carry_out(fleet: &mut Fleet, change: Change) {
 }
 
 #[test]
-fn a_preview_is_what_the_command_then_does() {
+fn a_command_does_what_its_preview_says() {
     let mut fleet = fleet_up(3, 0, policy(false));
     let two = Weight::try_from(2).unwrap();
     let mut maglev = Remapping::default();

@@ -210,7 +210,7 @@ fn expected_reason(slots: &[Random], at: usize, factor: Option<&str>) -> Option<
 
 proptest! {
     #[test]
-    fn the_outlook_is_what_the_next_connection_gets(
+    fn the_outlook_names_the_replica_of_the_next_connection(
         slots in any_slots(), factor in prop::sample::select(vec![None, Some("1"), Some("1.25"), Some("3")]), key in "[0-9]{1,6}",
     ) {
         let states: Vec<(u32, State)> = slots.iter().map(|&(weight, state, ..)| (weight, state)).collect();

@@ -136,7 +136,7 @@ fn the_book_links_to_nothing_outside_itself() {
 
 /// A walk through the code that names what is not there misleads.
 #[test]
-fn what_the_pages_name_in_the_code_is_there() {
+fn every_place_in_the_code_that_the_pages_name_exists() {
     let inside = fs::read_to_string(root().join("docs/INSIDE.md")).unwrap();
     let places = Parser::new(&inside).filter_map(|event| match event {
         Event::Code(code) => {

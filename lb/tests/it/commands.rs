@@ -1,7 +1,6 @@
 //! The commands of the control port: what each does, in both languages.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::Ordering;
 
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 use crate::control::{
     Conversation, LANGUAGES, as_http, by_line, calm, http, listed, listing, refused, request,
 };
-use crate::harness::{Lb, Replica, eventually, fixed, flags, id_for, signal};
+use crate::harness::{Lb, Replica, eventually, fixed, flags, id_for, patient, say, session, signal};
 
 #[test]
 fn rep_lists_the_hostnames() {
@@ -103,7 +102,7 @@ fn a_fleet_may_be_emptied_and_filled_again() {
 #[test]
 fn backends_shows_every_slot_with_every_field() {
     let lb = calm(&["--replicas", "2"]);
-    let (mut session, name) = session(&lb, "1");
+    let (session, name) = session(&lb, "1");
     let message = lb.done(&json!({"cmd": "backends"}));
     let over_http: Value = serde_json::from_str(&http(&lb, "GET /backends", "").body).unwrap();
     assert_eq!(over_http, json!({"message": message, "status": "successful"}));
@@ -122,13 +121,12 @@ fn backends_shows_every_slot_with_every_field() {
             assert_eq!(slot[field], expected, "{field}: {slot}");
         }
         let address = slot["address"].as_str().unwrap();
-        let mut replica = BufReader::new(TcpStream::connect(address).unwrap());
-        replica.get_mut().write_all(b"x\n").unwrap();
-        assert_eq!(next_line(&mut replica), format!("{hostname} x"), "the address is that of this replica");
+        let mut replica = patient(TcpStream::connect(address).unwrap());
+        assert_eq!(say(&mut replica, "x"), format!("{hostname} x\n"), "the address is that of this replica");
         let since = slot["since"].as_str().unwrap();
         assert!(since.len() == "2026-01-01T00:00:00.000Z".len() && since.ends_with('Z'), "{since}");
     }
-    session.get_mut().shutdown(Shutdown::Write).unwrap();
+    session.shutdown(Shutdown::Write).unwrap();
     eventually("an end of the session", || {
         let slots = lb.backends();
         slots.iter().all(|slot| slot["connections"]["open"] == 0).then_some(())
@@ -148,20 +146,6 @@ fn add_answers_when_the_replica_is_in_rotation_and_rm_when_it_gets_no_new_connec
     }
 }
 
-/// An open connection to the demo replica for `id`, and the replica's name.
-fn session(lb: &Lb, id: &str) -> (BufReader<TcpStream>, String) {
-    let mut stream = BufReader::new(lb.connect());
-    stream.get_mut().write_all(format!("{id}\n").as_bytes()).unwrap();
-    let name = next_line(&mut stream).split(' ').next().unwrap().to_owned();
-    (stream, name)
-}
-
-fn next_line(stream: &mut BufReader<TcpStream>) -> String {
-    let mut line = String::new();
-    stream.read_line(&mut line).unwrap();
-    line.trim_end().to_owned()
-}
-
 #[test]
 fn connections_survive_add_and_rm_and_a_drain_waits_for_them() {
     let lb = calm(&["--replicas", "3"]);
@@ -171,15 +155,14 @@ fn connections_survive_add_and_rm_and_a_drain_waits_for_them() {
     let process = lb.process_of(&gone);
     lb.done(&json!({"cmd": "rm", "n": 2, "hostnames": [gone, "S5"]}));
     for (stream, name) in &mut sessions {
-        stream.get_mut().write_all(b"still there\n").unwrap();
-        assert_eq!(next_line(stream), format!("{name} still there"));
+        assert_eq!(say(stream, "still there"), format!("{name} still there\n"));
     }
     let leaving = lb.backends().into_iter().find(|slot| slot["hostname"] == gone).unwrap();
     let open = sessions.iter().filter(|(_, name)| *name == gone).count();
     assert_eq!((&leaving["state"], &leaving["connections"]["open"]), (&json!("draining"), &json!(open)));
     assert!(lb.children().contains(&process));
     sessions.retain(|(_, name)| *name != gone);
-    eventually("its end", || (!lb.children().contains(&process)).then_some(()));
+    eventually("the end of the removed process", || (!lb.children().contains(&process)).then_some(()));
     assert!(lb.backends().iter().all(|slot| slot["hostname"] != gone));
 }
 
@@ -188,9 +171,7 @@ fn after_a_respawn_the_slot_name_and_the_hostname_are_in_use_and_either_can_be_r
     let lb = calm(&["--replicas", "2"]);
     let respawned = |index: u64| {
         signal(lb.process_of(&format!("server{index}")), "KILL");
-        let slot = eventually("a replacement", || {
-            Some(lb.slot(index)).filter(|slot| slot["restarts"] == 1 && slot["state"] == "up")
-        });
+        let slot = lb.wait_for_restarts(index, 1);
         assert_eq!(slot["name"], format!("server{index}"));
         slot["hostname"].as_str().unwrap().to_owned()
     };

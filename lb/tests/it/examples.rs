@@ -69,7 +69,7 @@ fn steps(block: &str) -> Vec<Step> {
     steps
 }
 
-/// A page that has examples, and how many it must have at least: a marker that nobody reads any more proves nothing.
+/// A page with examples, and the least number that it must have: without it, a marker that is no longer read would go unnoticed.
 fn hold(page: &str, least: usize) {
     let examples = examples(&root().join(page));
     assert!(examples.len() >= least, "{page} has only {} examples that are run", examples.len());

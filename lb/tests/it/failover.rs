@@ -129,7 +129,7 @@ fn a_replica_that_accepts_and_resets_costs_one_client_its_connection_and_others_
 }
 
 #[test]
-fn when_the_only_replica_cannot_be_reached_an_http_client_gets_503() {
+fn an_http_client_gets_503_when_the_only_replica_cannot_be_reached() {
     let replicas = named(1);
     let lb = front(&replicas, &UNWATCHED);
     replicas[0].leave();
@@ -166,7 +166,7 @@ fn a_replica_that_fails_its_probes_but_runs_is_the_last_candidate() {
     );
     replicas[0].healthy.store(true, Ordering::Relaxed);
     lb.wait_for_state(1, "up");
-    assert_eq!(visit(&lb, &id).0, "a", "its keys are home again");
+    assert_eq!(visit(&lb, &id).0, "a", "its keys are back in its slot");
 }
 
 #[test]

@@ -231,7 +231,7 @@ fn a_client_that_waits_for_a_greeting_has_a_replica_after_the_deadline() {
 }
 
 #[test]
-fn with_source_as_key_no_first_line_is_awaited() {
+fn no_first_line_is_awaited_with_the_key_source() {
     let wire = Wire::start(&["--key", "source", "--first-line-timeout", "1h", "--log", "debug"]);
     let (client, replica) = wire.pair();
     greet(client, replica, &wire.lb, "127.0.0.1");
@@ -256,7 +256,7 @@ fn greet(mut client: TcpStream, mut replica: TcpStream, lb: &Lb, key: &str) {
 }
 
 #[test]
-fn with_source_as_key_a_client_address_has_one_replica_whatever_it_says() {
+fn each_client_address_has_one_replica_with_the_key_source() {
     let fleet = Fleet::start(&["--key", "source"]);
     let mut owners = Vec::new();
     for last in 1..=8 {
@@ -304,7 +304,7 @@ fn a_client_that_sends_nothing_and_leaves_costs_no_replica_connection() {
 }
 
 #[test]
-fn without_a_replica_an_http_client_is_told_so() {
+fn an_http_client_gets_503_without_a_replica() {
     let body = vec![b'x'; 4 * 1024 * 1024];
     let post = b"POST /echo?id=5 HTTP/1.1\r\nHost: x\r\nContent-Length: 4194304\r\n\r\n";
     let requests: [&[u8]; 4] = [
@@ -339,7 +339,7 @@ fn assert_is_503(answer: &str) {
 }
 
 #[test]
-fn without_a_replica_any_other_client_is_closed() {
+fn other_clients_are_closed_without_a_replica() {
     let others: [&[u8]; 5] =
         [b"132574\n", b"\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01\0\x05\n", b"\0"];
     for key in ["id", "source"] {

@@ -172,9 +172,7 @@ fn a_busy_replica_is_replaced_only_when_it_falls_silent() {
     let busy = lb.slot(1);
     assert_eq!((&busy["state"], &busy["hostname"]), (&json!("down"), &before["hostname"]));
     client.write_all(b"hush").unwrap();
-    eventually("the replacement", || {
-        Some(lb.slot(1)).filter(|slot| slot["state"] == "up" && slot["restarts"] == 1)
-    });
+    lb.wait_for_restarts(1, 1);
 }
 
 #[test]

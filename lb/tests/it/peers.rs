@@ -164,7 +164,7 @@ impl Drop for Front {
     }
 }
 
-/// A port that is free on a loopback address which nobody else uses, so that it stays free until the program
+/// A port that is free on a loopback address of its own, so that it stays free until the program
 /// binds it.
 fn free_address() -> SocketAddr {
     static USED: AtomicU8 = AtomicU8::new(100);
@@ -202,7 +202,7 @@ backend servers
     text
 }
 
-/// One process, which stays who started it. No server is ever set aside (`max_fails=0`).
+/// One process, which keeps the user that started it. No server is ever set aside (`max_fails=0`).
 fn nginx(load: &str, listen: SocketAddr, servers: &[Server], folder: &Path) -> String {
     let server =
         |server: &Server| format!("server {} weight={} max_fails=0;\n", server.address, server.weight);

@@ -99,7 +99,7 @@ fn a_command_with_a_name_in_use_repeated_or_unknown_is_refused_as_a_whole() {
     for (command, message) in [
         (json!({"cmd": "add", "n": 2, "hostnames": ["a", "server1"]}), "hostname server1 is in use"),
         (json!({"cmd": "add", "n": 3, "hostnames": ["a", "b", "a"]}), "hostname a is in use or repeated"),
-        (json!({"cmd": "rm", "n": 2, "hostnames": ["server1", "nobody"]}), "hostname nobody is unknown"),
+        (json!({"cmd": "rm", "n": 2, "hostnames": ["server1", "stranger"]}), "hostname stranger is unknown"),
         (json!({"cmd": "rm", "n": 2, "hostnames": ["server1", "server1"]}), "hostname server1 is repeated"),
         (json!({"cmd": "rm", "n": 3}), "`n` is 3, but the fleet has 2 replicas"),
         (json!({"cmd": "rm", "n": 3, "hostnames": ["server1"]}), "`n` is 3, but the fleet has 2 replicas"),

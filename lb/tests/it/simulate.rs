@@ -151,7 +151,7 @@ fn a_chart_that_cannot_be_written_is_a_failure() {
 }
 
 #[test]
-fn what_is_wrong_is_said_with_what_is_allowed() {
+fn a_wrong_argument_is_refused_with_what_is_expected() {
     let cases: [(&[&str], &str); 22] = [
         (
             &["--mapping", "karger"],
@@ -243,7 +243,7 @@ fn a_table_that_is_full_is_refused_with_the_step_that_fills_it() {
 }
 
 #[test]
-fn all_problems_are_said_at_once() {
+fn all_problems_are_reported_at_once() {
     let arguments =
         ["--mapping", "x", "--ids", "0", "--points", "0", "--step", "y", "--step", "z", "--weight", "a"];
     let (_, stderr, code) = simulate(&arguments, &[]);

@@ -79,7 +79,7 @@ fn long_runs_go_through_a_pipe_and_messages_do_not() {
 }
 
 #[test]
-fn no_file_is_left_whatever_way_a_thousand_transfers_end() {
+fn a_thousand_transfers_leak_no_file_however_they_end() {
     let wire = Wire::start(&[&ONE_WORKER[..], &["--drain-timeout", "100ms"]].concat());
     drop(pair(&wire));
     let lb = &wire.lb;

@@ -8,7 +8,7 @@ use super::*;
 const EXAMPLE: &[u8] = b"\x2a\0\0\0\0\0\0\0\x01\x02\x00\x07\x06\x00\x06\x00server2132574132574";
 
 #[test]
-fn a_message_is_what_the_specification_shows() {
+fn a_message_has_the_bytes_of_the_specification() {
     let metadata = Metadata::new(42, b"server2", b"132574", Some(b"132574")).after(2);
     assert_eq!(metadata.as_bytes(), EXAMPLE);
     assert_eq!(Metadata::decode(EXAMPLE), Ok(metadata));

@@ -54,7 +54,7 @@ fn maglev_moves_more_than_it_has_to_and_says_so() {
 }
 
 #[test]
-fn who_owns_what_is_the_same_by_arcs_and_by_ids() {
+fn owners_are_the_same_by_arcs_and_by_ids() {
     let members = weighing(named(["a", "b", "c"]), &[1, 2, 0]);
     let ring = Algorithm::Ring { points: 1000 }.of(&members);
     let rendezvous = Algorithm::Rendezvous.of(&members);
@@ -99,7 +99,7 @@ fn a_sample_of_ids_falls_on_even_and_on_odd_positions() {
 }
 
 #[test]
-fn what_is_expected_of_rendezvous_is_what_its_keys_do() {
+fn the_expected_moves_of_rendezvous_match_its_keys() {
     let before = weighing(named(["a", "b", "c", "d"]), &[1, 2, 3, 0]);
     let mut after = weighing(named(["a", "b", "c", "e"]), &[4, 2, 1, 5]);
     after.rotate_left(1);

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_hosts_decides_who_gets_an_odd_point() {
+    fn the_order_of_hosts_decides_which_one_gets_an_odd_point() {
         let count = |ring: &PeerRing, ordinal| ring.owners.iter().filter(|&&owner| owner == ordinal).count();
         let counts = |weights: &[u32]| {
             let ring = PeerRing::build(Peer::EnvoyRing, &servers(weights));

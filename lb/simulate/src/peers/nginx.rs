@@ -74,18 +74,18 @@ mod tests {
         let equal = PeerRing::build(Peer::Nginx, &servers(&[1, 1, 1]));
         assert_eq!(equal.points(), 480);
         assert_eq!((equal.positions[0], equal.positions[479]), (0x006f_ff97, 0xffee_a1b4));
-        keys_and_owners(&equal, [0, 2, 2, 0, 2, 0, 2, 1, 2, NOBODY, 0, 1].map(somebody));
+        keys_and_owners(&equal, [0, 2, 2, 0, 2, 0, 2, 1, 2, NO_OWNER, 0, 1].map(known));
         let weighted = PeerRing::build(Peer::Nginx, &servers(&[1, 2, 5]));
         assert_eq!(weighted.points(), 1280);
         assert_eq!((weighted.positions[0], weighted.positions[1279]), (0x0016_d8cb, 0xffef_fbef));
-        keys_and_owners(&weighted, [0, 2, 2, 2, 2, 1, 2, 1, 2, NOBODY, 2, 1].map(somebody));
+        keys_and_owners(&weighted, [0, 2, 2, 2, 2, 1, 2, 1, 2, NO_OWNER, 2, 1].map(known));
     }
 
     /// The owner of an empty key.
-    const NOBODY: usize = usize::MAX;
+    const NO_OWNER: usize = usize::MAX;
 
-    fn somebody(owner: usize) -> Option<usize> {
-        (owner != NOBODY).then_some(owner)
+    fn known(owner: usize) -> Option<usize> {
+        (owner != NO_OWNER).then_some(owner)
     }
 
     /// `zlib.crc32(b"127.0.0.1\x009001\0\0\0\0")`, and then with the four bytes of that, least first, in

@@ -77,7 +77,7 @@ fn peak(peer: Peer, servers: &[Server]) -> f64 {
 
 /// What the other implementation, in Python, gives for the same keys and servers.
 #[test]
-fn the_greatest_share_is_what_an_independent_implementation_finds() {
+fn the_greatest_share_agrees_with_an_independent_implementation() {
     let expected = [
         (Peer::HaProxy, 1, [1.0591, 1.1504, 1.1915, 1.1517]),
         (Peer::HaProxy, 100, [1.0467, 1.0360, 1.0190, 1.0323]),

@@ -173,7 +173,7 @@ fn a_name_that_leads_elsewhere_in_the_engine_is_refused() {
 }
 
 #[test]
-fn a_wrong_value_is_told_its_flag_and_what_it_takes() {
+fn a_wrong_value_is_refused_with_its_flag_and_what_is_expected() {
     const DURATION: &str = "expected a duration of at least 1ms, such as 250ms, 5s or 1m";
     const SIZE: &str = "expected a size from 16B to 64KiB, such as 8KiB";
     const ADDRESS: &str = "expected an address and a port, such as 127.0.0.1:5000";
@@ -308,7 +308,7 @@ fn fixed_backends_are_the_first_slots_in_their_order() {
 }
 
 #[test]
-fn what_does_not_go_together_is_refused() {
+fn contradicting_flags_are_refused() {
     let fixed = ["--provider", "fixed", "--backend", "a=h:1"];
     let cases: [(&[&str], &[&str], &str); 17] = [
         (&[], &["--control", "0.0.0.0:5001"], "--control: 0.0.0.0:5001 can be reached from other machines"),

@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_folder_of_our_own_is_for_us_alone_and_ends_with_us() {
+    async fn our_own_folder_is_private_and_is_removed_with_us() {
         let doors = Doors::open(None).unwrap();
         let path = doors.path().to_owned();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_dead_have_left_is_removed_and_nothing_else() {
+    async fn only_files_of_dead_processes_are_removed() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
         let (dead, alive, other, young) =

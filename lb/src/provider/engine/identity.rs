@@ -80,7 +80,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_is_read_by_the_own_fleet_alone(identity in identity()) {
+        fn labels_are_read_back_by_their_own_fleet_only(identity in identity()) {
             let labels = identity.labels("fleet");
             prop_assert_eq!(Identity::read(&labels, "fleet"), Some(identity));
             prop_assert_eq!(Identity::read(&labels, "fleet2"), None);

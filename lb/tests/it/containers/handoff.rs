@@ -15,7 +15,7 @@ fn are_handed_over(lb: &Lb) {
 }
 
 #[test]
-fn containers_are_handed_their_connections_also_by_the_next_lb() {
+fn the_next_lb_hands_connections_over_to_the_same_containers() {
     let Some(fleet) = Fleet::of("handoff") else { return };
     let folder = tempfile::tempdir().unwrap();
     chown(folder.path(), Some(UNPRIVILEGED), Some(UNPRIVILEGED)).unwrap();

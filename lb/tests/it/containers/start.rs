@@ -68,7 +68,7 @@ fn a_network_that_was_removed_by_hand_is_created_again_once() {
 }
 
 #[test]
-fn a_network_that_was_there_stays_there() {
+fn an_existing_network_stays() {
     let Some(fleet) = Fleet::of("old-network") else { return };
     let id = docker(&["network", "create", &fleet.name]);
     terminate(fleet.start(&[]));

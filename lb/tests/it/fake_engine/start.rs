@@ -96,7 +96,7 @@ fn lb_starts_although_a_container_name_is_taken() {
 }
 
 #[test]
-fn a_network_that_was_there_before_stays() {
+fn an_existing_network_stays() {
     let engine = Engine::start(IMAGE);
     engine.add_network(NETWORK);
     let mut lb = start(&engine, &["--replicas", "1"]);

@@ -143,7 +143,7 @@ fn a_connection_is_open_until_the_replica_says_that_it_is_closed() {
 }
 
 #[test]
-fn a_removed_replica_is_drained_of_what_it_was_handed() {
+fn a_removed_replica_is_drained_of_handed_over_connections() {
     let takers = Takers::new(2);
     let (lb, links) = takers.start(&[]);
     let key = crate::harness::id_for(&lb, "a");

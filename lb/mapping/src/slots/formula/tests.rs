@@ -98,7 +98,7 @@ fn a_polynomial_of_the_second_degree_is_known_as_one_however_it_is_written() {
 }
 
 #[test]
-fn what_is_no_formula_is_told_where_and_what_is_expected() {
+fn a_malformed_formula_is_refused_with_its_column_and_what_is_expected() {
     let long = format!("{}1", "i+".repeat(128));
     let operand = "a number, i, or \"(\"";
     let cases = [
@@ -227,7 +227,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_kept_as_coefficients_has_the_values_of_the_formula(node in nodes(), i in any::<u64>()) {
+    fn coefficients_have_the_values_of_their_formula(node in nodes(), i in any::<u64>()) {
         if let Formula::Quadratic([a, b, c]) = Formula::from(node.clone()) {
             let square = c.wrapping_mul(i).wrapping_mul(i);
             prop_assert_eq!(square.wrapping_add(b.wrapping_mul(i)).wrapping_add(a), node.value(i, 0));

@@ -191,7 +191,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_does_not_belong_to_the_fleet_is_not_read() {
+    fn containers_outside_the_fleet_are_ignored() {
         for parts in [
             json!({"Labels": null}),
             json!({"Labels": {}}),
@@ -238,7 +238,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_a_replica_is_told_and_what_the_engine_may_not_do() {
+    fn a_container_gets_its_environment_and_is_never_restarted_by_the_engine() {
         let assignment = Assignment {
             hostname: proto::control::Hostname::try_from("a".to_owned()).unwrap(),
             slot: None,

@@ -40,7 +40,7 @@ fn labels() -> impl Strategy<Value = Labels> {
 
 proptest! {
     #[test]
-    fn what_was_written_is_read(entry in entry()) {
+    fn an_entry_is_read_back_as_it_was_written(entry in entry()) {
         prop_assert_eq!(Entry::read(&entry.labels()), Some(entry));
     }
 
@@ -61,7 +61,7 @@ fn seats_of(seats: &str) -> Option<Vec<Seat>> {
 }
 
 #[test]
-fn the_text_of_a_seat_is_what_earlier_versions_wrote() {
+fn the_text_of_a_seat_is_that_of_earlier_versions() {
     let host = |name: &str| Hostname::try_from(name.to_owned()).unwrap();
     let seat = |index, name, hostname, weight| Seat {
         slot: SlotId { index, name: host(name) },
@@ -95,7 +95,7 @@ fn seats_that_make_no_fleet_are_no_entry() {
 }
 
 #[test]
-fn an_entry_without_a_number_or_with_a_holder_of_no_time_is_none() {
+fn an_entry_without_a_number_or_time_is_rejected() {
     for missing in [NUMBER, SINCE, SEATS] {
         let mut labels = Entry { number: 1, holder: Some(Holder::new(1, 1)), seats: Vec::new() }.labels();
         labels.remove(missing);
