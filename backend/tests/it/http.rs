@@ -1,3 +1,5 @@
+//! HTTP: paths, methods, bodies, persistent connections, and clients that misbehave.
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 

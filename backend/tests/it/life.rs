@@ -1,3 +1,6 @@
+//! Shutdown and deadlines of the demo replica. Durations in these tests are virtual time (`tokio::time::pause`), which a slow
+//! machine does not change.
+
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -47,7 +50,7 @@ async fn idle_connections(replica: &Replica) -> [Client; 4] {
 async fn idle_connections_do_not_hold_the_shutdown() {
     let replica = Replica::start().await;
     let idle = idle_connections(&replica).await;
-    // From here on time is virtual: it passes only while every task waits for it, so it shows whether the grace was used.
+    // From here on time passes only while every task waits for it, so it shows whether the grace period was used.
     tokio::time::pause();
     let asked = Instant::now();
     replica.stop().await;

@@ -1,3 +1,5 @@
+//! The program: its options, its environment, its log, signals and exit codes.
+
 use std::process::{ExitStatus, Stdio};
 
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};

@@ -1,3 +1,5 @@
+//! Raw text: every line comes back after the name of the replica.
+
 use crate::Replica;
 
 /// Sends `sent` and the FIN; everything that comes back.

@@ -63,7 +63,10 @@ fn a_replica_that_is_killed_again_and_again_is_replaced_each_time() {
         let lb = Lb::start(&["--spares", &spares.to_string()]);
         for kills in 0..10 {
             lb.wait_until_all_up();
-            eventually("spares", || lb.spares().iter().all(|spare| spare["state"] == "up").then_some(()));
+            eventually("all spares up", || {
+                let states = lb.spares().into_iter().map(|spare| spare["state"].clone());
+                states.eq(vec![json!("up"); spares]).then_some(())
+            });
             let index = kills % 3 + 1;
             let before = lb.slot(index);
             kill(&lb, &before);

@@ -333,7 +333,9 @@ fn the_token_is_in_no_log_and_no_environment_of_a_replica() {
             http.read_to_end(&mut Vec::new()).unwrap();
         }
         assert!(lb.refused(&json!({"cmd": "rep"})).contains("missing"));
-        for child in lb.children() {
+        let children = lb.children();
+        assert_eq!(children.len(), 3);
+        for child in children {
             for file in ["environ", "cmdline"] {
                 let text = std::fs::read(format!("/proc/{child}/{file}")).unwrap();
                 assert!(!String::from_utf8_lossy(&text).contains("hush-hush"), "{file}");

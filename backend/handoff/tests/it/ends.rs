@@ -1,3 +1,5 @@
+//! The end of `lb` or of the replica: which connections live on, and which are refused.
+
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::os::fd::AsFd as _;

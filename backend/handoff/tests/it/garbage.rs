@@ -1,3 +1,5 @@
+//! Malformed messages end their own Unix connection and no other.
+
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};

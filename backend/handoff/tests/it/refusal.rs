@@ -1,3 +1,5 @@
+//! Full queues, limits and dropped listeners: the sender learns of a refusal and keeps the socket.
+
 use handoff::{Ended, Refused};
 use tokio::time::timeout;
 

@@ -1,3 +1,5 @@
+//! Handed-over connections are served and their ends reported, beside connections that arrive over TCP.
+
 use std::convert::Infallible;
 use std::time::Duration;
 

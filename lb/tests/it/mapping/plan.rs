@@ -37,6 +37,7 @@ fn comes_true(lb: &Lb, plan: &Value) {
     let after = owners(lb, 100_000..100_000 + IDS);
     let moved = before.iter().zip(&after).filter(|(was, is)| was != is).count() as f64 / f64::from(IDS);
     let told = share(&plan["moved"]);
+    assert!(told > 0.0, "nothing moves: {plan}");
     let deviation = (told * (1.0 - told) / f64::from(IDS)).sqrt();
     assert!(
         (moved - told).abs() <= 5.0 * deviation + 0.001,
