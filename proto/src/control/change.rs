@@ -7,7 +7,7 @@ use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeOwned, Deserializer, Error as _};
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::json::Fields;
 use super::value::{Hostname, Malformed, Weight, field};
@@ -102,11 +102,14 @@ impl Serialize for Remapping {
 impl<'de> Deserialize<'de> for Remapping {
     /// A value may be text or another JSON value, as it is written; the mapping checks it. `null` is no bound.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut remapping = Remapping::default();
-        for (name, value) in Map::deserialize(deserializer)? {
+        let (mut remapping, mut weights) = (Remapping::default(), None);
+        for (name, value) in Fields::deserialize(deserializer)?.0 {
             let text = match value {
-                weights if name == "weights" => {
-                    remapping.weights = weights_by_name(weights).map_err(D::Error::custom)?;
+                value if name == "weights" => {
+                    let named = weights_by_name(value).map_err(D::Error::custom)?;
+                    if weights.replace(named).is_some() {
+                        return Err(D::Error::duplicate_field("weights"));
+                    }
                     continue;
                 }
                 Value::Null if name == "balance_factor" => "off".to_owned(),
@@ -115,6 +118,7 @@ impl<'de> Deserialize<'de> for Remapping {
             };
             remapping.set(&name, text).map_err(D::Error::custom)?;
         }
+        remapping.weights = weights.unwrap_or_default();
         Ok(remapping)
     }
 }
@@ -250,6 +254,8 @@ mod tests {
                 "`weights`: invalid value `{\"../x\":1}`: expected an object of hostnames",
             ),
             (r#"{"mapping":"ring","algorithm":"ring"}"#, "duplicate field `mapping`"),
+            (r#"{"points":1,"points":2}"#, "duplicate field `points`"),
+            (r#"{"weights":{"S5":1},"weights":{"S4":2}}"#, "duplicate field `weights`"),
         ];
         for (body, expected) in cases {
             let message = read::<Remapping>(body).unwrap_err();

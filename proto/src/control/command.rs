@@ -188,6 +188,11 @@ mod tests {
             (r#"{"cmd":"plan","change":{"cmd":"add"}}"#, "missing field `n`"),
             (r#"{"cmd":"plan","change":{"cmd":"rm","n":1,"n":2}}"#, "duplicate field `n`"),
             (r#"{"cmd":"mapping","n":1}"#, "unknown field `n`, expected one of `algorithm`"),
+            (r#"{"cmd":"mapping","points":1,"points":2}"#, "duplicate field `points`"),
+            (
+                r#"{"cmd":"plan","change":{"cmd":"mapping","points":1,"points":2}}"#,
+                "duplicate field `points`",
+            ),
             (r#"{"cmd":"explain"}"#, "missing field `id`"),
             (r#"{"cmd":"explain","id":5}"#, "`id`: invalid value `5`: expected text"),
         ];

@@ -17,32 +17,27 @@ impl Fields {
     /// # Errors
     /// The text is not one JSON object (the message names the column), or an object inside it repeats a field.
     pub(super) fn read(text: &[u8]) -> Result<Self, Malformed> {
-        let Object(fields) = serde_json::from_slice(text)?;
-        let read = |(name, value): (String, Unrepeated)| (name, value.0);
-        Ok(Fields(fields.into_iter().map(read).collect()))
+        Ok(serde_json::from_slice(text)?)
     }
 }
 
-/// An object whose fields may repeat, with values that do not.
-struct Object(Vec<(String, Unrepeated)>);
-
-impl<'de> Deserialize<'de> for Object {
+impl<'de> Deserialize<'de> for Fields {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct InOrder;
 
         impl<'de> Visitor<'de> for InOrder {
-            type Value = Object;
+            type Value = Fields;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields, A::Error> {
                 let mut fields = Vec::new();
-                while let Some(field) = map.next_entry()? {
-                    fields.push(field);
+                while let Some((name, Unrepeated(value))) = map.next_entry()? {
+                    fields.push((name, value));
                 }
-                Ok(Object(fields))
+                Ok(Fields(fields))
             }
         }
 
