@@ -26,7 +26,7 @@ pub(crate) struct Data {
     /// A-4: A-1 and A-2 for other mappings and hash functions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) a4: Option<Variants>,
-    /// The same load on `lb`, its peers, and no proxy at all.
+    /// One load on `lb`, on its peers, and without a proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) comparison: Option<Comparison>,
     /// What has to hold on every machine.
@@ -120,7 +120,7 @@ pub(crate) struct Load {
     /// Latency of right answers: from the intended start in an open loop, from the start of the connection or round trip in
     /// a closed loop.
     pub(crate) latency: Latency,
-    /// The same in microseconds at each of [`QUANTILES`]. Only a comparison records it.
+    /// The latency in microseconds at each of [`QUANTILES`]. Only a comparison records it.
     #[serde(skip)]
     pub(crate) distribution: Vec<u64>,
     /// Payload bytes received in right answers, and sent with their requests (of raw lines all bytes).
@@ -328,7 +328,7 @@ pub(crate) struct Series {
 /// The name of the contender that is `lb` with `--transport handoff`.
 pub(crate) const HANDOFF: &str = "lb handoff";
 
-/// The same load on several contenders, in interleaved rounds.
+/// One load on several contenders, in interleaved rounds.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Comparison {
     /// The contenders; the first is `lb`. It and [`HANDOFF`] are compared to all others.

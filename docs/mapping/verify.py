@@ -416,7 +416,7 @@ def computed(case, keys):
 
 
 def owners_by_position(mapping, members, seed, parameters):
-    """Whose each position of a table is; None where there is no table, or nobody in it."""
+    """The owner of each position of a table; None if there is no table or no member in it."""
     if not any(slot.weight for slot in members):
         return None
     if mapping == "maglev":

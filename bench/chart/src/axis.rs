@@ -75,7 +75,7 @@ impl Axis {
         Self::names("", &names, i32::MAX)
     }
 
-    /// The same without words at its ticks, because another axis has them.
+    /// The axis without words at its ticks, because another axis has them.
     #[must_use]
     pub fn silent(mut self) -> Self {
         self.title.clear();

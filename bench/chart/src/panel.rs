@@ -25,7 +25,7 @@ impl<'a> Panel<'a> {
         Self::aligned(part, x, y, y.beside())
     }
 
-    /// The same with `beside` units for what stands at the left, so that panels below each other are aligned.
+    /// Like [`Panel::new`], with `beside` units for the labels at the left, so that panels below each other are aligned.
     ///
     /// # Errors
     /// They cannot be drawn.
@@ -37,7 +37,7 @@ impl<'a> Panel<'a> {
         Ok(Self { part: part.clone(), chart })
     }
 
-    /// The same below a name.
+    /// Like [`Panel::new`], below a name.
     ///
     /// # Errors
     /// They cannot be drawn.
@@ -80,7 +80,7 @@ impl<'a> Panel<'a> {
         Ok(self.part.draw_text(text, &letters(SMALL, colour, Side::Center), (x, y - 18))?)
     }
 
-    /// The same on a patch of paper, where lines pass.
+    /// Like [`Panel::above`], on a patch of paper, for places where lines pass.
     ///
     /// # Errors
     /// It cannot be drawn.

@@ -23,7 +23,7 @@ pub fn letters(size: f64, colour: Colour, side: Side) -> TextStyle<'static> {
     styled(size, colour, side, FontStyle::Normal)
 }
 
-/// The same in bold.
+/// [`letters`] in bold.
 pub(crate) fn bold(size: f64, colour: Colour, side: Side) -> TextStyle<'static> {
     styled(size, colour, side, FontStyle::Bold)
 }

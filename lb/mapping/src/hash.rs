@@ -148,7 +148,7 @@ mod tests {
         }
     }
 
-    /// The same independent source: `xxh3_64(b"server1\x000")` and `xxh3_64(b"server1\x00999")`.
+    /// Expected values from the independent implementation: `xxh3_64(b"server1\x000")` and `xxh3_64(b"server1\x00999")`.
     #[test]
     fn a_point_is_the_hash_of_name_nul_and_decimal_number() {
         let points: Vec<u64> = points("server1", 1000).collect();

@@ -31,7 +31,7 @@ impl Algorithm {
     }
 }
 
-/// The same members with these weights.
+/// The members with these weights instead of their own.
 pub(crate) fn weighing(members: Vec<Member>, weights: &[u32]) -> Vec<Member> {
     members.into_iter().zip(weights).map(|(member, &weight)| Member { weight, ..member }).collect()
 }

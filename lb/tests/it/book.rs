@@ -1,4 +1,4 @@
-//! The pages: docs/ is a book, each link in it leads somewhere, and what a program can make of itself is up to date.
+//! The pages: docs/ is a book, each link in it leads somewhere, and generated parts are up to date.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
@@ -134,7 +134,7 @@ fn the_book_links_to_nothing_outside_itself() {
     }
 }
 
-/// A walk through the code that names what is not there misleads.
+/// A walk through the code that names a place that does not exist would mislead.
 #[test]
 fn every_place_in_the_code_that_the_pages_name_exists() {
     let inside = fs::read_to_string(root().join("docs/INSIDE.md")).unwrap();

@@ -1,4 +1,4 @@
-//! Bytes that show what was done to them on their way, and how a stream ends.
+//! A sequence of bytes in which lost, doubled or swapped bytes show, and how a stream ends.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -9,8 +9,8 @@ use crate::harness::eventually;
 pub(crate) const KIB: usize = 1024;
 pub(crate) const MIB: usize = 1024 * KIB;
 
-/// What is sent in tests of the relay, over and over: random, and of a prime length, so that bytes that are lost, doubled or
-/// swapped show.
+/// The bytes that tests of the relay send, over and over. They are random and their number is prime, so that every lost, doubled
+/// or swapped byte shows.
 static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let step = |_| {
@@ -56,7 +56,7 @@ pub(crate) fn receive(mut from: &TcpStream, len: usize) {
     }
 }
 
-/// How a stream goes on: with an end, an error, or (wrongly) with bytes.
+/// What a stream brings next: 0 at its end, an error, or (wrongly) a number of bytes.
 pub(crate) fn end(mut from: &TcpStream) -> Result<usize, ErrorKind> {
     from.read(&mut [0]).map_err(|error| error.kind())
 }
@@ -64,7 +64,7 @@ pub(crate) fn end(mut from: &TcpStream) -> Result<usize, ErrorKind> {
 pub(crate) const FIN: Result<usize, ErrorKind> = Ok(0);
 pub(crate) const RESET: Result<usize, ErrorKind> = Err(ErrorKind::ConnectionReset);
 
-/// Waits until `lb` has taken every byte that was sent: until then a reset would destroy them on their way to it.
+/// Waits until `lb` has read every byte that was sent. A reset before that would destroy the others.
 pub(crate) fn wait_until_taken(by: &TcpStream) {
     let ports = (by.local_addr().unwrap().port(), by.peer_addr().unwrap().port());
     let ends = format!(" 0100007F:{:04X} 0100007F:{:04X} ", ports.0, ports.1);

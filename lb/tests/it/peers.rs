@@ -104,7 +104,7 @@ fn servers(weights: &[u32]) -> Vec<Server> {
     weights.iter().zip(1..).zip(0..).map(server).collect()
 }
 
-/// The same on a Unix socket; its address for nginx.
+/// Serves a replica on a Unix socket; its address for nginx.
 fn serve_at(path: &Path, ordinal: usize) -> String {
     let listener = UnixListener::bind(path).unwrap();
     thread::spawn(move || {

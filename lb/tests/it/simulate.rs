@@ -1,5 +1,4 @@
-//! `lb simulate`: what it prints, draws and refuses, and that the comparison in the documentation is what it
-//! says now.
+//! `lb simulate`: what it prints, draws and refuses, and that the comparison in the documentation is up to date.
 
 use std::fs;
 use std::net::TcpListener;
@@ -8,7 +7,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// What the comparison in the documentation was made with.
+/// The arguments that made the comparison in the documentation.
 const COMPARISON: &str = "lb simulate --mapping all --replicas 6 --step 'rm server3' --step 'add server7' \
                           --chart docs/mapping/comparison.svg";
 
@@ -261,7 +260,7 @@ fn nothing_is_bound_or_connected_to_whatever_the_environment_says() {
     assert_eq!(listener.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 }
 
-/// As for `lb serve`, so that one simulates what one runs.
+/// The variables of `lb serve` apply, so that a simulation uses the mapping that runs.
 #[test]
 fn the_parameters_of_our_mappings_may_stand_in_the_environment() {
     let bytes = |environment: &[(&str, &str)]| {
@@ -281,7 +280,7 @@ fn the_help_explains_steps_and_gives_examples() {
     }
 }
 
-/// What the picture of the ring in the documentation was made with.
+/// The arguments that drew the ring in the documentation.
 const RING: &str = "lb simulate --points 8 --replicas 4 --step 'rm server3' --step 'add server5' --draw docs/mapping/ring.svg";
 
 #[test]
@@ -296,7 +295,7 @@ fn the_ring_in_the_documentation_is_what_the_command_draws_now() {
     assert!(old == new, "docs/mapping/ring.svg is not what `{RING}` draws now");
 }
 
-/// All but what was measured.
+/// The text without its measured figures.
 fn figures(text: &str) -> &str {
     text.split_once("Measured in this run").unwrap().0
 }

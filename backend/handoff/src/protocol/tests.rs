@@ -1,3 +1,5 @@
+//! Messages against the specification, and as properties: every message survives the way through its bytes.
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;

@@ -95,7 +95,7 @@ fn before(around: &Around) -> usize {
     (-around.from / around.bucket).round().max(0.0) as usize
 }
 
-/// The same with so many buckets at a time.
+/// The counts with each `merge` neighbouring buckets made one.
 fn merged(around: &Around, merge: usize) -> Around {
     let merged = |counts: &[u64]| counts.chunks_exact(merge).map(|chunk| chunk.iter().sum()).collect();
     Around {

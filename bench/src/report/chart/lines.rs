@@ -29,7 +29,7 @@ pub(super) fn scaling(name: &str, scalings: &[Scaling]) -> anyhow::Result<Drawin
     draw_all(name, "How the load spreads as N grows", subtitle, scalings)
 }
 
-/// The same for many mappings.
+/// How the load spreads as N grows, for many mappings.
 pub(super) fn variants(name: &str, scalings: &[Scaling]) -> anyhow::Result<Drawing> {
     let title = format!("Evenness of {} mappings as N grows", scalings.len());
     let subtitle = "The mean is the same for all of them: the number of requests divided by N.";

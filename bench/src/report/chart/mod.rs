@@ -182,7 +182,7 @@ mod tests {
         }
     }
 
-    /// The same style, drawn by `lb simulate`.
+    /// `lb simulate` draws them with the crate that draws the charts of reports.
     #[test]
     fn no_label_of_the_pictures_of_the_book_meets_another() {
         let comparison = include_str!("../../../../docs/mapping/comparison.svg");

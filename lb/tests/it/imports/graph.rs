@@ -199,7 +199,7 @@ impl Graph {
         self.0[module].aliases.get(word).filter(|path| path.first().is_some_and(|first| first != word))
     }
 
-    /// The same for a glob import.
+    /// The path of a word that a glob import of the module may bring in.
     fn by_glob(&self, module: &Name, word: &str) -> Option<Vec<String>> {
         self.0[module].globs.iter().find_map(|glob| {
             let first = glob.first()?;

@@ -180,7 +180,7 @@ fn text(node: &Node, least: u8) -> String {
     }
 }
 
-/// The same operations in 128 bits, and some of them by another way.
+/// Reference results of the operations: in 128 bits, and some by another algorithm.
 fn reference(operator: Operator, left: u64, right: u64) -> u64 {
     let (l, r) = (u128::from(left), u128::from(right));
     let exact = match operator {
