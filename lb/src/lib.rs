@@ -4,20 +4,20 @@
 //! data plane reads the newest snapshot and moves bytes. They never import each other.
 //!
 //! In reading order: [`config`] reads flags and environment; the crate [`mapping`] maps keys to slots; `fleet` decides, as a
-//! pure state machine; [`replica`] is the shared state of one running replica; [`snapshot`] is the fleet as the data plane sees
-//! it; [`data`] serves connections; [`control`] owns the fleet; `provider` starts and stops replicas; [`client`] is the other
+//! pure state machine; `replica` is the shared state of one running replica; `snapshot` is the fleet as the data plane sees
+//! it; `data` serves connections; `control` owns the fleet; `provider` starts and stops replicas; [`client`] is the other
 //! end of the control port. [`run`] is the whole task graph. The crate `simulate` compares mappings, offline.
 
 pub mod client;
 pub mod config;
-pub mod control;
-pub mod data;
+mod control;
+mod data;
 mod fleet;
 pub mod log;
 mod net;
 mod provider;
-pub mod replica;
-pub mod snapshot;
+mod replica;
+mod snapshot;
 
 use std::sync::Arc;
 use std::time::Duration;

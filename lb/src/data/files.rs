@@ -23,7 +23,7 @@ const PIPES: usize = 64;
 
 /// The share of the file limit that sessions may use.
 #[derive(Debug)]
-pub struct FileBudget {
+pub(crate) struct FileBudget {
     limit: usize,
     reserved: usize,
     pipes: usize,
@@ -33,7 +33,7 @@ pub struct FileBudget {
 impl FileBudget {
     /// Raises the limit of open files as far as allowed, and divides it. Pipes get a share only if `splices`.
     #[must_use]
-    pub fn of_this_process(workers: usize, spares: usize, splices: bool) -> Self {
+    pub(crate) fn of_this_process(workers: usize, spares: usize, splices: bool) -> Self {
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
         // A refusal leaves the limit as it was; it is read next.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
@@ -53,19 +53,19 @@ impl FileBudget {
 
     /// The most pipes at once.
     #[must_use]
-    pub fn pipes(&self) -> usize {
+    pub(crate) fn pipes(&self) -> usize {
         self.pipes
     }
 
     /// The most connections of the control port at once.
     #[must_use]
-    pub fn control_connections(&self) -> usize {
+    pub(crate) fn control_connections(&self) -> usize {
         control_connections(self.limit)
     }
 
     /// The most sessions at once beside `slots` slots, at least one.
     #[must_use]
-    pub fn sessions(&self, slots: usize) -> usize {
+    pub(crate) fn sessions(&self, slots: usize) -> usize {
         let reserved = self.reserved + PER_REPLICA * slots;
         (self.limit.saturating_sub(reserved) / PER_SESSION).max(1)
     }

@@ -39,7 +39,7 @@ const PULSE: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// The address cannot be bound, or another program listens there.
-pub fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
+pub(crate) fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
     // With SO_REUSEPORT alone, a second `lb` would share the port in silence. Binding a socket without it fails then.
     listen(address, false)?;
     let first = listen(address, true)?;
@@ -67,7 +67,7 @@ fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
 ///
 /// # Errors
 /// The thread or its runtime cannot be made.
-pub fn spawn(
+pub(crate) fn spawn(
     number: usize,
     listener: TcpListener,
     plane: Arc<Plane>,

@@ -9,7 +9,7 @@ mod connect;
 mod files;
 mod flow;
 mod head;
-pub mod listener;
+pub(crate) mod listener;
 mod relay;
 mod session;
 mod socket;
@@ -22,8 +22,8 @@ use std::time::Duration;
 use proto::control::Transport;
 use tokio_util::task::TaskTracker;
 
-pub use files::FileBudget;
-pub use splice::Pipes;
+pub(crate) use files::FileBudget;
+pub(crate) use splice::Pipes;
 
 use crate::snapshot::Cell;
 
@@ -57,19 +57,19 @@ pub struct Limits {
 
 /// What all workers share.
 #[derive(Debug)]
-pub struct Plane {
+pub(crate) struct Plane {
     /// The newest snapshot.
-    pub fleet: Arc<Cell>,
+    pub(crate) fleet: Arc<Cell>,
     /// The rules for sessions.
-    pub limits: Limits,
+    pub(crate) limits: Limits,
     /// How many sessions the limit of open files allows.
-    pub files: FileBudget,
+    pub(crate) files: FileBudget,
     /// The pipes for bytes that are not copied.
-    pub pipes: Arc<Pipes>,
+    pub(crate) pipes: Arc<Pipes>,
     /// All sessions of all workers.
-    pub sessions: TaskTracker,
+    pub(crate) sessions: TaskTracker,
     /// The connections that were handed over and that no replica has reported as closed.
-    pub handed_over: TaskTracker,
+    pub(crate) handed_over: TaskTracker,
 }
 
 /// Helpers for the tests of several modules.

@@ -27,7 +27,7 @@ const SKIPPED: u32 = 64;
 /// Larger is better, up to the 1 MiB that every user may have (`pipe-max-size`, pipe(7)): longer runs need fewer system calls
 /// and wake the other end less often. The buffers of two sockets take more memory than that.
 #[derive(Debug)]
-pub struct Pipes {
+pub(crate) struct Pipes {
     size: usize,
     room: Arc<Semaphore>,
 }
@@ -55,7 +55,7 @@ thread_local! {
 impl Pipes {
     /// At most `most` pipes of `size` bytes, or of the usual 64 KiB if that is refused. With none, everything is copied.
     #[must_use]
-    pub fn new(size: usize, most: usize) -> Self {
+    pub(crate) fn new(size: usize, most: usize) -> Self {
         Pipes { size, room: Arc::new(Semaphore::new(most)) }
     }
 

@@ -49,7 +49,7 @@ impl HandoffEndpoint {
 
 /// A Unix connection to a replica, and the open connections that were handed over on it.
 #[derive(Debug)]
-pub struct Link {
+pub(crate) struct Link {
     channel: Channel,
     next_number: AtomicU64,
     has_reported: AtomicBool,
@@ -60,30 +60,31 @@ pub struct Link {
 
 /// A session that continues without `lb`. It keeps its lease, and counts among the open sessions.
 #[derive(Debug)]
-pub struct HandedOver {
+#[expect(dead_code, reason = "nothing reads them: they are dropped when the connection is closed")]
+pub(crate) struct HandedOver {
     /// Its lease on the replica.
-    pub lease: Lease,
+    pub(crate) lease: Lease,
     /// Its place among the open sessions.
-    pub counted: TaskTrackerToken,
+    pub(crate) counted: TaskTrackerToken,
 }
 
 /// What a replica learns about a connection.
 #[derive(Clone, Copy, Debug)]
-pub struct About<'a> {
+pub(crate) struct About<'a> {
     /// The name of the replica's slot.
-    pub slot: &'a str,
+    pub(crate) slot: &'a str,
     /// The key that was hashed.
-    pub key: &'a [u8],
+    pub(crate) key: &'a [u8],
     /// The request id in the first line, if there is one.
-    pub request_id: Option<&'a [u8]>,
+    pub(crate) request_id: Option<&'a [u8]>,
     /// The number of candidates that failed before.
-    pub attempt: usize,
+    pub(crate) attempt: usize,
 }
 
 impl Link {
     /// A link over this channel.
     #[must_use]
-    pub fn new(channel: Channel) -> Self {
+    pub(crate) fn new(channel: Channel) -> Self {
         let (next_number, has_reported) = (AtomicU64::new(0), AtomicBool::new(false));
         let (over, open) = (CancellationToken::new(), Mutex::new(Some(HashMap::new())));
         Link { channel, next_number, has_reported, over, open }
@@ -94,7 +95,12 @@ impl Link {
     ///
     /// # Errors
     /// The replica does not get the connection, and `held` is dropped. The socket is unchanged.
-    pub fn hand_over(&self, socket: impl AsFd, held: HandedOver, about: About<'_>) -> Result<(), Refused> {
+    pub(crate) fn hand_over(
+        &self,
+        socket: impl AsFd,
+        held: HandedOver,
+        about: About<'_>,
+    ) -> Result<(), Refused> {
         let number = self.next_number.fetch_add(1, Relaxed);
         let attempt = u8::try_from(about.attempt).unwrap_or(u8::MAX);
         let metadata = Metadata::new(number, about.slot.as_bytes(), about.key, about.request_id);
@@ -111,19 +117,19 @@ impl Link {
     }
 
     /// Drops what is held for these closed connections. Unknown numbers are ignored.
-    pub fn closed(&self, numbers: &[u64]) {
+    pub(crate) fn closed(&self, numbers: &[u64]) {
         self.has_reported.store(true, Relaxed);
         drop(self.take(numbers));
     }
 
     /// Whether the replica has ever reported a closed connection, and so understands the protocol.
     #[must_use]
-    pub fn has_reported(&self) -> bool {
+    pub(crate) fn has_reported(&self) -> bool {
         self.has_reported.load(Relaxed)
     }
 
     /// Ends the link. It drops everything that is held, because no report can come, and refuses further connections.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         self.over.cancel();
         let open = self.open().take();
         // Dropped after the lock is released.
@@ -132,12 +138,12 @@ impl Link {
 
     /// Whether it has ended.
     #[must_use]
-    pub fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         self.over.is_cancelled()
     }
 
     /// Waits for its end.
-    pub async fn over(&self) {
+    pub(crate) async fn over(&self) {
         self.over.cancelled().await;
     }
 

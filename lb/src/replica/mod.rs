@@ -20,18 +20,18 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use link::HandoffEndpoint;
-pub use link::{About, HandedOver, Link};
+pub(crate) use link::{About, HandedOver, Link};
 
 /// The longest that evicted sessions may take to end.
-pub const EVICTION: Duration = Duration::from_secs(1);
+pub(crate) const EVICTION: Duration = Duration::from_secs(1);
 
 /// A running replica with its sessions and counters.
 #[derive(Debug)]
-pub struct Replica {
+pub(crate) struct Replica {
     /// Its hostname.
-    pub hostname: String,
+    pub(crate) hostname: String,
     /// The address on which it listens.
-    pub address: SocketAddr,
+    pub(crate) address: SocketAddr,
     /// Its hand-off endpoint, if it was started with one.
     handoff: Option<HandoffEndpoint>,
     sessions: TaskTracker,
@@ -47,7 +47,7 @@ pub struct Replica {
 impl Replica {
     /// A replica without sessions, and without a hand-off endpoint. Its sessions end when `evicted` is cancelled.
     #[must_use]
-    pub fn new(hostname: String, address: SocketAddr, evicted: CancellationToken) -> Self {
+    pub(crate) fn new(hostname: String, address: SocketAddr, evicted: CancellationToken) -> Self {
         Replica {
             hostname,
             address,
@@ -64,31 +64,31 @@ impl Replica {
 
     /// Adds the path of its hand-off endpoint, if it has one.
     #[must_use]
-    pub fn with_handoff_at(self, path: Option<PathBuf>) -> Self {
+    pub(crate) fn with_handoff_at(self, path: Option<PathBuf>) -> Self {
         Replica { handoff: path.map(HandoffEndpoint::new), ..self }
     }
 
     /// The path of its hand-off endpoint.
     #[must_use]
-    pub fn handoff_path(&self) -> Option<&Path> {
+    pub(crate) fn handoff_path(&self) -> Option<&Path> {
         self.handoff.as_ref().map(HandoffEndpoint::path)
     }
 
     /// The link over which connections are handed over now.
     #[must_use]
-    pub fn link(&self) -> Option<Arc<Link>> {
+    pub(crate) fn link(&self) -> Option<Arc<Link>> {
         self.handoff.as_ref()?.link()
     }
 
     /// Hands connections over on this link from now on.
-    pub fn attach(&self, link: Arc<Link>) {
+    pub(crate) fn attach(&self, link: Arc<Link>) {
         if let Some(endpoint) = &self.handoff {
             endpoint.attach(link);
         }
     }
 
     /// Ends a link. New connections are proxied, unless another link is attached.
-    pub fn detach(&self, link: &Arc<Link>) {
+    pub(crate) fn detach(&self, link: &Arc<Link>) {
         if let Some(endpoint) = &self.handoff {
             endpoint.detach(link);
         }
@@ -97,7 +97,7 @@ impl Replica {
 
     /// Leases the replica for one session with this key. A drain waits until the lease is dropped.
     #[must_use]
-    pub fn lease(self: &Arc<Self>, key: &[u8]) -> Lease {
+    pub(crate) fn lease(self: &Arc<Self>, key: &[u8]) -> Lease {
         self.take(&mut self.keys(), key)
     }
 
@@ -105,7 +105,7 @@ impl Replica {
     ///
     /// # Errors
     /// The number of its sessions.
-    pub fn lease_within(self: &Arc<Self>, key: &[u8], most: usize) -> Result<Lease, usize> {
+    pub(crate) fn lease_within(self: &Arc<Self>, key: &[u8], most: usize) -> Result<Lease, usize> {
         // Every lease is counted under this lock, so the number cannot rise before this one counts.
         let mut keys = self.keys();
         let open = self.open();
@@ -118,13 +118,13 @@ impl Replica {
 
     /// The number of its sessions.
     #[must_use]
-    pub fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         self.sessions.len()
     }
 
     /// Shows the key of every session, or `None` for a key that is too long to be kept. It copies 256 keys at a time, so that no session
     /// waits long for the lock. A session that begins or ends meanwhile may be missed.
-    pub fn each_key(&self, mut show: impl FnMut(Option<&[u8]>)) {
+    pub(crate) fn each_key(&self, mut show: impl FnMut(Option<&[u8]>)) {
         const AT_ONCE: usize = 256;
         let mut next = 0;
         loop {
@@ -149,48 +149,48 @@ impl Replica {
 
     /// How many connections it has, and has had.
     #[must_use]
-    pub fn connections(&self) -> Connections {
+    pub(crate) fn connections(&self) -> Connections {
         Connections { open: self.open(), total: self.connected.load(Relaxed) }
     }
 
     /// The bytes received from it so far: a sign of life, whatever its probes say.
     #[must_use]
-    pub fn received(&self) -> u64 {
+    pub(crate) fn received(&self) -> u64 {
         self.received.load(Relaxed)
     }
 
     /// Marks it as suspect after a failed session: it is probed now instead of at the next interval, and the next session
     /// checks its connection before it forwards a byte.
-    pub fn suspect(&self) {
+    pub(crate) fn suspect(&self) {
         self.is_suspect.store(true, Relaxed);
         self.suspected.notify_one();
     }
 
     /// Whether its last session failed.
     #[must_use]
-    pub fn is_suspect(&self) -> bool {
+    pub(crate) fn is_suspect(&self) -> bool {
         self.is_suspect.load(Relaxed)
     }
 
     /// Clears the suspicion after a session that worked.
-    pub fn trust(&self) {
+    pub(crate) fn trust(&self) {
         self.is_suspect.store(false, Relaxed);
     }
 
     /// Waits until a session has marked it as suspect.
-    pub async fn suspected(&self) {
+    pub(crate) async fn suspected(&self) {
         self.suspected.notified().await;
     }
 
     /// Waits until it has no session.
-    pub async fn drained(&self) {
+    pub(crate) async fn drained(&self) {
         self.sessions.close();
         self.sessions.wait().await;
     }
 
     /// Ends its sessions once it has sent nothing for the time of `silence`: bytes that it sent before it was lost are
     /// forwarded first.
-    pub async fn evict_when_silent(&self, silence: Duration) {
+    pub(crate) async fn evict_when_silent(&self, silence: Duration) {
         let mut received = self.received();
         while timeout(silence, self.drained()).await.is_err() {
             let before = std::mem::replace(&mut received, self.received());
@@ -201,17 +201,17 @@ impl Replica {
     }
 
     /// Takes back a counted connection that could not be made.
-    pub fn not_connected(&self) {
+    pub(crate) fn not_connected(&self) {
         self.connected.fetch_sub(1, Relaxed);
     }
 
     /// Counts bytes received from it.
-    pub fn heard(&self, bytes: usize) {
+    pub(crate) fn heard(&self, bytes: usize) {
         self.received.fetch_add(bytes as u64, Relaxed);
     }
 
     /// Ends its sessions and its link. `lb` cannot end connections that were handed over, and stops counting them.
-    pub fn evict(&self) {
+    pub(crate) fn evict(&self) {
         self.evicted.cancel();
         if let Some(link) = self.link() {
             link.end();
@@ -221,7 +221,7 @@ impl Replica {
 
 /// The lease of one session on its replica. It ends when it is dropped.
 #[derive(Debug)]
-pub struct Lease {
+pub(crate) struct Lease {
     replica: Arc<Replica>,
     _session: TaskTrackerToken,
     /// The position of its key.
@@ -267,22 +267,22 @@ impl Key {
 impl Lease {
     /// The leased replica.
     #[must_use]
-    pub fn replica(&self) -> &Arc<Replica> {
+    pub(crate) fn replica(&self) -> &Arc<Replica> {
         &self.replica
     }
 
     /// Counts a connection that was made.
-    pub fn connected(&self) {
+    pub(crate) fn connected(&self) {
         self.replica.connected.fetch_add(1, Relaxed);
     }
 
     /// Counts bytes received from the replica.
-    pub fn received(&self, bytes: usize) {
+    pub(crate) fn received(&self, bytes: usize) {
         self.replica.heard(bytes);
     }
 
     /// Waits until the session has to end.
-    pub fn evicted(&self) -> WaitForCancellationFuture<'_> {
+    pub(crate) fn evicted(&self) -> WaitForCancellationFuture<'_> {
         self.replica.evicted.cancelled()
     }
 }

@@ -13,15 +13,15 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use mapping::{BalanceFactor, Full, Location, Mapping, MappingPolicy};
 
-pub use slot::{Bound, Skipped, Slot};
-pub use walk::Outlook;
+pub(crate) use slot::{Bound, Skipped, Slot};
+pub(crate) use walk::Outlook;
 
 /// Holds the newest snapshot.
-pub type Cell = ArcSwap<Snapshot>;
+pub(crate) type Cell = ArcSwap<Snapshot>;
 
 /// The fleet at one moment.
 #[derive(Debug)]
-pub struct Snapshot {
+pub(crate) struct Snapshot {
     mapping: Arc<Mapping>,
     slots: Vec<Slot>,
     balance: Option<BalanceFactor>,
@@ -32,7 +32,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// A snapshot of `slots`, in the order of the members that `mapping` was built from.
     #[must_use]
-    pub fn new(mapping: Arc<Mapping>, slots: Vec<Slot>, balance: Option<BalanceFactor>) -> Self {
+    pub(crate) fn new(mapping: Arc<Mapping>, slots: Vec<Slot>, balance: Option<BalanceFactor>) -> Self {
         let in_rotation = slots.iter().filter(|slot| slot.in_rotation().is_ok());
         let weight = in_rotation.map(|slot| u64::from(slot.weight)).sum();
         Snapshot { mapping, slots, balance, weight }
@@ -42,31 +42,31 @@ impl Snapshot {
     ///
     /// # Errors
     /// The mapping cannot be built, even for no slot.
-    pub fn empty(policy: &MappingPolicy) -> Result<Self, Full> {
+    pub(crate) fn empty(policy: &MappingPolicy) -> Result<Self, Full> {
         Ok(Snapshot::new(Arc::new(Mapping::build(&policy.scheme, &[])?), Vec::new(), policy.balance))
     }
 
     /// The mapping. The controller reuses it while slots and weights stay the same.
     #[must_use]
-    pub fn mapping(&self) -> &Arc<Mapping> {
+    pub(crate) fn mapping(&self) -> &Arc<Mapping> {
         &self.mapping
     }
 
     /// All slots, by index.
     #[must_use]
-    pub fn slots(&self) -> &[Slot] {
+    pub(crate) fn slots(&self) -> &[Slot] {
         &self.slots
     }
 
     /// Where a key falls in the mapping.
     #[must_use]
-    pub fn locate(&self, key: &[u8]) -> Location {
+    pub(crate) fn locate(&self, key: &[u8]) -> Location {
         self.mapping.locate(key)
     }
 
     /// The slot that owns a key, whatever its state.
     #[must_use]
-    pub fn owner(&self, key: &[u8]) -> Option<&Slot> {
+    pub(crate) fn owner(&self, key: &[u8]) -> Option<&Slot> {
         self.mapping.owner(key).and_then(|ordinal| self.slots.get(ordinal))
     }
 }

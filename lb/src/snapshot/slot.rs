@@ -8,21 +8,21 @@ use crate::replica::Replica;
 
 /// A slot and the replica in it.
 #[derive(Debug)]
-pub struct Slot {
+pub(crate) struct Slot {
     /// Its stable index.
-    pub index: u32,
+    pub(crate) index: u32,
     /// Its stable name, which the mapping hashes.
-    pub name: String,
+    pub(crate) name: String,
     /// Its share of the keys relative to the other slots. A slot with 0 is no candidate.
-    pub weight: u32,
+    pub(crate) weight: u32,
     /// The hostname of its replica, or of the last one.
-    pub hostname: String,
+    pub(crate) hostname: String,
     /// Its state.
-    pub state: State,
+    pub(crate) state: State,
     /// The reason for its state, if there is one.
-    pub reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// The replica in it, if one runs and its address is known.
-    pub replica: Option<Arc<Replica>>,
+    pub(crate) replica: Option<Arc<Replica>>,
 }
 
 impl Slot {
@@ -30,7 +30,7 @@ impl Slot {
     ///
     /// # Errors
     /// The reason why it is out of rotation.
-    pub fn in_rotation(&self) -> Result<&Arc<Replica>, Skipped> {
+    pub(crate) fn in_rotation(&self) -> Result<&Arc<Replica>, Skipped> {
         match (&self.replica, self.state) {
             _ if self.weight == 0 => Err(Skipped::NoWeight),
             (Some(replica), State::Up) => Ok(replica),
@@ -42,7 +42,7 @@ impl Slot {
 
 /// Why a slot does not get a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Skipped {
+pub(crate) enum Skipped {
     /// Its replica has reached the bound. It is tried after the replicas below theirs.
     OverBound(Bound),
     /// Its replica fails its probes, but runs. It is tried after every slot in rotation.
@@ -55,9 +55,9 @@ pub enum Skipped {
 
 /// A replica's connections against the most that it may have while loads are bounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bound {
+pub(crate) struct Bound {
     /// The most it may have; the connection that is to be placed counts towards the mean.
-    pub most: usize,
+    pub(crate) most: usize,
     /// How many it has now.
-    pub open: usize,
+    pub(crate) open: usize,
 }

@@ -15,21 +15,21 @@ use crate::replica::{Lease, Replica};
 
 /// What a connection with a certain key would meet now.
 #[derive(Debug)]
-pub struct Outlook<'a> {
+pub(crate) struct Outlook<'a> {
     /// Every slot with the reason why it is skipped, if it is: first the candidates, in the order of the mapping, then the
     /// other slots by index.
-    pub slots: Vec<(&'a Slot, Option<Skipped>)>,
+    pub(crate) slots: Vec<(&'a Slot, Option<Skipped>)>,
     /// The slot whose replica is tried first.
-    pub pick: Option<&'a Slot>,
+    pub(crate) pick: Option<&'a Slot>,
     /// The slot that owns the key, whatever its state.
-    pub owner: Option<&'a Slot>,
+    pub(crate) owner: Option<&'a Slot>,
 }
 
 impl Snapshot {
     /// Leases on the replicas that may get a connection with this key, each with its slot, in the order in which to try them:
     /// those in rotation and below the bound; then those that have reached it, which is better than no replica; then those
     /// that fail their probes but run. No slot comes twice.
-    pub fn leases<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = (&'a Slot, Lease)> {
+    pub(crate) fn leases<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = (&'a Slot, Lease)> {
         let mut walk = Walk::new(self, key, |replica, most| replica.lease_within(key, most));
         iter::from_fn(move || {
             // The attempt to connect to the one before may have taken long.
@@ -40,7 +40,7 @@ impl Snapshot {
 
     /// Takes the same walk as [`Snapshot::leases`] to its end, without a lease.
     #[must_use]
-    pub fn outlook<'a>(&'a self, key: &'a [u8]) -> Outlook<'a> {
+    pub(crate) fn outlook<'a>(&'a self, key: &'a [u8]) -> Outlook<'a> {
         let mut walk = Walk::new(self, key, |replica, most| {
             let open = replica.open();
             if open < most { Ok(()) } else { Err(open) }
