@@ -18,7 +18,7 @@ use crate::data::KeyKind;
 use crate::log::LogFormat;
 use crate::provider::process::child;
 
-/// A self-healing layer-4 load balancer with stable slots on a consistent-hash ring.
+/// A self-healing layer-4 TCP load balancer: connections with the same id reach the same server.
 ///
 /// Without a subcommand it is `lb serve`.
 #[derive(Debug, Parser)]
@@ -40,7 +40,7 @@ pub enum Subcommand {
     /// Talk to a running `lb`.
     #[command(flatten)]
     Client(Box<ClientCommand>),
-    /// Say how even mappings are and what moves, ours and those of others: offline, without any server
+    /// Compute offline how even mappings are and what a change moves, for lb, HAProxy, nginx and Envoy
     Simulate(Box<Simulate>),
     /// Become a replica (used by `lb` itself)
     #[command(hide = true)]
@@ -336,8 +336,8 @@ pub struct Serve {
     /// handoff: the folder in which replicas listen for connections [default: a new one, for child processes]
     #[arg(long, help_heading = "Connections", env = "LB_HANDOFF_DIR", value_name = "DIR")]
     pub(super) handoff_dir: Option<PathBuf>,
-    /// handoff, docker: the volume which holds that folder, where lb itself is in a container [default: it is a folder of
-    /// the engine's machine]
+    /// handoff, docker: the volume that holds that folder, if lb itself runs in a container [default: none, the folder is
+    /// on the engine's machine]
     #[arg(long, help_heading = "Connections", env = "LB_HANDOFF_VOLUME", value_name = "VOLUME", value_parser = ValueParser::new(value::volume))]
     pub(super) handoff_volume: Option<Checked<String>>,
     /// What to log: a level, or TARGET=LEVEL pairs with commas between them
