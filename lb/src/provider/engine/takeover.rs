@@ -44,7 +44,9 @@ impl<'a> Takeover<'a> {
     pub(super) fn take(&mut self, found: &Identity) -> Option<Hostname> {
         let hostname = found.hostname.clone()?;
         let is_seated = self.seats.iter().any(|seat| seat.hostname == hostname);
-        let is_spare = !is_seated && found.slot.is_none() && self.spares.len() < self.most_spares;
+        // A spare may move into any slot, and no record has two seats that share a name.
+        let is_free = self.seats.iter().all(|seat| seat.slot.name != hostname);
+        let is_spare = !is_seated && is_free && found.slot.is_none() && self.spares.len() < self.most_spares;
         if !(is_seated || is_spare) || !self.taken.insert(hostname.clone()) {
             return None;
         }
@@ -113,6 +115,8 @@ mod tests {
             // The record says where this one is, whatever it was started for.
             (spare("moved"), true),
             (seated("b", 2, "b"), false),
+            // A slot has this name.
+            (spare("b"), false),
             (spare("x"), true),
             (spare("x"), false),
             (spare("y"), false),
