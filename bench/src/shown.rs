@@ -125,7 +125,7 @@ fn replicas(load: &Load) -> String {
     }
     let counts: Vec<u64> = load.replicas.values().copied().collect();
     format!(
-        "{}\nmax/mean {:.3}, standard deviation {:.1}",
+        "{}\nbusiest / mean {:.3}, standard deviation {:.1}",
         aligned(table),
         max_over_mean(&counts),
         standard_deviation(&counts)

@@ -55,8 +55,8 @@ fn body<B: DeserializeOwned>(request: &Request, answer: &str) -> anyhow::Result<
 
 /// The answer as one line of JSON, without its line feed.
 fn ask(Request { command, control, token, .. }: &Request) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect(control)
-        .with_context(|| format!("no lb answers on {control} (--control); is it running?"))?;
+    let mut stream =
+        TcpStream::connect(control).with_context(|| format!("no lb answers on {control} (--control)"))?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.write_all(command.to_line(token.as_deref()).as_bytes()).context("cannot send the command")?;
