@@ -131,7 +131,7 @@ pub enum MappingAction {
     },
 }
 
-/// A change of which one may ask what would follow.
+/// A change whose effect `lb plan` shows.
 #[derive(Debug, clap::Subcommand)]
 pub enum PlannedChange {
     /// More replicas: N, or as many as there are names

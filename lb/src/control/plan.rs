@@ -1,4 +1,4 @@
-//! `plan`: what a change would move. It tells which keys would move between which slots, and how many open connections would
+//! `plan`: what a change would move. It shows which keys would move between which slots, and how many open connections would
 //! be on another replica than the owner of their key. It changes nothing.
 
 use std::collections::BTreeMap;

@@ -64,21 +64,21 @@ pub(super) struct Upstream {
 #[derive(Debug)]
 pub(super) struct Attempt {
     hostname: String,
-    /// What was tried, for the log.
-    step: &'static str,
+    /// The transport, as the log shows it.
+    transport: &'static str,
     error: io::Error,
 }
 
 impl Attempt {
     fn refused(replica: &Replica, refused: Refused) -> Self {
         let (Refused::Full(error) | Refused::Gone(error)) = refused;
-        Attempt { hostname: replica.hostname.clone(), step: "hand-off: ", error }
+        Attempt { hostname: replica.hostname.clone(), transport: "hand-off: ", error }
     }
 }
 
 impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}{}", self.hostname, self.step, self.error)
+        write!(f, "{}: {}{}", self.hostname, self.transport, self.error)
     }
 }
 
@@ -148,7 +148,7 @@ async fn proxy(lease: Lease, head: &[u8], limits: &Limits, failed: &mut Vec<Atte
             if !is_local(&error) {
                 replica.suspect();
             }
-            failed.push(Attempt { hostname: replica.hostname.clone(), step: "", error });
+            failed.push(Attempt { hostname: replica.hostname.clone(), transport: "", error });
             Step::Next
         }
     }

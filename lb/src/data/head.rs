@@ -35,9 +35,9 @@ pub(super) enum Kind {
     Opaque,
 }
 
-/// Reads or looks until it is known what the first line says, until `deadline`, and as far as `limits` allow.
+/// Reads or peeks until it is known what the first line says, until `deadline`, and as far as `limits` allow.
 ///
-/// It waits, and has the runtime watch the client, only if the first line is not there at once.
+/// If the whole first line has already arrived, it neither waits nor has the runtime watch the client.
 ///
 /// # Errors
 /// The client has left or has reset the connection, or cannot be watched.
@@ -54,11 +54,11 @@ pub(super) async fn read(
     let client = client.watched()?;
     let first_line = async {
         loop {
-            // Known before the look: all that came before the end is there then.
+            // Asked before the read, so that the read finds everything that came before the end.
             let has_ended = client.ready(Interest::READABLE).await?.is_read_closed();
             let kind = step(Source::Watched(&client), reading, has_ended, &mut bytes, limits);
             if reading == Reading::Peek && has_ended {
-                // A look at the bytes before a reset does not report the reset.
+                // A peek at the bytes before a reset does not report the reset.
                 client.take_error()?.map_or(Ok(()), Err)?;
             }
             if let Some(kind) = kind? {
@@ -70,7 +70,7 @@ pub(super) async fn read(
     Ok((Client::Watched(client), Head::new(bytes, kind?, reading)))
 }
 
-/// One read or look. `None`: the first line goes on, and `bytes` is what is known of it.
+/// One read or peek. `None`: the first line is incomplete, and `bytes` is the known part.
 fn step(
     client: Source<'_>,
     reading: Reading,
@@ -87,7 +87,7 @@ fn step(
     understand(bytes, read == 0 || reading == Reading::Peek && has_ended, limits)
 }
 
-/// What the first line says, if `bytes`, all that has come so far, tell it.
+/// What the first line says, if `bytes`, which is everything received so far, are enough to tell.
 fn understand(bytes: &[u8], has_ended: bool, limits: &Limits) -> io::Result<Option<Kind>> {
     if has_ended && bytes.is_empty() {
         return Err(io::Error::new(ErrorKind::UnexpectedEof, "the connection ended before its first byte"));

@@ -31,8 +31,8 @@ const NO_REPLICA: &str = r#"{"message":"<Error> no server replica is available",
 
 /// Serves one client. It counts as a session for as long as it has the token.
 ///
-/// The first poll happens here, so a client that is handed over without a wait costs no task. All that comes before the relay
-/// is its own future, which is freed when the relay begins: most open connections are in the relay.
+/// The first poll happens here, so a client that is handed over without a wait costs no task. Everything before the relay is a
+/// separate future, which is freed when the relay begins: most open connections are in the relay.
 pub(super) fn start(client: StdStream, peer: SocketAddr, plane: Arc<Plane>, counted: TaskTrackerToken) {
     let mut opening = Box::pin(Session::open(client, peer, plane, counted));
     let relay = |opened: Option<(Session, Box<[u8]>)>| {

@@ -31,7 +31,7 @@ thread_local! {
 /// A socket to read from.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Source<'a> {
-    /// The runtime reports when it is readable. It is not asked before that.
+    /// The runtime reports when it is readable. No call is made before that.
     Watched(&'a TcpStream),
     /// The runtime does not know it.
     Unwatched(&'a StdStream),
@@ -42,16 +42,16 @@ pub(super) enum Source<'a> {
 pub(super) enum Reading {
     /// They are taken from the stream.
     Take,
-    /// They are taken, and where the runtime has heard of the end of the stream, one more call looks for what is behind them.
+    /// They are taken. If the runtime has already reported the end of the stream, one more call finds out what is behind them.
     TakeAndLookBehind,
-    /// They stay in the stream (`MSG_PEEK`, recv(2)). Nothing tells the end of a stream that has bytes in it.
+    /// They stay in the stream (`MSG_PEEK`, recv(2)). While there are bytes, no call shows the end of the stream.
     Peek,
 }
 
 impl Source<'_> {
     /// Receives at most `most` bytes (and at most 64 KiB), and gives them to `take` with what is known to be behind them.
     ///
-    /// `Some(0)` is the end of the stream, `None` that there is nothing to read now.
+    /// `Some(0)` means the end of the stream, `None` that there is nothing to read now.
     pub(super) fn read(
         self,
         reading: Reading,
@@ -104,8 +104,7 @@ impl Source<'_> {
         })
     }
 
-    /// Whether the runtime has heard that nothing comes after the bytes that are there. This makes no system call if the
-    /// socket is readable.
+    /// Whether the runtime has reported the end of the stream. This makes no system call if the socket is readable.
     fn has_ended(self) -> bool {
         let Source::Watched(stream) = self else { return false };
         let ready = pin!(stream.ready(Interest::READABLE)).poll(&mut Context::from_waker(Waker::noop()));

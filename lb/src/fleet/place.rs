@@ -142,7 +142,7 @@ impl Place {
         self.since = now;
     }
 
-    /// Its replica passes its probes. Returns false if that is no news.
+    /// Its replica passes its probes. Returns false if that was known.
     pub(super) fn rise(&mut self, now: Time) -> bool {
         let (Life::Starting { occupant, .. } | Life::Down(occupant)) = &self.life else { return false };
         let up = Life::Up(occupant.clone());

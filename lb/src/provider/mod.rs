@@ -72,7 +72,7 @@ impl Provider {
         matches!(self, Provider::Docker(_))
     }
 
-    /// Has the record say who sits where, for the next start. Only containers outlive this program.
+    /// Persists these seats for the next start. Only containers outlive this program.
     pub(crate) fn remember(&self, seats: Vec<Seat>) {
         if let Provider::Docker(docker) = self {
             docker.remember(seats);

@@ -27,12 +27,12 @@ pub(crate) struct Outlook<'a> {
 
 impl Snapshot {
     /// Leases on the replicas that may get a connection with this key, each with its slot, in the order in which to try them:
-    /// those in rotation and below the bound; then those that have reached it, which is better than no replica; then those
-    /// that fail their probes but run. No slot comes twice.
+    /// first those in rotation and below the bound; then those that have reached it, because that is better than no replica; then
+    /// those that fail their probes but run. Each slot comes at most once.
     pub(crate) fn leases<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = (&'a Slot, Lease)> {
         let mut walk = Walk::new(self, key, |replica, most| replica.lease_within(key, most));
         iter::from_fn(move || {
-            // The attempt to connect to the one before may have taken long.
+            // Counted anew: the attempt to connect to the last candidate may have taken long.
             walk.load = None;
             walk.find_map(|(slot, verdict)| Some((slot, verdict.ok()?)))
         })
@@ -60,9 +60,10 @@ impl Snapshot {
     }
 }
 
-/// The candidates of a key, each with what `take` got of its replica or the reason why it is skipped.
+/// The candidates of a key, each with the result of `take` or the reason why it is skipped.
 ///
-/// `take` gets a replica and the number of connections that it must not have yet; it fails with the number that it has.
+/// `take` receives a replica and the most connections it may end up with. If the replica has that many already, `take` fails
+/// with their number.
 struct Walk<'a, F> {
     snapshot: &'a Snapshot,
     key: &'a [u8],
@@ -71,7 +72,7 @@ struct Walk<'a, F> {
     order: Candidates<'a>,
     /// The slots whose replicas have reached the bound; in reverse order after the first round.
     full: Vec<&'a Slot>,
-    /// What the bound is computed from. It is counted once for all candidates, because it takes a look at each replica.
+    /// What the bound is computed from. It is counted once for all candidates, because the count visits every replica.
     load: Option<Load>,
 }
 
@@ -129,7 +130,7 @@ impl<'a, T, F: FnMut(&Arc<Replica>, usize) -> Result<T, usize>> Walk<'a, F> {
         }
     }
 
-    /// Takes hold of the replica however many connections it has.
+    /// Takes the replica, however many connections it has.
     fn take_anyway(&mut self, slot: &'a Slot) -> Option<(&'a Slot, Result<T, Skipped>)> {
         let taken = (self.take)(slot.replica.as_ref()?, usize::MAX).ok()?;
         Some((slot, Ok(taken)))
@@ -151,7 +152,7 @@ impl<'a, T, F: FnMut(&Arc<Replica>, usize) -> Result<T, usize>> Iterator for Wal
             if let Some(slot) = self.full.pop() {
                 return self.take_anyway(slot);
             }
-            // Only now, because an order has a price and the last resort is rarely needed.
+            // Only now, because computing an order costs time and the last resort is rarely needed.
             self.order = self.snapshot.mapping.candidates(self.key);
             self.round = Round::LastResort;
         }

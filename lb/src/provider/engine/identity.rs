@@ -1,7 +1,7 @@
 //! What the labels of a replica say about it: its fleet, its hostname, the slot it was started for, its door.
 //!
 //! The labels of a replica never change. A spare that has moved into a slot still has the labels of a spare; the
-//! [`record`](super::record) says who sits where.
+//! [`record`](super::record) says which replica has which slot.
 
 use proto::control::Hostname;
 
@@ -20,7 +20,7 @@ pub(super) fn fleet_label(fleet: &str) -> String {
     format!("{FLEET}={fleet}")
 }
 
-/// What the labels of a replica say. They are foreign bytes: what is not of the right form is not there.
+/// What the labels of a replica say. They are foreign bytes: a label of the wrong form counts as missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) hostname: Option<Hostname>,

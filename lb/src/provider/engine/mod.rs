@@ -3,8 +3,8 @@
 //! The decisions are pure, without calls, clocks or tokio, and know nothing of Docker:
 //!
 //! - [`identity`]: what the labels of a replica say about it;
-//! - [`takeover`]: which replicas a new `lb` takes over, and who sits where if no record says it;
-//! - [`record`]: which `lb` holds the fleet and who sits where, written as labels;
+//! - [`takeover`]: which replicas a new `lb` takes over, and the seats of a fleet without a record;
+//! - [`record`]: which `lb` holds the fleet, and its seats, written as labels;
 //! - [`claim`]: how an `lb` becomes the holder and keeps the record, for an engine whose entries cannot be changed.
 //!
 //! An engine has to offer labels on its replicas, a list of the replicas with a label, a place for the record, and a way to

@@ -1,4 +1,4 @@
-//! What an `lb` that starts takes over of the replicas that it finds. These are decisions only; the engine carries them out.
+//! Which of the running replicas a new `lb` takes over. These are decisions only; the engine carries them out.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use proto::control::{Hostname, Weight};
 use super::identity::Identity;
 use crate::fleet::{Seat, SlotId};
 
-/// Who sits where if no record says it: the replicas that were started for a slot, and new slots for the rest of the `names`.
+/// The seats of a fleet without a record: the replicas that were started for a slot, and new slots for the rest of the `names`.
 pub(super) fn beginning<'a>(running: impl Iterator<Item = &'a Identity>, names: &[Hostname]) -> Vec<Seat> {
     let mut seats: Vec<Seat> = Vec::new();
     let started = running.filter_map(|found| Some((found.slot.clone()?, found.hostname.clone()?)));
@@ -25,7 +25,7 @@ pub(super) fn beginning<'a>(running: impl Iterator<Item = &'a Identity>, names: 
     seats
 }
 
-/// Decides for one running replica after the other whether it is taken over.
+/// Decides for each running replica, one by one, whether it is taken over.
 pub(super) struct Takeover<'a> {
     seats: &'a [Seat],
     most_spares: usize,
@@ -34,13 +34,13 @@ pub(super) struct Takeover<'a> {
 }
 
 impl<'a> Takeover<'a> {
-    /// A takeover of the replicas in these seats, and of at most so many spares.
+    /// A takeover of the replicas in these seats, and of at most `most_spares` spares.
     pub(super) fn new(seats: &'a [Seat], most_spares: usize) -> Self {
         Takeover { seats, most_spares, taken: HashSet::new(), spares: Vec::new() }
     }
 
-    /// The hostname of a replica that is taken over. The others are left to be removed: those that nothing is known of,
-    /// doubles, spares that are too many, and those that lost their slot.
+    /// The hostname of a replica that is taken over. `None` for the others, which are removed later: unknown ones, doubles,
+    /// spares beyond the limit, and those that lost their slot.
     pub(super) fn take(&mut self, found: &Identity) -> Option<Hostname> {
         let hostname = found.hostname.clone()?;
         let is_seated = self.seats.iter().any(|seat| seat.hostname == hostname);

@@ -20,7 +20,7 @@ pub(super) const PIPE: usize = 3;
 pub(super) struct Fake(pub(super) Rc<RefCell<World>>);
 
 impl Fake {
-    /// Sockets of which `read` bytes were read already.
+    /// Sockets after `read` bytes were read.
     pub(super) fn new(choices: Choices, read: usize, odd: usize) -> Self {
         Fake(Rc::new(RefCell::new(World::new(choices, read, odd))))
     }

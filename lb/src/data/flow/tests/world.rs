@@ -103,7 +103,7 @@ impl std::fmt::Debug for World {
 }
 
 impl World {
-    /// Sockets of which `read` bytes were read already, with at most `odd` odd results.
+    /// Sockets after `read` bytes were read, with at most `odd` odd results.
     pub(super) fn new(choices: Choices, read: usize, odd: usize) -> Self {
         let sink = Readiness { is_ready: true, waits: None };
         World { choices, odd, sent: read, taken: read, sink, room: 2, ..World::default() }

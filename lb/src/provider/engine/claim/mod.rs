@@ -1,16 +1,17 @@
 //! The claim on a fleet, as a pure state machine: how an `lb` becomes the holder of a fleet, keeps its record, and ends.
 //!
-//! [`Claim::apply`] takes one event and answers with the one action that follows from it. The driver performs the action on the
-//! engine and comes back with the next event. There is no I/O here, no clock (time comes in with each event) and no
-//! randomness, which is what lets `sweep.rs` drive several claims against one record through thousands of histories.
+//! [`Claim::apply`] takes one event and returns the one action that follows from it. The driver performs the action on the
+//! engine and comes back with the next event. The claim does no I/O and reads no clock: each event brings the time. It has no
+//! randomness. So `sweep.rs` can drive several claims against one record through thousands of random histories.
 //!
 //! The record is a log of numbered entries ([`record`](super::record)). An engine has to list them, to remove them by number, and to
-//! create them so that the first entry with a number stays: a second one with the same number is answered with the first. So an
-//! `lb` that gets back what it asked for has written the entry, and a later list shows whether it still is the last one.
+//! create them so that the first entry with a number stays: the request for a second one returns the first. So an `lb` that gets
+//! back its own entry has written it, and a later list shows whether it still is the last one.
 //!
 //! That makes the log a claim as well. The holder answers every foreign entry with one of its own. An `lb` that finds a holder (or
-//! replicas without a record) writes the next entry in its own name and waits for an answer, the *challenge*. If there is none, the old
-//! holder is dead. If two hold a fleet in spite of that (the first one was asleep), the older one goes on and the other ends.
+//! replicas without a record) writes the next entry in its own name and waits for an answer: this is the *challenge*. Without an
+//! answer, the old holder is dead. If two hold a fleet nevertheless (the first one was asleep), the older one continues and the
+//! other ends.
 
 #[cfg(test)]
 mod sweep;
@@ -34,34 +35,34 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Time since any fixed moment.
 pub(super) type Time = Duration;
 
-/// What an `lb` that starts finds of a fleet in the engine.
+/// What a new `lb` finds of a fleet in the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Remains {
     /// No replica: the seats of a record, if there is one, are out of date.
     Nothing,
-    /// Replicas, none of which runs.
+    /// Only replicas that do not run.
     Dead,
     /// Replicas that run.
     Alive,
 }
 
-/// What becomes of the record when its holder ends.
+/// What happens to the record when its holder ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// Nothing is left of the fleet: neither is its record.
+    /// It is removed: nothing is left of the fleet.
     Erase,
-    /// The next holder finds the fleet as it is.
+    /// It stays without a holder, for the next `lb`.
     Release,
 }
 
-/// What the holder is told to do.
+/// What the record has to say, as told by the holder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Orders {
     /// Grows with every change.
     pub(super) version: u64,
-    /// What the record has to say.
+    /// The seats that the record has to hold.
     pub(super) seats: Vec<Seat>,
-    /// Set when the record is to be put away.
+    /// Set when the holder ends.
     pub(super) fate: Option<Fate>,
 }
 
@@ -87,12 +88,12 @@ pub(super) enum Event {
 /// What the driver has to do next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Action {
-    /// Do this, and come back with the answer or with [`Event::Failed`].
+    /// Make this call, and come back with the answer or with [`Event::Failed`].
     Do(Call),
-    /// The fleet is held and the record says what it has to. Wait for orders or doubts, but not longer than this.
+    /// The fleet is held and the record is up to date. Wait for orders or doubts, at most for this time.
     Rest(Duration),
-    /// The fleet is held, but the record cannot be written for this reason. Wait so long (or until the record is to be put
-    /// away), and come back with the orders.
+    /// The fleet is held, but the record cannot be written for this reason. Wait for this time, or until the orders set a
+    /// fate, and come back with the orders.
     Retry(Duration, String),
     /// It is over. No further event is expected.
     End(End),
@@ -107,7 +108,7 @@ pub(super) enum Call {
     Append(Why, Entry),
     /// Remove the entry with this number.
     Remove(u64),
-    /// Wait so long.
+    /// Wait for this time.
     Pause(Duration),
 }
 
@@ -131,9 +132,9 @@ pub(super) enum Why {
 pub(super) enum End {
     /// Another `lb` holds the fleet: nothing of it may be touched.
     Held,
-    /// The record is put away.
+    /// The record is removed or released.
     Concluded,
-    /// The fleet cannot be claimed, or its record cannot be put away, for this reason.
+    /// The fleet cannot be claimed, or its record cannot be removed or released, for this reason.
     Failed(String),
 }
 
@@ -181,7 +182,7 @@ pub(super) struct Claim {
     own: u64,
     /// What the record has to say.
     seats: Vec<Seat>,
-    /// What it has to say as soon as the fleet is held, instead of what was found.
+    /// What it has to say once the fleet is held, instead of what was found.
     beginning: Option<Vec<Seat>>,
     /// The version of the orders that these seats come from.
     version: u64,
@@ -189,12 +190,12 @@ pub(super) struct Claim {
     is_new: bool,
     is_contested: bool,
     is_holding: bool,
-    /// Whether the record is put away, but for entries that are to be removed.
+    /// Whether the record is released or being removed: only entries are left to remove.
     is_over: bool,
 }
 
 impl Claim {
-    /// A claim on a fleet with these `remains`, and its first action. `beginning` is who sits where if no record says it.
+    /// A claim on a fleet with these `remains`, and its first action. `beginning` holds the seats for a fleet without a record.
     pub(super) fn new(holder: Holder, beginning: Vec<Seat>, remains: Remains) -> (Self, Action) {
         let mut claim = Claim {
             holder,
@@ -235,8 +236,8 @@ impl Claim {
         self.is_contested
     }
 
-    /// Takes in one event that happened at `now`, and says what follows from it. An event that does not answer the last action ends
-    /// the claim.
+    /// Applies one event that happened at `now`, and returns the action that follows from it. An event that does not answer the last
+    /// action ends the claim.
     pub(super) fn apply(&mut self, now: Time, event: Event) -> Action {
         match (mem::replace(&mut self.step, Step::Over), event) {
             (Step::Find, Event::Seen(entries)) => self.found(entries),
@@ -283,7 +284,7 @@ impl Claim {
         Action::End(end)
     }
 
-    /// Tries again if the fleet is held, and gives up before and after that.
+    /// Retries while the fleet is held; gives up during the claim and at the end.
     fn failed(&mut self, reason: String) -> Action {
         if !self.is_holding || self.fate.is_some() {
             return self.end(End::Failed(reason));
@@ -300,7 +301,7 @@ impl Claim {
             let later = last.holder.map_or(0, |holder| holder.since.saturating_add(1));
             self.holder.since = self.holder.since.max(later);
             (self.number, self.is_new) = (last.number, self.remains == Remains::Nothing);
-            // Until the fleet is held, the record goes on saying what it says.
+            // Until the fleet is held, the record keeps its seats.
             let beginning = mem::replace(&mut self.seats, last.seats);
             self.beginning = Some(beginning).filter(|seats| self.is_new && *seats != self.seats);
         }
@@ -356,7 +357,7 @@ impl Claim {
     fn remove_all(&mut self, entries: &[Entry], is_due: impl Fn(u64, u64) -> bool) -> Action {
         let numbers = entries.iter().map(|entry| entry.number);
         let mut due: Vec<u64> = numbers.filter(|&number| is_due(number, self.own)).collect();
-        // The last one stays longest, or an earlier one would be valid again if this ended half-way.
+        // The last one goes last: if this ended half-way, an earlier one would be valid again.
         due.sort_unstable_by_key(|&number| Reverse(number));
         self.remove(due)
     }
@@ -397,7 +398,7 @@ impl Claim {
         }
     }
 
-    /// Holds the fleet against what has been written meanwhile, unless that is older.
+    /// Answers entries that others have written meanwhile, unless their holder is older.
     fn defend(&mut self, entries: &[Entry], is_change: bool) -> Action {
         let Some(last) = last(entries) else { return self.append(Why::Restore) };
         self.number = self.number.max(last.number);

@@ -64,7 +64,7 @@ pub struct Settings {
     pub volume: Option<String>,
 }
 
-/// The fleet that was taken over, or that begins.
+/// The fleet that was taken over, or a new one.
 pub(crate) struct Found {
     /// The slots, by index, with the hostnames of their replicas.
     pub(crate) seats: Vec<Seat>,
@@ -90,8 +90,8 @@ impl std::fmt::Debug for Docker {
 }
 
 impl Docker {
-    /// Claims the fleet, and takes over what there is of it. A fleet of which nothing is left begins with slots of these
-    /// `names`. At most so many `spares` are taken over.
+    /// Claims the fleet, and takes its running containers over. A new fleet begins with slots of these `names`. At most
+    /// `spares` spares are taken over.
     ///
     /// # Errors
     /// There is no engine or no image, another `lb` holds the fleet, or its slots do not fit the mapping `scheme`. No container
@@ -160,7 +160,8 @@ impl Docker {
         self.site.lost().await;
     }
 
-    /// Waits until every container that was told to stop is gone, then puts record and network away.
+    /// Waits until every container that was told to stop is gone. Then removes record and network, or releases the record if
+    /// containers are left.
     pub(crate) async fn stopped(self) {
         self.keepers.close();
         self.keepers.wait().await;
@@ -168,10 +169,10 @@ impl Docker {
         self.site.sweeps.close();
         self.site.sweeps.wait().await;
         let is_over = !self.site.settings.keep && is_empty(&self.site).await;
-        // Not before: until here another lb may claim the fleet, and has to be answered.
+        // Not earlier: until here another lb may claim the fleet, and needs an answer.
         self.record.conclude(if is_over { Fate::Erase } else { Fate::Release });
-        let is_put_away = self.writer.await.is_ok();
-        if is_over && is_put_away && self.site.is_held() {
+        let is_concluded = self.writer.await.is_ok();
+        if is_over && is_concluded && self.site.is_held() {
             remove_network(&self.site).await;
         }
     }
@@ -213,7 +214,7 @@ async fn prepare(
     Ok(ensure_network(engine, &settings.network).await?)
 }
 
-/// Removes what is left of the fleet; returns whether nothing is left then.
+/// Removes the remaining containers of the fleet; returns whether all are gone.
 async fn is_empty(site: &Arc<Site>) -> bool {
     match site.containers().await {
         Ok(containers) => {

@@ -1,7 +1,7 @@
-//! The record of a fleet in Docker: performs what a [`Claim`] decides, and has it written who sits where.
+//! The record of a fleet in Docker: performs what a [`Claim`] decides.
 //!
-//! Docker has no place for notes that can be changed. So an entry is an empty *volume* with the text in its labels, and a
-//! later entry is another one with a higher number in its name. To create a volume whose name is taken gives the one that is there.
+//! Docker keeps no text that can be changed. So an entry is an empty *volume* with the text in its labels, and a later entry is
+//! another volume with a higher number in its name. The request for a volume whose name is taken returns the existing one.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -29,12 +29,12 @@ pub(super) struct WriterHandle {
 }
 
 impl WriterHandle {
-    /// Has the record say who sits where. The fleet calls for it only when seats have changed.
+    /// Has these seats written. The fleet asks for it only when they have changed.
     pub(super) fn write(&self, seats: Vec<Seat>) {
         self.orders.send_modify(|orders| (orders.version, orders.seats) = (orders.version + 1, seats));
     }
 
-    /// Completes when the record says what it was last told to, or after three seconds.
+    /// Completes when the last seats are written, or after three seconds.
     pub(super) fn written(&self) -> impl Future<Output = ()> + Send + use<> {
         let (wanted, mut written) = (self.orders.borrow().version, self.written.clone());
         async move {
@@ -47,7 +47,7 @@ impl WriterHandle {
         }
     }
 
-    /// Has the record put away, which ends the writer.
+    /// Has the record removed or released, which ends the writer.
     pub(super) fn conclude(self, fate: Fate) {
         self.orders.send_modify(|orders| orders.fate = Some(fate));
     }
@@ -73,7 +73,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Claims a fleet of which there are these `remains`; `beginning` is who sits where if no record says it. Returns the writer, its
+    /// Claims a fleet with these `remains`; `beginning` holds the seats for a fleet without a record. Returns the writer, its
     /// handle, and whether the fleet is still held.
     ///
     /// # Errors
@@ -110,18 +110,18 @@ impl Writer {
         Ok((writer, WriterHandle { orders: told, written: seen }, is_held))
     }
 
-    /// Who sits where.
+    /// The seats in the record.
     pub(super) fn seats(&self) -> &[Seat] {
         self.claim.seats()
     }
 
-    /// Whether there was no record of anything before this program began one.
+    /// Whether there was no record before, or only one of a fleet that was gone.
     pub(super) fn is_new(&self) -> bool {
         self.claim.is_new()
     }
 
-    /// Writes what its handle says, and looks after the record now and then and whenever there are `doubts`. Ends when the record is
-    /// put away, when the handle is dropped, or when another `lb` holds the fleet.
+    /// Writes the orders of its handle, and checks the record periodically and whenever there are `doubts`. Ends when the record is
+    /// removed or released, when the handle is dropped, or when another `lb` holds the fleet.
     pub(super) async fn run(mut self, doubts: Arc<Notify>) {
         let mut is_failing = false;
         loop {
@@ -131,7 +131,7 @@ impl Writer {
                     is_failing = false;
                     self.written.send_replace(self.claim.version());
                     tokio::select! {
-                        // Orders go first: a look would find them missing.
+                        // Orders first: a check would find that they are not written yet.
                         biased;
                         told = self.orders.changed() => match told {
                             Ok(()) => Event::Told(self.orders.borrow_and_update().clone()),
@@ -178,7 +178,7 @@ impl Record {
         Ok(volumes.iter().filter_map(|volume| self.read(volume)).collect())
     }
 
-    /// The entry that a volume says; `None` if it is none, or has the name of another one.
+    /// Reads the entry in a volume. `None` if there is none, or if the volume has the name of another entry.
     fn read(&self, volume: &Volume) -> Option<Entry> {
         Entry::read(&volume.labels).filter(|entry| volume.name == name(&self.fleet, entry.number))
     }
@@ -216,13 +216,13 @@ impl Record {
                 error!(fleet = self.fleet, "another lb holds this fleet: this one gives way");
                 held.send_replace(false);
             }
-            End::Failed(reason) => warn!("the record of the fleet cannot be put away: {reason}"),
+            End::Failed(reason) => warn!("the record of the fleet cannot be removed or released: {reason}"),
             End::Concluded => {}
         }
     }
 }
 
-/// The name of the volume that says an entry.
+/// The name of the volume that holds an entry.
 fn name(fleet: &str, number: u64) -> String {
     format!("lb.{fleet}.{number}")
 }

@@ -21,12 +21,12 @@ const SEATS: &str = "lb.seats";
 /// Labels as an engine keeps them: names and values.
 pub(crate) type Labels = HashMap<String, String>;
 
-/// One `lb` as the holder of a fleet. The smaller one is older, and goes first.
+/// One `lb` as the holder of a fleet. The smaller one is older, and takes precedence.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Holder {
     /// When it began, in milliseconds since 1970, or later if it followed a holder with a fast clock.
     pub(super) since: u64,
-    /// Tells apart holders that began in the same millisecond. Never empty.
+    /// Distinguishes holders that began in the same millisecond. Never empty.
     nonce: String,
 }
 
@@ -63,7 +63,7 @@ impl Entry {
         is_fleet(&seats).then_some(Entry { number, holder, seats })
     }
 
-    /// The labels that say this entry.
+    /// The labels of this entry.
     pub(super) fn labels(&self) -> Labels {
         let (nonce, since) =
             self.holder.clone().map_or_else(Default::default, |holder| (holder.nonce, holder.since));
@@ -86,7 +86,7 @@ pub fn rewritten(labels: &Labels) -> Option<Labels> {
     Entry::read(labels).map(|entry| entry.labels())
 }
 
-/// The valid one of some entries.
+/// The valid one of these entries.
 pub(super) fn last(entries: &[Entry]) -> Option<&Entry> {
     entries.iter().max_by_key(|entry| entry.number)
 }
