@@ -157,8 +157,8 @@ fn an_empty_fleet_and_a_ring_under_another_seed_are_no_exceptions() {
     assert_eq!(transfers, [Transfer { from: None, to: Some(&members[0]), keys: 1 << 64 }]);
     assert_eq!((first.moved(), first.least()), (1 << 64, 1 << 64));
     let rendezvous = Algorithm::Rendezvous;
-    let (empty, full) = (rendezvous.of(&[]), rendezvous.of(&members));
-    let expected = shift((&empty, &[]), (&full, &members));
+    let (before, after) = (rendezvous.of(&[]), rendezvous.of(&members));
+    let expected = shift((&before, &[]), (&after, &members));
     assert_eq!((expected.keys, expected.moved()), (Keys::Expected, expected.whole()));
     let nothing = shift((&empty, &[]), (&empty, &[]));
     assert_eq!((nothing.whole(), nothing.moved()), (1 << 64, 0));
