@@ -2,7 +2,7 @@
 
 use crate::probing::Probing;
 
-/// The most points of a ring. It takes 70 MB then and some tenths of a second to build.
+/// The most points of a ring. With so many it has 70 MB, and a build takes some tenths of a second.
 pub(crate) const LONGEST_RING: u64 = 1 << 22;
 
 /// A mapping has no room for these members with these weights.
@@ -39,7 +39,7 @@ pub enum Full {
     },
     /// The ring would be too long.
     #[error(
-        "{positions} positions are more than a ring can have, {LONGEST_RING}: it takes fewer --points, or smaller weights"
+        "{positions} positions are more than a ring can have, {LONGEST_RING}: expected fewer points, or smaller weights"
     )]
     Ring {
         /// How many positions it would have.

@@ -8,14 +8,14 @@
 //! - In the order of their names, again and again until the table is full, each member takes the first entry of its
 //!   permutation that is still free.
 //! - A key's position is XXH3-64 of its bytes, mod M. The owner of that entry owns the key.
-//! - The other candidates (of which the paper has none) are met on a walk from there, in steps of
+//! - The other candidates (the paper has none) are met on a walk from there, in steps of
 //!   XXH3-64 / M mod (M-1) + 1. Since M is prime, it visits every entry once, and so meets every member. The walk is
 //!   the key's own, so the keys of a lost member spread evenly over the others; the next entries of the table would
 //!   favour some of them.
 //!
-//! With weights, of which W is the highest, round t = 0, 1, 2 ... passes over every member of weight w but those with
-//! t * w mod W < w: after any number of rounds each has taken w for every W of the heaviest, and one more at most, and
-//! nothing but the proportions of the weights matters.
+//! With weights, the highest being W, round t = 0, 1, 2 ... passes over every member of weight w but those with
+//! t * w mod W < w: after any number of rounds each has taken w for every W of the heaviest, and one more at most. Only the
+//! proportions of the weights matter.
 //!
 //! A table is a pure function of the set of names and weights: the order of the members, their indices and their addresses
 //! play no part. Shares differ by one entry at most; with weights, by a few entries from what the weights say. When a member

@@ -42,6 +42,13 @@ enum Place<'a> {
 }
 
 /// The value of a parameter.
+///
+/// ```
+/// use mapping::{Parameter, Setting};
+///
+/// let probing = Parameter::named("probing").and_then(|parameter| parameter.default());
+/// assert_eq!(probing, Some(Setting::Text("linear".to_owned())));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Setting {
     /// A number.
@@ -50,7 +57,15 @@ pub enum Setting {
     Text(String),
 }
 
-/// A parameter is not set.
+/// The reason why a parameter was not set.
+///
+/// ```
+/// use mapping::{Algorithm, NotAccepted, Parameter};
+///
+/// let points = Parameter::named("points").unwrap();
+/// let error = points.set(&mut Algorithm::Ring { points: 64 }, "0").unwrap_err();
+/// assert!(matches!(error, NotAccepted::Value { name: "points", .. }));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotAccepted {
     /// The parameter does not take this value.

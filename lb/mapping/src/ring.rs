@@ -103,7 +103,7 @@ impl Ring {
 
     /// How many points there will be.
     pub(crate) fn check(points: u32, members: &[Member]) -> Result<usize, Full> {
-        let positions = total_weight(members) * u64::from(points);
+        let positions = total_weight(members).saturating_mul(points.into());
         if positions > LONGEST_RING { Err(Full::Ring { positions }) } else { Ok(positions as usize) }
     }
 
@@ -176,8 +176,7 @@ impl Ring {
     }
 }
 
-/// Sorts what is sorted but for neighbours: each sinks past those before it that are greater. What is equal stays as it
-/// is.
+/// Sorts points that are almost in order: each sinks past the greater ones before it. Equal ones keep their order.
 fn sink(points: &mut [Point]) {
     for end in 1..points.len() {
         let mut at = end;
@@ -280,6 +279,9 @@ mod tests {
         let members = weighing(named(["a", "b"]), &[100, 68]);
         let refused = Ring::build(25_000, Seed::default(), &members).unwrap_err();
         assert_eq!(refused, Full::Ring { positions: 4_200_000 });
+        let endless = weighing(named(["a", "b"]), &[u32::MAX; 2]);
+        let refused = Ring::build(u32::MAX, Seed::default(), &endless).unwrap_err();
+        assert_eq!(refused, Full::Ring { positions: u64::MAX });
         assert!(Ring::build(1000, Seed::default(), &members).is_ok());
     }
 

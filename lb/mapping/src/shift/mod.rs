@@ -23,7 +23,16 @@ const IDS: u32 = 900_000;
 /// The most hashes that are computed to find owners of ids: a fifth of a second.
 const HASHES: u64 = 16_000_000;
 
-/// A mapping with its members, before or after a change. [`Shift`] has an example.
+/// A mapping with its members, before or after a change.
+///
+/// ```
+/// use mapping::{Algorithm, Mapping, Shift, Side};
+///
+/// let mapping = Mapping::build(&Algorithm::Maglev.into(), &[])?;
+/// let side = Side { mapping: &mapping, members: &[] };
+/// assert_eq!(Shift::between(side, side).moved(), 0);
+/// # Ok::<(), mapping::Full>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Side<'a> {
     /// The mapping.
@@ -33,6 +42,16 @@ pub struct Side<'a> {
 }
 
 /// The keys that a [`Shift`] compares.
+///
+/// ```
+/// use mapping::{Algorithm, Keys, Mapping, Shift, Side};
+///
+/// let mapping = Mapping::build(&Algorithm::Ring { points: 8 }.into(), &[])?;
+/// let side = Side { mapping: &mapping, members: &[] };
+/// let shift = Shift::between(side, side);
+/// assert_eq!((shift.keys, shift.whole()), (Keys::Positions, 1 << 64));
+/// # Ok::<(), mapping::Full>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keys {
     /// Every position of a ring.
@@ -48,6 +67,12 @@ pub enum Keys {
 }
 
 /// Keys that have the same owner before and the same owner after. `None` means that no member owns them.
+///
+/// ```
+/// let member = mapping::Member { index: 1, name: "server1".to_owned(), weight: 1 };
+/// let lost = mapping::Transfer { from: Some(&member), to: None, keys: 24 };
+/// assert!(lost.is_move());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer<'a> {
     /// The owner before.
