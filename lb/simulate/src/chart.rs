@@ -2,7 +2,7 @@
 //!
 //! Pure: the same report gives the same picture. Measured times are not in it, so it is the same on every machine.
 
-use chart::colour::{BLUE, INK, RED, SKY};
+use chart::colour::{BLUE, Colour, INK, RED, SKY};
 use chart::mark::{boxed, line};
 use chart::sheet::{WIDTH, drawing, grid, panel_title};
 use chart::text::{SMALL, number, width};
@@ -89,6 +89,7 @@ struct Bars {
     title: String,
     /// What the bars stand for, and their names.
     axes: [&'static str; 2],
+    colour: Colour,
     names: Vec<String>,
     /// Where the scale ends.
     top: f64,
@@ -115,6 +116,7 @@ fn shares(report: &Report, fleet: &Fleet) -> Vec<Bars> {
     let bars = |(row, balance): (&Row, &Balance)| Bars {
         title: format!("{} (busiest / mean {})", row.mapping, number(balance.busiest_over_mean)),
         axes: ["share of requests", "server"],
+        colour: SKY,
         names: fleet.replicas.iter().map(|server| server.name.clone()).collect(),
         top,
         columns: balance.shares.iter().zip(&dues).map(column).collect(),
@@ -144,6 +146,7 @@ fn moves(report: &Report, at: usize, fleet: &Fleet) -> Bars {
     Bars {
         title: format!("Step {at}: {}", fleet.step.as_deref().unwrap_or_default()),
         axes: ["share of requests that moved", "mapping"],
+        colour: BLUE,
         names: report.mappings.iter().map(|row| row.mapping.clone()).collect(),
         top: most.max(0.001) * 1.25,
         columns: moves.map(column).collect(),
@@ -175,8 +178,7 @@ impl Bars {
     fn column(&self, panel: &Panel<'_>, at: f64, column: &Column, room: i32) -> anyhow::Result<()> {
         let (left, right) = (at + 0.12, at + 0.88);
         let [lower, whole] = [column.lower, column.whole].map(|height| height.min(self.top));
-        let colour = if self.axes[1] == "server" { SKY } else { BLUE };
-        boxed(panel.paper(), panel.at(left, lower), panel.at(right, 0.0), colour)?;
+        boxed(panel.paper(), panel.at(left, lower), panel.at(right, 0.0), self.colour)?;
         if whole > lower {
             boxed(panel.paper(), panel.at(left, whole), panel.at(right, lower), RED)?;
         }
@@ -193,8 +195,6 @@ impl Bars {
 
 #[cfg(test)]
 mod tests {
-    use chart::colour::Colour;
-
     use super::*;
     use crate::tests::{plan, report};
 

@@ -28,7 +28,6 @@ use mapping::Member;
 pub use cost::Cost;
 pub use ids::{Distribution, Ids};
 pub use model::Contender;
-pub use model::HAPROXY_HEAVIEST;
 pub use outcome::{Balance, Disturbance};
 pub use plan::{MOST_BARS, Plan};
 pub use report::{Fleet, Outcome, Report, Row, Server};
@@ -37,7 +36,7 @@ pub use steps::{Stage, Step, check as check_fleet, fleet, stages, weigh, weighed
 
 use ids::Asked;
 use model::Model;
-use outcome::Flows;
+use outcome::Transfers;
 
 /// Simulates, writes the pictures that the plan asks for, and returns the answer as text or as JSON.
 ///
@@ -93,11 +92,11 @@ fn row(contender: &Contender, stages: &[Stage], asked: &[Asked]) -> anyhow::Resu
             counts[owner as usize] += u64::from(*times);
         }
         let disturbance = before.as_ref().map(|(members, had)| {
-            let mut flows = Flows::between(members, &stage.members);
+            let mut transfers = Transfers::between(members, &stage.members);
             for ((&from, &to), (_, times)) in had.iter().zip(&owners).zip(asked) {
-                flows.add(from as usize, to as usize, u64::from(*times));
+                transfers.add(from as usize, to as usize, u64::from(*times));
             }
-            flows.disturbance()
+            transfers.disturbance()
         });
         outcomes.push(Outcome { balance: Balance::of(&stage.members, &counts), disturbance });
         before = Some((&stage.members, owners));

@@ -4,10 +4,7 @@
 
 use mapping::{Full, Mapping, Member, Scheme};
 
-use crate::peers::{Peer, PeerRing, Server};
-
-/// The greatest weight that HAProxy accepts.
-pub const HAPROXY_HEAVIEST: u32 = 256;
+use crate::peers::{HAPROXY_HEAVIEST, Peer, PeerRing, Server};
 
 /// A mapping to compare, with its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -68,18 +68,18 @@ pub struct Disturbance {
 
 /// The number of requests for each pair of an owner before and an owner after.
 #[derive(Debug)]
-pub(crate) struct Flows<'a> {
+pub(crate) struct Transfers<'a> {
     before: &'a [Member],
     after: &'a [Member],
     /// One for each pair: a row for each owner before, a column for each owner after.
     counts: Vec<u64>,
 }
 
-impl<'a> Flows<'a> {
+impl<'a> Transfers<'a> {
     /// No requests, between these fleets.
     #[must_use]
     pub(crate) fn between(before: &'a [Member], after: &'a [Member]) -> Self {
-        Flows { before, after, counts: vec![0; before.len() * after.len()] }
+        Transfers { before, after, counts: vec![0; before.len() * after.len()] }
     }
 
     /// Adds requests that go from one ordinal before to another after.
@@ -130,11 +130,11 @@ mod tests {
     fn disturbance(
         before: &[(&str, u32)],
         after: &[(&str, u32)],
-        flows: &[(usize, usize, u64)],
+        transfers: &[(usize, usize, u64)],
     ) -> Disturbance {
         let (before, after) = (members(before), members(after));
-        let mut all = Flows::between(&before, &after);
-        flows.iter().for_each(|&(from, to, requests)| all.add(from, to, requests));
+        let mut all = Transfers::between(&before, &after);
+        transfers.iter().for_each(|&(from, to, requests)| all.add(from, to, requests));
         all.disturbance()
     }
 
@@ -172,8 +172,8 @@ mod tests {
     fn a_loss_needs_the_moves_of_the_lost_one_only() {
         let before = [("a", 1), ("b", 1), ("c", 1)];
         let after = [("a", 1), ("b", 1)];
-        let flows = [(0, 0, 40), (1, 1, 20), (2, 0, 20), (2, 1, 10), (0, 1, 7), (1, 0, 3)];
-        let found = disturbance(&before, &after, &flows);
+        let transfers = [(0, 0, 40), (1, 1, 20), (2, 0, 20), (2, 1, 10), (0, 1, 7), (1, 0, 3)];
+        let found = disturbance(&before, &after, &transfers);
         // a had 47 and has 63; b had 23 and has 37.
         assert_eq!(found, Disturbance { moved: 0.4, needless: 0.1, least: 0.3 });
     }
@@ -182,8 +182,8 @@ mod tests {
     fn a_newcomer_needs_the_moves_to_it_only() {
         let before = [("a", 1), ("b", 1)];
         let after = [("a", 1), ("new", 1), ("b", 1)];
-        let flows = [(0, 0, 30), (0, 1, 20), (1, 1, 10), (1, 2, 36), (0, 2, 4)];
-        let found = disturbance(&before, &after, &flows);
+        let transfers = [(0, 0, 30), (0, 1, 20), (1, 1, 10), (1, 2, 36), (0, 2, 4)];
+        let found = disturbance(&before, &after, &transfers);
         // The newcomer has 30; a had 54 and has 30; b had 46 and has 40.
         assert_eq!(found, Disturbance { moved: 0.34, needless: 0.04, least: 0.3 });
     }
@@ -191,8 +191,8 @@ mod tests {
     #[test]
     fn more_weight_needs_moves_to_it_and_less_weight_moves_from_it() {
         let (light, heavy) = ([("a", 1), ("b", 1), ("c", 1)], [("a", 2), ("b", 1), ("c", 1)]);
-        let flows = [(0, 0, 70), (1, 0, 10), (1, 2, 5), (0, 1, 15)];
-        assert!(near(disturbance(&light, &heavy, &flows).needless, 0.2));
-        assert!(near(disturbance(&heavy, &light, &flows).needless, 0.15));
+        let transfers = [(0, 0, 70), (1, 0, 10), (1, 2, 5), (0, 1, 15)];
+        assert!(near(disturbance(&light, &heavy, &transfers).needless, 0.2));
+        assert!(near(disturbance(&heavy, &light, &transfers).needless, 0.15));
     }
 }

@@ -10,7 +10,7 @@ use chart::mark::{filled, line};
 use chart::sheet::{drawing, grid, panel_title};
 use chart::text::{SMALL, Side, TEXT, count, fitting, letters};
 use chart::{Area, Drawing, Head, Place, Swatch};
-use mapping::{Algorithm, Mapping, Member};
+use mapping::{Algorithm, Mapping, Member, Scheme};
 
 use super::model::Contender;
 use super::plan::Plan;
@@ -44,7 +44,7 @@ struct Arc<'a> {
 /// # Errors
 /// Why not, and what can.
 pub fn check(plan: &Plan) -> Result<(), String> {
-    let Some(points) = points(plan) else { return Err("only the mapping ring can be drawn".to_owned()) };
+    let Some((_, points)) = scheme(plan) else { return Err("only the mapping ring can be drawn".to_owned()) };
     let servers = names(plan).len();
     if servers > COLOURS.len() {
         return Err(format!("{servers} servers are too many; expected at most {}", COLOURS.len()));
@@ -65,11 +65,11 @@ pub fn check(plan: &Plan) -> Result<(), String> {
     Ok(())
 }
 
-/// Positions of a server of weight 1, if the ring is among the mappings.
-fn points(plan: &Plan) -> Option<u32> {
+/// The scheme of the ring with the positions of a server of weight 1, if it is among the mappings.
+fn scheme(plan: &Plan) -> Option<(&Scheme, u32)> {
     plan.contenders.iter().find_map(|contender| match contender {
         Contender::Ours(scheme) => match scheme.algorithm {
-            Algorithm::Ring { points } => Some(points),
+            Algorithm::Ring { points } => Some((scheme, points)),
             _ => None,
         },
         Contender::Theirs { .. } => None,
@@ -124,7 +124,7 @@ fn head(plan: &Plan, names: &[&str], stages: &[Vec<Arc<'_>>]) -> Head {
     };
     Head {
         name: "ring".to_owned(),
-        title: format!("The ring, {} positions for each unit of weight", points(plan).unwrap_or_default()),
+        title: format!("The ring, {} positions for each unit of weight", scheme(plan).map_or(0, |(_, points)| points)),
         subtitle: "The circle is all hashes, clockwise from the top. A key belongs to the first position at or after its \
                    hash, so each arc has the colour of the position at its end."
             .to_owned(),
@@ -135,11 +135,8 @@ fn head(plan: &Plan, names: &[&str], stages: &[Vec<Arc<'_>>]) -> Head {
 
 /// The arcs of a ring, clockwise; one that crosses the top is in two parts.
 fn arcs<'a>(plan: &Plan, members: &'a [Member]) -> anyhow::Result<Vec<Arc<'a>>> {
-    let scheme = plan.contenders.iter().find_map(|contender| match contender {
-        Contender::Ours(scheme) if matches!(scheme.algorithm, Algorithm::Ring { .. }) => Some(scheme),
-        _ => None,
-    });
-    let Mapping::Ring(ring) = Mapping::build(scheme.context("the ring is not simulated")?, members)? else {
+    let (scheme, _) = scheme(plan).context("the ring is not simulated")?;
+    let Mapping::Ring(ring) = Mapping::build(scheme, members)? else {
         anyhow::bail!("the ring is not a ring");
     };
     let mut arcs: Vec<Arc<'a>> = Vec::new();

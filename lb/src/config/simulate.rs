@@ -6,8 +6,8 @@ use clap::Args;
 use clap::builder::ValueParser;
 use mapping::{MOST_SLOTS, MappingName};
 use proto::control::{Hostname, Weight};
-use simulate::peers::Peer;
-use simulate::{Contender, Distribution, HAPROXY_HEAVIEST, Ids, MOST_BARS, Plan, Stage, Step};
+use simulate::peers::{HAPROXY_HEAVIEST, Peer};
+use simulate::{Contender, Distribution, Ids, MOST_BARS, Plan, Stage, Step};
 
 use super::Problems;
 use super::parameters::Parameters;

@@ -19,8 +19,8 @@ use super::{Point, Server, first_from};
 
 /// Points of a server for each unit of its weight (`BE_WEIGHT_SCALE`).
 const POINTS: u32 = 16;
-/// The greatest weight (`SRV_UWGHT_MAX`). HAProxy refuses a greater one; here it counts as this one.
-const HEAVIEST: u32 = 256;
+/// The greatest weight that HAProxy accepts (`SRV_UWGHT_MAX`); a greater one counts as this one here.
+pub const HEAVIEST: u32 = 256;
 /// The number of positions on the ring.
 const CIRCLE: u64 = 1 << 32;
 

@@ -10,6 +10,8 @@ mod envoy;
 mod haproxy;
 mod nginx;
 
+pub use haproxy::HEAVIEST as HAPROXY_HEAVIEST;
+
 /// A server as a peer knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
