@@ -120,7 +120,7 @@ pub enum ClientCommand {
     },
 }
 
-/// What one can do with a mapping.
+/// The commands of `lb mapping`.
 #[derive(Debug, clap::Subcommand)]
 pub enum MappingAction {
     /// Change how keys are mapped: what is not given stays as it is
@@ -157,7 +157,7 @@ pub enum PlannedChange {
     },
 }
 
-/// What is to be different about how keys are mapped.
+/// The parts of `lb mapping set` that may change.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 pub struct MappingChange {
@@ -175,8 +175,8 @@ pub struct MappingChange {
     pub weights: Vec<(String, u64)>,
 }
 
-/// Where a running `lb` is asked; before the last word of a command or after it. (The ids are there because such an argument
-/// also shows up in what is read for `lb serve`, which has some of the same names.)
+/// The flags that find a running `lb`, before or after the last word of a command. (They have ids of their own because
+/// `lb serve` has flags with some of these names.)
 #[derive(Debug, Args)]
 pub struct Client {
     /// Control port of the running lb

@@ -1,7 +1,7 @@
 //! The configuration: flags and environment in, one checked and immutable [`Config`] out.
 //!
-//! The only reader of the environment. Every value is checked before anything is bound or started, and all that is wrong
-//! is said at once: that is why the flags below take any text ([`Checked`]) and fail only in [`Config::check`].
+//! The only reader of the environment. Every value is checked before anything is bound or started, and all problems are
+//! reported at once: so every flag accepts any text ([`Checked`]), and a wrong one fails only in [`Config::check`].
 
 mod args;
 mod client;
@@ -44,7 +44,7 @@ pub struct Config {
     pub workers: usize,
     /// The slots at start, each with its weight.
     pub slots: Vec<(Hostname, Weight)>,
-    /// Replicas kept outside the ring.
+    /// Replicas kept outside the mapping, ready to take over a slot.
     pub spares: usize,
     /// Where replicas come from.
     pub source: Source,
@@ -80,7 +80,7 @@ pub enum Source {
     },
     /// Containers.
     Docker(DockerSettings),
-    /// Addresses that others look after.
+    /// Addresses of servers that `lb` neither starts nor stops.
     Fixed(Vec<FixedBackend>),
 }
 
@@ -284,7 +284,7 @@ fn docker(serve: &Serve, problems: &mut Problems) -> DockerSettings {
 }
 
 /// Where the engine is, by the variable that every Docker client goes by.
-#[expect(clippy::disallowed_methods, reason = "this is config.rs, the only reader of the environment")]
+#[expect(clippy::disallowed_methods, reason = "this module is the only reader of the environment")]
 fn engine() -> Option<String> {
     std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty())
 }
