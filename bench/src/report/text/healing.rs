@@ -169,6 +169,7 @@ fn failures(drill: &Drill) -> String {
     };
     let before = match before {
         0 => "No request that was under way at a kill failed.".to_owned(),
+        1 => "1 request that was under way failed together with its replica.".to_owned(),
         _ => format!(
             "{} that were under way failed together with their replica.",
             words::plural(before, "request")
@@ -252,6 +253,8 @@ mod tests {
             "{bad}"
         );
         assert!(bad.contains("7 requests that were under way failed"), "{bad}");
+        let one = failures(&drill(vec![Kill { failed_before: 1, ..kill(1.0, None) }]));
+        assert!(one.ends_with("1 request that was under way failed together with its replica."), "{one}");
     }
 
     #[test]
