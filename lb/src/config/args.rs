@@ -180,13 +180,14 @@ pub struct MappingChange {
 #[derive(Debug, Args)]
 pub struct Client {
     /// Control port of the running lb
-    #[arg(id = "lb-control", long = "control", global = true, env = "LB_CONTROL", value_name = "ADDR", default_value = "127.0.0.1:5001", value_parser = ValueParser::new(value::host_and_port))]
+    #[arg(id = "lb-control", long = "control", global = true, help_heading = "Control port", env = "LB_CONTROL", value_name = "ADDR", default_value = "127.0.0.1:5001", value_parser = ValueParser::new(value::host_and_port))]
     pub control: String,
     /// Token of the control port
     #[arg(
         id = "lb-control-token",
         long = "control-token",
         global = true,
+        help_heading = "Control port",
         env = "LB_CONTROL_TOKEN",
         value_name = "TOKEN",
         hide_env_values = true
@@ -197,12 +198,13 @@ pub struct Client {
         id = "lb-control-token-file",
         long = "control-token-file",
         global = true,
+        help_heading = "Control port",
         env = "LB_CONTROL_TOKEN_FILE",
         value_name = "FILE"
     )]
     pub control_token_file: Option<PathBuf>,
     /// Print the answer as it comes
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = "Control port")]
     pub json: bool,
 }
 
