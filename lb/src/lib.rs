@@ -72,15 +72,7 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
     info!("listening data={} control={}", addresses.0, addresses.1);
 
     let cell = Arc::new(Cell::from_pointee(Snapshot::empty(&config.mapping)?));
-    let files = FileBudget::of_this_process(config.workers, config.spares, config.splice.is_some());
-    let plane = Arc::new(Plane {
-        fleet: Arc::clone(&cell),
-        limits: config.limits.clone(),
-        pipes: Arc::new(Pipes::new(config.splice.unwrap_or(0), files.pipes())),
-        files,
-        sessions: TaskTracker::new(),
-        handed_over: TaskTracker::new(),
-    });
+    let plane = Arc::new(plane(&config, Arc::clone(&cell)));
     let (evict, drain_timeout, token) =
         (cut.child_token(), config.drain_timeout, config.control_token.clone());
     // Replicas that keep running keep the connections that were handed over.
@@ -121,6 +113,19 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
         controller.await.context("the controller failed")?
     };
     cut.run_until_cancelled(stopped).await.unwrap_or(Ok(()))
+}
+
+/// What the workers share.
+fn plane(config: &Config, fleet: Arc<Cell>) -> Plane {
+    let files = FileBudget::of_this_process(config.workers, config.spares, config.splice.is_some());
+    Plane {
+        fleet,
+        limits: config.limits.clone(),
+        pipes: Arc::new(Pipes::new(config.splice.unwrap_or(0), files.pipes())),
+        files,
+        sessions: TaskTracker::new(),
+        handed_over: TaskTracker::new(),
+    }
 }
 
 /// Assembles the fleet that `lb` begins with, and what its controller works with.

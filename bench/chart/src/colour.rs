@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 pub use plotters::style::RGBColor as Colour;
 
 /// The background.
-pub const PAPER: Colour = Colour(0xFF, 0xFF, 0xFF);
+pub(crate) const PAPER: Colour = Colour(0xFF, 0xFF, 0xFF);
 /// Text, axes, and marks that belong to no series.
 pub const INK: Colour = Colour(0x22, 0x22, 0x22);
 /// Text of less weight, and what is drawn for comparison only.

@@ -11,7 +11,7 @@ use crate::colour::Colour;
 const FONTS: &str = "DejaVu Sans, Verdana, sans-serif";
 
 /// The size of a title, in units.
-pub const TITLE: f64 = 38.0;
+pub(crate) const TITLE: f64 = 38.0;
 /// The size of running text and of the titles of panels.
 pub const TEXT: f64 = 25.0;
 /// The size of labels.
@@ -71,7 +71,7 @@ pub fn fitting(text: &str, size: f64, room: i32) -> String {
 
 /// A text in lines that are no wider than `room`.
 #[must_use]
-pub fn wrapped(text: &str, size: f64, room: i32) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, size: f64, room: i32) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {

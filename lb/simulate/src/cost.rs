@@ -18,13 +18,13 @@ pub(crate) const PICKS: usize = 10_000;
 
 /// The measured costs of a mapping.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Cost {
+pub(crate) struct Cost {
     /// Time to pick the owner of a key, in nanoseconds.
-    pub pick_ns: f64,
+    pub(crate) pick_ns: f64,
     /// Time to build the mapping, in nanoseconds.
-    pub build_ns: f64,
+    pub(crate) build_ns: f64,
     /// Memory of the mapping on the heap, in bytes. For a peer it is the memory of the model here.
-    pub bytes: usize,
+    pub(crate) bytes: usize,
 }
 
 impl Cost {

@@ -25,18 +25,17 @@ use ::chart::Drawing;
 use anyhow::Context as _;
 use mapping::Member;
 
-pub use cost::Cost;
 pub use ids::{Distribution, Ids};
 pub use model::Contender;
-pub use outcome::{Balance, Disturbance};
 pub use plan::{MOST_BARS, Plan};
-pub use report::{Fleet, Outcome, Report, Row, Server};
 pub use ring::check as check_drawing;
 pub use steps::{Stage, Step, check as check_fleet, fleet, stages, weigh, weighed};
 
+use cost::Cost;
 use ids::Asked;
 use model::Model;
-use outcome::Transfers;
+use outcome::{Balance, Transfers};
+use report::{Fleet, Outcome, Report, Row, Server};
 
 /// Simulates, writes the pictures that the plan asks for, and returns the answer as text or as JSON.
 ///

@@ -9,13 +9,13 @@ use serde::Serialize;
 
 /// How evenly a mapping spreads requests.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Balance {
+pub(crate) struct Balance {
     /// The part of the requests of each server, in the order of the servers.
-    pub shares: Vec<f64>,
+    pub(crate) shares: Vec<f64>,
     /// The greatest load of a server for each unit of its weight, where the mean is 1.
-    pub busiest_over_mean: f64,
+    pub(crate) busiest_over_mean: f64,
     /// The standard deviation of these loads from the mean, 1.
-    pub deviation: f64,
+    pub(crate) deviation: f64,
 }
 
 impl Balance {
@@ -56,14 +56,14 @@ pub(crate) fn fair(before: &[Member], after: &[Member]) -> f64 {
 
 /// What moves in a step, as parts of all requests.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Disturbance {
+pub(crate) struct Disturbance {
     /// The part that gets another server.
-    pub moved: f64,
+    pub(crate) moved: f64,
     /// The part that moves needlessly: the server it leaves is still there and has lost no weight, and the server it goes
     /// to was there before and has gained none.
-    pub needless: f64,
+    pub(crate) needless: f64,
     /// The least part that has to move between the shares before and the shares after.
-    pub least: f64,
+    pub(crate) least: f64,
 }
 
 /// The number of requests for each pair of an owner before and an owner after.

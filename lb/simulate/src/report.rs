@@ -7,61 +7,61 @@ use super::outcome::{Balance, Disturbance};
 
 /// The result of a simulation. Its fields are those of the JSON answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// How many requests there were.
-    pub ids: u32,
+    pub(crate) ids: u32,
     /// How many different ids they were for.
-    pub distinct: usize,
+    pub(crate) distinct: usize,
     /// The distribution of the ids.
-    pub distribution: String,
+    pub(crate) distribution: String,
     /// The seed of the ids that were drawn.
-    pub seed: u64,
+    pub(crate) seed: u64,
     /// The fleet at first and after each step.
-    pub stages: Vec<Fleet>,
+    pub(crate) stages: Vec<Fleet>,
     /// One for each mapping.
-    pub mappings: Vec<Row>,
+    pub(crate) mappings: Vec<Row>,
 }
 
 /// A fleet: the servers that a mapping chooses from.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Fleet {
+pub(crate) struct Fleet {
     /// The step that led to it.
-    pub step: Option<String>,
+    pub(crate) step: Option<String>,
     /// The part of the requests that would have to move in this step, if all shares were as the weights say.
-    pub fair: Option<f64>,
+    pub(crate) fair: Option<f64>,
     /// Its servers, by their indices.
-    pub replicas: Vec<Server>,
+    pub(crate) replicas: Vec<Server>,
 }
 
 /// A server of a fleet on paper.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Server {
+pub(crate) struct Server {
     /// Its place in the fleet.
-    pub index: u32,
+    pub(crate) index: u32,
     /// Its name.
-    pub name: String,
+    pub(crate) name: String,
     /// Its share, relative to the weights of the others.
-    pub weight: u32,
+    pub(crate) weight: u32,
 }
 
 /// The results of one mapping.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Row {
+pub(crate) struct Row {
     /// The name of the mapping.
-    pub mapping: String,
+    pub(crate) mapping: String,
     /// One for each fleet.
-    pub stages: Vec<Outcome>,
+    pub(crate) stages: Vec<Outcome>,
     /// The costs with the first fleet.
-    pub measured: Cost,
+    pub(crate) measured: Cost,
 }
 
 /// The result of one mapping with one fleet.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// How even it is.
     #[serde(flatten)]
-    pub balance: Balance,
+    pub(crate) balance: Balance,
     /// What moved in the step that led to it.
     #[serde(flatten)]
-    pub disturbance: Option<Disturbance>,
+    pub(crate) disturbance: Option<Disturbance>,
 }

@@ -37,7 +37,7 @@ pub(super) fn report(plan: &Plan) -> Report {
 }
 
 /// What moved in the last step, by mapping.
-fn last(report: &Report) -> Vec<(&str, Disturbance)> {
+fn last(report: &Report) -> Vec<(&str, outcome::Disturbance)> {
     let last = |row: &Row| row.stages.last().unwrap().disturbance.unwrap();
     report.mappings.iter().map(|row| (row.mapping.as_str(), last(row))).collect()
 }

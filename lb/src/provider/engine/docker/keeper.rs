@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proto::control::Hostname;
 use tokio::sync::{SemaphorePermit, broadcast, oneshot};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
@@ -92,28 +93,11 @@ pub(super) async fn keep(
         Some((listed, known)) => adopt(&site, listed, known).await,
         None => make(&site, &assignment, &mut stop).await,
     };
-    // To send fails only if the program is ending.
     let container = match obtained {
         Ok(container) => container,
-        Err(Failure { why, left }) => {
-            let _ = match why {
-                Why::Lost(reason) => {
-                    warn!(%hostname, "no container: {reason}");
-                    reports.send(Report::Lost(id, reason)).await
-                }
-                Why::Hindered(reason) => {
-                    site.doubt();
-                    debug!(%hostname, "no container for now: {reason}");
-                    reports.send(Report::Hindered(id, reason)).await
-                }
-                Why::Unwanted => Ok(()),
-            };
-            if let Some((id, _known)) = left {
-                site.remove(&id).await;
-            }
-            return;
-        }
+        Err(failure) => return fail(&site, (id, hostname), failure, &reports).await,
     };
+    // To send fails only if the program is ending.
     let _ = reports.send(Report::Started(id, container.reach())).await;
     let report = async |reason| drop(reports.send(Report::Lost(id, reason)).await);
     let how = tokio::select! {
@@ -126,6 +110,31 @@ pub(super) async fn keep(
         how = &mut stop => how.unwrap_or(Stopping::AtOnce),
     };
     end(&site, container, how).await;
+}
+
+/// Reports that there is no container, and removes the one that is left.
+async fn fail(
+    site: &Site,
+    (id, hostname): (ReplicaId, &Hostname),
+    Failure { why, left }: Failure,
+    reports: &Reports,
+) {
+    // To send fails only if the program is ending.
+    let _ = match why {
+        Why::Lost(reason) => {
+            warn!(%hostname, "no container: {reason}");
+            reports.send(Report::Lost(id, reason)).await
+        }
+        Why::Hindered(reason) => {
+            site.doubt();
+            debug!(%hostname, "no container for now: {reason}");
+            reports.send(Report::Hindered(id, reason)).await
+        }
+        Why::Unwanted => Ok(()),
+    };
+    if let Some((id, _known)) = left {
+        site.remove(&id).await;
+    }
 }
 
 /// The first sign of the end of a container.
