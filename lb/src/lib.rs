@@ -36,6 +36,7 @@ use control::port::{self, Desk};
 use control::{Controller, Message, Setup};
 use data::{FileBudget, Pipes, Plane, listener};
 use fleet::{Effect, Fleet, Lineup, Names, Policy};
+use net::Tally;
 use provider::Provider;
 use provider::doors::Doors;
 use provider::engine::docker::Docker;
@@ -125,6 +126,7 @@ fn plane(config: &Config, fleet: Arc<Cell>) -> Plane {
         files,
         sessions: TaskTracker::new(),
         handed_over: TaskTracker::new(),
+        turned_away: Tally::default(),
     }
 }
 

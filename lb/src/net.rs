@@ -2,12 +2,13 @@
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 /// The idle time after which the kernel sends keepalive probes to a peer (tcp(7), `TCP_KEEPIDLE`).
@@ -60,6 +61,23 @@ impl Complaints {
             *last = Some(now);
         }
         is_due
+    }
+}
+
+/// Counts what may happen many times a second, for one log line a second.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally(Arc<AtomicU64>);
+
+impl Tally {
+    /// Counts one. `report` gets the number of a second, at its end. Call it on a runtime.
+    pub(crate) fn count(&self, report: fn(u64)) {
+        if self.0.fetch_add(1, Relaxed) == 0 {
+            let count = Arc::clone(&self.0);
+            tokio::spawn(async move {
+                sleep(QUIET).await;
+                report(count.swap(0, Relaxed));
+            });
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Health checks: probes each replica, and reports what the dampener believes.
 //!
 //! A probe asks the application, with a deadline, because the kernel completes handshakes for a program that hangs. A starting
-//! replica is probed often, so that it joins soon. A replica that failed one probe, or one session, is probed again at once. A
+//! replica is probed often, so that it joins soon. A replica that failed one probe is probed again at once, and so is one at which a session failed: that alone is no evidence,
+//! because a client's garbage can make a healthy replica reset. A
 //! local shortage (files, memory, ports) is not held against a replica.
 //!
 //! A passed probe also makes the link to a replica that takes connections over ([`Links`]).
@@ -153,6 +154,7 @@ impl Watch {
         }
         let reason = match outcome {
             Ok(()) => {
+                self.replica.trust();
                 // Before its first connection.
                 self.links.ensure(&self.replica);
                 let news = self.dampener.observe(true);
@@ -162,6 +164,7 @@ impl Watch {
             Err(error) if is_local(&error) => return None,
             Err(error) => format!("probe: {error}"),
         };
+        self.replica.suspect();
         let is_news = self.dampener.observe(false).is_some();
         if !is_news && self.is_unresponsive() && !self.is_reported {
             self.is_reported = true;
@@ -182,12 +185,12 @@ impl Watch {
     async fn pause(&self) {
         let interval = self.policy.interval;
         if self.dampener.believed == Some(true) && !self.dampener.is_in_doubt() {
-            let suspected = async {
+            let wanted = async {
                 sleep(interval / 10).await;
-                self.replica.suspected().await;
+                self.replica.probe_wanted().await;
             };
-            // The interval or a suspicion ends the pause.
-            let _ = timeout(interval, suspected).await;
+            // The interval ends the pause, or a session that asks for a probe.
+            let _ = timeout(interval, wanted).await;
         } else {
             sleep(self.wanted_pause().clamp(SHORTEST_PAUSE.min(interval), interval)).await;
         }

@@ -129,7 +129,7 @@ fn hand_over(
     let is_full = is_full(&refused);
     failed.push(Attempt::refused(&replica, refused));
     if is_full {
-        replica.suspect();
+        replica.probe_soon();
         return Step::Next;
     }
     // The replica may be well, so its key stays at home.
@@ -147,6 +147,7 @@ async fn proxy(lease: Lease, head: &[u8], limits: &Limits, failed: &mut Vec<Atte
         Err(error) => {
             if !is_local(&error) {
                 replica.suspect();
+                replica.probe_soon();
             }
             failed.push(Attempt { hostname: replica.hostname.clone(), transport: "", error });
             Step::Next

@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) use files::FileBudget;
 pub(crate) use splice::Pipes;
 
+use crate::net::Tally;
 use crate::snapshot::Cell;
 
 /// What a connection's key is.
@@ -70,6 +71,8 @@ pub(crate) struct Plane {
     pub(crate) sessions: TaskTracker,
     /// The connections that were handed over and that no replica has reported as closed.
     pub(crate) handed_over: TaskTracker,
+    /// The clients for which there was no replica.
+    pub(crate) turned_away: Tally,
 }
 
 /// Helpers for the tests of several modules.

@@ -15,7 +15,7 @@ use proto::control::Transport;
 use tokio::io::AsyncWriteExt as _;
 use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tracing::{Level, debug, enabled};
+use tracing::{Level, debug, enabled, warn};
 
 use super::client::Client;
 use super::connect::{Attempt, Reached, Request, Upstream, first_reachable};
@@ -93,6 +93,7 @@ impl Session {
             }
             None => {
                 debug!(%peer, id = %key.id(), %key, attempts = %Attempts(&failed), "session: no replica is available");
+                plane.turned_away.count(|clients| warn!(clients, "no replica is available: clients were turned away"));
                 // It fails only if the client has left or memory is short.
                 let _ = turn_away(client, kind, &plane.limits).await;
                 return None;
@@ -127,7 +128,7 @@ impl Session {
     fn close(&self, ending: Ending, traffic: &Traffic) {
         let replica = self.pair.lease.replica();
         if ending == Ending::ReplicaReset && traffic.down == 0 {
-            replica.suspect();
+            replica.probe_soon();
         }
         if let Some(story) = &self.story {
             story.tell(&replica.hostname, traffic, ending);

@@ -40,7 +40,7 @@ pub(crate) struct Replica {
     evicted: CancellationToken,
     connected: AtomicU64,
     received: AtomicU64,
-    suspected: Notify,
+    probe_wanted: Notify,
     is_suspect: AtomicBool,
 }
 
@@ -57,7 +57,7 @@ impl Replica {
             evicted,
             connected: AtomicU64::new(0),
             received: AtomicU64::new(0),
-            suspected: Notify::new(),
+            probe_wanted: Notify::new(),
             is_suspect: AtomicBool::new(false),
         }
     }
@@ -159,27 +159,32 @@ impl Replica {
         self.received.load(Relaxed)
     }
 
-    /// Marks it as suspect after a failed session: it is probed now instead of at the next interval, and the next session
-    /// checks its connection before it forwards a byte.
-    pub(crate) fn suspect(&self) {
-        self.is_suspect.store(true, Relaxed);
-        self.suspected.notify_one();
+    /// Asks for a probe now instead of at the next interval, because a session failed. That is no evidence against the replica: it
+    /// may have reset the connection because the client sent garbage.
+    pub(crate) fn probe_soon(&self) {
+        self.probe_wanted.notify_one();
     }
 
-    /// Whether its last session failed.
+    /// Waits until a session has asked for a probe.
+    pub(crate) async fn probe_wanted(&self) {
+        self.probe_wanted.notified().await;
+    }
+
+    /// Marks it as suspect, because a connect or a probe has failed: the next session checks its connection before it forwards a
+    /// byte.
+    pub(crate) fn suspect(&self) {
+        self.is_suspect.store(true, Relaxed);
+    }
+
+    /// Whether its last connect or probe failed.
     #[must_use]
     pub(crate) fn is_suspect(&self) -> bool {
         self.is_suspect.load(Relaxed)
     }
 
-    /// Clears the suspicion after a session that worked.
+    /// Clears the suspicion after a passed probe, or after a connection that was checked.
     pub(crate) fn trust(&self) {
         self.is_suspect.store(false, Relaxed);
-    }
-
-    /// Waits until a session has marked it as suspect.
-    pub(crate) async fn suspected(&self) {
-        self.suspected.notified().await;
     }
 
     /// Waits until it has no session.

@@ -1,13 +1,14 @@
 //! Failover: replicas that cannot be reached, and clients that leave early.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::Ordering;
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use socket2::SockRef;
 
-use crate::harness::{Lb, PATIENCE, Replica, eventually, field, fixed, flags, id_for, reset};
+use crate::harness::{Lb, PATIENCE, Replica, eventually, field, fixed, flags, id_for, patient, reset};
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 /// Only the first probe runs, so a replica stays in rotation even if it dies.
@@ -107,7 +108,7 @@ fn a_replica_that_resets_before_a_byte_was_forwarded_is_skipped() {
 }
 
 #[test]
-fn a_replica_that_accepts_and_resets_costs_one_client_its_connection_and_others_only_time() {
+fn a_replica_that_accepts_and_resets_costs_clients_their_connections_until_a_probe_fails() {
     let (a, b) = (TcpListener::bind("127.0.0.1:0").unwrap(), Replica::named("b"));
     let fleet = fixed(&[a.local_addr().unwrap(), b.address]);
     // It stays in rotation however often it fails its probes.
@@ -121,11 +122,102 @@ fn a_replica_that_accepts_and_resets_costs_one_client_its_connection_and_others_
         let mut answer = String::new();
         client.read_to_string(&mut answer).map(|_| answer).map_err(|error| error.kind())
     };
-    // The first request may be forwarded before the reset arrives.
-    assert!([Ok("b".to_owned()), Err(ErrorKind::ConnectionReset)].contains(&ask()));
+    // The first reset asks for a probe, and the probe fails.
+    eventually("an answer of the next candidate", || {
+        let answer = ask();
+        assert!([Ok("b".to_owned()), Err(ErrorKind::ConnectionReset)].contains(&answer), "{answer:?}");
+        answer.is_ok().then_some(())
+    });
     for _ in 0..20 {
         assert_eq!(ask(), Ok("b".to_owned()));
     }
+}
+
+/// A replica that resets the connection of a line with "garbage" in it, and answers any other line with "a". From the time when
+/// `leaves` is set, it closes each connection at once.
+fn strict(leaves: Arc<AtomicBool>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok).map(patient) {
+            if leaves.load(Ordering::Relaxed) {
+                continue;
+            }
+            thread::spawn(move || {
+                let mut line = [0; 1024];
+                let Ok(n @ 1..) = stream.read(&mut line) else { return };
+                if line[..n].ends_with(b"garbage\n") {
+                    reset(stream);
+                } else {
+                    let _ = stream.write_all(b"a");
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn garbage_that_a_replica_resets_is_no_evidence_against_it() {
+    let (leaves, b) = (Arc::default(), Replica::named("b"));
+    let fleet = fixed(&[strict(Arc::clone(&leaves)), b.address]);
+    let more = [&UNWATCHED[..], &["--health", "tcp", "--log", "debug"]].concat();
+    let lb = Lb::start(&[&flags(&fleet)[..], &more].concat());
+    let id = id_for(&lb, "a");
+    for _ in 0..20 {
+        let mut client = lb.connect();
+        writeln!(client, "{id} garbage").unwrap();
+        let cut = client.read(&mut [0]).map_err(|error| error.kind());
+        assert_eq!(cut, Err(ErrorKind::ConnectionReset));
+        lb.session_of(client.local_addr().unwrap());
+    }
+    assert_eq!(visit(&lb, &id), ("a".to_owned(), vec![], String::new()));
+    // A second look would see that the replica closes the connection, and take the next candidate.
+    leaves.store(true, Ordering::Relaxed);
+    let mut client = lb.connect();
+    writeln!(client, "{id}").unwrap();
+    let _ = client.read_to_end(&mut Vec::new());
+    lb.session_of(client.local_addr().unwrap());
+    assert_eq!(b.sessions.load(Ordering::Relaxed), 0, "the session was forwarded at once");
+}
+
+#[test]
+fn after_a_failed_connect_the_next_session_looks_twice() {
+    let (a, b) = (TcpListener::bind("127.0.0.1:0").unwrap(), Replica::named("b"));
+    let address = a.local_addr().unwrap();
+    let fleet = fixed(&[address, b.address]);
+    let more = [&UNWATCHED[..], &["--health", "tcp", "--log", "debug"]].concat();
+    let lb = Lb::start(&[&flags(&fleet)[..], &more].concat());
+    let id = id_for(&lb, "a");
+    drop(a);
+    let (answer, _, reason) = visit(&lb, &id);
+    assert_eq!(answer, "b");
+    assert!(reason.contains("refused"), "{reason}");
+    let a = TcpListener::bind(address).unwrap();
+    thread::spawn(move || a.incoming().map_while(Result::ok).for_each(drop));
+    for _ in 0..3 {
+        let (answer, _, reason) = visit(&lb, &id);
+        assert_eq!(answer, "b");
+        assert!(reason.contains("closed at once"), "{reason}");
+    }
+}
+
+#[test]
+fn clients_for_whom_there_is_no_replica_are_counted_in_a_warning() {
+    const CLIENTS: u64 = 50;
+    let replicas = named(1);
+    let lb = front(&replicas, &UNWATCHED);
+    replicas[0].leave();
+    for id in ids(CLIENTS as u32) {
+        assert_eq!(lb.exchange(format!("{id}\n").as_bytes()), b"");
+    }
+    eventually("a warning with each client", || {
+        let log = lb.log();
+        let warnings = log.iter().filter(|line| line.contains(" WARN ") && line.contains("no replica is available"));
+        let clients = warnings.map(|line| field(line, "clients=").parse::<u64>().unwrap()).sum::<u64>();
+        assert!(clients <= CLIENTS, "{clients} are counted");
+        (clients == CLIENTS).then_some(())
+    });
 }
 
 #[test]

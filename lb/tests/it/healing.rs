@@ -112,7 +112,8 @@ fn a_replica_that_hangs_is_replaced_and_the_others_are_left_alone() {
     let others: Vec<String> = ids().into_iter().filter(|id| lb.order(id)[0] != "server2").collect();
     let load = Load::begin(&lb, &others, 4);
     signal(hung, "STOP");
-    lb.wait_for_log("replica down slot=server2");
+    let down = lb.wait_for_log("replica down slot=server2");
+    assert!(down.contains(" WARN "), "{down}");
     lb.wait_for_restarts(2, 1);
     load.go_on(100);
     let (_, failed) = load.end();
@@ -246,6 +247,24 @@ fn a_spare_takes_over_the_slot_of_a_killed_replica() {
     kill(&lb, &second);
     spare(&second["hostname"]);
     assert_eq!(lb.hostnames(), slots, "the death of a spare changes no slot");
+}
+
+#[test]
+fn losses_are_warnings_and_recoveries_are_not() {
+    let gate = Gate::new();
+    gate.open();
+    let fails = format!("test -e {} || exit 3;", gate.file().display());
+    let lb = Lb::start(&["--replicas", "1", "--spares", "1", "--command", &demo_after(&fails)]);
+    eventually("the spare", || (lb.spares()[0]["state"] == "up").then_some(()));
+    gate.close();
+    let level = |part: &str| lb.wait_for_log(part).split_whitespace().nth(1).unwrap().to_owned();
+    // The spare hides the loss, which is a warning all the same.
+    kill(&lb, &lb.slot(1));
+    assert_eq!(level("process ended with signal: 9"), "WARN");
+    lb.wait_for_restarts(1, 1);
+    kill(&lb, &lb.slot(1));
+    assert_eq!(level("replica quarantined slot=server1"), "WARN");
+    assert_eq!(level("replica up slot=server1"), "INFO");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::health::{self, HealthPolicy};
 use super::{Mailbox, Message};
@@ -267,11 +267,14 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-/// Logs a change of state in one line.
+/// Logs a change of state in one line. (The provider warns when a replica ends that was not told to.)
 fn log(view: &View) {
     let (hostname, state, reason) = (&view.hostname, view.state, view.reason.as_deref());
-    match &view.slot {
-        Some(slot) => info!(slot = %slot.name, index = slot.index, %hostname, reason, "replica {state}"),
-        None => info!(%hostname, reason, "spare {state}"),
+    let is_bad = matches!(state, State::Down | State::Quarantined);
+    match (&view.slot, is_bad) {
+        (Some(slot), true) => warn!(slot = %slot.name, index = slot.index, %hostname, reason, "replica {state}"),
+        (Some(slot), false) => info!(slot = %slot.name, index = slot.index, %hostname, reason, "replica {state}"),
+        (None, true) => warn!(%hostname, reason, "spare {state}"),
+        (None, false) => info!(%hostname, reason, "spare {state}"),
     }
 }

@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::task::consume_budget;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{info, warn};
 
 use self::ports::Ports;
 use super::doors::{Door, Doors};
@@ -64,20 +64,22 @@ impl Process {
             let end = match spawned {
                 Err(error) if is_local(&error) => {
                     let reason = format!("cannot be started: {error}");
-                    info!(%hostname, "process {reason}");
+                    warn!(%hostname, "process {reason}");
                     let _ = reports.send(Report::Hindered(id, reason)).await;
                     return;
                 }
-                Err(error) => format!("cannot be started: {error}"),
+                Err(error) => {
+                    let reason = format!("cannot be started: {error}");
+                    warn!(%hostname, "process {reason}");
+                    reason
+                }
                 Ok((family, address)) => {
                     let reach = Reach { address, door: door.as_ref().map(|door| door.path().to_owned()) };
                     // It fails only if the program ends.
                     let _ = reports.send(Report::Started(id, reach)).await;
-                    let status = keep(family, stop, &hostname).await;
-                    status.map_or_else(|error| error.to_string(), |status| format!("ended with {status}"))
+                    keep(family, stop, &hostname).await
                 }
             };
-            info!(%hostname, "process {end}");
             door.into_iter().for_each(Door::remove);
             let _ = reports.send(Report::Lost(id, end)).await;
         });
@@ -162,21 +164,28 @@ impl Drop for Family {
     }
 }
 
-/// Waits until a child has ended, and ends it when it is told to.
-async fn keep(
-    mut family: Family,
-    stop: oneshot::Receiver<Stopping>,
-    hostname: &Hostname,
-) -> io::Result<ExitStatus> {
+/// Waits until a child has ended, and ends it when it is told to. Logs and returns how it ended.
+async fn keep(mut family: Family, stop: oneshot::Receiver<Stopping>, hostname: &Hostname) -> String {
     if let Some(stdout) = family.child.stdout.take() {
         tokio::spawn(log_output(stdout, hostname.clone(), "stdout"));
     }
     if let Some(stderr) = family.child.stderr.take() {
         tokio::spawn(log_output(stderr, hostname.clone(), "stderr"));
     }
+    let how = |status: io::Result<ExitStatus>| {
+        status.map_or_else(|error| error.to_string(), |status| format!("ended with {status}"))
+    };
     tokio::select! {
-        status = family.child.wait() => status,
-        how = stop => family.end(how.unwrap_or(Stopping::AtOnce)).await,
+        status = family.child.wait() => {
+            let end = how(status);
+            warn!(%hostname, "process {end}");
+            end
+        }
+        stopping = stop => {
+            let end = how(family.end(stopping.unwrap_or(Stopping::AtOnce)).await);
+            info!(%hostname, "process {end}");
+            end
+        }
     }
 }
 

@@ -104,7 +104,7 @@ pub(super) async fn keep(
         sign = watch.sign(&container) => {
             report(sign.to_string()).await;
             // The fleet has been told, so there is time to hear how it ended.
-            info!(%hostname, "container {}", watch.verdict(&container, sign).await);
+            warn!(%hostname, "container {}", watch.verdict(&container, sign).await);
             Stopping::AtOnce
         }
         how = &mut stop => how.unwrap_or(Stopping::AtOnce),
