@@ -25,6 +25,7 @@ mod noise;
 mod peers;
 
 mod port_trap;
+mod probes;
 mod processes;
 mod refusals;
 mod relay;

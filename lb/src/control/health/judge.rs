@@ -1,0 +1,189 @@
+//! What the probes of one replica show together: whether it is healthy, and whether it has given a sign of life. Pure: the caller
+//! sends the probes and brings the time.
+
+use std::time::Duration;
+
+/// Time since the first probe.
+pub(super) type Time = Duration;
+
+/// The shortest pause between two probes, so that "at once" never becomes a busy loop.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+
+/// The rules by which a replica is judged.
+#[derive(Clone, Debug)]
+pub(super) struct Rules {
+    pub(super) interval: Duration,
+    pub(super) fall: u32,
+    pub(super) rise: u32,
+    pub(super) replace_after: Duration,
+}
+
+/// Believes a change after enough equal observations in a row.
+#[derive(Debug)]
+struct Dampener {
+    fall: u32,
+    rise: u32,
+    streak: u32,
+    last: bool,
+    believed: Option<bool>,
+}
+
+impl Dampener {
+    fn new(fall: u32, rise: u32) -> Self {
+        Dampener { fall, rise, streak: 0, last: false, believed: None }
+    }
+
+    /// Takes one observation, and returns the belief if it changes.
+    fn observe(&mut self, good: bool) -> Option<bool> {
+        self.streak = if good == self.last { self.streak.saturating_add(1) } else { 1 };
+        self.last = good;
+        let needed = if good { self.rise } else { self.fall };
+        let news = self.streak >= needed && self.believed != Some(good);
+        news.then(|| *self.believed.insert(good))
+    }
+
+    /// Whether the last observation contradicts the belief.
+    fn is_in_doubt(&self) -> bool {
+        self.believed.is_some_and(|believed| believed != self.last)
+    }
+}
+
+/// What has been seen of one replica.
+#[derive(Debug)]
+pub(super) struct Judge {
+    rules: Rules,
+    dampener: Dampener,
+    /// The time of the last passed probe or received byte.
+    last_sign: Time,
+    /// The bytes received so far.
+    received: u64,
+    /// Whether it was ever believed to be healthy.
+    has_passed: bool,
+    /// The last reason for failing that was told.
+    reason: String,
+    /// Whether it was told that the replica has been silent for too long.
+    is_reported: bool,
+}
+
+impl Judge {
+    pub(super) fn new(rules: Rules) -> Self {
+        let dampener = Dampener::new(rules.fall, rules.rise);
+        Judge {
+            rules,
+            dampener,
+            last_sign: Time::ZERO,
+            received: 0,
+            has_passed: false,
+            reason: String::new(),
+            is_reported: false,
+        }
+    }
+
+    /// Whether it is believed to be healthy, and its last probe passed.
+    pub(super) fn is_well(&self) -> bool {
+        self.dampener.believed == Some(true) && !self.dampener.is_in_doubt()
+    }
+
+    /// Takes the number of bytes that it has sent: more of them are a sign of life, whatever its probes show.
+    pub(super) fn hear(&mut self, received: u64, now: Time) {
+        if std::mem::replace(&mut self.received, received) != received {
+            self.sign(now);
+        }
+    }
+
+    /// Takes a passed probe. Returns true if the replica is healthy from now on.
+    pub(super) fn pass(&mut self, now: Time) -> bool {
+        self.sign(now);
+        let is_news = self.dampener.observe(true).is_some();
+        self.has_passed |= is_news;
+        is_news
+    }
+
+    /// Takes a failed probe. Returns true if the replica is unhealthy from now on, or for another reason.
+    pub(super) fn fail(&mut self, reason: &str) -> bool {
+        let is_news = self.dampener.observe(false).is_some();
+        let is_another = self.dampener.believed == Some(false) && self.reason != reason;
+        if is_news || is_another {
+            reason.clone_into(&mut self.reason);
+        }
+        is_news || is_another
+    }
+
+    /// Whether it has been unhealthy and silent for too long, and that was not told yet.
+    pub(super) fn is_unresponsive(&self, now: Time) -> bool {
+        self.is_unhealthy() && !self.is_reported && self.silence(now) >= self.rules.replace_after
+    }
+
+    /// It was told that the replica is unresponsive. The next sign of life ends that.
+    pub(super) fn report(&mut self) {
+        self.is_reported = true;
+    }
+
+    /// The pause before the next probe.
+    pub(super) fn pause(&self, now: Time) -> Duration {
+        let interval = self.rules.interval;
+        let wanted = if self.is_well() {
+            interval
+        } else if self.dampener.is_in_doubt() {
+            Duration::ZERO
+        } else if !self.has_passed {
+            // The longer a start takes, the rarer the probes.
+            now / 8
+        } else if self.is_reported {
+            interval
+        } else {
+            self.rules.replace_after.saturating_sub(self.silence(now))
+        };
+        wanted.clamp(SHORTEST_PAUSE.min(interval), interval)
+    }
+
+    fn is_unhealthy(&self) -> bool {
+        self.dampener.believed == Some(false)
+    }
+
+    fn silence(&self, now: Time) -> Duration {
+        now.saturating_sub(self.last_sign)
+    }
+
+    fn sign(&mut self, now: Time) {
+        self.last_sign = now;
+        self.is_reported = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dampener_believes_a_change_after_enough_equal_observations_in_a_row() {
+        const T: bool = true;
+        const F: bool = false;
+        /// Fall, rise, observations, and the change of belief after each.
+        type Case = (u32, u32, &'static [bool], &'static [Option<bool>]);
+        let cases: [Case; 6] = [
+            (2, 1, &[T, T], &[Some(T), None]),
+            (2, 1, &[F, F, F], &[None, Some(F), None]),
+            (2, 1, &[T, F, T, F, F, T], &[Some(T), None, None, None, Some(F), Some(T)]),
+            (1, 1, &[T, F, T], &[Some(T), Some(F), Some(T)]),
+            (3, 2, &[T, T, F, F, T, F, F, F], &[None, Some(T), None, None, None, None, None, Some(F)]),
+            (2, 3, &[F, F, T, T, F, T, T, T], &[None, Some(F), None, None, None, None, None, Some(T)]),
+        ];
+        for (fall, rise, observations, beliefs) in cases {
+            let mut dampener = Dampener::new(fall, rise);
+            let seen: Vec<Option<bool>> = observations.iter().map(|&good| dampener.observe(good)).collect();
+            assert_eq!(seen, beliefs, "fall {fall}, rise {rise}: {observations:?}");
+        }
+    }
+
+    #[test]
+    fn one_failure_raises_a_doubt_until_the_next_probe() {
+        let mut dampener = Dampener::new(2, 1);
+        dampener.observe(true);
+        assert!(!dampener.is_in_doubt());
+        dampener.observe(false);
+        assert!(dampener.is_in_doubt());
+        dampener.observe(false);
+        assert!(!dampener.is_in_doubt());
+    }
+}

@@ -1,0 +1,143 @@
+//! Health checks: probes each replica, and reports what the judge believes.
+//!
+//! A probe ([`probe`]) asks the application, with a deadline, because the kernel completes handshakes for a program that hangs. What
+//! probes show together is decided by the judge ([`judge`]), which is pure. A starting replica is probed often, so that it joins soon.
+//! A replica that failed one probe is probed again at once, and so is one at which a session failed: that alone is no evidence,
+//! because a client's garbage can make a healthy replica reset. A local shortage (files, memory, ports) is not held against a
+//! replica.
+//!
+//! A passed probe also makes the link to a replica that takes connections over ([`Links`]).
+//!
+//! This module replaces nothing. It tells the controller that probes pass, that they fail, and that a failing replica has been
+//! silent for too long.
+
+mod judge;
+mod probe;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::link::Links;
+use super::{Mailbox, Message};
+use crate::fleet::{Event, ReplicaId};
+use crate::net::is_local;
+use crate::replica::Replica;
+use judge::{Judge, Rules};
+pub use probe::Probe;
+
+/// How replicas are probed, and what the results mean.
+#[derive(Clone, Debug)]
+pub struct HealthPolicy {
+    /// What a probe asks.
+    pub probe: Probe,
+    /// The time between two probes.
+    pub interval: Duration,
+    /// The deadline of one probe.
+    pub timeout: Duration,
+    /// The number of failures in a row that take a replica out of rotation.
+    pub fall: u32,
+    /// The number of passes in a row that take it into rotation.
+    pub rise: u32,
+    /// How long a failing replica may send nothing before it is replaced.
+    pub replace_after: Duration,
+}
+
+impl HealthPolicy {
+    fn rules(&self) -> Rules {
+        let HealthPolicy { interval, fall, rise, replace_after, .. } = *self;
+        Rules { interval, fall, rise, replace_after }
+    }
+}
+
+/// Probes a replica until this future is dropped. With `identity`, an answer that names another hostname fails the probe.
+pub(super) async fn watch(
+    id: ReplicaId,
+    replica: Arc<Replica>,
+    identity: bool,
+    policy: HealthPolicy,
+    mailbox: Mailbox,
+) {
+    let mut watch = Watch {
+        judge: Judge::new(policy.rules()),
+        begun: Instant::now(),
+        is_asked_for: false,
+        identity: identity.then(|| replica.hostname.clone()),
+        links: Links::default(),
+        replica,
+        policy,
+    };
+    loop {
+        for event in watch.observe(id).await {
+            if mailbox.send(Message::Event(event)).await.is_err() {
+                return;
+            }
+        }
+        watch.pause().await;
+    }
+}
+
+/// The probes of one replica.
+struct Watch {
+    replica: Arc<Replica>,
+    links: Links,
+    /// The hostname that an answer may name.
+    identity: Option<String>,
+    policy: HealthPolicy,
+    judge: Judge,
+    begun: Instant,
+    /// Whether a session has asked for the next probe.
+    is_asked_for: bool,
+}
+
+impl Watch {
+    /// Sends one probe, and returns the events that follow from it.
+    async fn observe(&mut self, id: ReplicaId) -> Vec<Event> {
+        let in_doubt = !self.judge.is_well() || self.replica.is_suspect() || self.is_asked_for;
+        let HealthPolicy { probe, timeout, .. } = &self.policy;
+        let outcome =
+            probe::ask(probe, self.replica.address, self.identity.as_deref(), in_doubt, *timeout).await;
+        let now = self.begun.elapsed();
+        self.judge.hear(self.replica.received(), now);
+        match outcome {
+            Ok(()) => {
+                self.replica.trust();
+                // Before its first connection.
+                self.links.ensure(&self.replica);
+                Vec::from_iter(self.judge.pass(now).then_some(Event::Passed(id)))
+            }
+            Err(error) if is_local(&error) => Vec::new(),
+            Err(error) => {
+                self.replica.suspect();
+                self.fail(id, format!("probe: {error}"))
+            }
+        }
+    }
+
+    fn fail(&mut self, id: ReplicaId, reason: String) -> Vec<Event> {
+        let is_news = self.judge.fail(&reason);
+        let failed = is_news.then_some(Event::Failed(id, reason));
+        let is_unresponsive = self.judge.is_unresponsive(self.begun.elapsed());
+        if is_unresponsive {
+            self.judge.report();
+        }
+        failed.into_iter().chain(is_unresponsive.then_some(Event::Unresponsive(id))).collect()
+    }
+
+    /// Waits until the next probe is due.
+    async fn pause(&mut self) {
+        let pause = self.judge.pause(self.begun.elapsed());
+        self.is_asked_for = false;
+        if self.judge.is_well() {
+            let wanted = async {
+                sleep(pause / 10).await;
+                self.replica.probe_wanted().await;
+            };
+            // The pause ends, or a session asks for a probe.
+            self.is_asked_for = timeout(pause, wanted).await.is_ok();
+        } else {
+            sleep(pause).await;
+        }
+    }
+}
