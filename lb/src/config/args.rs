@@ -307,9 +307,12 @@ pub struct Serve {
     /// Passed probes in a row that put a replica into rotation
     #[arg(long, help_heading = "Health", env = "LB_RISE", value_name = "N", default_value = "1", allow_hyphen_values = true, value_parser = ValueParser::new(value::probes))]
     pub(super) rise: Checked<u32>,
-    /// An unhealthy replica that still runs is replaced after this long without a passed probe and without a byte from it
+    /// An unhealthy replica that still runs is replaced after this long without a passed probe and without a byte from it, if it has no open sessions or is stopped
     #[arg(long, help_heading = "Health", env = "LB_REPLACE_AFTER", value_name = "DURATION", default_value = "3s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
     pub(super) replace_after: Checked<Duration>,
+    /// The same for a replica that has open sessions and is not stopped: it may be busy with them
+    #[arg(long, help_heading = "Health", env = "LB_REPLACE_BUSY_AFTER", value_name = "DURATION", default_value = "60s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
+    pub(super) replace_busy_after: Checked<Duration>,
     /// How long a new replica may take to pass its first probes
     #[arg(long, help_heading = "Replicas", env = "LB_START_TIMEOUT", value_name = "DURATION", default_value = "10s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
     pub(super) start_timeout: Checked<Duration>,

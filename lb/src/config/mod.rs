@@ -180,6 +180,11 @@ impl Config {
                 fall: problems.take("fall", serve.fall, 1),
                 rise: problems.take("rise", serve.rise, 1),
                 replace_after: problems.take("replace-after", serve.replace_after, Duration::ZERO),
+                replace_busy_after: problems.take(
+                    "replace-busy-after",
+                    serve.replace_busy_after,
+                    Duration::ZERO,
+                ),
             },
             start_timeout: problems.take("start-timeout", serve.start_timeout, Duration::ZERO),
             drain_timeout: problems.take("drain-timeout", serve.drain_timeout, Duration::ZERO),

@@ -10,7 +10,7 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use super::doors::Doors;
-use super::{Reach, Report, Reports};
+use super::{Inspector, Reach, Report, Reports};
 use crate::fleet::ReplicaId;
 
 /// How long a lookup may take.
@@ -45,7 +45,7 @@ impl Fixed {
         let door = self.doors.as_ref().map(|doors| doors.of(hostname));
         tokio::spawn(async move {
             let report = match look_up(&address).await {
-                Ok(address) => Report::Started(id, Reach { address, door }),
+                Ok(address) => Report::Started(id, Reach { address, door, inspector: Inspector::Fixed }),
                 Err(error) => Report::Lost(id, format!("cannot look up {address}: {error}")),
             };
             // It fails only if the program ends.

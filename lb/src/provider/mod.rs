@@ -6,6 +6,7 @@
 pub(crate) mod doors;
 pub(crate) mod engine;
 pub(crate) mod fixed;
+mod proc;
 pub(crate) mod process;
 
 use std::net::SocketAddr;
@@ -16,16 +17,46 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::fleet::{Assignment, ReplicaId, Seat, Stopping};
 
-/// The address of a replica, and its door.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The address of a replica, its door, and who can say more about it.
 pub(crate) struct Reach {
     pub(crate) address: SocketAddr,
     /// The path at which it takes connections over; `None` if it was not told to.
     pub(crate) door: Option<PathBuf>,
+    pub(crate) inspector: Inspector,
+}
+
+/// What only its provider can tell about a running replica. To ask takes time, so it is asked only while the replica is in doubt.
+pub(crate) enum Inspector {
+    Process(process::inspect::Inspector),
+    Container(engine::docker::inspect::Inspector),
+    Fixed,
+}
+
+impl From<process::inspect::Inspector> for Inspector {
+    fn from(inspector: process::inspect::Inspector) -> Self {
+        Inspector::Process(inspector)
+    }
+}
+
+impl From<engine::docker::inspect::Inspector> for Inspector {
+    fn from(inspector: engine::docker::inspect::Inspector) -> Self {
+        Inspector::Container(inspector)
+    }
+}
+
+impl Inspector {
+    /// Whether the replica is stopped (SIGSTOP, a paused container), so that it cannot answer, and not merely busy. False where that
+    /// is not known.
+    pub(crate) async fn is_stopped(&self) -> bool {
+        match self {
+            Inspector::Process(process) => process.is_stopped().await,
+            Inspector::Container(container) => container.is_stopped().await,
+            Inspector::Fixed => false,
+        }
+    }
 }
 
 /// What a provider reports about a replica.
-#[derive(Debug)]
 pub(crate) enum Report {
     /// It has been started; it listens there, or soon will.
     Started(ReplicaId, Reach),

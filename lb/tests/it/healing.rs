@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Gate, Lb, PATIENCE, Replica, demo_after, eventually, fixed, flags, group_of, is_alive, patient, signal,
-    text,
+    Gate, Lb, PATIENCE, Replica, demo_after, eventually, fixed, flags, group_of, id_for, is_alive, patient,
+    say, session, signal, text,
 };
 use crate::load::Load;
 
@@ -159,7 +159,8 @@ fn a_busy_replica_is_replaced_only_when_it_falls_silent() {
     // The first process only waits: the test serves its port. The next process is a demo replica.
     let first = format!("set -C; if echo $PORT > {}; then exec sleep 3600; fi;", port.display());
     let fleet = ["--replicas", "1", "--command", &demo_after(&first)];
-    let lb = Lb::launch(&[&fleet[..], &["--replace-after", "1s", "--health-interval", "100ms"]].concat());
+    let limits = ["--replace-after", "1s", "--replace-busy-after", "1s", "--health-interval", "100ms"];
+    let lb = Lb::launch(&[&fleet[..], &limits].concat());
     let port = eventually("the port of the replica", || {
         std::fs::read_to_string(&port).ok()?.strip_suffix('\n').map(str::to_owned)
     });
@@ -177,6 +178,83 @@ fn a_busy_replica_is_replaced_only_when_it_falls_silent() {
     assert_eq!((&busy["state"], &busy["hostname"]), (&json!("down"), &before["hostname"]));
     client.write_all(b"hush").unwrap();
     lb.wait_for_restarts(1, 1);
+}
+
+/// Child processes that only wait: the test serves their ports.
+struct Stage {
+    folder: tempfile::TempDir,
+}
+
+impl Stage {
+    fn new() -> Stage {
+        Stage { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn command(&self) -> String {
+        format!("echo $PORT > {}/$SERVER_ID; exec sleep 3600", self.folder.path().display())
+    }
+
+    /// The address at which the replica with this hostname should listen.
+    #[track_caller]
+    fn address_of(&self, hostname: &str) -> String {
+        eventually("the port of the replica", || {
+            let port = std::fs::read_to_string(self.folder.path().join(hostname)).ok()?;
+            Some(format!("127.0.0.1:{}", port.strip_suffix('\n')?))
+        })
+    }
+}
+
+/// Answers a client when it sends its second line. Its threads block meanwhile.
+fn blocking_replica(address: &str) -> Replica {
+    Replica::start_at(address, |mut stream, _| {
+        if matches!(stream.read(&mut [0; 100]), Ok(1..)) {
+            let _ = stream.write_all(b"done\n");
+        }
+    })
+}
+
+const IMPATIENT: [&str; 6] =
+    ["--replace-after", "300ms", "--replace-busy-after", "1h", "--health-interval", "50ms"];
+
+#[test]
+fn a_replica_that_blocks_on_its_sessions_is_replaced_only_when_they_have_ended() {
+    let stage = Stage::new();
+    let lb = Lb::launch(&[&["--replicas", "2", "--command", &stage.command()], &IMPATIENT[..]].concat());
+    let [busy, idle] = ["server1", "server2"].map(|name| blocking_replica(&stage.address_of(name)));
+    lb.wait_until_all_up();
+    let mut client = lb.connect();
+    writeln!(client, "{}", id_for(&lb, "server1")).unwrap();
+    eventually("the session", || (busy.sessions.load(Ordering::Relaxed) == 1).then_some(()));
+    busy.healthy.store(false, Ordering::Relaxed);
+    lb.wait_for_state(1, "down");
+    // It fails later, and it is replaced: so the other one has been silent for as long.
+    idle.healthy.store(false, Ordering::Relaxed);
+    eventually("the end of the idle one", || (lb.slot(2)["restarts"] == 1).then_some(()));
+    let slot = lb.slot(1);
+    assert_eq!((&slot["state"], &slot["restarts"]), (&json!("down"), &json!(0)), "{slot}");
+    assert_eq!(say(&mut client, "go on"), "done\n", "its session goes on");
+    drop(client);
+    eventually("the end of the one without sessions", || (lb.slot(1)["restarts"] == 1).then_some(()));
+}
+
+#[test]
+fn a_stopped_replica_is_replaced_whatever_its_sessions() {
+    // In the second case the child is a shell that waits for the server.
+    let below_a_shell = format!("{} replica --parent $$; true", env!("CARGO_BIN_EXE_lb"));
+    for command in [demo_after(""), below_a_shell] {
+        let lb = Lb::start(&[&["--replicas", "1", "--command", &command], &IMPATIENT[..]].concat());
+        let hostname = lb.hostnames().remove(0);
+        let (mut client, _) = session(&lb, "132574");
+        let is_lb = |pid: &u32| {
+            let executable = std::fs::read_link(format!("/proc/{pid}/exe"));
+            executable.is_ok_and(|file| file.ends_with("lb"))
+        };
+        let server = group_of(lb.process_of(&hostname)).into_iter().find(is_lb).unwrap();
+        signal(server, "STOP");
+        lb.wait_for_restarts(1, 1);
+        assert!(!is_alive(server));
+        let _ = client.read(&mut [0]);
+    }
 }
 
 #[test]

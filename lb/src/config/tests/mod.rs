@@ -51,6 +51,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.health.timeout, Duration::from_millis(500));
     assert_eq!((config.health.fall, config.health.rise), (2, 1));
     assert_eq!(config.health.replace_after, Duration::from_secs(3));
+    assert_eq!(config.health.replace_busy_after, Duration::from_secs(60));
     assert_eq!(config.start_timeout, Duration::from_secs(10));
     assert!(!config.same_name);
     assert_eq!(config.spares, 0);
@@ -70,7 +71,7 @@ fn every_flag_reaches_its_field() {
         "--listen 127.0.0.1:7000 --control [::1]:7001 --control-token secret --replicas 2 --command serve-{port} \
          --mapping slots --slots 64 --virtual 5 --probing quadratic --request-hash i^3 --server-hash i*7+j --key source --id-param user \
          --first-line-timeout 6s --first-line-max 1KiB --connect-timeout 7s --connect-attempts 4 --health tcp \
-         --health-interval 8s --health-timeout 9s --fall 5 --rise 6 --replace-after 10s --start-timeout 11s \
+         --health-interval 8s --health-timeout 9s --fall 5 --rise 6 --replace-after 10s --replace-busy-after 13s --start-timeout 11s \
          --respawn-name same --spares 7 --drain-timeout 12s --workers 8 --splice never --log lb=debug \
          --log-format json --balance-factor 1.5 --hash-seed 9",
     ));
@@ -98,8 +99,9 @@ fn every_flag_reaches_its_field() {
         config.health.replace_after,
         config.start_timeout,
         config.drain_timeout,
+        config.health.replace_busy_after,
     ];
-    assert_eq!(durations.map(|duration| duration.as_secs()), [6, 7, 8, 9, 10, 11, 12]);
+    assert_eq!(durations.map(|duration| duration.as_secs()), [6, 7, 8, 9, 10, 11, 12, 13]);
     assert!(config.same_name);
     assert_eq!((config.spares, config.workers), (7, 8));
     assert_eq!((config.log.to_string().as_str(), config.log_format), ("lb=debug", LogFormat::Json));
@@ -208,6 +210,7 @@ fn a_wrong_value_is_refused_with_its_flag_and_what_is_expected() {
         ("fall", &["0", "-2"], "expected a whole number from 1 to 1000"),
         ("rise", &["0"], "expected a whole number from 1 to 1000"),
         ("replace-after", &["never"], DURATION),
+        ("replace-busy-after", &["never"], DURATION),
         ("start-timeout", &["1"], DURATION),
         ("respawn-name", &["new"], "expected random or same"),
         ("spares", &["-1", "101"], "expected a whole number from 0 to 100"),

@@ -200,7 +200,7 @@ impl Controller {
         })
     }
 
-    fn started(&mut self, id: ReplicaId, Reach { address, door }: Reach) {
+    fn started(&mut self, id: ReplicaId, Reach { address, door, inspector }: Reach) {
         let Some(running) = self.running.get_mut(&id) else { return };
         let hostname = running.keeper.hostname().to_string();
         let replica = Replica::new(hostname, address, self.setup.evict.child_token());
@@ -209,6 +209,7 @@ impl Controller {
         let watch = health::watch(
             id,
             Arc::clone(&replica),
+            inspector,
             identity,
             self.setup.health.clone(),
             self.mailbox.clone(),

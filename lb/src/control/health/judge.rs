@@ -8,6 +8,8 @@ pub(super) type Time = Duration;
 
 /// The shortest pause between two probes, so that "at once" never becomes a busy loop.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+/// How often to look whether a silent replica with sessions is stopped, or has lost its sessions.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The rules by which a replica is judged.
 #[derive(Clone, Debug)]
@@ -16,6 +18,19 @@ pub(super) struct Rules {
     pub(super) fall: u32,
     pub(super) rise: u32,
     pub(super) replace_after: Duration,
+    /// Never shorter than `replace_after`.
+    pub(super) replace_busy_after: Duration,
+}
+
+/// What the silence of an unhealthy replica means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Silence {
+    /// It may end.
+    Bearable,
+    /// The replica may be busy with its sessions. If it is stopped, it cannot be.
+    Doubtful,
+    /// The replica has to be replaced.
+    Fatal,
 }
 
 /// Believes a change after enough equal observations in a row.
@@ -109,9 +124,17 @@ impl Judge {
         is_news || is_another
     }
 
-    /// Whether it has been unhealthy and silent for too long, and that was not told yet.
-    pub(super) fn is_unresponsive(&self, now: Time) -> bool {
-        self.is_unhealthy() && !self.is_reported && self.silence(now) >= self.rules.replace_after
+    /// What its silence means, while it has this many open sessions. After a report, only the next sign of life counts.
+    pub(super) fn silence(&self, now: Time, open: usize) -> Silence {
+        let silent = self.silent_for(now);
+        let Rules { replace_after, replace_busy_after, .. } = self.rules;
+        if self.dampener.believed != Some(false) || self.is_reported || silent < replace_after {
+            Silence::Bearable
+        } else if open == 0 || silent >= replace_busy_after {
+            Silence::Fatal
+        } else {
+            Silence::Doubtful
+        }
     }
 
     /// It was told that the replica is unresponsive. The next sign of life ends that.
@@ -132,16 +155,13 @@ impl Judge {
         } else if self.is_reported {
             interval
         } else {
-            self.rules.replace_after.saturating_sub(self.silence(now))
+            let left = self.rules.replace_after.saturating_sub(self.silent_for(now));
+            if left.is_zero() { LOOK } else { left }
         };
         wanted.clamp(SHORTEST_PAUSE.min(interval), interval)
     }
 
-    fn is_unhealthy(&self) -> bool {
-        self.dampener.believed == Some(false)
-    }
-
-    fn silence(&self, now: Time) -> Duration {
+    fn silent_for(&self, now: Time) -> Duration {
         now.saturating_sub(self.last_sign)
     }
 
@@ -185,5 +205,63 @@ mod tests {
         assert!(dampener.is_in_doubt());
         dampener.observe(false);
         assert!(!dampener.is_in_doubt());
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// A judge of a replica that was healthy at the start, and has failed its probes since.
+    fn of_an_unhealthy_one() -> Judge {
+        let mut judge = Judge::new(Rules {
+            interval: Duration::from_millis(500),
+            fall: 1,
+            rise: 1,
+            replace_after: seconds(3),
+            replace_busy_after: seconds(60),
+        });
+        assert!(judge.pass(Time::ZERO));
+        assert!(judge.fail("late"));
+        judge
+    }
+
+    #[test]
+    fn silence_counts_later_while_there_are_sessions() {
+        use Silence::{Bearable, Doubtful, Fatal};
+        let judge = of_an_unhealthy_one();
+        for (at, idle, busy) in [
+            (0, Bearable, Bearable),
+            (2, Bearable, Bearable),
+            (3, Fatal, Doubtful),
+            (59, Fatal, Doubtful),
+            (60, Fatal, Fatal),
+        ] {
+            assert_eq!([judge.silence(seconds(at), 0), judge.silence(seconds(at), 1)], [idle, busy], "{at} s");
+        }
+    }
+
+    #[test]
+    fn a_sign_of_life_begins_the_silence_again() {
+        let mut judge = of_an_unhealthy_one();
+        judge.report();
+        assert_eq!(judge.silence(seconds(100), 0), Silence::Bearable, "it is told once");
+        judge.hear(1, seconds(100));
+        assert_eq!(judge.silence(seconds(102), 0), Silence::Bearable);
+        judge.hear(1, seconds(103));
+        assert_eq!(judge.silence(seconds(103), 0), Silence::Fatal, "no new byte");
+        judge.pass(seconds(103));
+        assert_eq!(judge.silence(seconds(200), 0), Silence::Bearable, "it is healthy");
+    }
+
+    #[test]
+    fn a_replica_in_doubt_is_never_probed_without_a_pause() {
+        let mut judge = of_an_unhealthy_one();
+        let pauses = [0, 2, 3, 59, 60, 1000].map(|at| judge.pause(seconds(at)));
+        assert_eq!(pauses, [500, 500, 500, 500, 500, 500].map(Duration::from_millis));
+        assert_eq!(judge.pause(Duration::from_millis(2990)), Duration::from_millis(10));
+        judge.pass(Time::ZERO);
+        judge.fail("late");
+        judge.pass(Time::ZERO);
+        assert_eq!(judge.pause(Time::ZERO), Duration::from_millis(500));
     }
 }

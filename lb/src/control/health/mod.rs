@@ -9,7 +9,8 @@
 //! A passed probe also makes the link to a replica that takes connections over ([`Links`]).
 //!
 //! This module replaces nothing. It tells the controller that probes pass, that they fail, and that a failing replica has been
-//! silent for too long.
+//! silent for too long. A replica with open sessions may be busy with them, so its silence counts later, unless its provider says
+//! that it is stopped.
 
 mod judge;
 mod probe;
@@ -23,9 +24,13 @@ use super::link::Links;
 use super::{Mailbox, Message};
 use crate::fleet::{Event, ReplicaId};
 use crate::net::is_local;
+use crate::provider::Inspector;
 use crate::replica::Replica;
-use judge::{Judge, Rules};
+use judge::{Judge, Rules, Silence};
 pub use probe::Probe;
+
+/// How long a provider may take to say whether a replica is stopped.
+const INSPECTION: Duration = Duration::from_secs(1);
 
 /// How replicas are probed, and what the results mean.
 #[derive(Clone, Debug)]
@@ -40,14 +45,18 @@ pub struct HealthPolicy {
     pub fall: u32,
     /// The number of passes in a row that take it into rotation.
     pub rise: u32,
-    /// How long a failing replica may send nothing before it is replaced.
+    /// How long a failing replica may send nothing before it is replaced, if it has no open sessions or is stopped.
     pub replace_after: Duration,
+    /// The same for a replica that has open sessions and runs: it may be busy with them.
+    pub replace_busy_after: Duration,
 }
 
 impl HealthPolicy {
     fn rules(&self) -> Rules {
-        let HealthPolicy { interval, fall, rise, replace_after, .. } = *self;
-        Rules { interval, fall, rise, replace_after }
+        let HealthPolicy { interval, fall, rise, replace_after, replace_busy_after, .. } = *self;
+        // A busy replica is never replaced sooner than an idle one.
+        let replace_busy_after = replace_busy_after.max(replace_after);
+        Rules { interval, fall, rise, replace_after, replace_busy_after }
     }
 }
 
@@ -55,6 +64,7 @@ impl HealthPolicy {
 pub(super) async fn watch(
     id: ReplicaId,
     replica: Arc<Replica>,
+    inspector: Inspector,
     identity: bool,
     policy: HealthPolicy,
     mailbox: Mailbox,
@@ -66,6 +76,7 @@ pub(super) async fn watch(
         identity: identity.then(|| replica.hostname.clone()),
         links: Links::default(),
         replica,
+        inspector,
         policy,
     };
     loop {
@@ -81,6 +92,7 @@ pub(super) async fn watch(
 /// The probes of one replica.
 struct Watch {
     replica: Arc<Replica>,
+    inspector: Inspector,
     links: Links,
     /// The hostname that an answer may name.
     identity: Option<String>,
@@ -110,19 +122,27 @@ impl Watch {
             Err(error) if is_local(&error) => Vec::new(),
             Err(error) => {
                 self.replica.suspect();
-                self.fail(id, format!("probe: {error}"))
+                self.fail(id, format!("probe: {error}")).await
             }
         }
     }
 
-    fn fail(&mut self, id: ReplicaId, reason: String) -> Vec<Event> {
+    async fn fail(&mut self, id: ReplicaId, reason: String) -> Vec<Event> {
         let is_news = self.judge.fail(&reason);
         let failed = is_news.then_some(Event::Failed(id, reason));
-        let is_unresponsive = self.judge.is_unresponsive(self.begun.elapsed());
-        if is_unresponsive {
+        let unresponsive = self.is_unresponsive().await.then(|| {
             self.judge.report();
+            Event::Unresponsive(id)
+        });
+        failed.into_iter().chain(unresponsive).collect()
+    }
+
+    async fn is_unresponsive(&self) -> bool {
+        match self.judge.silence(self.begun.elapsed(), self.replica.open()) {
+            Silence::Bearable => false,
+            Silence::Doubtful => timeout(INSPECTION, self.inspector.is_stopped()).await.unwrap_or(false),
+            Silence::Fatal => true,
         }
-        failed.into_iter().chain(is_unresponsive.then_some(Event::Unresponsive(id))).collect()
     }
 
     /// Waits until the next probe is due.

@@ -5,10 +5,11 @@
 //! hostname.
 
 pub(crate) mod child;
+pub(crate) mod inspect;
 mod ports;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use self::inspect::Inspector;
 use self::ports::Ports;
 use super::doors::{Door, Doors};
 use super::{Reach, Report, Reports};
@@ -73,8 +75,12 @@ impl Process {
                     warn!(%hostname, "process {reason}");
                     reason
                 }
-                Ok((family, address)) => {
-                    let reach = Reach { address, door: door.as_ref().map(|door| door.path().to_owned()) };
+                Ok((family, inspector)) => {
+                    let reach = Reach {
+                        address: (Ipv4Addr::LOCALHOST, inspector.port).into(),
+                        door: door.as_ref().map(|door| door.path().to_owned()),
+                        inspector: inspector.into(),
+                    };
                     // It fails only if the program ends.
                     let _ = reports.send(Report::Started(id, reach)).await;
                     keep(family, stop, &hostname).await
@@ -85,8 +91,8 @@ impl Process {
         });
     }
 
-    /// Spawns a child; returns it with the address at which it was told to listen.
-    fn spawn(&mut self, hostname: &Hostname, door: Option<&Door>) -> io::Result<(Family, SocketAddr)> {
+    /// Spawns a child, which is told at which port of 127.0.0.1 to listen.
+    fn spawn(&mut self, hostname: &Hostname, door: Option<&Door>) -> io::Result<(Family, Inspector)> {
         let port = self.ports.next_free()?;
         let mut command = Command::new(child::PROGRAM);
         command.arg0("lb-replica").args(child::arguments(self.command.as_deref(), port, hostname));
@@ -103,8 +109,9 @@ impl Process {
         // The guard of a command's group waits for the end of this pipe. The demo server needs none.
         command.stdin(if self.command.is_some() { Stdio::piped() } else { Stdio::null() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let family = Family::of(command.process_group(0).spawn()?);
-        Ok((family, (Ipv4Addr::LOCALHOST, port).into()))
+        let family = Family::of(command.process_group(0).spawn()?)?;
+        let inspector = Inspector { group: family.group, port };
+        Ok((family, inspector))
     }
 
     /// Waits until all children have ended.
@@ -118,23 +125,22 @@ impl Process {
 struct Family {
     child: Child,
     /// The process group that the child leads.
-    group: Option<Pid>,
+    group: Pid,
     /// Closed with `lb`, which tells the guard of the group.
     _lifeline: Option<ChildStdin>,
 }
 
 impl Family {
-    fn of(mut child: Child) -> Self {
+    fn of(mut child: Child) -> io::Result<Self> {
         let lifeline = child.stdin.take();
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        Family { child, group, _lifeline: lifeline }
+        let group = group.ok_or_else(|| io::Error::other("it has no process id"))?;
+        Ok(Family { child, group, _lifeline: lifeline })
     }
 
     fn signal(&self, signal: Signal) {
-        if let Some(group) = self.group {
-            // It fails if the group is empty.
-            let _ = kill_process_group(group, signal);
-        }
+        // It fails if the group is empty.
+        let _ = kill_process_group(self.group, signal);
     }
 
     async fn end(&mut self, how: Stopping) -> io::Result<ExitStatus> {
@@ -151,7 +157,7 @@ impl Family {
     /// Waits for the end of the child and of everything that it has started: the child may be only a shell.
     async fn ended(&mut self) -> io::Result<ExitStatus> {
         let status = self.child.wait().await;
-        while self.group.is_some_and(|group| test_kill_process_group(group).is_ok()) {
+        while test_kill_process_group(self.group).is_ok() {
             sleep(GROUP_LOOK).await;
         }
         status

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::process::Command;
 
 use super::{CALM, Fleet, OwnImage, build, docker, homes, kill, slots, try_docker};
-use crate::harness::{Lb, eventually, id_for, text};
+use crate::harness::{Lb, eventually, id_for, session, text};
 
 /// Runs each `docker` command on the container of the next slot, and checks that its slot gets another container and nothing
 /// else changes.
@@ -48,6 +48,18 @@ fn a_container_that_hangs_is_replaced_in_its_slot() {
     let Some(fleet) = Fleet::of("hangs") else { return };
     let lb = fleet.start(&[]);
     heals_after(&fleet, &lb, &[&["pause"], &["kill", "--signal", "STOP"]]);
+}
+
+#[test]
+fn a_container_that_is_paused_or_stopped_is_replaced_whatever_its_sessions() {
+    let Some(fleet) = Fleet::of("stopped") else { return };
+    let lb = fleet.start(&["--replace-after", "500ms", "--replace-busy-after", "1h"]);
+    for (name, stops) in [("server1", &["pause"][..]), ("server2", &["kill", "--signal", "STOP"])] {
+        let (_client, hostname) = session(&lb, &id_for(&lb, name));
+        let slot = lb.backends().into_iter().find(|slot| slot["name"] == name).unwrap();
+        docker(&[stops, &[&*fleet.id_of(&hostname)]].concat());
+        lb.wait_for_replacement(&slot);
+    }
 }
 
 /// A server that allocates a gigabyte as soon as it receives a byte. It does so at once: a process that reaches its limit

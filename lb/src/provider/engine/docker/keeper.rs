@@ -14,6 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::api::Trouble;
 use super::container::{self, Listed};
+use super::inspect::Inspector;
 use super::main_process::MainProcess;
 use super::site::{Known, Notice, Site};
 use crate::fleet::{Assignment, ReplicaId, Stopping};
@@ -98,7 +99,7 @@ pub(super) async fn keep(
         Err(failure) => return fail(&site, (id, hostname), failure, &reports).await,
     };
     // To send fails only if the program is ending.
-    let _ = reports.send(Report::Started(id, container.reach())).await;
+    let _ = reports.send(Report::Started(id, container.reach(&site))).await;
     let report = async |reason| drop(reports.send(Report::Lost(id, reason)).await);
     let how = tokio::select! {
         sign = watch.sign(&container) => {
@@ -198,8 +199,13 @@ impl Watch {
 }
 
 impl Container {
-    fn reach(&self) -> Reach {
-        Reach { address: self.running.address, door: self.door.as_ref().map(|door| door.path().to_owned()) }
+    fn reach(&self, site: &Arc<Site>) -> Reach {
+        let inspector = Inspector { site: Arc::clone(site), id: self.running.id.clone() };
+        Reach {
+            address: self.running.address,
+            door: self.door.as_ref().map(|door| door.path().to_owned()),
+            inspector: inspector.into(),
+        }
     }
 }
 

@@ -12,6 +12,8 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::provider::proc::Process;
+
 /// A pidfd of a process that runs or has ended.
 pub(super) struct MainProcess(AsyncFd<OwnedFd>);
 
@@ -22,12 +24,10 @@ impl MainProcess {
         reason = "its successor is unsafe, because some types may close their file; this one owns it"
     )]
     pub(super) fn of(inspected: &ContainerInspectResponse, id: &str) -> Option<Self> {
-        let number = inspected.state.as_ref()?.pid.and_then(|pid| i32::try_from(pid).ok())?;
+        let number = number(inspected)?;
         let process = pidfd_open(Pid::from_raw(number)?, PidfdFlags::NONBLOCK).ok()?;
-        // Checked after the pidfd is open: the number may belong to another process on this machine.
-        let groups = fs::read_to_string(format!("/proc/{number}/cgroup")).ok()?;
-        let is_it = groups.contains(id);
-        is_it.then(|| AsyncFd::with_interest(process, Interest::READABLE).ok().map(MainProcess)).flatten()
+        // Checked after the pidfd is open.
+        is_of(number, id).then(|| AsyncFd::with_interest(process, Interest::READABLE).ok().map(MainProcess)).flatten()
     }
 
     /// Waits for its end.
@@ -37,4 +37,19 @@ impl MainProcess {
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// Whether the main process of the container with this id is a process of this machine, and stopped by a signal.
+pub(super) fn is_stopped(inspected: &ContainerInspectResponse, id: &str) -> bool {
+    let process = number(inspected).and_then(Process::read);
+    process.is_some_and(|process| process.is_stopped && is_of(process.id, id))
+}
+
+fn number(inspected: &ContainerInspectResponse) -> Option<i32> {
+    inspected.state.as_ref()?.pid.and_then(|pid| i32::try_from(pid).ok())
+}
+
+/// Whether this process runs in the container with this id: its number may belong to another process on this machine.
+fn is_of(number: i32, id: &str) -> bool {
+    fs::read_to_string(format!("/proc/{number}/cgroup")).is_ok_and(|groups| groups.contains(id))
 }

@@ -14,6 +14,7 @@ mod api;
 mod container;
 mod events;
 mod keeper;
+pub(crate) mod inspect;
 mod main_process;
 mod site;
 mod writer;
