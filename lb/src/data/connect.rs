@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::client::Client;
 use super::{Limits, Plane};
-use crate::net::{KEEPALIVE, SECOND_THOUGHT, is_local, look_twice};
+use crate::net::{KEEPALIVE, SECOND_THOUGHT, is_local, look_twice, more_telling};
 use crate::replica::{About, HandedOver, Lease, Replica};
 use crate::snapshot::Snapshot;
 
@@ -139,7 +139,7 @@ fn hand_over(
 /// Connects to the replica and forwards the head.
 async fn proxy(lease: Lease, head: &[u8], limits: &Limits, failed: &mut Vec<Attempt>) -> Step {
     let replica = lease.replica();
-    match connect(replica, head, limits).await {
+    match connect_to_any(replica, head, limits).await {
         Ok((stream, forwarded)) => {
             lease.connected();
             Step::Done(Reached::Connected(Upstream { stream, lease, forwarded }))
@@ -160,13 +160,33 @@ fn is_full(refused: &Refused) -> bool {
     matches!(refused, Refused::Full(error) if error.kind() == ErrorKind::WouldBlock)
 }
 
+/// Connects to the first address of the replica that answers, and forwards `head`. Returns as [`connect`].
+async fn connect_to_any(replica: &Replica, head: &[u8], limits: &Limits) -> io::Result<(TcpStream, usize)> {
+    let mut failure = None;
+    for address in replica.addresses().iter() {
+        match connect(replica, address, head, limits).await {
+            Ok(connected) => {
+                replica.prefer(address);
+                return Ok(connected);
+            }
+            Err(error) => failure = Some(more_telling(failure, error)),
+        }
+    }
+    Err(failure.unwrap_or_else(|| ErrorKind::AddrNotAvailable.into()))
+}
+
 /// Connects, and forwards `head` with one write. Returns the stream, and how many bytes were written.
 ///
-/// From the first byte that is forwarded, no other replica is tried for this connection.
-async fn connect(replica: &Replica, head: &[u8], limits: &Limits) -> io::Result<(TcpStream, usize)> {
+/// From the first byte that is forwarded, no other address or replica is tried for this connection.
+async fn connect(
+    replica: &Replica,
+    address: SocketAddr,
+    head: &[u8],
+    limits: &Limits,
+) -> io::Result<(TcpStream, usize)> {
     let is_suspect = replica.is_suspect();
     let is_sent_at_once = !head.is_empty() && !is_suspect;
-    let mut stream = TcpStream::from_std(dial(replica.address, is_sent_at_once)?.into())?;
+    let mut stream = TcpStream::from_std(dial(address, is_sent_at_once)?.into())?;
     if is_sent_at_once {
         // On one machine the handshake is over when `connect` returns. Otherwise this fails and takes no byte (connect(2),
         // EINPROGRESS; tcp(7) queues nothing before the handshake).
@@ -232,14 +252,14 @@ mod tests {
     }
 
     fn replica(address: SocketAddr) -> Replica {
-        Replica::new("a".to_owned(), address, CancellationToken::new())
+        Replica::new("a".to_owned(), address.into(), CancellationToken::new())
     }
 
     #[tokio::test]
     async fn a_refused_connect_says_so() {
         let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         for head in [b"132574\n".as_slice(), b""] {
-            let error = connect(&replica(gone), head, &limits()).await.unwrap_err();
+            let error = connect_to_any(&replica(gone), head, &limits()).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
         }
     }

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use proto::control::{Hostname, Weight};
@@ -10,8 +9,9 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use super::doors::Doors;
-use super::{Inspector, Reach, Report, Reports};
+use super::{Reach, Report, Reports};
 use crate::fleet::ReplicaId;
+use crate::net::Addresses;
 
 /// How long a lookup may take.
 const LOOK_UP: Duration = Duration::from_secs(5);
@@ -44,9 +44,14 @@ impl Fixed {
         let address = self.addresses.get(hostname).cloned().unwrap_or_default();
         let door = self.doors.as_ref().map(|doors| doors.of(hostname));
         tokio::spawn(async move {
-            let report = match look_up(&address).await {
-                Ok(address) => Report::Started(id, Reach { address, door, inspector: Inspector::Fixed }),
-                Err(error) => Report::Lost(id, format!("cannot look up {address}: {error}")),
+            let inspector = Inspector { address };
+            let report = match timeout(LOOK_UP, look_up(&inspector.address)).await {
+                Ok(Ok(addresses)) => {
+                    let inspector = super::Inspector::Fixed(inspector);
+                    Report::Started(id, Reach { addresses, door, inspector })
+                }
+                Ok(Err(error)) => Report::Lost(id, format!("cannot look up {}: {error}", inspector.address)),
+                Err(late) => Report::Lost(id, format!("cannot look up {}: {late}", inspector.address)),
             };
             // It fails only if the program ends.
             let _ = reports.send(report).await;
@@ -54,7 +59,20 @@ impl Fixed {
     }
 }
 
-async fn look_up(address: &str) -> io::Result<SocketAddr> {
-    let found = timeout(LOOK_UP, lookup_host(address)).await?;
-    found?.next().ok_or_else(|| io::Error::other("it has no address"))
+/// Looks a fixed address up again.
+pub(crate) struct Inspector {
+    /// `HOST:PORT`.
+    address: String,
+}
+
+impl Inspector {
+    /// The addresses that it has now; `None` if it has none. It takes as long as the resolver does.
+    pub(super) async fn look_up(&self) -> Option<Addresses> {
+        look_up(&self.address).await.ok()
+    }
+}
+
+async fn look_up(address: &str) -> io::Result<Addresses> {
+    let found = lookup_host(address).await?;
+    Addresses::of(found).ok_or_else(|| io::Error::other("it has no address"))
 }

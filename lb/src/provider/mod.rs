@@ -9,17 +9,17 @@ pub(crate) mod fixed;
 mod proc;
 pub(crate) mod process;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use proto::control::Hostname;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::fleet::{Assignment, ReplicaId, Seat, Stopping};
+use crate::net::Addresses;
 
-/// The address of a replica, its door, and who can say more about it.
+/// The addresses of a replica, its door, and who can say more about it.
 pub(crate) struct Reach {
-    pub(crate) address: SocketAddr,
+    pub(crate) addresses: Addresses,
     /// The path at which it takes connections over; `None` if it was not told to.
     pub(crate) door: Option<PathBuf>,
     pub(crate) inspector: Inspector,
@@ -29,7 +29,7 @@ pub(crate) struct Reach {
 pub(crate) enum Inspector {
     Process(process::inspect::Inspector),
     Container(engine::docker::inspect::Inspector),
-    Fixed,
+    Fixed(fixed::Inspector),
 }
 
 impl From<process::inspect::Inspector> for Inspector {
@@ -51,7 +51,15 @@ impl Inspector {
         match self {
             Inspector::Process(process) => process.is_stopped().await,
             Inspector::Container(container) => container.is_stopped().await,
-            Inspector::Fixed => false,
+            Inspector::Fixed(_) => false,
+        }
+    }
+
+    /// The addresses that the name of the replica has now; `None` if it has none, or no name.
+    pub(crate) async fn look_up(&self) -> Option<Addresses> {
+        match self {
+            Inspector::Fixed(fixed) => fixed.look_up().await,
+            Inspector::Process(_) | Inspector::Container(_) => None,
         }
     }
 }

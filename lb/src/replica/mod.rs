@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use proto::control::Connections;
 use slab::Slab;
 use tokio::sync::Notify;
@@ -19,6 +20,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use crate::net::Addresses;
 use link::HandoffEndpoint;
 pub(crate) use link::{About, HandedOver, Link};
 
@@ -30,8 +32,8 @@ pub(crate) const EVICTION: Duration = Duration::from_secs(1);
 pub(crate) struct Replica {
     /// Its hostname.
     pub(crate) hostname: String,
-    /// The address on which it listens.
-    pub(crate) address: SocketAddr,
+    /// Where it listens; the first address is the one that answered last.
+    addresses: ArcSwap<Addresses>,
     /// Its hand-off endpoint, if it was started with one.
     handoff: Option<HandoffEndpoint>,
     sessions: TaskTracker,
@@ -47,10 +49,10 @@ pub(crate) struct Replica {
 impl Replica {
     /// A replica without sessions, and without a hand-off endpoint. Its sessions end when `evicted` is cancelled.
     #[must_use]
-    pub(crate) fn new(hostname: String, address: SocketAddr, evicted: CancellationToken) -> Self {
+    pub(crate) fn new(hostname: String, addresses: Addresses, evicted: CancellationToken) -> Self {
         Replica {
             hostname,
-            address,
+            addresses: ArcSwap::from_pointee(addresses),
             handoff: None,
             sessions: TaskTracker::new(),
             keys: Mutex::default(),
@@ -60,6 +62,30 @@ impl Replica {
             probe_wanted: Notify::new(),
             is_suspect: AtomicBool::new(false),
         }
+    }
+
+    /// The address that answered last, or the first one.
+    #[must_use]
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.addresses.load().first()
+    }
+
+    /// Its addresses, in the order in which they are tried.
+    #[must_use]
+    pub(crate) fn addresses(&self) -> Arc<Addresses> {
+        self.addresses.load_full()
+    }
+
+    /// Tries this one of its addresses first from now on: it has answered.
+    pub(crate) fn prefer(&self, address: SocketAddr) {
+        if self.address() != address {
+            self.addresses.rcu(|addresses| addresses.preferring(address));
+        }
+    }
+
+    /// It listens at these addresses from now on.
+    pub(crate) fn move_to(&self, addresses: Addresses) {
+        self.addresses.store(Arc::new(addresses));
     }
 
     /// Adds the path of its hand-off endpoint, if it has one.
@@ -305,8 +331,8 @@ mod tests {
 
     #[test]
     fn a_replica_knows_the_keys_of_its_sessions() {
-        let address = ([127, 0, 0, 1], 1).into();
-        let replica = Arc::new(Replica::new("a".into(), address, CancellationToken::new()));
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let replica = Arc::new(Replica::new("a".into(), address.into(), CancellationToken::new()));
         assert_eq!(keys(&replica), Vec::<Option<Vec<u8>>>::new());
         let longest = [b'x'; LONGEST];
         let leases: Vec<Lease> =
@@ -319,8 +345,8 @@ mod tests {
 
     #[test]
     fn every_key_is_shown_once() {
-        let address = ([127, 0, 0, 1], 1).into();
-        let replica = Arc::new(Replica::new("a".into(), address, CancellationToken::new()));
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let replica = Arc::new(Replica::new("a".into(), address.into(), CancellationToken::new()));
         let mut leases: Vec<Lease> =
             (0..1000_u32).map(|key| replica.lease(key.to_string().as_bytes())).collect();
         leases.drain(100..400);

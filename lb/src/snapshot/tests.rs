@@ -11,7 +11,8 @@ use super::*;
 use crate::replica::{Lease, Replica};
 
 fn replica(name: &str) -> Arc<Replica> {
-    Arc::new(Replica::new(name.to_owned(), ([127, 0, 0, 1], 1).into(), CancellationToken::new()))
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    Arc::new(Replica::new(name.to_owned(), address.into(), CancellationToken::new()))
 }
 
 /// Slots of these weights and states, with a replica in each.

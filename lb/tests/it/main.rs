@@ -21,6 +21,7 @@ mod imports;
 mod life;
 mod load;
 mod mapping;
+mod names;
 mod noise;
 mod peers;
 

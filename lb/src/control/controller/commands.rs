@@ -147,7 +147,7 @@ impl Controller {
             name,
             hostname: view.hostname.to_string(),
             weight: view.weight,
-            address: replica.map(|replica| replica.address.to_string()),
+            address: replica.map(|replica| replica.address().to_string()),
             state: view.state,
             reason: view.reason,
             since: self.clock.rfc3339(view.since),

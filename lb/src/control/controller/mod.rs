@@ -200,10 +200,10 @@ impl Controller {
         })
     }
 
-    fn started(&mut self, id: ReplicaId, Reach { address, door, inspector }: Reach) {
+    fn started(&mut self, id: ReplicaId, Reach { addresses, door, inspector }: Reach) {
         let Some(running) = self.running.get_mut(&id) else { return };
         let hostname = running.keeper.hostname().to_string();
-        let replica = Replica::new(hostname, address, self.setup.evict.child_token());
+        let replica = Replica::new(hostname, addresses, self.setup.evict.child_token());
         let replica = Arc::new(replica.with_handoff_at(door));
         let identity = self.setup.provider.names_replicas();
         let watch = health::watch(

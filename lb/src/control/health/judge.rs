@@ -99,6 +99,11 @@ impl Judge {
         self.dampener.believed == Some(true) && !self.dampener.is_in_doubt()
     }
 
+    /// Whether it is believed to be unhealthy.
+    pub(super) fn is_unhealthy(&self) -> bool {
+        self.dampener.believed == Some(false)
+    }
+
     /// Takes the number of bytes that it has sent: more of them are a sign of life, whatever its probes show.
     pub(super) fn hear(&mut self, received: u64, now: Time) {
         if std::mem::replace(&mut self.received, received) != received {
@@ -128,7 +133,7 @@ impl Judge {
     pub(super) fn silence(&self, now: Time, open: usize) -> Silence {
         let silent = self.silent_for(now);
         let Rules { replace_after, replace_busy_after, .. } = self.rules;
-        if self.dampener.believed != Some(false) || self.is_reported || silent < replace_after {
+        if !self.is_unhealthy() || self.is_reported || silent < replace_after {
             Silence::Bearable
         } else if open == 0 || silent >= replace_busy_after {
             Silence::Fatal

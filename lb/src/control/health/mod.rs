@@ -15,15 +15,18 @@
 mod judge;
 mod probe;
 
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
+use tracing::info;
 
 use super::link::Links;
 use super::{Mailbox, Message};
 use crate::fleet::{Event, ReplicaId};
-use crate::net::is_local;
+use crate::net::{Addresses, is_local, more_telling};
 use crate::provider::Inspector;
 use crate::replica::Replica;
 use judge::{Judge, Rules, Silence};
@@ -31,6 +34,8 @@ pub use probe::Probe;
 
 /// How long a provider may take to say whether a replica is stopped.
 const INSPECTION: Duration = Duration::from_secs(1);
+/// The pause between two lookups of the name of an unhealthy replica.
+const LOOK_UP_AGAIN: Duration = Duration::from_secs(5);
 
 /// How replicas are probed, and what the results mean.
 #[derive(Clone, Debug)]
@@ -76,7 +81,9 @@ pub(super) async fn watch(
         identity: identity.then(|| replica.hostname.clone()),
         links: Links::default(),
         replica,
-        inspector,
+        inspector: Arc::new(inspector),
+        looked_up: Instant::now(),
+        lookup: None,
         policy,
     };
     loop {
@@ -85,6 +92,7 @@ pub(super) async fn watch(
                 return;
             }
         }
+        watch.follow().await;
         watch.pause().await;
     }
 }
@@ -92,7 +100,10 @@ pub(super) async fn watch(
 /// The probes of one replica.
 struct Watch {
     replica: Arc<Replica>,
-    inspector: Inspector,
+    inspector: Arc<Inspector>,
+    /// When its addresses were last asked for.
+    looked_up: Instant,
+    lookup: Option<AbortOnDropHandle<Option<Addresses>>>,
     links: Links,
     /// The hostname that an answer may name.
     identity: Option<String>,
@@ -107,9 +118,7 @@ impl Watch {
     /// Sends one probe, and returns the events that follow from it.
     async fn observe(&mut self, id: ReplicaId) -> Vec<Event> {
         let in_doubt = !self.judge.is_well() || self.replica.is_suspect() || self.is_asked_for;
-        let HealthPolicy { probe, timeout, .. } = &self.policy;
-        let outcome =
-            probe::ask(probe, self.replica.address, self.identity.as_deref(), in_doubt, *timeout).await;
+        let outcome = self.ask(in_doubt).await;
         let now = self.begun.elapsed();
         self.judge.hear(self.replica.received(), now);
         match outcome {
@@ -124,6 +133,45 @@ impl Watch {
                 self.replica.suspect();
                 self.fail(id, format!("probe: {error}")).await
             }
+        }
+    }
+
+    /// Probes each of its addresses until one answers.
+    async fn ask(&self, in_doubt: bool) -> io::Result<()> {
+        let HealthPolicy { probe, timeout, .. } = &self.policy;
+        let mut failure = None;
+        for address in self.replica.addresses().iter() {
+            match probe::ask(probe, address, self.identity.as_deref(), in_doubt, *timeout).await {
+                Ok(()) => {
+                    self.replica.prefer(address);
+                    return Ok(());
+                }
+                Err(error) => failure = Some(more_telling(failure, error)),
+            }
+        }
+        Err(failure.unwrap_or_else(|| ErrorKind::AddrNotAvailable.into()))
+    }
+
+    /// Follows the name of an unhealthy replica to other addresses. It never waits: what a lookup finds is used after the next probe.
+    async fn follow(&mut self) {
+        if !self.judge.is_unhealthy() {
+            return;
+        }
+        match self.lookup.take() {
+            Some(lookup) if !lookup.is_finished() => self.lookup = Some(lookup),
+            Some(lookup) => {
+                let found = lookup.await.ok().flatten();
+                if let Some(found) = found.filter(|found| !found.are(&self.replica.addresses())) {
+                    info!(hostname = %self.replica.hostname, address = %found.first(), "the name has other addresses now");
+                    self.replica.move_to(found);
+                }
+            }
+            None if self.looked_up.elapsed() >= LOOK_UP_AGAIN => {
+                self.looked_up = Instant::now();
+                let inspector = Arc::clone(&self.inspector);
+                self.lookup = Some(AbortOnDropHandle::new(tokio::spawn(async move { inspector.look_up().await })));
+            }
+            None => {}
         }
     }
 

@@ -12,7 +12,7 @@ use crate::replica::Replica;
 async fn pair() -> (Pair, TcpStream, TcpStream) {
     let ((client, to_client), (to_replica, replica)) = (connection().await, connection().await);
     let address = replica.local_addr().unwrap();
-    let lease = Arc::new(Replica::new("a".into(), address, CancellationToken::new())).lease(b"7");
+    let lease = Arc::new(Replica::new("a".into(), address.into(), CancellationToken::new())).lease(b"7");
     let pipes = Arc::new(Pipes::new(0, 0));
     (Pair { client: to_client, replica: to_replica, lease, pipes }, client, replica)
 }

@@ -9,7 +9,7 @@ pub(crate) mod inspect;
 mod ports;
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -77,7 +77,7 @@ impl Process {
                 }
                 Ok((family, inspector)) => {
                     let reach = Reach {
-                        address: (Ipv4Addr::LOCALHOST, inspector.port).into(),
+                        addresses: SocketAddr::from((Ipv4Addr::LOCALHOST, inspector.port)).into(),
                         door: door.as_ref().map(|door| door.path().to_owned()),
                         inspector: inspector.into(),
                     };

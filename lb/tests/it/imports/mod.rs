@@ -104,8 +104,8 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("log", &[]),
     ("net", &[]),
     ("provider", &["fleet", "mapping", "net"]),
-    ("replica", &[]),
-    ("snapshot", &["mapping", "replica"]),
+    ("replica", &["net"]),
+    ("snapshot", &["mapping", "net", "replica"]),
 ];
 
 /// The imports of `graph` that [`ARROWS`] forbids.

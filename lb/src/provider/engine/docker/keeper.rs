@@ -202,7 +202,7 @@ impl Container {
     fn reach(&self, site: &Arc<Site>) -> Reach {
         let inspector = Inspector { site: Arc::clone(site), id: self.running.id.clone() };
         Reach {
-            address: self.running.address,
+            addresses: self.running.address.into(),
             door: self.door.as_ref().map(|door| door.path().to_owned()),
             inspector: inspector.into(),
         }

@@ -1,4 +1,6 @@
-//! Socket constants and error classes that both planes use.
+//! Socket constants, addresses and error classes that both planes use.
+
+mod addresses;
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
@@ -10,6 +12,8 @@ use rustix::io::Errno;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
+
+pub(crate) use addresses::Addresses;
 
 /// The idle time after which the kernel sends keepalive probes to a peer (tcp(7), `TCP_KEEPIDLE`).
 pub(crate) const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -30,6 +34,11 @@ pub(crate) fn is_local(error: &io::Error) -> bool {
         Errno::ADDRINUSE,
     ];
     Errno::from_io_error(error).is_some_and(|errno| local.contains(&errno))
+}
+
+/// Of two failed attempts to reach a server, at two of its addresses: the error that says more about the server.
+pub(crate) fn more_telling(before: Option<io::Error>, error: io::Error) -> io::Error {
+    before.filter(|before| !is_local(before) || is_local(&error)).unwrap_or(error)
 }
 
 /// Waits for a moment, and fails if the peer closes the connection that it has just accepted.
