@@ -110,6 +110,8 @@ pub(crate) enum Event {
     Failed(ReplicaId, String),
     /// The replica's probes have failed, and it has sent no byte, for longer than the health policy allows.
     Unresponsive(ReplicaId),
+    /// Another process answers at the replica's address; with the reason. The replica must not be used.
+    Usurped(ReplicaId, String),
     /// A draining replica has no session left, or its sessions were evicted.
     Drained(ReplicaId),
     /// A deadline may have passed ([`Fleet::next_deadline`]).
@@ -265,6 +267,7 @@ impl Fleet {
             Event::Passed(id) => self.passed(id),
             Event::Failed(id, reason) => self.failed(id, &reason),
             Event::Unresponsive(id) => self.unresponsive(id),
+            Event::Usurped(id, reason) => self.usurped(id, &reason),
             Event::Drained(id) => self.drained(id),
             Event::Tick => self.tick(),
             Event::Shutdown => self.shutdown(),

@@ -54,6 +54,19 @@ impl Fleet {
         }
     }
 
+    pub(super) fn usurped(&mut self, id: ReplicaId, reason: &str) {
+        let holds = |arrival: &mut Arrival| arrival.places.iter().any(|place| place.holds(id));
+        let arrival = self.arriving.extract_if(.., holds).next();
+        if let Some(arrival) = arrival {
+            self.abandon_add(&arrival, None, reason);
+        } else if let Some(at) = self.position_of(id)
+            && self.policy.restartable
+        {
+            self.effects.push(Effect::Stop(id, Stopping::AtOnce));
+            self.replace(at, reason, Fault::Replica);
+        }
+    }
+
     pub(super) fn lost(&mut self, id: ReplicaId, reason: &str, fault: Fault) {
         let holds = |arrival: &mut Arrival| arrival.places.iter().any(|place| place.holds(id));
         let arrival = self.arriving.extract_if(.., holds).next();

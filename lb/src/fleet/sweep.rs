@@ -113,7 +113,8 @@ impl World {
             16..=35 => Event::Started(self.any_replica()?),
             36..=60 => Event::Passed(self.any_replica()?),
             61..=68 => Event::Failed(self.any_replica()?, "refused".into()),
-            69..=73 => Event::Unresponsive(self.any_replica()?),
+            69..=71 => Event::Unresponsive(self.any_replica()?),
+            72..=73 => Event::Usurped(self.any_replica()?, "another user".into()),
             74..=81 => Event::Lost(self.any_replica()?, "exited".into()),
             82..=83 => Event::Hindered(self.any_replica()?, "no engine".into()),
             84..=89 => {

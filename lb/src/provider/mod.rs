@@ -55,6 +55,18 @@ impl Inspector {
         }
     }
 
+    /// Checks that what listens at the replica's address is the replica itself, where that can be known.
+    ///
+    /// # Errors
+    /// It is another process; which one.
+    pub(crate) async fn check_owner(&self) -> Result<(), String> {
+        match self {
+            Inspector::Process(process) => process.check_owner().await,
+            // A container has an address of its own, and a fixed server is what listens there.
+            Inspector::Container(_) | Inspector::Fixed(_) => Ok(()),
+        }
+    }
+
     /// The addresses that the name of the replica has now; `None` if it has none, or no name.
     pub(crate) async fn look_up(&self) -> Option<Addresses> {
         match self {

@@ -2,6 +2,7 @@
 //! in doubt, and not on a thread that others wait for.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use rustix::process::Pid;
@@ -45,6 +46,11 @@ impl Process {
             let target = fs::read_link(file.path()).ok()?;
             target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
         })
+    }
+
+    /// The user that it runs as.
+    pub(super) fn user(&self) -> Option<u32> {
+        Some(fs::metadata(format!("/proc/{}", self.id)).ok()?.uid())
     }
 
     /// Whether it holds one of these sockets.

@@ -353,6 +353,29 @@ impl Gate {
     }
 }
 
+/// Child processes that first say which port they got, so that the test can serve it.
+pub(crate) struct Stage(tempfile::TempDir);
+
+impl Stage {
+    pub(crate) fn new() -> Stage {
+        Stage(tempfile::TempDir::new().unwrap())
+    }
+
+    /// A command that says its port, and then becomes `then`.
+    pub(crate) fn command(&self, then: &str) -> String {
+        format!("echo $PORT > {}/$SERVER_ID; {then}", self.0.path().display())
+    }
+
+    /// The address at which the replica with this hostname should listen.
+    #[track_caller]
+    pub(crate) fn address_of(&self, hostname: &str) -> String {
+        eventually("the port of the replica", || {
+            let port = std::fs::read_to_string(self.0.path().join(hostname)).ok()?;
+            Some(format!("127.0.0.1:{}", port.strip_suffix('\n')?))
+        })
+    }
+}
+
 /// The command with a limit of `most` open files.
 pub(crate) fn with_files(most: usize, command: &Command) -> Command {
     let mut limited = Command::new("sh");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Gate, Lb, PATIENCE, Replica, demo_after, eventually, fixed, flags, group_of, id_for, is_alive, patient,
+    Gate, Lb, PATIENCE, Replica, Stage, demo_after, eventually, fixed, flags, group_of, id_for, is_alive, patient,
     say, session, signal, text,
 };
 use crate::load::Load;
@@ -180,30 +180,6 @@ fn a_busy_replica_is_replaced_only_when_it_falls_silent() {
     lb.wait_for_restarts(1, 1);
 }
 
-/// Child processes that only wait: the test serves their ports.
-struct Stage {
-    folder: tempfile::TempDir,
-}
-
-impl Stage {
-    fn new() -> Stage {
-        Stage { folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn command(&self) -> String {
-        format!("echo $PORT > {}/$SERVER_ID; exec sleep 3600", self.folder.path().display())
-    }
-
-    /// The address at which the replica with this hostname should listen.
-    #[track_caller]
-    fn address_of(&self, hostname: &str) -> String {
-        eventually("the port of the replica", || {
-            let port = std::fs::read_to_string(self.folder.path().join(hostname)).ok()?;
-            Some(format!("127.0.0.1:{}", port.strip_suffix('\n')?))
-        })
-    }
-}
-
 /// Answers a client when it sends its second line. Its threads block meanwhile.
 fn blocking_replica(address: &str) -> Replica {
     Replica::start_at(address, |mut stream, _| {
@@ -219,7 +195,7 @@ const IMPATIENT: [&str; 6] =
 #[test]
 fn a_replica_that_blocks_on_its_sessions_is_replaced_only_when_they_have_ended() {
     let stage = Stage::new();
-    let lb = Lb::launch(&[&["--replicas", "2", "--command", &stage.command()], &IMPATIENT[..]].concat());
+    let lb = Lb::launch(&[&["--replicas", "2", "--command", &stage.command("exec sleep 3600")], &IMPATIENT[..]].concat());
     let [busy, idle] = ["server1", "server2"].map(|name| blocking_replica(&stage.address_of(name)));
     lb.wait_until_all_up();
     let mut client = lb.connect();

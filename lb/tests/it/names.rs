@@ -50,9 +50,7 @@ fn with_hosts(hosts: &Path, command: &Command) -> Command {
 
 /// A port that is free at two addresses, and who listens at one of them.
 fn at(address: &str, name: &'static str) -> (Replica, u16) {
-    let replica = Replica::start_at(&format!("{address}:0"), move |mut stream, _| {
-        let _ = stream.write_all(name.as_bytes());
-    });
+    let replica = Replica::named_at(&format!("{address}:0"), name);
     let port = replica.address.port();
     (replica, port)
 }
@@ -82,9 +80,7 @@ fn a_session_tries_each_address_of_a_name() {
     let lb = hosts.launch(&[&["--provider", "fixed", "--backend", &backend], &UNWATCHED[..]].concat());
     lb.wait_for_state(1, "up");
     assert_eq!(lb.route("132574"), "first");
-    let second = Replica::start_at(&format!("127.0.0.8:{port}"), |mut stream, _| {
-        let _ = stream.write_all(b"second");
-    });
+    let second = Replica::named_at(&format!("127.0.0.8:{port}"), "second");
     first.leave();
     for _ in 0..3 {
         assert_eq!(lb.route("132574"), "second", "no probe has seen the change");
@@ -99,9 +95,7 @@ fn a_name_is_followed_to_its_new_address_when_no_old_one_answers() {
     let backend = format!("a=moves:{port}");
     let lb = hosts.launch(&[&["--provider", "fixed", "--backend", &backend], &OFTEN[..]].concat());
     lb.wait_for_state(1, "up");
-    let _second = Replica::start_at(&format!("127.0.0.8:{port}"), |mut stream, _| {
-        let _ = stream.write_all(b"second");
-    });
+    let _second = Replica::named_at(&format!("127.0.0.8:{port}"), "second");
     hosts.rewrite("127.0.0.8 moves\n");
     assert_eq!(lb.route("132574"), "first", "an address that answers is kept");
     first.leave();

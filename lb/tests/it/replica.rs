@@ -97,7 +97,12 @@ impl Replica {
 
     /// A replica that answers with its name and closes.
     pub(crate) fn named(name: &'static str) -> Replica {
-        Replica::start(move |mut stream, _| {
+        Replica::named_at("127.0.0.1:0", name)
+    }
+
+    /// Like [`Replica::named`], on a given address.
+    pub(crate) fn named_at(address: &str, name: &'static str) -> Replica {
+        Replica::start_at(address, move |mut stream, _| {
             let _ = stream.write_all(name.as_bytes());
         })
     }

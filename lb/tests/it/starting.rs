@@ -1,11 +1,16 @@
 //! Replicas that start late, badly or never, and what they print.
 
 use std::fs::read_to_string;
+use std::sync::atomic::Ordering;
+use std::thread;
 
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::harness::{Gate, Lb, demo_after, eventually, text};
+use rustix::process::geteuid;
+use rustix::thread::set_thread_uid;
+
+use crate::harness::{Gate, Lb, Replica, Stage, demo_after, eventually, text};
 
 #[test]
 fn a_command_that_exits_at_once_is_tried_with_pauses_and_then_quarantined() {
@@ -79,6 +84,47 @@ fn a_listening_replica_gets_no_connection_before_it_passes_its_probes() {
     fails_with("refused");
     gate.open();
     fails_with("status 400");
+}
+
+/// A replica of another user (nobody) that is in time where another one should listen.
+fn stranger_at(address: &str) -> Replica {
+    let listen = || {
+        set_thread_uid(rustix::fs::Uid::from_raw(65_534)).unwrap();
+        Replica::named_at(address, "stranger")
+    };
+    thread::scope(|scope| scope.spawn(listen).join().unwrap())
+}
+
+#[test]
+fn another_user_who_takes_the_port_of_a_replica_gets_no_connection() {
+    if !geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "it takes root to act as another user");
+        eprintln!("skipped: it takes root to act as another user");
+        return;
+    }
+    let (stage, gate) = (Stage::new(), Gate::new());
+    let command = stage.command(&gate.command());
+    let lb = Lb::launch(&["--replicas", "1", "--start-timeout", "10m", "--command", &command]);
+    let first = stranger_at(&stage.address_of("server1"));
+    let reason = "a process of another user (uid 65534) listens at port";
+    eventually("the reason", || lb.slot(1)["reason"].as_str()?.contains(reason).then_some(()));
+    // The next replica gets another port.
+    gate.open();
+    let slot = lb.wait_for_state(1, "up");
+    assert_ne!(text(&slot["address"]), first.address.to_string());
+    assert_eq!(lb.route("132574"), text(&slot["hostname"]));
+
+    gate.close();
+    let second = thread::scope(|scope| {
+        let adding = scope.spawn(|| lb.refused(&json!({"cmd": "add", "n": 1, "hostnames": ["late"]})));
+        let second = stranger_at(&stage.address_of("late"));
+        let refusal = adding.join().unwrap();
+        assert!(refusal.contains(reason), "{refusal}");
+        second
+    });
+    assert_eq!(lb.hostnames().len(), 1);
+    let sessions = [first, second].map(|stranger| stranger.sessions.load(Ordering::Relaxed));
+    assert_eq!(sessions, [0, 0]);
 }
 
 #[test]

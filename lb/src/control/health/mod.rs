@@ -32,7 +32,7 @@ use crate::replica::Replica;
 use judge::{Judge, Rules, Silence};
 pub use probe::Probe;
 
-/// How long a provider may take to say whether a replica is stopped.
+/// How long a provider may take to answer.
 const INSPECTION: Duration = Duration::from_secs(1);
 /// The pause between two lookups of the name of an unhealthy replica.
 const LOOK_UP_AGAIN: Duration = Duration::from_secs(5);
@@ -123,6 +123,11 @@ impl Watch {
         self.judge.hear(self.replica.received(), now);
         match outcome {
             Ok(()) => {
+                match self.check_owner().await {
+                    Some(Ok(())) => {}
+                    Some(Err(reason)) => return vec![Event::Usurped(id, reason)],
+                    None => return Vec::new(),
+                }
                 self.replica.trust();
                 // Before its first connection.
                 self.links.ensure(&self.replica);
@@ -134,6 +139,14 @@ impl Watch {
                 self.fail(id, format!("probe: {error}")).await
             }
         }
+    }
+
+    /// Checks, before a passed probe makes the replica healthy, that it was the replica that answered. `None`: that takes too long.
+    async fn check_owner(&self) -> Option<Result<(), String>> {
+        if self.judge.is_well() {
+            return Some(Ok(()));
+        }
+        timeout(INSPECTION, self.inspector.check_owner()).await.ok()
     }
 
     /// Probes each of its addresses until one answers.

@@ -1,6 +1,6 @@
-//! What the kernel shows of the processes of one replica: whether they are stopped.
+//! What the kernel shows of the processes of one replica: whether they are stopped, and whether another user has taken their port.
 
-use rustix::process::Pid;
+use rustix::process::{Pid, geteuid};
 use tokio::task::spawn_blocking;
 
 use crate::provider::proc::{Listener, Process};
@@ -27,5 +27,38 @@ impl Inspector {
             }
         };
         spawn_blocking(look).await.unwrap_or(false)
+    }
+
+    /// Checks that what listens at its port is the replica, and not a process of another user that was faster.
+    ///
+    /// A listener is the replica's if a process of its group holds it, or if it belongs to a user as which `lb` or the group runs: a
+    /// server may leave its group (a daemon, a container), and such a user could harm the replica in many other ways. What the kernel
+    /// does not show is not held against the replica.
+    ///
+    /// # Errors
+    /// Another user has the port; who.
+    pub(crate) async fn check_owner(self) -> Result<(), String> {
+        let look = move || {
+            let us = geteuid().as_raw();
+            let strangers: Vec<Listener> =
+                Listener::at(self.port).into_iter().filter(|listener| listener.user != us).collect();
+            if strangers.is_empty() {
+                return None;
+            }
+            let members = Process::of_group(self.group);
+            let is_ours = |listener: &Listener| {
+                let has_it = |member: &Process| {
+                    member.user() == Some(listener.user) || member.holds(std::slice::from_ref(listener))
+                };
+                members.iter().any(has_it)
+            };
+            strangers.into_iter().find(|listener| !is_ours(listener))
+        };
+        match spawn_blocking(look).await.ok().flatten() {
+            None => Ok(()),
+            Some(Listener { user, .. }) => {
+                Err(format!("a process of another user (uid {user}) listens at port {}", self.port))
+            }
+        }
     }
 }
