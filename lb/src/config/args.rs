@@ -13,7 +13,7 @@ use tracing_subscriber::filter::Targets;
 use super::parameters::{ParameterChanges, Parameters};
 use super::simulate::Simulate;
 use super::value::{self, BackendPart, Checked, ProviderName, RespawnName};
-use crate::control::Probe;
+use crate::control::{OnDown, Probe};
 use crate::data::KeyKind;
 use crate::log::LogFormat;
 use crate::provider::process::child;
@@ -313,6 +313,9 @@ pub struct Serve {
     /// The same for a replica that has open sessions and is not stopped: it may be busy with them
     #[arg(long, help_heading = "Health", env = "LB_REPLACE_BUSY_AFTER", value_name = "DURATION", default_value = "60s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
     pub(super) replace_busy_after: Checked<Duration>,
+    /// Open connections of a replica that fails its probes: keep, or reset, so that clients connect again elsewhere
+    #[arg(long, help_heading = "Health", env = "LB_ON_DOWN", value_name = "keep|reset", default_value = "keep", value_parser = ValueParser::new(value::on_down))]
+    pub(super) on_down: Checked<OnDown>,
     /// How long a new replica may take to pass its first probes
     #[arg(long, help_heading = "Replicas", env = "LB_START_TIMEOUT", value_name = "DURATION", default_value = "10s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
     pub(super) start_timeout: Checked<Duration>,

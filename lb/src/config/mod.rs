@@ -26,7 +26,7 @@ pub use args::{Cli, ClientCommand, Serve, Subcommand};
 pub use simulate::Simulate;
 pub use value::Checked;
 
-use crate::control::{HealthPolicy, Probe};
+use crate::control::{HealthPolicy, OnDown, Probe};
 use crate::data::{KeyKind, Limits};
 use crate::log::LogFormat;
 use value::{BackendPart, ProviderName, RespawnName};
@@ -134,6 +134,7 @@ impl Config {
             });
         let (source, slots) = source(&serve, problems);
         let (transport, handoff_dir) = handoff::read(&serve, &source, problems);
+        let health = health(&serve, problems);
         let so_far = problems.0.len();
         let mapping = mapping(&serve, problems);
         let is_understood = problems.0.len() == so_far;
@@ -173,24 +174,30 @@ impl Config {
             },
             handoff_dir,
             splice: splice(serve.splice, serve.splice_pipe, problems),
-            health: HealthPolicy {
-                probe: problems.take("health", serve.health, Probe::Tcp),
-                interval: problems.take("health-interval", serve.health_interval, Duration::ZERO),
-                timeout: problems.take("health-timeout", serve.health_timeout, Duration::ZERO),
-                fall: problems.take("fall", serve.fall, 1),
-                rise: problems.take("rise", serve.rise, 1),
-                replace_after: problems.take("replace-after", serve.replace_after, Duration::ZERO),
-                replace_busy_after: problems.take(
-                    "replace-busy-after",
-                    serve.replace_busy_after,
-                    Duration::ZERO,
-                ),
-            },
+            health,
             start_timeout: problems.take("start-timeout", serve.start_timeout, Duration::ZERO),
             drain_timeout: problems.take("drain-timeout", serve.drain_timeout, Duration::ZERO),
             log: problems.take("log", serve.log, Targets::new()),
             log_format: problems.take("log-format", serve.log_format, LogFormat::Text),
         }
+    }
+}
+
+fn health(serve: &Serve, problems: &mut Problems) -> HealthPolicy {
+    let mut duration = |flag, given: &Checked<Duration>| problems.take(flag, given.clone(), Duration::ZERO);
+    let interval = duration("health-interval", &serve.health_interval);
+    let timeout = duration("health-timeout", &serve.health_timeout);
+    let replace_after = duration("replace-after", &serve.replace_after);
+    let replace_busy_after = duration("replace-busy-after", &serve.replace_busy_after);
+    HealthPolicy {
+        probe: problems.take("health", serve.health.clone(), Probe::Tcp),
+        interval,
+        timeout,
+        fall: problems.take("fall", serve.fall.clone(), 1),
+        rise: problems.take("rise", serve.rise.clone(), 1),
+        replace_after,
+        replace_busy_after,
+        on_down: problems.take("on-down", serve.on_down.clone(), OnDown::Keep),
     }
 }
 

@@ -11,7 +11,7 @@ use proto::control::{Hostname, Transport, Weight};
 
 use tracing_subscriber::filter::Targets;
 
-use crate::control::Probe;
+use crate::control::{OnDown, Probe};
 use crate::data::KeyKind;
 use crate::log::LogFormat;
 
@@ -204,6 +204,10 @@ pub(super) fn provider(given: &str) -> Parsed<ProviderName> {
 
 pub(super) fn respawn_name(given: &str) -> Parsed<RespawnName> {
     one_of(given, &[("random", RespawnName::Random), ("same", RespawnName::Same)])
+}
+
+pub(super) fn on_down(given: &str) -> Parsed<OnDown> {
+    one_of(given, &[("keep", OnDown::Keep), ("reset", OnDown::Reset)])
 }
 
 pub(super) fn splice(given: &str) -> Parsed<bool> {

@@ -15,7 +15,7 @@ use proto::control::{Answer, Command};
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use controller::{Controller, Setup};
-pub(crate) use health::{HealthPolicy, Probe};
+pub(crate) use health::{HealthPolicy, OnDown, Probe};
 
 use crate::fleet::Event;
 

@@ -104,6 +104,23 @@ fn an_unresponsive_replica_is_stopped_at_once_and_replaced() {
 }
 
 #[test]
+fn a_replica_whose_address_another_process_has_is_stopped_and_an_add_with_one_fails() {
+    let (mut fleet, _) = Fleet::new(policy(false), Names::Random, lineup([host("server1")], 0), 1);
+    fleet.apply(Time::ZERO, Event::Started(ReplicaId(1)));
+    let effects = fleet.apply(Time::ZERO, Event::Usurped(ReplicaId(1), "taken".into()));
+    assert!(effects.contains(&Effect::Stop(ReplicaId(1), Stopping::AtOnce)));
+    assert_eq!((slot(&fleet, 1).replica, slot(&fleet, 1).reason), (None, Some("taken".into())));
+    assert!(fleet.next_deadline().is_some(), "the next try");
+
+    let mut fleet = fleet_up(1, 0, policy(false));
+    fleet.apply(Time::ZERO, add(7, 2, &["a", "b"]));
+    let effects = fleet.apply(Time::ZERO, Event::Usurped(ReplicaId(3), "taken".into()));
+    let stopped = [2, 3].map(|id| Effect::Stop(ReplicaId(id), Stopping::Gently));
+    assert!(stopped.iter().all(|stop| effects.contains(stop)), "{effects:?}");
+    assert!(matches!(effects.last(), Some(Effect::Answer(CommandId(7), Err(_)))), "{effects:?}");
+}
+
+#[test]
 fn a_fixed_address_is_never_stopped_and_waits_for_its_probes_as_a_last_candidate() {
     let rules = Policy { restartable: false, same_name: true, ..policy(true) };
     let (mut fleet, _) =

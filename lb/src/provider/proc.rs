@@ -35,7 +35,10 @@ impl Process {
     /// The processes of a group.
     pub(super) fn of_group(group: Pid) -> Vec<Self> {
         let group = group.as_raw_nonzero().get();
-        numbers(Path::new("/proc")).filter_map(Process::read).filter(|process| process.group == group).collect()
+        numbers(Path::new("/proc"))
+            .filter_map(Process::read)
+            .filter(|process| process.group == group)
+            .collect()
     }
 
     /// The numbers (inodes) of its sockets. Empty if they may not be read.
@@ -104,7 +107,9 @@ impl Listener {
         let (loopback, mapped) = (word([127, 0, 0, 1]), word([0, 0, 0xff, 0xff]));
         let reach = if address.bytes().all(|digit| digit == b'0') {
             Reach::Everywhere
-        } else if [loopback.clone(), format!("{}{mapped}{loopback}", "0".repeat(16))].contains(&address.to_owned()) {
+        } else if [loopback.clone(), format!("{}{mapped}{loopback}", "0".repeat(16))]
+            .contains(&address.to_owned())
+        {
             Reach::Loopback
         } else {
             return None;
@@ -160,12 +165,16 @@ mod tests {
     fn a_socket_elsewhere_or_a_connection_is_no_listener() {
         let _elsewhere = TcpListener::bind((Ipv6Addr::LOCALHOST, 0));
         let row = |address: &str, state: &str| {
-            format!("0: {address}:1F90 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 1000 0 4242 1")
+            format!(
+                "0: {address}:1F90 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 1000 0 4242 1"
+            )
         };
         let loopback = format!("{:08X}", u32::from_ne_bytes([127, 0, 0, 1]));
         let listener = Listener { socket: 4242, user: 1000, reach: Reach::Loopback };
         assert_eq!(Listener::parse(&row(&loopback, "0A"), 8080), Some(listener));
-        for (address, state, port) in [("0101A8C0", "0A", 8080), (&loopback, "01", 8080), (&loopback, "0A", 8081)] {
+        for (address, state, port) in
+            [("0101A8C0", "0A", 8080), (&loopback, "01", 8080), (&loopback, "0A", 8081)]
+        {
             assert_eq!(Listener::parse(&row(address, state), port), None, "{address} {state} {port}");
         }
     }

@@ -37,13 +37,23 @@ pub(crate) struct Replica {
     /// Its hand-off endpoint, if it was started with one.
     handoff: Option<HandoffEndpoint>,
     sessions: TaskTracker,
-    /// The key of every session. The lock is held for a few instructions, and never across a system call.
-    keys: Mutex<Slab<Key>>,
+    /// The lock is held for a few instructions, and never across a system call.
+    open: Mutex<Open>,
+    /// Ends all its sessions, now and later.
     evicted: CancellationToken,
     connected: AtomicU64,
     received: AtomicU64,
     probe_wanted: Notify,
     is_suspect: AtomicBool,
+}
+
+/// The open sessions of a replica.
+#[derive(Debug)]
+struct Open {
+    /// The key of every session.
+    keys: Slab<Key>,
+    /// Ends the sessions that are open now.
+    reset: Arc<CancellationToken>,
 }
 
 impl Replica {
@@ -55,7 +65,7 @@ impl Replica {
             addresses: ArcSwap::from_pointee(addresses),
             handoff: None,
             sessions: TaskTracker::new(),
-            keys: Mutex::default(),
+            open: Mutex::new(Open { keys: Slab::new(), reset: Arc::new(evicted.child_token()) }),
             evicted,
             connected: AtomicU64::new(0),
             received: AtomicU64::new(0),
@@ -124,7 +134,7 @@ impl Replica {
     /// Leases the replica for one session with this key. A drain waits until the lease is dropped.
     #[must_use]
     pub(crate) fn lease(self: &Arc<Self>, key: &[u8]) -> Lease {
-        self.take(&mut self.keys(), key)
+        self.take(&mut self.lock(), key)
     }
 
     /// Leases the replica, if it has fewer than `most` sessions. If two workers want the last place, exactly one gets it.
@@ -133,13 +143,18 @@ impl Replica {
     /// The number of its sessions.
     pub(crate) fn lease_within(self: &Arc<Self>, key: &[u8], most: usize) -> Result<Lease, usize> {
         // Every lease is counted under this lock, so the number cannot rise before this one counts.
-        let mut keys = self.keys();
+        let mut sessions = self.lock();
         let open = self.open();
-        if open < most { Ok(self.take(&mut keys, key)) } else { Err(open) }
+        if open < most { Ok(self.take(&mut sessions, key)) } else { Err(open) }
     }
 
-    fn take(self: &Arc<Self>, keys: &mut Slab<Key>, key: &[u8]) -> Lease {
-        Lease { _session: self.sessions.token(), replica: Arc::clone(self), place: keys.insert(Key::of(key)) }
+    fn take(self: &Arc<Self>, open: &mut Open, key: &[u8]) -> Lease {
+        Lease {
+            _session: self.sessions.token(),
+            replica: Arc::clone(self),
+            reset: Arc::clone(&open.reset),
+            place: open.keys.insert(Key::of(key)),
+        }
     }
 
     /// The number of its sessions.
@@ -155,10 +170,10 @@ impl Replica {
         let mut next = 0;
         loop {
             let some: Vec<Key> = {
-                let keys = self.keys();
+                let open = self.lock();
                 let end = next + AT_ONCE;
-                let some = (next..end).filter_map(|at| keys.get(at).cloned()).collect();
-                if keys.capacity() <= next {
+                let some = (next..end).filter_map(|at| open.keys.get(at).cloned()).collect();
+                if open.keys.capacity() <= next {
                     return;
                 }
                 next = end;
@@ -168,9 +183,9 @@ impl Replica {
         }
     }
 
-    fn keys(&self) -> MutexGuard<'_, Slab<Key>> {
+    fn lock(&self) -> MutexGuard<'_, Open> {
         // No code panics while it holds the lock, and a panic would leave the keys intact.
-        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many connections it has, and has had.
@@ -241,6 +256,13 @@ impl Replica {
         self.received.fetch_add(bytes as u64, Relaxed);
     }
 
+    /// Ends the sessions that are open now, except those that were handed over: `lb` cannot end them. Later ones stay.
+    pub(crate) fn reset_sessions(&self) {
+        let next = Arc::new(self.evicted.child_token());
+        let reset = std::mem::replace(&mut self.lock().reset, next);
+        reset.cancel();
+    }
+
     /// Ends its sessions and its link. `lb` cannot end connections that were handed over, and stops counting them.
     pub(crate) fn evict(&self) {
         self.evicted.cancel();
@@ -255,13 +277,15 @@ impl Replica {
 pub(crate) struct Lease {
     replica: Arc<Replica>,
     _session: TaskTrackerToken,
+    /// Cancelled when the session has to end.
+    reset: Arc<CancellationToken>,
     /// The position of its key.
     place: usize,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.replica.keys().try_remove(self.place);
+        self.replica.lock().keys.try_remove(self.place);
     }
 }
 
@@ -314,7 +338,7 @@ impl Lease {
 
     /// Waits until the session has to end.
     pub(crate) fn evicted(&self) -> WaitForCancellationFuture<'_> {
-        self.replica.evicted.cancelled()
+        self.reset.cancelled()
     }
 }
 
@@ -354,5 +378,20 @@ mod tests {
             (0..100).chain(400..1000).map(|key| Some(key.to_string().into_bytes())).collect();
         expected.sort_unstable();
         assert_eq!(keys(&replica), expected);
+    }
+
+    #[test]
+    fn a_reset_ends_the_sessions_of_now_and_an_eviction_the_later_ones_too() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let replica = Arc::new(Replica::new("a".into(), address.into(), CancellationToken::new()));
+        let ends = |leases: &[&Lease]| -> Vec<bool> {
+            leases.iter().map(|lease| lease.reset.is_cancelled()).collect()
+        };
+        let before = replica.lease(b"7");
+        replica.reset_sessions();
+        let after = replica.lease(b"7");
+        assert_eq!(ends(&[&before, &after]), [true, false]);
+        replica.evict();
+        assert_eq!(ends(&[&after, &replica.lease(b"7")]), [true, true]);
     }
 }

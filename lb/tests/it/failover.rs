@@ -213,7 +213,8 @@ fn clients_for_whom_there_is_no_replica_are_counted_in_a_warning() {
     }
     eventually("a warning with each client", || {
         let log = lb.log();
-        let warnings = log.iter().filter(|line| line.contains(" WARN ") && line.contains("no replica is available"));
+        let warnings =
+            log.iter().filter(|line| line.contains(" WARN ") && line.contains("no replica is available"));
         let clients = warnings.map(|line| field(line, "clients=").parse::<u64>().unwrap()).sum::<u64>();
         assert!(clients <= CLIENTS, "{clients} are counted");
         (clients == CLIENTS).then_some(())

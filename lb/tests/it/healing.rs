@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Gate, Lb, PATIENCE, Replica, Stage, demo_after, eventually, fixed, flags, group_of, id_for, is_alive, patient,
-    say, session, signal, text,
+    Gate, Lb, PATIENCE, Replica, Stage, demo_after, eventually, fixed, flags, group_of, id_for, is_alive,
+    patient, say, session, signal, text,
 };
 use crate::load::Load;
 
@@ -195,7 +195,9 @@ const IMPATIENT: [&str; 6] =
 #[test]
 fn a_replica_that_blocks_on_its_sessions_is_replaced_only_when_they_have_ended() {
     let stage = Stage::new();
-    let lb = Lb::launch(&[&["--replicas", "2", "--command", &stage.command("exec sleep 3600")], &IMPATIENT[..]].concat());
+    let lb = Lb::launch(
+        &[&["--replicas", "2", "--command", &stage.command("exec sleep 3600")], &IMPATIENT[..]].concat(),
+    );
     let [busy, idle] = ["server1", "server2"].map(|name| blocking_replica(&stage.address_of(name)));
     lb.wait_until_all_up();
     let mut client = lb.connect();
@@ -211,6 +213,36 @@ fn a_replica_that_blocks_on_its_sessions_is_replaced_only_when_they_have_ended()
     assert_eq!(say(&mut client, "go on"), "done\n", "its session goes on");
     drop(client);
     eventually("the end of the one without sessions", || (lb.slot(1)["restarts"] == 1).then_some(()));
+}
+
+#[test]
+fn sessions_of_a_replica_that_goes_down_stay_or_are_reset() {
+    for (on_down, stays) in [("keep", true), ("reset", false)] {
+        let (a, b) = (Replica::echo(), Replica::echo());
+        let fleet = fixed(&[a.address, b.address]);
+        let more = ["--on-down", on_down, "--health-interval", "50ms"];
+        let lb = Lb::start(&[&flags(&fleet)[..], &more].concat());
+        let (down, up) = (id_for(&lb, "a"), id_for(&lb, "b"));
+        let (mut client, mut other) = (lb.connect(), lb.connect());
+        say(&mut client, &down);
+        say(&mut other, &up);
+        a.healthy.store(false, Ordering::Relaxed);
+        lb.wait_for_state(1, "down");
+        if stays {
+            assert_eq!(say(&mut client, "on and on"), "on and on\n");
+        } else {
+            let ending = client.read(&mut [0]).map_err(|error| error.kind());
+            assert_eq!(ending, Err(ErrorKind::ConnectionReset));
+        }
+        assert_eq!(say(&mut other, "still"), "still\n", "the other replica is well");
+        // It is the last candidate, and what it gets now is for as long as it can serve it.
+        b.leave();
+        let mut late = lb.connect();
+        assert_eq!(say(&mut late, &up), format!("{up}\n"));
+        a.healthy.store(true, Ordering::Relaxed);
+        lb.wait_for_state(1, "up");
+        assert_eq!(say(&mut late, "back"), "back\n");
+    }
 }
 
 #[test]

@@ -75,7 +75,6 @@ fn the_answer_to_a_probe_is_read_to_its_end() {
         ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned(), true, "up"),
         // A page that says what is wrong.
         (with_length.replace("200 OK", "503 Busy"), false, "down"),
-        (with_length.replace("\r\n\r\n", "\r\nLb-Server-Id: a\r\n\r\n"), false, "up"),
     ];
     for (head, is_chunked, state) in heads {
         let kind = head.clone();
@@ -93,7 +92,7 @@ fn the_answer_to_a_probe_is_read_to_its_end() {
 #[test]
 fn a_page_without_an_end_passes_by_its_head() {
     let server = Server::start(|mut stream| {
-        stream.read(&mut [0; 1024])?;
+        let _request = stream.read(&mut [0; 1024])?;
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
         while stream.write_all(&[b'x'; 1000]).is_ok() {}
         Ok(())

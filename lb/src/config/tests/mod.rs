@@ -52,6 +52,7 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!((config.health.fall, config.health.rise), (2, 1));
     assert_eq!(config.health.replace_after, Duration::from_secs(3));
     assert_eq!(config.health.replace_busy_after, Duration::from_secs(60));
+    assert_eq!(config.health.on_down, OnDown::Keep);
     assert_eq!(config.start_timeout, Duration::from_secs(10));
     assert!(!config.same_name);
     assert_eq!(config.spares, 0);
@@ -71,7 +72,7 @@ fn every_flag_reaches_its_field() {
         "--listen 127.0.0.1:7000 --control [::1]:7001 --control-token secret --replicas 2 --command serve-{port} \
          --mapping slots --slots 64 --virtual 5 --probing quadratic --request-hash i^3 --server-hash i*7+j --key source --id-param user \
          --first-line-timeout 6s --first-line-max 1KiB --connect-timeout 7s --connect-attempts 4 --health tcp \
-         --health-interval 8s --health-timeout 9s --fall 5 --rise 6 --replace-after 10s --replace-busy-after 13s --start-timeout 11s \
+         --health-interval 8s --health-timeout 9s --fall 5 --rise 6 --replace-after 10s --replace-busy-after 13s --on-down reset --start-timeout 11s \
          --respawn-name same --spares 7 --drain-timeout 12s --workers 8 --splice never --log lb=debug \
          --log-format json --balance-factor 1.5 --hash-seed 9",
     ));
@@ -91,6 +92,7 @@ fn every_flag_reaches_its_field() {
     assert_eq!(config.mapping.balance, "1.5".parse().ok());
     assert!(matches!(config.health.probe, Probe::Tcp));
     assert_eq!((config.health.fall, config.health.rise), (5, 6));
+    assert_eq!(config.health.on_down, OnDown::Reset);
     let durations = [
         config.limits.first_line_timeout,
         config.limits.connect_timeout,
@@ -180,7 +182,7 @@ fn a_wrong_value_is_refused_with_its_flag_and_what_is_expected() {
     const SIZE: &str = "expected a size from 16B to 64KiB, such as 8KiB";
     const ADDRESS: &str = "expected an address and a port, such as 127.0.0.1:5000";
     const PARAMETER: &str = "expected the name of a query parameter";
-    let cases: [(&str, &[&str], &str); 26] = [
+    let cases: [(&str, &[&str], &str); 27] = [
         (
             "listen",
             &["", "5000", ":5000", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "300.0.0.1:1"],

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
-use super::health::{self, HealthPolicy};
+use super::health::{self, HealthPolicy, OnDown};
 use super::{Mailbox, Message};
 use crate::fleet::{CommandId, Effect, Event, Fleet, ReplicaId, SlotId, Time, View};
 use crate::provider::{Keeper, Provider, Reach, Report, Reports};
@@ -139,7 +139,10 @@ impl Controller {
             match effect {
                 Effect::Publish => self.publish(),
                 Effect::Remember(seats) => self.setup.provider.remember(seats),
-                Effect::Changed(view) => log(&view),
+                Effect::Changed(view) => {
+                    log(&view);
+                    self.settle_sessions(&view);
+                }
                 Effect::Start(id, assignment) => {
                     let keeper = self.setup.provider.start(id, assignment, self.reports.clone());
                     self.running.insert(id, Running { keeper, replica: None, probes: None });
@@ -219,6 +222,16 @@ impl Controller {
         self.apply(Event::Started(id));
     }
 
+    /// Ends the sessions of a replica that has just begun to fail its probes, if they are not to be kept.
+    fn settle_sessions(&self, view: &View) {
+        let failing = view.replica.filter(|_| view.state == State::Down);
+        if self.setup.health.on_down == OnDown::Reset
+            && let Some(replica) = failing.and_then(|id| self.running.get(&id)?.replica.as_ref())
+        {
+            replica.reset_sessions();
+        }
+    }
+
     /// Ends probes, link and sessions of a replica that is lost, or is being stopped.
     fn give_up(&mut self, id: ReplicaId) -> Option<Keeper> {
         let Running { keeper, replica, .. } = self.running.remove(&id)?;
@@ -273,8 +286,12 @@ fn log(view: &View) {
     let (hostname, state, reason) = (&view.hostname, view.state, view.reason.as_deref());
     let is_bad = matches!(state, State::Down | State::Quarantined);
     match (&view.slot, is_bad) {
-        (Some(slot), true) => warn!(slot = %slot.name, index = slot.index, %hostname, reason, "replica {state}"),
-        (Some(slot), false) => info!(slot = %slot.name, index = slot.index, %hostname, reason, "replica {state}"),
+        (Some(slot), true) => {
+            warn!(slot = %slot.name, index = slot.index, %hostname, reason, "replica {state}");
+        }
+        (Some(slot), false) => {
+            info!(slot = %slot.name, index = slot.index, %hostname, reason, "replica {state}");
+        }
         (None, true) => warn!(%hostname, reason, "spare {state}"),
         (None, false) => info!(%hostname, reason, "spare {state}"),
     }

@@ -241,7 +241,11 @@ mod tests {
             (59, Fatal, Doubtful),
             (60, Fatal, Fatal),
         ] {
-            assert_eq!([judge.silence(seconds(at), 0), judge.silence(seconds(at), 1)], [idle, busy], "{at} s");
+            assert_eq!(
+                [judge.silence(seconds(at), 0), judge.silence(seconds(at), 1)],
+                [idle, busy],
+                "{at} s"
+            );
         }
     }
 

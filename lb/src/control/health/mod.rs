@@ -30,7 +30,7 @@ use crate::net::{Addresses, is_local, more_telling};
 use crate::provider::Inspector;
 use crate::replica::Replica;
 use judge::{Judge, Rules, Silence};
-pub use probe::Probe;
+pub(crate) use probe::Probe;
 
 /// How long a provider may take to answer.
 const INSPECTION: Duration = Duration::from_secs(1);
@@ -54,6 +54,17 @@ pub struct HealthPolicy {
     pub replace_after: Duration,
     /// The same for a replica that has open sessions and runs: it may be busy with them.
     pub replace_busy_after: Duration,
+    /// What becomes of the open sessions of a replica that is taken out of rotation because it fails its probes.
+    pub on_down: OnDown,
+}
+
+/// What becomes of open sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDown {
+    /// They stay: the replica may still serve them.
+    Keep,
+    /// They are reset, so that their clients connect again, to another replica.
+    Reset,
 }
 
 impl HealthPolicy {
@@ -182,7 +193,8 @@ impl Watch {
             None if self.looked_up.elapsed() >= LOOK_UP_AGAIN => {
                 self.looked_up = Instant::now();
                 let inspector = Arc::clone(&self.inspector);
-                self.lookup = Some(AbortOnDropHandle::new(tokio::spawn(async move { inspector.look_up().await })));
+                self.lookup =
+                    Some(AbortOnDropHandle::new(tokio::spawn(async move { inspector.look_up().await })));
             }
             None => {}
         }

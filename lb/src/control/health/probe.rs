@@ -84,12 +84,13 @@ struct Answer {
 impl Answer {
     async fn to_get(address: SocketAddr, path: &str) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
-        let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(in_full)?;
+        let (mut sender, connection) =
+            handshake(TokioIo::new(stream)).await.map_err(|error| in_full(&error))?;
         // An error of the connection is the error of the request.
         let connection = AbortOnDropHandle::new(tokio::spawn(async { drop(connection.await) }));
         let request = hyper::Request::get(path).header(HOST, address.to_string()).header(CONNECTION, "close");
         let request = request.body(Empty::<Bytes>::new()).map_err(io::Error::other)?;
-        let response = sender.send_request(request).await.map_err(in_full)?;
+        let response = sender.send_request(request).await.map_err(|error| in_full(&error))?;
         Ok(Answer { response, _connection: connection })
     }
 
@@ -110,7 +111,7 @@ impl Answer {
     /// Reads the body to its end. A server whose answer is cut off logs an error.
     async fn read_to_the_end(mut self) {
         let mut room = LONGEST_BODY;
-        while let Some(Ok(frame)) = self.response.frame().await {
+        while let Some(Ok(frame)) = self.response.body_mut().frame().await {
             let length = frame.data_ref().map_or(0, Bytes::len);
             match room.checked_sub(length) {
                 Some(less) => room = less,
@@ -121,7 +122,7 @@ impl Answer {
 }
 
 /// The error with its causes, which hyper leaves out.
-fn in_full(error: hyper::Error) -> io::Error {
+fn in_full(error: &hyper::Error) -> io::Error {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

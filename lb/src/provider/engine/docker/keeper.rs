@@ -10,7 +10,7 @@ use std::time::Duration;
 use proto::control::Hostname;
 use tokio::sync::{SemaphorePermit, broadcast, oneshot};
 use tokio::time::{Instant, timeout};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::api::Trouble;
 use super::container::{self, Listed};

@@ -27,7 +27,9 @@ impl MainProcess {
         let number = number(inspected)?;
         let process = pidfd_open(Pid::from_raw(number)?, PidfdFlags::NONBLOCK).ok()?;
         // Checked after the pidfd is open.
-        is_of(number, id).then(|| AsyncFd::with_interest(process, Interest::READABLE).ok().map(MainProcess)).flatten()
+        is_of(number, id)
+            .then(|| AsyncFd::with_interest(process, Interest::READABLE).ok().map(MainProcess))
+            .flatten()
     }
 
     /// Waits for its end.

@@ -13,8 +13,8 @@
 mod api;
 mod container;
 mod events;
-mod keeper;
 pub(crate) mod inspect;
+mod keeper;
 mod main_process;
 mod site;
 mod writer;
