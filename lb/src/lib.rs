@@ -24,15 +24,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use proto::control::{Hostname, Transport};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use config::{Config, Source};
-use control::port::{self, Desk};
+use control::port::{self, Desk, Listeners};
 use control::{Controller, Message, Setup};
 use data::{FileBudget, Pipes, Plane, listener};
 use fleet::{Effect, Fleet, Lineup, Names, Policy};
@@ -65,11 +64,9 @@ const CUT: Duration = Duration::from_millis(200);
 pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken) -> anyhow::Result<()> {
     let listeners = listener::bind(config.listen, config.workers)
         .with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
-    let control = TcpListener::bind(config.control)
-        .await
-        .with_context(|| format!("cannot listen on {} (--control)", config.control))?;
+    let control = Listeners::open(&config.control)?;
     let data = listeners.first().context("there is no worker")?.local_addr()?;
-    let addresses = (data, control.local_addr()?);
+    let addresses = (data, control.address().context("there is no control address")?.clone());
     info!("listening data={} control={}", addresses.0, addresses.1);
 
     let cell = Arc::new(Cell::from_pointee(Snapshot::empty(&config.mapping)?));
@@ -86,9 +83,8 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
 
     let (mailbox, inbox) = mpsc::channel(MAILBOX);
     let (ready, all_up) = oneshot::channel();
-    let desk = Arc::new(Desk::new(mailbox.clone(), token));
-    let _port =
-        AbortOnDropHandle::new(tokio::spawn(port::run(control, desk, plane.files.control_connections())));
+    let desk = Desk::new(mailbox.clone(), token);
+    let _port = port::start(control, desk, plane.files.control_connections(), stop.clone())?;
     let mut controller = tokio::spawn(Controller::run(fleet, setup, ready, (mailbox.clone(), inbox)));
     tokio::spawn(async move {
         if let Ok(replicas) = all_up.await {
@@ -118,7 +114,8 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
 
 /// What the workers share.
 fn plane(config: &Config, fleet: Arc<Cell>) -> Plane {
-    let files = FileBudget::of_this_process(config.workers, config.spares, config.splice.is_some());
+    let others = port::files(&config.control);
+    let files = FileBudget::of_this_process(config.workers, config.spares, config.splice.is_some(), others);
     Plane {
         fleet,
         limits: config.limits.clone(),

@@ -1,6 +1,6 @@
 //! The life of the process: arguments, log, run, signals, exit code.
 
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -94,9 +94,12 @@ fn terminated() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Prints an answer to stdout. The reader may have gone (`lb backends | head -n 1`).
+/// Prints an answer to stdout. A reader that has gone has seen enough (`lb backends | head -n 1`).
 fn print(answer: &str) -> anyhow::Result<()> {
-    writeln!(io::stdout(), "{answer}").context("cannot write the answer")
+    match writeln!(io::stdout(), "{answer}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        printed => printed.context("cannot write the answer"),
+    }
 }
 
 #[expect(clippy::print_stderr, reason = "there may be no log yet")]

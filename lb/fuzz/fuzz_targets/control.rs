@@ -5,7 +5,8 @@ use libfuzzer_sys::fuzz_target;
 use proto::control::{Addition, Change, Line, Malformed, Remapping, Removal, parse_body};
 
 fuzz_target!(|bytes: &[u8]| {
-    told(Line::parse(bytes).and_then(Line::command));
+    told(Line::new(bytes).command());
+    let _ = Line::new(bytes).token();
     told(parse_body::<Addition>(bytes));
     told(parse_body::<Removal>(bytes));
     told(parse_body::<Remapping>(bytes));

@@ -2,35 +2,63 @@
 //!
 //! It never judges a command: the running `lb` decides what is allowed.
 
+mod printable;
 mod words;
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::TcpStream;
+use std::fmt;
+use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use proto::control::{Command, Reply};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+use printable::{printable, printable_json};
 use words::in_words;
 
 /// The deadline of an answer: `lb` answers every command within a minute.
 const PATIENCE: Duration = Duration::from_secs(65);
+/// The longest answer, in bytes. One about a thousand slots has a tenth of it.
+const ANSWER_MAX: u64 = 16 << 20;
+/// How much of an answer that is not of `lb` a message shows, in characters.
+const SHOWN: usize = 200;
+
+/// Where the control port is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// `HOST:PORT`.
+    Tcp(String),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Tcp(address) => f.write_str(address),
+            Address::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
 
 /// A command to a running `lb`.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// The command.
     pub command: Command,
-    /// The control port, as `HOST:PORT`.
-    pub control: String,
-    /// The token of the control port, if it needs one.
+    /// The control port.
+    pub control: Address,
+    /// The token of the control port, if it needs one. It is never sent to a Unix socket.
     pub token: Option<String>,
     /// Whether the answer is shown as its JSON instead of as text for people.
     pub json: bool,
 }
 
-/// Sends a command to a running `lb`; returns its answer, as text for people or as the JSON that was received.
+/// Sends a command to a running `lb`; returns its answer, as text for people or as the JSON that was received. Neither has a character
+/// that a terminal takes for a command.
 ///
 /// # Errors
 /// `lb` cannot be reached, or its answer cannot be read; or its answer is a failure, which is the message then.
@@ -38,32 +66,63 @@ pub fn run(request: &Request) -> anyhow::Result<String> {
     let answer = ask(request)?;
     if request.json {
         let IgnoredAny = body(request, &answer)?;
-        return Ok(answer);
+        return Ok(printable_json(&answer));
     }
     Ok(in_words(&body(request, &answer)?))
 }
 
 /// The body of a successful answer.
 fn body<B: DeserializeOwned>(request: &Request, answer: &str) -> anyhow::Result<B> {
-    let reply = serde_json::from_str(answer)
-        .with_context(|| format!("{} does not answer as lb does: {answer}", request.control))?;
-    match reply {
-        Reply::Successful(body) => Ok(body),
-        Reply::Failure(message) => bail!(message),
+    match serde_json::from_str(answer) {
+        Ok(Reply::Successful(body)) => Ok(body),
+        Ok(Reply::Failure(message)) => bail!(printable(&message)),
+        Err(error) => {
+            let shown: String = answer.chars().take(SHOWN).collect();
+            let (control, shown) = (&request.control, printable(&shown));
+            bail!("{control} is no control port of lb (--control): it answers `{shown}`: {error}")
+        }
     }
 }
 
-/// The answer as one line of JSON, without its line feed.
+/// The answer as one line, without its line feed.
 fn ask(Request { command, control, token, .. }: &Request) -> anyhow::Result<String> {
-    let mut stream =
-        TcpStream::connect(control).with_context(|| format!("no lb answers on {control} (--control)"))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(command.to_line(token.as_deref()).as_bytes()).context("cannot send the command")?;
-    let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).context("cannot receive the answer")?;
+    let none_answers = || format!("no lb answers on {control} (--control)");
+    let answer = match control {
+        Address::Tcp(address) => {
+            let stream = connect(address).with_context(none_answers)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            exchange(stream, &command.to_line(token.as_deref()))?
+        }
+        Address::Unix(path) => {
+            let stream = UnixStream::connect(path).with_context(none_answers)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_write_timeout(Some(PATIENCE))?;
+            exchange(stream, &command.to_line(None))?
+        }
+    };
     if answer.is_empty() {
-        bail!("{control} closed the connection without an answer");
+        bail!("{control} closed the connection without an answer: expected a control port of lb (--control)");
     }
-    Ok(answer.trim_end().to_owned())
+    Ok(String::from_utf8_lossy(&answer).trim_end().to_owned())
+}
+
+/// A connection to the first address of a host that takes it.
+fn connect(address: &str) -> io::Result<TcpStream> {
+    let mut last = Err(io::Error::other("the name has no address"));
+    for address in address.to_socket_addrs()? {
+        last = TcpStream::connect_timeout(&address, PATIENCE);
+        if last.is_ok() {
+            break;
+        }
+    }
+    last
+}
+
+fn exchange(mut stream: impl Read + Write, line: &str) -> anyhow::Result<Vec<u8>> {
+    stream.write_all(line.as_bytes()).context("cannot send the command")?;
+    let mut answer = Vec::new();
+    let mut reader = BufReader::new(stream.take(ANSWER_MAX));
+    reader.read_until(b'\n', &mut answer).context("cannot receive the answer")?;
+    Ok(answer)
 }

@@ -6,6 +6,8 @@ use proto::control::{
     Transport,
 };
 
+use super::printable::printable;
+
 /// The most moves of a plan that are listed.
 const MOVES: usize = 20;
 
@@ -19,7 +21,8 @@ pub(super) fn in_words(body: &Body) -> String {
         Body::Mapping(answer) => mapping(answer),
         Body::Plan(answer) => plan(answer),
     };
-    lines.join("\n")
+    // A text in it, such as an id or the reason of a state, may hold anything.
+    lines.iter().map(|line| printable(line)).collect::<Vec<_>>().join("\n")
 }
 
 fn replicas(Replicas { n, replicas }: &Replicas) -> Vec<String> {
@@ -132,6 +135,8 @@ fn busiest(shares: &Shares) -> String {
 /// Rows as lines with aligned columns; `gaps` are the spaces before each column.
 fn columns<const N: usize>(gaps: [u16; N], rows: impl Iterator<Item = [String; N]>) -> Vec<String> {
     let mut table = Table::new();
+    // The table counts the columns of what is seen.
+    let rows = rows.map(|row| row.map(|cell| printable(&cell)));
     table.load_style(comfy_table::presets::NOTHING).add_rows(rows);
     for (column, gap) in table.column_iter_mut().zip(gaps) {
         column.set_padding((gap, 0));

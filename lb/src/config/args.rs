@@ -13,6 +13,8 @@ use tracing_subscriber::filter::Targets;
 use super::parameters::{ParameterChanges, Parameters};
 use super::simulate::Simulate;
 use super::value::{self, BackendPart, Checked, ProviderName, RespawnName};
+use crate::client::Address;
+use crate::control::port::Address as ControlAddress;
 use crate::control::{OnDown, Probe};
 use crate::data::KeyKind;
 use crate::log::LogFormat;
@@ -179,9 +181,9 @@ pub struct MappingChange {
 /// `lb serve` has flags with some of these names.)
 #[derive(Debug, Args)]
 pub struct Client {
-    /// Control port of the running lb
-    #[arg(id = "lb-control", long = "control", global = true, help_heading = "Control port", env = "LB_CONTROL", value_name = "ADDR", default_value = "127.0.0.1:5001", value_parser = ValueParser::new(value::host_and_port))]
-    pub control: String,
+    /// Control port of the running lb, as HOST:PORT or unix:PATH
+    #[arg(id = "lb-control", long = "control", global = true, help_heading = "Control port", env = "LB_CONTROL", value_name = "ADDR|unix:PATH", default_value = "127.0.0.1:5001", value_parser = ValueParser::new(value::where_to_ask))]
+    pub control: Address,
     /// Token of the control port
     #[arg(
         id = "lb-control-token",
@@ -214,9 +216,9 @@ pub struct Serve {
     /// Data port
     #[arg(long, help_heading = "Ports", env = "LB_LISTEN", value_name = "ADDR", default_value = "0.0.0.0:5000", value_parser = ValueParser::new(value::address))]
     pub(super) listen: Checked<SocketAddr>,
-    /// Control port
-    #[arg(long, help_heading = "Ports", env = "LB_CONTROL", value_name = "ADDR", default_value = "127.0.0.1:5001", value_parser = ValueParser::new(value::address))]
-    pub(super) control: Checked<SocketAddr>,
+    /// Control port, or unix:PATH for a socket of which the file's permission is the token; repeatable
+    #[arg(long, help_heading = "Ports", env = "LB_CONTROL", value_name = "ADDR|unix:PATH", default_value = "127.0.0.1:5001", value_delimiter = ',', value_parser = ValueParser::new(value::control))]
+    pub(super) control: Vec<Checked<ControlAddress>>,
     /// Token for control commands; needed where the control port is bound beyond loopback
     #[arg(
         long,

@@ -26,6 +26,7 @@ pub use args::{Cli, ClientCommand, Serve, Subcommand};
 pub use simulate::Simulate;
 pub use value::Checked;
 
+use crate::control::port::Address as ControlAddress;
 use crate::control::{HealthPolicy, OnDown, Probe};
 use crate::data::{KeyKind, Limits};
 use crate::log::LogFormat;
@@ -36,8 +37,8 @@ use value::{BackendPart, ProviderName, RespawnName};
 pub struct Config {
     /// The data port.
     pub listen: SocketAddr,
-    /// The control port.
-    pub control: SocketAddr,
+    /// Where the control port listens, at least one address.
+    pub control: Vec<ControlAddress>,
     /// What a control command has to show.
     pub control_token: Option<String>,
     /// Data-plane threads.
@@ -149,7 +150,7 @@ impl Config {
         let same_name =
             problems.take("respawn-name", serve.respawn_name, RespawnName::Random) == RespawnName::Same;
         Config {
-            listen: problems.take("listen", serve.listen, control),
+            listen: problems.take("listen", serve.listen, ([127, 0, 0, 1], 0).into()),
             control,
             control_token,
             workers: serve.workers.map_or_else(cores, |workers| problems.take("workers", workers, 1)),
@@ -206,17 +207,23 @@ fn splice(wanted: Checked<bool>, pipe: Checked<usize>, problems: &mut Problems) 
     problems.take("splice", wanted, true).then_some(size)
 }
 
-fn control_port(serve: &Serve, problems: &mut Problems) -> SocketAddr {
-    let control = problems.take("control", serve.control.clone(), ([127, 0, 0, 1], 0).into());
+fn control_port(serve: &Serve, problems: &mut Problems) -> Vec<ControlAddress> {
     let guarded =
         serve.control_token.is_some() || serve.control_token_file.is_some() || serve.control_insecure;
-    if !control.ip().to_canonical().is_loopback() && !guarded {
-        problems.add(format!(
-            "--control: {control} can be reached from other machines: expected --control-token TOKEN as well \
-             (or --control-insecure, to take commands from every client)"
-        ));
-    }
-    control
+    let mut read = |address: &Checked<ControlAddress>| {
+        let address = problems.take("control", address.clone(), ControlAddress::Unix(PathBuf::new()));
+        if let ControlAddress::Tcp(address) = &address
+            && !address.ip().to_canonical().is_loopback()
+            && !guarded
+        {
+            problems.add(format!(
+                "--control: {address} can be reached from other machines: expected --control-token TOKEN as well \
+                 (or --control-insecure, to take commands from every client)"
+            ));
+        }
+        address
+    };
+    serve.control.iter().map(&mut read).collect()
 }
 
 /// The token of the control port, from wherever it is given.

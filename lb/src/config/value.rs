@@ -11,6 +11,8 @@ use proto::control::{Hostname, Transport, Weight};
 
 use tracing_subscriber::filter::Targets;
 
+use crate::client;
+use crate::control::port::Address as ControlAddress;
 use crate::control::{OnDown, Probe};
 use crate::data::KeyKind;
 use crate::log::LogFormat;
@@ -73,6 +75,25 @@ pub(super) fn checked<T>(value: Option<T>, given: &str, expected: impl Display) 
 pub(super) fn address(given: &str) -> Parsed<SocketAddr> {
     let value = given.to_socket_addrs().ok().and_then(|mut found| found.next());
     checked(value, given, "an address and a port, such as 127.0.0.1:5000")
+}
+
+/// The longest path of a Unix socket, in bytes (unix(7), `sun_path`, without its last NUL).
+const LONGEST_PATH: usize = 107;
+
+/// A TCP address, or `unix:PATH`.
+pub(super) fn control(given: &str) -> Parsed<ControlAddress> {
+    let value = match given.strip_prefix("unix:") {
+        Some(path) => is_socket_path(path).then(|| ControlAddress::Unix(path.into())),
+        None => given.to_socket_addrs().ok().and_then(|mut found| found.next()).map(ControlAddress::Tcp),
+    };
+    let takes = format_args!(
+        "an address and a port, such as 127.0.0.1:5000, or unix:PATH with a path of at most {LONGEST_PATH} bytes"
+    );
+    checked(value, given, takes)
+}
+
+fn is_socket_path(path: &str) -> bool {
+    (1..=LONGEST_PATH).contains(&path.len()) && !path.contains('\0')
 }
 
 pub(super) fn duration(given: &str) -> Parsed<Duration> {
@@ -258,9 +279,19 @@ pub(super) fn named_weight(given: &str) -> Result<(String, u64), &'static str> {
     named.ok_or("expected HOSTNAME=W with a whole number W from 0 to 100")
 }
 
-/// Where a client finds a running `lb`.
-pub(super) fn host_and_port(given: &str) -> Result<String, &'static str> {
-    Some(given).filter(has_port).map(str::to_owned).ok_or("expected HOST:PORT, such as 127.0.0.1:5001")
+/// Where a client finds a running `lb`. Of several, as in the variable of that `lb`, it is the first.
+pub(super) fn where_to_ask(given: &str) -> Result<client::Address, String> {
+    let first = given.split(',').next().unwrap_or_default();
+    let address = match first.strip_prefix("unix:") {
+        Some(path) => is_socket_path(path).then(|| client::Address::Unix(path.into())),
+        None => {
+            let is_plain = |address: &&str| has_port(address) && !address.contains(['/', '@', ' ']);
+            Some(first).filter(is_plain).map(|address| client::Address::Tcp(address.to_owned()))
+        }
+    };
+    address.ok_or_else(|| {
+        format!("expected HOST:PORT, such as 127.0.0.1:5001, or unix:PATH with a path of at most {LONGEST_PATH} bytes")
+    })
 }
 
 fn has_port(address: &&str) -> bool {

@@ -6,8 +6,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::net::Complaints;
 
-/// Open files of the process itself: standard streams, signals, the control plane's runtime and listener.
-const PROCESS: usize = 14;
+/// Open files of the process itself: standard streams, signals, the runtimes of the control plane.
+const PROCESS: usize = 16;
 /// Open files of one worker: its listener, its runtime, and one connection that waits for room.
 const PER_WORKER: usize = 6;
 /// Open files of one replica or spare: its process, its standard streams, its probe, and the link to it.
@@ -31,14 +31,16 @@ pub(crate) struct FileBudget {
 }
 
 impl FileBudget {
-    /// Raises the limit of open files as far as allowed, and divides it. Pipes get a share only if `splices`.
+    /// Raises the limit of open files as far as allowed, and divides it. Pipes get a share only if `splices`; `others` are for
+    /// the rest of the process.
     #[must_use]
-    pub(crate) fn of_this_process(workers: usize, spares: usize, splices: bool) -> Self {
+    pub(crate) fn of_this_process(workers: usize, spares: usize, splices: bool, others: usize) -> Self {
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
         // A refusal leaves the limit as it was; it is read next.
         let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
         let limit = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |files| files as usize);
-        FileBudget::new(limit, workers, spares, splices)
+        let budget = FileBudget::new(limit, workers, spares, splices);
+        FileBudget { reserved: budget.reserved + others, ..budget }
     }
 
     fn new(limit: usize, workers: usize, spares: usize, splices: bool) -> Self {
@@ -86,9 +88,9 @@ mod tests {
 
     #[test]
     fn sessions_leave_files_for_everything_else() {
-        assert_eq!(FileBudget::new(64, 2, 0, false).sessions(3), 8);
-        assert_eq!(FileBudget::new(64, 2, 1, false).sessions(3), 5);
-        assert_eq!(FileBudget::new(20_000, 2, 0, false).sessions(3), 9_850);
+        assert_eq!(FileBudget::new(64, 2, 0, false).sessions(3), 7);
+        assert_eq!(FileBudget::new(64, 2, 1, false).sessions(3), 4);
+        assert_eq!(FileBudget::new(20_000, 2, 0, false).sessions(3), 9_849);
     }
 
     #[test]
@@ -97,10 +99,10 @@ mod tests {
             let files = FileBudget::new(limit, 2, 0, splices);
             (files.pipes(), files.sessions(3))
         };
-        assert_eq!(shares(64, true), (0, 8));
-        assert_eq!(shares(20_000, false), (0, 9_850));
+        assert_eq!(shares(64, true), (0, 7));
+        assert_eq!(shares(20_000, false), (0, 9_849));
         assert_eq!(shares(1_280, true).0, 10);
-        assert_eq!(shares(20_000, true), (128, 9_850 - 128));
+        assert_eq!(shares(20_000, true), (128, 9_849 - 128));
     }
 
     #[test]

@@ -182,9 +182,16 @@ fn a_failure_is_printed_to_stderr_and_exits_with_1() {
 #[test]
 fn a_server_that_does_not_answer_as_lb_does_is_reported() {
     for (answer, message) in [
-        ("", "closed the connection without an answer"),
-        ("HTTP/1.1 400 Bad Request\r\n\r\n", " does not answer as lb does: HTTP/1.1 400 Bad Request: "),
-        ("{\"status\":\"fine\"}\n", " does not answer as lb does: {\"status\":\"fine\"}: "),
+        (&b""[..], "closed the connection without an answer"),
+        (
+            b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            " is no control port of lb (--control): it answers `HTTP/1.1 400 Bad Request`: ",
+        ),
+        (
+            b"{\"status\":\"fine\"}\n",
+            " is no control port of lb (--control): it answers `{\"status\":\"fine\"}`: ",
+        ),
+        (b"\x1b[31m\xff\n", " is no control port of lb (--control): it answers `\\u{1b}[31m\u{fffd}`: "),
     ] {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -192,27 +199,77 @@ fn a_server_that_does_not_answer_as_lb_does_is_reported() {
             let (mut stream, _) = listener.accept().unwrap();
             let mut first = [0; 14];
             stream.read_exact(&mut first).unwrap();
-            stream.write_all(answer.as_bytes()).unwrap();
+            stream.write_all(answer).unwrap();
         });
         let (stdout, stderr, code) = lb(&["rep", "--control", &address], &[]);
         other.join().unwrap();
-        assert_eq!((stdout.as_str(), code), ("", Some(1)), "{answer}");
-        assert!(stderr.contains(message), "{answer}: {stderr}");
+        assert_eq!((stdout.as_str(), code), ("", Some(1)), "{message}");
+        assert!(stderr.contains(message), "{message}: {stderr}");
     }
     let (_, stderr, code) = lb(&["rep", "--control", "127.0.0.1:1"], &[]);
     assert_eq!(code, Some(1));
     assert!(stderr.starts_with("no lb answers on 127.0.0.1:1 (--control): "), "{stderr}");
+    let running = calm(&["--replicas", "1"]);
+    let (_, stderr, code) = lb(&["rep", "--control", &running.data.to_string()], &[]);
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains("is no control port of lb (--control): it answers `server1 "), "{stderr}");
 }
 
 #[test]
-fn a_closed_stdout_is_a_failure_without_a_panic() {
+fn an_address_of_another_form_is_told_what_is_expected() {
+    for wrong in
+        ["http://127.0.0.1:5001", "https://lb", "127.0.0.1", "user@host:1", "a b:1", "host:0", "unix:", ""]
+    {
+        let (_, stderr, code) = lb(&["rep", "--control", wrong], &[]);
+        assert_eq!(code, Some(2), "{wrong}");
+        assert!(
+            stderr.contains("expected HOST:PORT, such as 127.0.0.1:5001, or unix:PATH"),
+            "{wrong}: {stderr}"
+        );
+    }
+    let (_, stderr, code) = lb(&["rep"], &[("LB_CONTROL", "http://127.0.0.1:5001")]);
+    assert_eq!(code, Some(2));
+    assert!(stderr.contains("expected HOST:PORT, such as 127.0.0.1:5001, or unix:PATH"), "{stderr}");
+}
+
+#[test]
+fn no_answer_sends_a_command_to_the_terminal() {
     let running = calm(&["--replicas", "1"]);
-    let (reader, writer) = std::io::pipe().unwrap();
-    drop(reader);
+    let control = [("LB_CONTROL", running.control.to_string())];
+    let control = control.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let id = "\u{1b}[31mred\u{9b}1A\u{202e}\r";
+    let (stdout, stderr, code) = lb(&["explain", id], &control);
+    assert_eq!((stderr.as_str(), code), ("", Some(0)));
+    assert!(stdout.starts_with("id \\u{1b}[31mred\\u{9b}1A\\u{202e}\\r is key "), "{stdout}");
+    let (json, _, _) = lb(&["explain", "--json", id], &control);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["message"]["id"], id);
+    for output in [stdout, json] {
+        assert!(!output.contains(|letter: char| letter.is_control() && letter != '\n'), "{output:?}");
+    }
+    let (_, stderr, code) = lb(&["mapping", "set", "\u{1b}[31m"], &control);
+    assert_eq!(code, Some(1));
+    assert!(!stderr.contains('\u{1b}'), "{stderr:?}");
+}
+
+#[test]
+fn a_reader_that_has_gone_has_seen_enough() {
+    let running = calm(&["--replicas", "1"]);
+    let control = running.control.to_string();
+    let closed = |arguments: &[&str]| {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lb"));
+        let output = command.args(arguments).stdout(writer).stderr(Stdio::piped()).output().unwrap();
+        (String::from_utf8(output.stderr).unwrap(), output.status.code())
+    };
+    for words in
+        [&["rep", "--control", &control][..], &["backends", "--json", "--control", &control], &["simulate"]]
+    {
+        assert_eq!(closed(words), (String::new(), Some(0)), "{words:?}");
+    }
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_lb"));
-    command.args(["rep", "--control", &running.control.to_string()]).stdout(writer).stderr(Stdio::piped());
-    let output = command.output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.starts_with("cannot write the answer: Broken pipe"), "{stderr}");
+    let output = command.args(["rep", "--control", &control]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stderr.starts_with(b"cannot write the answer: No space left"), "{output:?}");
 }

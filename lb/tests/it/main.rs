@@ -7,6 +7,8 @@ mod client;
 mod commands;
 mod containers;
 mod control;
+mod control_crowd;
+mod control_unix;
 mod control_wire;
 mod examples;
 mod explain;

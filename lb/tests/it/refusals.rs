@@ -251,6 +251,12 @@ fn only_web_pages_of_a_loopback_origin_may_send_commands() {
         "http://evil.example/127.0.0.1",
         "http://192.168.0.1",
         "http://0.0.0.0",
+        "http://127.0.0.1:5001.evil.example",
+        "http://127.0.0.1@evil.example",
+        "http://localhost:5001@evil.example",
+        "http://localhost:5001/",
+        "http://localhost http://evil.example",
+        "ftp://localhost",
     ] {
         for command in one_of_each() {
             let (line, body) = as_http(&command);
@@ -267,10 +273,55 @@ fn only_web_pages_of_a_loopback_origin_may_send_commands() {
         "http://[::1]:8080",
         "https://localhost",
         "http://127.1.2.3:1",
+        "HTTP://LOCALHOST:5001",
     ] {
         assert_eq!(ask(origin, "GET /rep", "").status, 200, "{origin}");
     }
     let response = ask("http://localhost:3000", "POST /add", r#"{"n":1,"hostnames":["S5"]}"#);
     assert_eq!(response.body, listing(&["server1", "S5"]));
     assert_eq!(by_http(&lb, &json!({"cmd": "rm", "n": 1, "hostnames": ["S5"]})), listing(&["server1"]));
+}
+
+/// The status of `GET /rep` with these header lines, and the message of a refusal.
+fn get_rep(lb: &Lb, target: &str, headers: &str) -> (u16, String) {
+    let text = format!("GET {target} HTTP/1.1\r\n{headers}\r\n");
+    let response = Conversation::with(lb).say(text).response();
+    let message = if response.status == 200 { String::new() } else { refused(&response.body) };
+    (response.status, message)
+}
+
+#[test]
+fn a_name_that_may_be_a_web_page_is_refused_as_host_unless_a_token_is_shown() {
+    let (open, guarded) =
+        (calm(&["--replicas", "1"]), calm(&["--replicas", "1", "--control-token", "secret"]));
+    for host in
+        ["localhost", "LOCALHOST:5001", "127.0.0.1:5001", "192.0.2.1", "[::1]:5001", "lb", "lb:5001", ""]
+    {
+        assert_eq!(get_rep(&open, "/rep", &format!("Host: {host}\r\n")).0, 200, "{host}");
+    }
+    assert_eq!(get_rep(&open, "/rep", "").0, 200, "no browser leaves it out");
+    assert_eq!(get_rep(&open, "http://lb:5001/rep", "Host: lb\r\n").0, 200);
+    for host in [
+        "evil.example",
+        "evil.example:5001",
+        "127.0.0.1.evil.example:5001",
+        "127.0.0.1:5001.evil.example",
+        "localhost.evil.example",
+        "localhost:5001@evil.example",
+        "user@localhost",
+        "[::1].evil.example",
+        "lb\r\nHost: evil.example",
+    ] {
+        let (status, message) = get_rep(&open, "/rep", &format!("Host: {host}\r\n"));
+        assert_eq!(status, 403, "{host}");
+        assert!(message.starts_with("<Error> `Host`: invalid value `"), "{message}");
+        assert!(message.contains("expected an IP address, localhost or a name without dots"), "{message}");
+        let change = format!("POST /add HTTP/1.1\r\nHost: {host}\r\nContent-Length: 7\r\n\r\n{{\"n\":1}}");
+        assert_eq!(Conversation::with(&open).say(change).response().status, 403, "{host}");
+        assert_eq!(get_rep(&guarded, "/rep", &format!("Host: {host}\r\n")).0, 401, "{host}");
+        let token = format!("Host: {host}\r\nAuthorization: Bearer secret\r\n");
+        assert_eq!(get_rep(&guarded, "/rep", &token).0, 200, "{host}");
+    }
+    assert_eq!(get_rep(&open, "http://evil.example/rep", "Host: lb\r\n").0, 403);
+    assert_eq!(open.hostnames(), ["server1"]);
 }

@@ -1,6 +1,6 @@
 //! The commands and answers of the control port, the same in both of its languages.
 //!
-//! A JSON line holds a whole command ([`Line::parse`]). Over HTTP the path names the command, and a body, if there is one,
+//! A JSON line holds a whole command ([`Line`]). Over HTTP the path names the command, and a body, if there is one,
 //! holds its fields ([`parse_body`]). Every answer is one [`Answer`]: its JSON text, and over HTTP also its status; a client
 //! reads it as a [`Reply`]. Nothing here checks whether a name is in use or a number fits the fleet.
 

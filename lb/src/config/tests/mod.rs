@@ -31,11 +31,30 @@ fn names(config: &Config) -> Vec<&str> {
     config.slots.iter().map(|(name, _)| name.as_str()).collect()
 }
 
+fn addresses(config: &Config) -> Vec<String> {
+    config.control.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn control_may_be_given_several_times_and_as_a_unix_socket() {
+    let config = good(&words("--control unix:/run/a.sock --control 127.0.0.1:1,unix:b"));
+    assert_eq!(addresses(&config), ["unix:/run/a.sock", "127.0.0.1:1", "unix:b"]);
+    let long = format!("unix:/{}", "x".repeat(106));
+    assert_eq!(addresses(&good(&["--control", &long])), [long.as_str()]);
+    for wrong in ["unix:", &format!("{long}x")] {
+        let problems = problems(&["--control", "127.0.0.1:1", "--control", wrong]);
+        let expected = format!("--control: invalid value `{wrong}`: expected an address and a port, such as");
+        assert!(problems.len() == 1 && problems[0].starts_with(&expected), "{problems:?}");
+    }
+    let open = problems(&["--control", "unix:a", "--control", "0.0.0.0:1"]);
+    assert!(open.len() == 1 && open[0].starts_with("--control: 0.0.0.0:1 can be reached"), "{open:?}");
+}
+
 #[test]
 fn the_defaults_are_those_of_the_contract() {
     let config = good(&[]);
     assert_eq!(config.listen.to_string(), "0.0.0.0:5000");
-    assert_eq!(config.control.to_string(), "127.0.0.1:5001");
+    assert_eq!(addresses(&config), ["127.0.0.1:5001"]);
     assert_eq!(config.control_token, None);
     assert_eq!(names(&config), ["server1", "server2", "server3"]);
     assert_eq!(config.source, Source::Process { command: None });
@@ -77,7 +96,7 @@ fn every_flag_reaches_its_field() {
          --log-format json --balance-factor 1.5 --hash-seed 9",
     ));
     assert_eq!(config.listen.to_string(), "127.0.0.1:7000");
-    assert_eq!(config.control.to_string(), "[::1]:7001");
+    assert_eq!(addresses(&config), ["[::1]:7001"]);
     assert_eq!(config.control_token.as_deref(), Some("secret"));
     assert_eq!(names(&config), ["server1", "server2"]);
     assert_eq!(config.source, Source::Process { command: Some("serve-{port}".into()) });
@@ -188,7 +207,11 @@ fn a_wrong_value_is_refused_with_its_flag_and_what_is_expected() {
             &["", "5000", ":5000", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "300.0.0.1:1"],
             ADDRESS,
         ),
-        ("control", &["localhost", "[::1", "::1"], ADDRESS),
+        (
+            "control",
+            &["localhost", "[::1", "::1"],
+            "expected an address and a port, such as 127.0.0.1:5000, or unix:",
+        ),
         (
             "replicas",
             &["", "-1", "1.5", "three", "1001", "99999999999999999999"],

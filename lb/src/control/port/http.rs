@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue, ORIGIN};
+use hyper::header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -16,19 +16,28 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use proto::control::{Answer, Command, Failure, FailureKind, Remapping, parse_body};
 use proto::line::query_parameter;
 use serde::de::DeserializeOwned;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use super::desk::{COMMAND_MAX, Desk, SENDER};
+use super::desk::{COMMAND_MAX, Caller, Desk, SENDER};
+use super::web;
+
+/// The most bytes of requests that wait to be read. (An id in a path may be as long as a command.)
+const BUFFER: usize = COMMAND_MAX + 8 * 1024;
 
 /// Serves requests until the connection ends.
 ///
 /// # Errors
 /// The connection breaks.
-pub(super) async fn converse(stream: &mut TcpStream, desk: &Arc<Desk>) -> anyhow::Result<()> {
-    let service = service_fn(|request| Box::pin(answer(request, desk)));
+pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    desk: &Arc<Desk>,
+    caller: &Caller,
+) -> anyhow::Result<()> {
+    let service = service_fn(|request| Box::pin(answer(request, desk, caller)));
     let mut connection = http1::Builder::new()
+        .max_buf_size(BUFFER)
         .timer(TokioTimer::new())
         .header_read_timeout(SENDER)
         .half_close(true)
@@ -46,14 +55,20 @@ pub(super) async fn converse(stream: &mut TcpStream, desk: &Arc<Desk>) -> anyhow
     }
 }
 
-async fn answer(request: Request<Incoming>, desk: &Desk) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer(
+    request: Request<Incoming>,
+    desk: &Arc<Desk>,
+    caller: &Caller,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    // With pipelined requests, the other connections get a turn after each.
+    yield_now().await;
     let (head, body) = request.into_parts();
-    let command = match admit(&head, desk) {
+    let command = match admit(&head, desk, caller).await {
         Ok(()) => command(&head, body).await,
         Err(failure) => Err(failure),
     };
     let answer = match command {
-        Ok(command) => desk.execute(command).await,
+        Ok(command) => desk.execute(caller, command).await,
         Err(failure) => Answer::Failure(failure),
     };
     let mut response = response(&answer);
@@ -62,33 +77,53 @@ async fn answer(request: Request<Incoming>, desk: &Desk) -> Result<Response<Full
             .headers_mut()
             .insert(ALLOW, HeaderValue::from_static(allowed(head.uri.path()).unwrap_or_default()));
     }
-    if [StatusCode::REQUEST_TIMEOUT, StatusCode::PAYLOAD_TOO_LARGE].contains(&response.status()) {
+    let is_rest_unread =
+        [StatusCode::REQUEST_TIMEOUT, StatusCode::PAYLOAD_TOO_LARGE].contains(&response.status());
+    if is_rest_unread || caller.is_last_answer() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
 }
 
 /// Refuses foreign web pages and wrong tokens before anything else of the request is read.
-fn admit(head: &Parts, desk: &Desk) -> Result<(), Failure> {
-    if let Some(origin) = head.headers.get(ORIGIN)
-        && !is_loopback(origin)
-    {
-        return Err(FailureKind::Forbidden.because("only web pages of a loopback origin may command lb"));
+async fn admit(head: &Parts, desk: &Desk, caller: &Caller) -> Result<(), Failure> {
+    let mut origins = head.headers.get_all(ORIGIN).iter().map(HeaderValue::as_bytes);
+    if let Some(origin) = origins.find(|origin| !web::is_loopback_origin(origin)) {
+        return Err(desk
+            .refuse(caller, foreign("Origin", origin, "a loopback origin, such as http://127.0.0.1:5001")));
     }
-    desk.admit(bearer_token(&head.headers))
+    if let Err(unproven) = desk.check(caller, bearer_token(&head.headers)) {
+        return Err(desk.turn_away(caller, unproven).await);
+    }
+    // A token or a Unix socket is more than a web page can have.
+    let is_proven = desk.demands_token(caller) || caller.who.address().is_none();
+    match hosts(head).find(|host| !is_proven && !web::is_local_host(host)) {
+        Some(host) => {
+            let local =
+                "an IP address, localhost or a name without dots (any name if the command shows a token)";
+            Err(desk.refuse(caller, foreign("Host", host, local)))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What a request calls the control port: in its `Host` and, of a proxy's client, in its target. A browser always does.
+fn hosts(head: &Parts) -> impl Iterator<Item = &[u8]> {
+    let fields = head.headers.get_all(HOST).iter().map(HeaderValue::as_bytes);
+    let target = head.uri.authority().map(|authority| authority.as_str().as_bytes());
+    fields.chain(target).filter(|host| !host.is_empty())
+}
+
+fn foreign(field: &str, value: &[u8], expected: &str) -> Failure {
+    let value = web::shown(value);
+    FailureKind::Forbidden.because(format!(
+        "`{field}`: invalid value `{value}`: expected {expected}, because no foreign web page may command lb"
+    ))
 }
 
 fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-/// Whether an origin (RFC 6454, section 7) is this machine.
-fn is_loopback(origin: &HeaderValue) -> bool {
-    let Ok(uri) = origin.as_bytes().try_into() as Result<hyper::Uri, _> else { return false };
-    let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    let address: Option<std::net::IpAddr> = host.parse().ok();
-    uri.scheme().is_some() && (host == "localhost" || address.is_some_and(|address| address.is_loopback()))
 }
 
 /// The methods that a path takes; `None` if there is no such path.

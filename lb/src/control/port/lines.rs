@@ -1,37 +1,37 @@
 //! The control port's side of newline-delimited JSON: one command a line, one answer a line, in order.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use proto::control::{Answer, Failure, FailureKind, Line};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, BufReader};
+use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_util::codec::{AnyDelimiterCodec, AnyDelimiterCodecError, Framed};
 
-use super::desk::{COMMAND_MAX, Desk, SENDER};
+use super::desk::{COMMAND_MAX, Caller, Desk, SENDER};
 
-/// How long a connection may be silent between two commands while the port is not full.
-const IDLE: Duration = Duration::from_secs(300);
-
-/// Answers line by line until the end of the stream.
+/// Answers line by line until the end of the stream. After each line the other connections get a turn.
 ///
 /// # Errors
 /// The connection breaks, or the client is too slow.
-pub(super) async fn converse(stream: &mut TcpStream, desk: &Arc<Desk>) -> anyhow::Result<()> {
+pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut BufReader<S>,
+    desk: &Arc<Desk>,
+    caller: &Caller,
+) -> anyhow::Result<()> {
     let codec = AnyDelimiterCodec::new_with_max_length(b"\n".to_vec(), b"\n".to_vec(), COMMAND_MAX);
     let mut lines = Framed::new(stream, codec);
     loop {
-        let answer = match next(&mut lines, desk).await {
+        let answer = match next(&mut lines).await {
             Next::Line(line) if line.trim_ascii().is_empty() => continue,
-            Next::Line(line) => answer(&line, desk).await,
+            Next::Line(line) => answer(line, desk, caller).await,
             Next::TooLong => {
                 // After an error the codec would end the stream; a new one goes on with the same buffers.
                 lines = Framed::from_parts(lines.into_parts());
-                Answer::Failure(
-                    FailureKind::TooLarge.because(format!("a command has at most {COMMAND_MAX} bytes")),
-                )
+                Answer::Failure(too_long(desk, caller))
             }
             Next::End => return Ok(()),
             Next::TooSlow => {
@@ -41,22 +41,26 @@ pub(super) async fn converse(stream: &mut TcpStream, desk: &Arc<Desk>) -> anyhow
             }
         };
         send(&mut lines, &answer).await?;
+        if caller.is_last_answer() {
+            return Ok(());
+        }
+        yield_now().await;
     }
 }
 
-type Lines<'a> = Framed<&'a mut TcpStream, AnyDelimiterCodec>;
+type Lines<'a, S> = Framed<&'a mut BufReader<S>, AnyDelimiterCodec>;
 
 enum Next {
-    Line(bytes::Bytes),
+    Line(Bytes),
     TooLong,
     TooSlow,
     End,
 }
 
-/// The next line. Between two lines a client may be idle for long; a line that it has begun has a deadline.
-async fn next(lines: &mut Lines<'_>, desk: &Desk) -> Next {
+/// The next line. A line that has begun has a deadline; before it a client may be idle as long as it keeps its place.
+async fn next<S: AsyncRead + AsyncWrite + Unpin>(lines: &mut Lines<'_, S>) -> Next {
     let idle = lines.read_buffer().is_empty();
-    if idle && !begins(lines.get_ref(), desk).await {
+    if idle && !lines.get_mut().fill_buf().await.is_ok_and(|bytes| !bytes.is_empty()) {
         return Next::End;
     }
     match timeout(SENDER, lines.next()).await {
@@ -67,28 +71,30 @@ async fn next(lines: &mut Lines<'_>, desk: &Desk) -> Next {
     }
 }
 
-/// Waits for the first byte of the next line. False if there will be none, or if the port is full.
-async fn begins(stream: &TcpStream, desk: &Desk) -> bool {
-    let mut first = [0];
-    tokio::select! {
-        biased;
-        byte = timeout(IDLE, stream.peek(&mut first)) => matches!(byte, Ok(Ok(1))),
-        () = desk.crowded.notified() => false,
-    }
-}
-
-async fn answer(line: &[u8], desk: &Desk) -> Answer {
-    let command = match Line::parse(line) {
-        Ok(line) => desk.admit(line.token.as_deref()).and_then(|()| line.command().map_err(Failure::from)),
-        Err(malformed) => Err(malformed.into()),
-    };
+/// Nothing but the token of a line is read before the token has been checked, and a line with a wrong one is not kept.
+async fn answer(line: Bytes, desk: &Arc<Desk>, caller: &Caller) -> Answer {
+    let token = if desk.demands_token(caller) { Line::new(&line).token() } else { None };
+    let checked = desk.check(caller, token.as_deref());
+    drop(token);
+    let command = checked.map(|()| Line::new(&line).command());
+    drop(line);
     match command {
-        Ok(command) => desk.execute(command).await,
-        Err(failure) => Answer::Failure(failure),
+        Ok(Ok(command)) => desk.execute(caller, command).await,
+        Ok(Err(malformed)) => Answer::Failure(malformed.into()),
+        Err(unproven) => Answer::Failure(desk.turn_away(caller, unproven).await),
     }
 }
 
-async fn send(lines: &mut Lines<'_>, answer: &Answer) -> anyhow::Result<()> {
+/// A line that is too long is not kept, so its token is unknown: where a token is needed, it counts as refused.
+fn too_long(desk: &Desk, caller: &Caller) -> Failure {
+    let failure = FailureKind::TooLarge.because(format!("a command has at most {COMMAND_MAX} bytes"));
+    if desk.demands_token(caller) { desk.refuse(caller, failure) } else { failure }
+}
+
+async fn send<S: AsyncRead + AsyncWrite + Unpin>(
+    lines: &mut Lines<'_, S>,
+    answer: &Answer,
+) -> anyhow::Result<()> {
     let sent = timeout(SENDER, lines.send(answer.to_json())).await;
     Ok(sent.context("the client does not read its answer")??)
 }
