@@ -37,7 +37,7 @@ use data::{FileBudget, Pipes, Plane, listener};
 use fleet::{Effect, Fleet, Lineup, Names, Policy};
 use net::Tally;
 use provider::Provider;
-use provider::doors::Doors;
+use provider::doors::{Doors, Owner};
 use provider::engine::docker::Docker;
 #[doc(hidden)]
 pub use provider::engine::record::rewritten as rewritten_record;
@@ -140,9 +140,10 @@ async fn assemble(
         restartable: !matches!(config.source, Source::Fixed(_)),
         keep: matches!(&config.source, Source::Docker(settings) if settings.keep),
     };
+    let owner = if matches!(config.source, Source::Docker(_)) { Owner::OfReplicas } else { Owner::Ours };
     let doors = match config.limits.transport {
         Transport::Proxy => None,
-        Transport::Handoff => Some(Doors::open(config.handoff_dir.as_deref())?),
+        Transport::Handoff => Some(Doors::open(config.handoff_dir.as_deref(), owner)?),
     };
     let (provider, names, lineup) = match config.source {
         Source::Process { command } => {

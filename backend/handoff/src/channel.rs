@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
 use rustix::net::{RecvFlags, Shutdown};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -28,6 +29,14 @@ impl Channel {
     pub fn connect(path: impl AsRef<Path>) -> io::Result<(Self, Closed)> {
         let replica = Arc::new(watch(socket::connect(path.as_ref())?)?);
         Ok((Channel { replica: Arc::clone(&replica) }, Closed { replica }))
+    }
+
+    /// The user of the process that listens at the path, as of its listen(2) (unix(7), `SO_PEERCRED`).
+    ///
+    /// # Errors
+    /// Those of getsockopt(2).
+    pub fn peer(&self) -> io::Result<u32> {
+        Ok(socket_peercred(self.replica.get_ref())?.uid.as_raw())
     }
 
     /// Hands a connected, non-blocking TCP socket over; it never waits. The caller closes its own descriptor afterwards.

@@ -1,12 +1,18 @@
 //! Links to the hand-off endpoints of replicas. A link is made when a replica passes a probe, and read until it ends.
 //!
+//! A link is made only to a process of a user who may have clients: the user of `lb`, root, or the owner of the folder.
+//!
 //! This module hands no connection over: the data plane does. Connections to a replica that does not listen at its endpoint are
 //! proxied, and each passed probe tries the endpoint again.
 
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use handoff::{Channel, Closed, Ended};
+use rustix::process::geteuid;
 use tracing::{debug, info, warn};
 
 use crate::replica::{Link, Replica};
@@ -46,7 +52,7 @@ impl Links {
             return;
         }
         let hostname = &replica.hostname;
-        match Channel::connect(path) {
+        match connect(path) {
             Ok((channel, closed)) => {
                 self.is_logged = false;
                 info!(%hostname, "connections are handed over");
@@ -71,6 +77,25 @@ impl Links {
         self.next = Some(Instant::now() + self.pause);
         self.current = None;
     }
+}
+
+/// Connects to a door. The connection ends at once if another user listens there than may have clients.
+fn connect(path: &Path) -> io::Result<(Channel, Closed)> {
+    let (channel, closed) = Channel::connect(path)?;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let (peer, owner) = (channel.peer()?, std::fs::metadata(folder)?.uid());
+    if may_have_clients(peer, geteuid().as_raw(), owner) {
+        return Ok((channel, closed));
+    }
+    let reason =
+        format!("user {peer} listens, who is neither root, nor the user of lb, nor the owner of the folder");
+    Err(io::Error::new(ErrorKind::PermissionDenied, reason))
+}
+
+/// Whether a process of this user may have the clients of an `lb` that runs as `own`, with doors in a folder of `owner`.
+fn may_have_clients(peer: u32, own: u32, owner: u32) -> bool {
+    const ROOT: u32 = 0;
+    [ROOT, own, owner].contains(&peer)
 }
 
 /// Reads reports of closed connections until the link ends.
@@ -98,6 +123,13 @@ async fn listen(replica: Arc<Replica>, link: Arc<Link>, mut closed: Closed) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn root_the_own_user_and_the_owner_of_the_folder_may_have_clients() {
+        assert!([0, 1000, 1001].iter().all(|&peer| may_have_clients(peer, 1000, 1001)));
+        assert!(!may_have_clients(1002, 1000, 1001) && !may_have_clients(1001, 1000, 1000));
+        assert!(!may_have_clients(65_534, 0, 0));
+    }
 
     #[test]
     fn the_pause_doubles_until_a_link_was_of_use() {

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail};
 use handoff::Channel;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::process::geteuid;
@@ -16,8 +16,12 @@ use super::is_fresh_name;
 
 /// A socket younger than this is left alone.
 const JUST_NOW: Duration = Duration::from_secs(60);
-/// The permission of all users to write.
-const OTHERS_WRITE: u32 = 0o002;
+/// The permission of the group and of all other users to write.
+const OTHERS_WRITE: u32 = 0o022;
+/// In a folder with this bit, only the owner of a file can rename or remove it (`chmod(2)`, `S_ISVTX`).
+const STICKY: u32 = 0o1000;
+/// The superuser, who can do anything anyway.
+const ROOT: u32 = 0;
 /// The permissions of a new folder: none for other users.
 pub(super) const MODE: u32 = 0o700;
 /// The beginning of the name of a folder that is made for one process.
@@ -32,7 +36,14 @@ const TRIES: usize = 8;
 pub(super) fn new() -> anyhow::Result<(TempDir, File)> {
     let made = (1..TRIES).find_map(|_| try_new().ok()).map_or_else(try_new, Ok);
     let (folder, lock) = made.context("cannot make a folder for the sockets of --transport handoff")?;
-    folder.path().parent().into_iter().for_each(sweep_orphans);
+    let parent = folder.path().parent().unwrap_or(Path::new("/"));
+    if let Some((place, why)) = weakness(&parent.canonicalize()?, Owner::Ours, true)? {
+        bail!(
+            "cannot make a folder for the sockets of --transport handoff: {} {why}; set TMPDIR to a folder in a safe place",
+            place.display()
+        );
+    }
+    sweep_orphans(parent);
     Ok((folder, lock))
 }
 
@@ -48,20 +59,58 @@ fn try_new() -> io::Result<(TempDir, File)> {
     Ok((folder, lock))
 }
 
+/// Who may own a folder of doors. Its owner can put a socket in another's place, and gets clients then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// The user of this process, or root.
+    Ours,
+    /// Any user: replicas in containers run as another one, and have to write to the folder.
+    OfReplicas,
+}
+
 /// The folder that the user has chosen, made if it is missing.
 ///
 /// # Errors
-/// It cannot be used, or other users can write to it.
-pub(super) fn given(path: &Path) -> anyhow::Result<PathBuf> {
+/// It cannot be used, or a user who is not its `owner` can put a socket in another's place.
+pub(super) fn given(path: &Path, owner: Owner) -> anyhow::Result<PathBuf> {
     let made = DirBuilder::new().recursive(true).mode(MODE).create(path).and_then(|()| path.canonicalize());
     let path = made.with_context(|| format!("cannot use the folder {} (--handoff-dir)", path.display()))?;
-    ensure!(
-        fs::metadata(&path)?.permissions().mode() & OTHERS_WRITE == 0,
-        "--handoff-dir: invalid value `{}`: expected a folder that only lb and its replicas can write to, because other users \
-         could take connections over there",
-        path.display()
-    );
+    if let Some((place, why)) = weakness(&path, owner, false)? {
+        let owner = match owner {
+            Owner::Ours => "the user of lb, or root, owns",
+            Owner::OfReplicas => "one user owns",
+        };
+        bail!(
+            "--handoff-dir: invalid value `{}`: {} {why}: expected a folder that {owner}, that only this user can write to, and that no \
+             other user can replace, because a user who can could take connections over",
+            path.display(),
+            place.display()
+        );
+    }
     Ok(path)
+}
+
+/// What lets another user than the owner put something in the place of an entry of the folder at `path` (an absolute path
+/// without symbolic links): a folder on the way to it, and why. `is_shared`: the folder may be one for temporary files.
+fn weakness(path: &Path, owner: Owner, is_shared: bool) -> io::Result<Option<(&Path, String)>> {
+    let last = fs::metadata(path)?.uid();
+    for place in path.ancestors() {
+        let metadata = fs::metadata(place)?;
+        let (uid, mode) = (metadata.uid(), metadata.mode());
+        let is_safe_owner =
+            uid == ROOT || uid == geteuid().as_raw() || owner == Owner::OfReplicas && uid == last;
+        if !is_safe_owner {
+            return Ok(Some((place, format!("belongs to another user ({uid})"))));
+        }
+        let is_guarded = mode & STICKY != 0 && (is_shared || place != path);
+        if mode & OTHERS_WRITE != 0 && !is_guarded {
+            return Ok(Some((
+                place,
+                format!("can be written to by other users (mode {:04o})", mode & 0o7777),
+            )));
+        }
+    }
+    Ok(None)
 }
 
 /// Opens a folder that a process of this user may have made with [`new`]: no symbolic link, and closed to other users.
@@ -118,6 +167,57 @@ fn is_dead(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Makes a folder with this mode.
+    fn make(path: &Path, mode: u32) {
+        fs::create_dir(path).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_folder_is_safe_if_no_other_user_can_write_to_it_or_replace_it() {
+        let root = tempfile::tempdir().unwrap();
+        // The mode of the parent, the mode of the folder, and whether the folder may be given, or hold a new one.
+        for (above, mode, may_be_given, may_hold_another) in [
+            (0o755, 0o700, true, true),
+            (0o755, 0o755, true, true),
+            (0o1777, 0o700, true, true),
+            (0o777, 0o700, false, false),
+            (0o775, 0o700, false, false),
+            (0o755, 0o770, false, false),
+            (0o755, 0o702, false, false),
+            (0o755, 0o1777, false, true),
+        ] {
+            let above_path = root.path().join(format!("{above:o}-{mode:o}"));
+            let path = above_path.join("doors");
+            make(&above_path, above);
+            make(&path, mode);
+            let is_safe = |is_shared| weakness(&path, Owner::Ours, is_shared).unwrap().is_none();
+            let seen = (given(&path, Owner::Ours).is_ok(), is_safe(true));
+            assert_eq!(seen, (may_be_given, may_hold_another), "{above:o} {mode:o}");
+        }
+    }
+
+    #[test]
+    fn another_user_may_own_the_folder_only_if_replicas_run_as_another_user() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("doors");
+        make(&path, 0o700);
+        // Only root can give a folder away.
+        if std::os::unix::fs::chown(&path, Some(65_532), None).is_err() {
+            return;
+        }
+        let error = given(&path, Owner::Ours).unwrap_err().to_string();
+        assert!(
+            error.contains("--handoff-dir: invalid value") && error.contains("another user (65532)"),
+            "{error}"
+        );
+        assert_eq!(given(&path, Owner::OfReplicas).unwrap(), path.canonicalize().unwrap());
+        // A third user can replace the folder.
+        std::os::unix::fs::chown(folder.path(), Some(65_533), None).unwrap();
+        assert!(given(&path, Owner::OfReplicas).is_err());
+        std::os::unix::fs::chown(folder.path(), Some(0), None).unwrap();
+    }
 
     #[test]
     fn folders_of_processes_that_were_killed_are_removed_and_those_of_others_are_not() {

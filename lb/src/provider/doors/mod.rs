@@ -5,6 +5,8 @@
 
 mod folder;
 
+pub(crate) use folder::Owner;
+
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -34,10 +36,11 @@ impl Doors {
     /// process. Removes doors that dead replicas have left there. Has to be called within a runtime.
     ///
     /// # Errors
-    /// The folder cannot be used, other users can write to it, or its path is so long that no socket fits behind it.
-    pub(crate) fn open(path: Option<&Path>) -> anyhow::Result<Self> {
+    /// The folder cannot be used, a user who is not its `owner` can put a socket in another's place, or its path is so long that no
+    /// socket fits behind it.
+    pub(crate) fn open(path: Option<&Path>, owner: Owner) -> anyhow::Result<Self> {
         let doors = match path {
-            Some(path) => Doors { path: folder::given(path)?, _own: None },
+            Some(path) => Doors { path: folder::given(path, owner)?, _own: None },
             None => {
                 let own = folder::new()?;
                 Doors { path: own.0.path().to_owned(), _own: Some(own) }
@@ -127,7 +130,7 @@ mod tests {
 
     #[tokio::test]
     async fn our_own_folder_is_private_and_is_removed_with_us() {
-        let doors = Doors::open(None).unwrap();
+        let doors = Doors::open(None, Owner::Ours).unwrap();
         let path = doors.path().to_owned();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
         assert_ne!(doors.fresh().path(), doors.fresh().path());
@@ -145,7 +148,7 @@ mod tests {
         fs::write(at("00000000000000cc.sock"), "no socket").unwrap();
         let replica = handoff::Listener::bind(at(alive)).unwrap();
         [dead, alive, other, "00000000000000cc.sock"].iter().for_each(|name| age(&at(name)));
-        let doors = Doors::open(Some(folder.path())).unwrap();
+        let doors = Doors::open(Some(folder.path()), Owner::Ours).unwrap();
         let mut left: Vec<String> = fs::read_dir(doors.path())
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -158,7 +161,7 @@ mod tests {
     #[tokio::test]
     async fn a_door_stays_until_its_replica_is_known_to_be_gone() {
         let folder = tempfile::tempdir().unwrap();
-        let doors = Doors::open(Some(folder.path())).unwrap();
+        let doors = Doors::open(Some(folder.path()), Owner::Ours).unwrap();
         let door = doors.fresh();
         let path = door.path().to_owned();
         fs::write(&path, "").unwrap();
@@ -175,14 +178,14 @@ mod tests {
     async fn a_folder_to_which_other_users_may_write_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).unwrap();
-        let error = Doors::open(Some(folder.path())).unwrap_err();
+        let error = Doors::open(Some(folder.path()), Owner::Ours).unwrap_err();
         assert!(error.to_string().contains("--handoff-dir: invalid value"), "{error}");
     }
 
     #[tokio::test]
     async fn a_path_without_room_for_a_socket_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let error = Doors::open(Some(&folder.path().join("x".repeat(100)))).unwrap_err();
+        let error = Doors::open(Some(&folder.path().join("x".repeat(100))), Owner::Ours).unwrap_err();
         assert!(error.to_string().contains("--handoff-dir"), "{error}");
     }
 }

@@ -15,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 
-use crate::harness::{Lb, demo_after, eventually, processes_with, text};
+use crate::harness::{Lb, Replica, demo_after, eventually, processes_with, text};
 use taker::{Takers, client, expect_line, wait_for_transport};
 
 /// The connections of slot 1: open ones, and all so far.
@@ -290,6 +290,79 @@ fn handed_over_connections_survive_a_kill_and_the_next_lb_hands_over_again() {
     other.write_all(b"5\n").unwrap();
     other.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"a 5\n");
+}
+
+/// Starts an `lb` that hands over in this folder, and must refuse to; its error.
+#[track_caller]
+fn refusal(folder: &Path) -> String {
+    let flags =
+        ["--provider", "fixed", "--backend", "a=127.0.0.1:1", "--transport", "handoff", "--handoff-dir"];
+    let mut lb = Lb::launch(&[&flags[..], &[folder.to_str().unwrap()]].concat());
+    let code = lb.wait().code();
+    let error = lb.wait_for_log("error: ");
+    assert_eq!(code, Some(1), "{error}");
+    assert!(error.contains("--handoff-dir: invalid value"), "{error}");
+    error
+}
+
+#[test]
+fn a_folder_in_which_another_user_can_take_a_place_is_refused() {
+    use std::fs::{Permissions, create_dir, set_permissions};
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    let above = tempfile::tempdir().unwrap();
+    let folder = above.path().join("doors");
+    create_dir(&folder).unwrap();
+    let modes = |above_mode, mode| {
+        set_permissions(above.path(), Permissions::from_mode(above_mode)).unwrap();
+        set_permissions(&folder, Permissions::from_mode(mode)).unwrap();
+    };
+    for (above_mode, mode, part) in [
+        (0o755, 0o770, "doors can be written to by other users (mode 0770)"),
+        (0o755, 0o1777, "doors can be written to by other users (mode 1777)"),
+        (0o777, 0o700, "can be written to by other users (mode 0777)"),
+        (0o2775, 0o700, "can be written to by other users (mode 2775)"),
+    ] {
+        modes(above_mode, mode);
+        assert!(refusal(&folder).contains(part), "{above_mode:o} {mode:o}");
+    }
+    modes(0o755, 0o700);
+    // Only root can give a folder away.
+    if chown(&folder, Some(NOBODY), None).is_ok() {
+        assert!(refusal(&folder).contains("belongs to another user (65534)"));
+        chown(&folder, Some(0), None).unwrap();
+        chown(above.path(), Some(NOBODY), None).unwrap();
+        assert!(refusal(&folder).contains("belongs to another user (65534)"));
+    }
+}
+
+const NOBODY: u32 = 65_534;
+
+#[test]
+fn a_socket_at_which_another_user_listens_gets_no_connection() {
+    use std::os::unix::fs::chown;
+    use std::os::unix::process::CommandExt as _;
+    let (safe, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    if chown(theirs.path(), Some(NOBODY), None).is_err() {
+        eprintln!("skipped: only root can be another user");
+        return;
+    }
+    let listen = "import socket, sys, time; s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind(sys.argv[1]); \
+                  s.listen(); open(sys.argv[1] + '.ready', 'w'); time.sleep(600)";
+    let socket = theirs.path().join("a.sock");
+    let mut command = Command::new("python3");
+    let _other = Elsewhere(command.args(["-c", listen]).arg(&socket).uid(NOBODY).spawn().unwrap());
+    eventually("a listener", || theirs.path().join("a.sock.ready").exists().then_some(()));
+    std::fs::rename(&socket, safe.path().join("a.sock")).unwrap();
+    let replica = Replica::named("proxied");
+    let mut flags = crate::harness::fixed(&[replica.address]);
+    flags.extend(
+        ["--transport", "handoff", "--handoff-dir", safe.path().to_str().unwrap()].map(str::to_owned),
+    );
+    let lb = Lb::start(&crate::harness::flags(&flags));
+    let line = lb.wait_for_log("user 65534 listens");
+    assert!(line.contains("connections are proxied"), "{line}");
+    assert_eq!(lb.route("1"), "proxied");
+    wait_for_transport(&lb, 1, "proxy");
 }
 
 #[test]
