@@ -18,6 +18,7 @@ use crate::control::port::Address as ControlAddress;
 use crate::control::{OnDown, Probe};
 use crate::data::KeyKind;
 use crate::log::LogFormat;
+use crate::provider::engine::docker::Capabilities;
 use crate::provider::process::child;
 
 /// A self-healing layer-4 TCP load balancer: connections with the same id reach the same server.
@@ -261,9 +262,13 @@ pub struct Serve {
     /// docker: memory that a container may use [default: no limit]
     #[arg(long, help_heading = "Containers", env = "LB_MEMORY", value_name = "SIZE", allow_hyphen_values = true, value_parser = ValueParser::new(value::memory))]
     pub(super) memory: Option<Checked<i64>>,
-    /// docker: processes and threads that a container may have [default: no limit]
-    #[arg(long, help_heading = "Containers", env = "LB_PIDS", value_name = "N", allow_hyphen_values = true, value_parser = ValueParser::new(value::pids))]
+    /// docker: processes and threads that a container may have [default: 2048]
+    #[arg(long, help_heading = "Containers", env = "LB_PIDS", value_name = "N|unlimited", allow_hyphen_values = true, value_parser = ValueParser::new(value::pids))]
     pub(super) pids: Option<Checked<i64>>,
+    /// docker: the capabilities of a container: default (those that the engine gives, without NET_RAW), none, or a list such
+    /// as CHOWN,NET_BIND_SERVICE [default: default]
+    #[arg(long, help_heading = "Containers", env = "LB_CONTAINER_CAPS", value_name = "CAPS", value_parser = ValueParser::new(value::capabilities))]
+    pub(super) container_caps: Option<Checked<Capabilities>>,
     /// docker: leave the containers running at the end, for the next lb of this fleet to adopt
     #[arg(long, help_heading = "Containers", env = "LB_KEEP", value_parser = BoolishValueParser::new())]
     pub(super) keep: bool,

@@ -20,7 +20,7 @@ use mapping::{BalanceFactor, Full, MOST_SLOTS, Mapping, MappingName, MappingPoli
 use proto::control::{Hostname, Weight};
 use tracing_subscriber::filter::Targets;
 
-pub use crate::provider::engine::docker::Settings as DockerSettings;
+pub use crate::provider::engine::docker::{Capabilities, Settings as DockerSettings};
 pub use crate::provider::fixed::FixedBackend;
 pub use args::{Cli, ClientCommand, Serve, Subcommand};
 pub use simulate::Simulate;
@@ -274,6 +274,7 @@ fn refuse_what_belongs_elsewhere(serve: &Serve, provider: &ProviderName, problem
         ("command", serve.command.is_some(), ProviderName::Process),
         ("memory", serve.memory.as_ref().is_some_and(Checked::is_fine), ProviderName::Docker),
         ("pids", serve.pids.as_ref().is_some_and(Checked::is_fine), ProviderName::Docker),
+        ("container-caps", serve.container_caps.as_ref().is_some_and(Checked::is_fine), ProviderName::Docker),
         ("keep", serve.keep, ProviderName::Docker),
         ("handoff-volume", serve.handoff_volume.as_ref().is_some_and(Checked::is_fine), ProviderName::Docker),
         ("backend", !serve.backend.is_empty(), ProviderName::Fixed),
@@ -285,6 +286,9 @@ fn refuse_what_belongs_elsewhere(serve: &Serve, provider: &ProviderName, problem
     }
 }
 
+/// The processes and threads of a container, unless told otherwise: far more than a server uses, and too few to harm the machine.
+const PIDS: i64 = 2048;
+
 fn docker(serve: &Serve, problems: &mut Problems) -> DockerSettings {
     DockerSettings {
         host: engine(),
@@ -293,7 +297,11 @@ fn docker(serve: &Serve, problems: &mut Problems) -> DockerSettings {
         fleet: problems.take("fleet", serve.fleet.clone().map(|fleet| fleet.to_string()), String::new()),
         port: problems.take("backend-port", serve.backend_port.clone(), 0),
         memory: serve.memory.clone().map(|memory| problems.take("memory", memory, 0)),
-        pids: serve.pids.clone().map(|pids| problems.take("pids", pids, 0)),
+        pids: serve.pids.clone().map_or(PIDS, |pids| problems.take("pids", pids, 0)),
+        capabilities: serve
+            .container_caps
+            .clone()
+            .map_or(Capabilities::Usual, |caps| problems.take("container-caps", caps, Capabilities::Usual)),
         keep: serve.keep,
         volume: serve
             .handoff_volume

@@ -16,6 +16,7 @@ use crate::control::port::Address as ControlAddress;
 use crate::control::{OnDown, Probe};
 use crate::data::KeyKind;
 use crate::log::LogFormat;
+use crate::provider::engine::docker::Capabilities;
 
 /// The value of a flag, or a message. (The argument parser would stop at the first error; `lb` reports all of them.)
 #[derive(Clone, Debug)]
@@ -161,8 +162,75 @@ pub(super) fn memory(given: &str) -> Parsed<i64> {
     )
 }
 
+/// A number, or -1 for no limit, as the engine has it.
 pub(super) fn pids(given: &str) -> Parsed<i64> {
-    within(given, (1, 1_000_000))
+    let number = given.parse().ok().filter(|number| (1..=1_000_000).contains(number));
+    let value = number.or((given == "unlimited").then_some(-1));
+    checked(value, given, "a whole number from 1 to 1000000, or unlimited")
+}
+
+/// The capabilities of Linux (capabilities(7)), without `CAP_`.
+const CAPABILITIES: [&str; 41] = [
+    "AUDIT_CONTROL",
+    "AUDIT_READ",
+    "AUDIT_WRITE",
+    "BLOCK_SUSPEND",
+    "BPF",
+    "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "KILL",
+    "LEASE",
+    "LINUX_IMMUTABLE",
+    "MAC_ADMIN",
+    "MAC_OVERRIDE",
+    "MKNOD",
+    "NET_ADMIN",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_RAW",
+    "PERFMON",
+    "SETFCAP",
+    "SETGID",
+    "SETPCAP",
+    "SETUID",
+    "SYSLOG",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_CHROOT",
+    "SYS_MODULE",
+    "SYS_NICE",
+    "SYS_PACCT",
+    "SYS_PTRACE",
+    "SYS_RAWIO",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "WAKE_ALARM",
+];
+
+/// `default`, `none`, or names of capabilities with commas between them.
+pub(super) fn capabilities(given: &str) -> Parsed<Capabilities> {
+    let named = |name: &str| {
+        let name = name.to_ascii_uppercase();
+        let name = name.strip_prefix("CAP_").unwrap_or(&name);
+        CAPABILITIES.contains(&name).then(|| name.to_owned())
+    };
+    let value = match given {
+        "default" => Some(Capabilities::Usual),
+        "none" => Some(Capabilities::Only(Vec::new())),
+        _ => given.split(',').map(named).collect::<Option<_>>().map(Capabilities::Only),
+    };
+    checked(
+        value,
+        given,
+        "default, none, or capabilities with commas between them, such as CHOWN,NET_BIND_SERVICE",
+    )
 }
 
 pub(super) fn port(given: &str) -> Parsed<u16> {

@@ -191,8 +191,27 @@ fn a_name_that_leads_elsewhere_in_the_engine_is_refused() {
         ("fleet", &["", "../x", "a,b", "a=b"], "expected a name of the form [A-Za-z0-9][A-Za-z0-9_.-]{0,62}"),
         ("backend-port", &["0", "65536", "-1", "http"], "expected a whole number from 1 to 65535"),
         ("memory", &["5MiB", "much", "-1", ""], "expected a size from 6MiB, such as 128MiB"),
-        ("pids", &["0", "-1", "many"], "expected a whole number from 1 to 1000000"),
+        ("pids", &["0", "-1", "many", "1000001"], "expected a whole number from 1 to 1000000, or unlimited"),
+        (
+            "container-caps",
+            &["", "ALL", "CHOWN,", "CHOWN NET_RAW", "none,CHOWN", "X"],
+            "expected default, none, or",
+        ),
     ]);
+}
+
+#[test]
+fn containers_have_few_privileges_unless_told_otherwise() {
+    let settings = |flags: &[&str]| match good(&[&["--provider", "docker"], flags].concat()).source {
+        Source::Docker(settings) => (settings.pids, settings.capabilities),
+        other => panic!("{other:?}"),
+    };
+    let only = |names: &[&str]| Capabilities::Only(names.iter().map(|&name| name.to_owned()).collect());
+    assert_eq!(settings(&[]), (2048, Capabilities::Usual));
+    assert_eq!(settings(&["--pids", "unlimited", "--container-caps", "default"]), (-1, Capabilities::Usual));
+    assert_eq!(settings(&["--pids", "1", "--container-caps", "none"]), (1, only(&[])));
+    let names = settings(&["--container-caps", "NET_BIND_SERVICE,cap_chown"]).1;
+    assert_eq!(names, only(&["NET_BIND_SERVICE", "CHOWN"]));
 }
 
 #[test]
@@ -338,7 +357,7 @@ fn fixed_backends_are_the_first_slots_in_their_order() {
 #[test]
 fn contradicting_flags_are_refused() {
     let fixed = ["--provider", "fixed", "--backend", "a=h:1"];
-    let cases: [(&[&str], &[&str], &str); 17] = [
+    let cases: [(&[&str], &[&str], &str); 18] = [
         (&[], &["--control", "0.0.0.0:5001"], "--control: 0.0.0.0:5001 can be reached from other machines"),
         (&[], &["--control", "192.168.1.1:5001"], "--control: "),
         (&[], &["--control", "[::]:5001"], "--control: "),
@@ -351,6 +370,7 @@ fn contradicting_flags_are_refused() {
         (&fixed, &["--command", "x"], "--command: it goes with --provider process only"),
         (&fixed, &["--memory", "64MiB"], "--memory: it goes with --provider docker only"),
         (&[], &["--pids", "50"], "--pids: it goes with --provider docker only"),
+        (&fixed, &["--container-caps", "none"], "--container-caps: it goes with --provider docker only"),
         (&[], &["--keep"], "--keep: it goes with --provider docker only"),
         (&["--provider", "docker"], &["--command", "x"], "--command: it goes with --provider process only"),
         (&["--provider", "docker"], &["--backend", "a=h:1"], "--backend: it goes with --provider fixed only"),

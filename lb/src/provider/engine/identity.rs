@@ -1,5 +1,7 @@
 //! What the labels of a replica say about it: its fleet, its hostname, the slot it was started for, its door.
 //!
+//! A container also inherits the labels of its image, so labels alone say nothing about who has made it: [`Identity::is_own`].
+//!
 //! The labels of a replica never change. A spare that has moved into a slot still has the labels of a spare; the
 //! [`record`](super::record) says which replica has which slot.
 
@@ -14,6 +16,8 @@ const SLOT_INDEX: &str = "lb.slot.index";
 const SLOT_NAME: &str = "lb.slot.name";
 const HOSTNAME: &str = "lb.hostname";
 const DOOR: &str = "lb.door";
+/// A random number that no other container gets. An image cannot hold it before the container exists.
+const NONCE: &str = "lb.nonce";
 
 /// The filter for everything that belongs to a fleet.
 pub(super) fn fleet_label(fleet: &str) -> String {
@@ -28,13 +32,15 @@ pub(super) struct Identity {
     pub(super) slot: Option<SlotId>,
     /// The name of its door, if it was told to take connections over.
     pub(super) door: Option<String>,
+    /// What distinguishes it from all other replicas; `None` for one of an earlier version.
+    pub(super) nonce: Option<String>,
 }
 
 impl Identity {
-    /// The identity of a replica that is started for this assignment, with a door of this name.
-    pub(super) fn new(assignment: &Assignment, door: Option<&str>) -> Self {
+    /// The identity of a replica that is started for this assignment, with a door of this name. `nonce` is a random number.
+    pub(super) fn new(assignment: &Assignment, door: Option<&str>, nonce: u64) -> Self {
         let (hostname, slot) = (Some(assignment.hostname.clone()), assignment.slot.clone());
-        Identity { hostname, slot, door: door.map(str::to_owned) }
+        Identity { hostname, slot, door: door.map(str::to_owned), nonce: Some(format!("{nonce:016x}")) }
     }
 
     /// Reads the labels of a replica. `None` if it belongs to another fleet, or to none.
@@ -42,11 +48,25 @@ impl Identity {
         let hostname = |name| Hostname::try_from(labels.get(name)?.clone()).ok();
         let index = labels.get(SLOT_INDEX).and_then(|index| index.parse().ok()).filter(|&index| index > 0);
         let slot = index.zip(hostname(SLOT_NAME)).map(|(index, name)| SlotId { index, name });
-        let is_ours = labels.get(FLEET).is_some_and(|label| label == fleet);
-        is_ours.then(|| Identity { hostname: hostname(HOSTNAME), slot, door: labels.get(DOOR).cloned() })
+        let text = |name| labels.get(name).filter(|text: &&String| !text.is_empty()).cloned();
+        let is_labelled = labels.get(FLEET).is_some_and(|label| label == fleet);
+        is_labelled.then(|| Identity {
+            hostname: hostname(HOSTNAME),
+            slot,
+            door: text(DOOR),
+            nonce: text(NONCE),
+        })
     }
 
-    /// The labels that say this identity in this fleet.
+    /// Whether a container with this identity got it itself, and did not inherit it from an image with these labels. Its nonce is
+    /// its own, or, for one of an earlier version, its fleet is.
+    pub(super) fn is_own(&self, fleet: &str, image: &Labels) -> bool {
+        let has_own_nonce = self.nonce.is_some() && image.get(NONCE) != self.nonce.as_ref();
+        has_own_nonce || image.get(FLEET).is_none_or(|label| label != fleet)
+    }
+
+    /// The labels that say this identity in this fleet. What is missing is said as well, with an empty value: otherwise the label
+    /// of the image would hold.
     pub(super) fn labels(&self, fleet: &str) -> Labels {
         let slot = self.slot.as_ref();
         let labels = [
@@ -55,8 +75,9 @@ impl Identity {
             (SLOT_INDEX, slot.map(|slot| slot.index.to_string())),
             (SLOT_NAME, slot.map(|slot| slot.name.to_string())),
             (DOOR, self.door.clone()),
+            (NONCE, self.nonce.clone()),
         ];
-        labels.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+        labels.into_iter().map(|(name, value)| (name.to_owned(), value.unwrap_or_default())).collect()
     }
 }
 
@@ -74,8 +95,21 @@ mod tests {
 
     fn identity() -> impl Strategy<Value = Identity> {
         let slot = (1..=u32::MAX, hostname()).prop_map(|(index, name)| SlotId { index, name });
-        (option::of(hostname()), option::of(slot), option::of(".*"))
-            .prop_map(|(hostname, slot, door)| Identity { hostname, slot, door })
+        (option::of(hostname()), option::of(slot), option::of(".+"), option::of("[0-9a-f]{16}"))
+            .prop_map(|(hostname, slot, door, nonce)| Identity { hostname, slot, door, nonce })
+    }
+
+    /// Labels as an image may have them, also those of another replica or of this one.
+    fn of_an_image() -> impl Strategy<Value = Labels> {
+        let value = prop_oneof![Just("fleet"), Just("a"), Just("00000000000000aa"), Just("")];
+        hash_map(
+            prop_oneof![Just(FLEET), Just(HOSTNAME), Just(SLOT_INDEX), Just(DOOR), Just(NONCE)],
+            value,
+            0..5,
+        )
+        .prop_map(|labels| {
+            labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        })
     }
 
     proptest! {
@@ -87,8 +121,26 @@ mod tests {
         }
 
         #[test]
+        fn labels_that_come_from_the_image_alone_are_never_own(image in of_an_image()) {
+            let inherited = Identity::read(&image, "fleet");
+            prop_assert!(inherited.is_none_or(|identity| !identity.is_own("fleet", &image)));
+        }
+
+        #[test]
+        fn the_labels_of_a_new_replica_are_own_and_say_the_same_whatever_its_image_has(
+            image in of_an_image(), mut identity in identity()
+        ) {
+            identity.nonce = Some("00000000000000bb".to_owned());
+            let mut labels = image.clone();
+            labels.extend(identity.labels("fleet"));
+            let read = Identity::read(&labels, "fleet").unwrap();
+            prop_assert!(read.is_own("fleet", &image));
+            prop_assert_eq!(read, identity);
+        }
+
+        #[test]
         fn any_labels_are_an_identity_that_can_be_written_again(
-            labels in hash_map(prop_oneof![Just(SLOT_INDEX), Just(SLOT_NAME), Just(HOSTNAME), Just(DOOR)], "\\PC*|[0-9]{0,11}|[a-z]", 0..5)
+            labels in hash_map(prop_oneof![Just(SLOT_INDEX), Just(SLOT_NAME), Just(HOSTNAME), Just(DOOR), Just(NONCE)], "\\PC*|[0-9]{0,11}|[a-z]", 0..5)
         ) {
             let mut labels: Labels = labels.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
             prop_assert_eq!(Identity::read(&labels, "fleet"), None, "they belong to no fleet");
@@ -96,6 +148,14 @@ mod tests {
             let identity = Identity::read(&labels, "fleet").unwrap();
             prop_assert_eq!(Identity::read(&identity.labels("fleet"), "fleet"), Some(identity));
         }
+    }
+
+    #[test]
+    fn a_replica_of_an_earlier_version_is_own_if_its_image_has_not_the_label_of_the_fleet() {
+        let earlier = Identity::default();
+        let image = |name: &str, value: &str| Labels::from([(name.to_owned(), value.to_owned())]);
+        assert!(earlier.is_own("fleet", &Labels::new()) && earlier.is_own("fleet", &image(FLEET, "other")));
+        assert!(!earlier.is_own("fleet", &image(FLEET, "fleet")));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The decisions are pure, without calls, clocks or tokio, and know nothing of Docker:
 //!
 //! - [`identity`]: what the labels of a replica say about it;
+//! - [`leftovers`]: which replicas without a keeper are removed, and when;
 //! - [`takeover`]: which replicas a new `lb` takes over, and the seats of a fleet without a record;
 //! - [`record`]: which `lb` holds the fleet, and its seats, written as labels;
 //! - [`claim`]: how an `lb` becomes the holder and keeps the record, for an engine whose entries cannot be changed.
@@ -13,5 +14,6 @@
 mod claim;
 pub(crate) mod docker;
 mod identity;
+mod leftovers;
 pub(crate) mod record;
 mod takeover;

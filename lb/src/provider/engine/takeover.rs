@@ -77,7 +77,7 @@ mod tests {
     }
 
     fn seated(hostname: &str, index: u32, name: &str) -> Identity {
-        Identity { hostname: Some(host(hostname)), slot: Some(slot(index, name)), door: None }
+        Identity { hostname: Some(host(hostname)), slot: Some(slot(index, name)), ..Identity::default() }
     }
 
     fn spare(hostname: &str) -> Identity {

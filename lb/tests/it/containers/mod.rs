@@ -8,6 +8,7 @@ mod changes;
 mod drill;
 mod handoff;
 mod healing;
+mod ours;
 mod start;
 mod succession;
 
@@ -212,6 +213,14 @@ impl Fleet {
     pub(crate) fn id_of(&self, hostname: &str) -> String {
         let found = self.containers().into_iter().find(|[_, _, name]| name == hostname);
         found.unwrap_or_else(|| panic!("no container has the hostname {hostname}"))[0].clone()
+    }
+
+    /// The id of the container with this hostname, leaving `others` aside.
+    #[track_caller]
+    pub(crate) fn id_of_own(&self, hostname: &str, others: &[&str]) -> String {
+        let is_it = |[id, _, name]: &[String; 3]| name == hostname && !others.contains(&id.as_str());
+        self.containers().into_iter().find(is_it).unwrap_or_else(|| panic!("no container is {hostname}"))[0]
+            .clone()
     }
 
     /// Waits until the containers are exactly the replicas of `lb`, all of them in rotation; their ids by hostname.

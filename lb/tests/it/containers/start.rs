@@ -32,6 +32,7 @@ fn three_containers_carry_their_labels_and_limits_and_answer_with_affinity() {
         assert!(config["Env"].as_array().unwrap().contains(&json!(format!("SERVER_ID={hostname}"))));
         assert_eq!(host["RestartPolicy"]["Name"], "no");
         assert_eq!((&host["Memory"], &host["PidsLimit"]), (&json!(64 << 20), &json!(50)));
+        assert_eq!(host["SecurityOpt"], json!(["no-new-privileges"]));
         let aliases = &container["NetworkSettings"]["Networks"][&fleet.name]["Aliases"];
         assert!(aliases.as_array().unwrap().contains(&json!(hostname)), "{aliases}");
     }
@@ -42,6 +43,39 @@ fn three_containers_carry_their_labels_and_limits_and_answer_with_affinity() {
             assert_eq!(lb.route(&id), hostname);
         }
         assert!(lb.get(&format!("/home?id={id}")).contains(&format!("Hello from Server: {hostname}\"")));
+    }
+}
+
+/// What the main process of a container may do: its effective and its bounding capabilities, and whether it can gain others.
+fn privileges(id: &str) -> [u64; 3] {
+    let process = docker(&["inspect", "--format", "{{.State.Pid}}", id]);
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    ["CapEff:", "CapBnd:", "NoNewPrivs:"].map(|name| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        u64::from_str_radix(line.trim(), 16).unwrap()
+    })
+}
+
+#[test]
+fn a_container_has_few_privileges_and_those_that_are_asked_for() {
+    let Some(fleet) = Fleet::of("privileges") else { return };
+    let folder = tempfile::TempDir::new().unwrap();
+    let own = OwnImage::build(&fleet, folder.path(), &format!("FROM {}\nUSER 0\n", image()));
+    let (net_bind, net_raw) = (1 << 10, 1 << 13);
+    let usual = 0xa804_25fb;
+    assert_ne!(usual & net_raw, 0, "the engine gives it to every container");
+    let cases: [(&[&str], u64, i64); 3] = [
+        (&[], usual & !net_raw, 2048),
+        (&["--container-caps", "none", "--pids", "unlimited"], 0, -1),
+        (&["--container-caps", "NET_BIND_SERVICE", "--pids", "10"], net_bind, 10),
+    ];
+    for (flags, capabilities, pids) in cases {
+        let lb = fleet.start(&[&CALM[..], &["--replicas", "1", "--image", &own.0], flags].concat());
+        let id = fleet.id_of("server1");
+        assert_eq!(privileges(&id), [capabilities, capabilities, 1], "{flags:?}");
+        // The engine says null for no limit.
+        assert_eq!(inspect(&id)["HostConfig"]["PidsLimit"].as_i64().unwrap_or(-1), pids, "{flags:?}");
+        terminate(lb);
     }
 }
 

@@ -12,7 +12,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use super::call::{Call, Fault, Request};
-use super::state::{Container, Labels, Listener, State, new_id, refusal};
+use super::state::{Container, Image, Labels, Listener, Network, State, new_id, refusal};
 use super::wire::{Answer, Asked, ENDLESS, chunk, next_request};
 use crate::harness::{PATIENCE, eventually};
 use crate::replica::Replica;
@@ -51,7 +51,7 @@ impl Engine {
     pub(super) fn start(image: &str) -> Engine {
         let port = TcpListener::bind("127.0.0.1:0").unwrap();
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { images: vec![image.to_owned()], ..State::default() }),
+            state: Mutex::new(State { images: vec![Image::new(image, Labels::new())], ..State::default() }),
             changed: Condvar::new(),
             port: port.local_addr().unwrap().port(),
         });
@@ -168,7 +168,37 @@ impl Engine {
 
     /// Adds a foreign network.
     pub(super) fn add_network(&self, name: &str) {
-        self.state().networks.insert(name.to_owned(), Labels::new());
+        self.state().networks.insert(name.to_owned(), Network::new(Labels::new()));
+    }
+
+    /// The id of a network.
+    pub(super) fn network_id(&self, name: &str) -> String {
+        self.state().networks[name].id.clone()
+    }
+
+    /// Adds an image with labels.
+    pub(super) fn add_image(&self, name: &str, labels: &[(&str, &str)]) {
+        self.state().images.push(Image::new(name, owned(labels)));
+    }
+
+    /// The networks of all containers that run, by id.
+    pub(super) fn joined(&self) -> Vec<String> {
+        let state = self.state();
+        let running = state.containers.values().filter(|container| container.replica.is_some());
+        running.map(|container| container.network_id.clone()).collect()
+    }
+
+    /// The labels of the container with this hostname.
+    pub(super) fn labels(&self, hostname: &str) -> Labels {
+        let id = self.id_of(hostname);
+        self.state().containers[&id].labels.clone()
+    }
+
+    /// Renames the container with this hostname, as a user might.
+    #[track_caller]
+    pub(super) fn rename(&self, hostname: &str, name: &str) {
+        let id = self.id_of(hostname);
+        name.clone_into(&mut self.state().containers.get_mut(&id).unwrap().name);
     }
 
     /// Removes a network while containers use it.
@@ -176,20 +206,29 @@ impl Engine {
         self.state().networks.remove(name).unwrap();
     }
 
-    /// Adds a foreign container that runs; its id.
+    /// Adds a container that runs, with these labels of its own; its id.
     pub(super) fn run(&self, name: &str, network: &str, labels: &[(&str, &str)]) -> String {
-        let labels = labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let image = self.state().images[0].name.clone();
+        self.run_from(&image, name, network, labels)
+    }
+
+    /// Adds a container of an image that runs, with these labels beside those of the image; its id.
+    pub(super) fn run_from(&self, image: &str, name: &str, network: &str, more: &[(&str, &str)]) -> String {
+        let mut state = self.state();
+        let image = state.images.iter().find(|known| known.name == image).unwrap();
+        let mut labels = image.labels.clone();
+        labels.extend(owned(more));
         let container = Container {
             name: name.to_owned(),
+            image: image.id.clone(),
             labels,
             network: network.to_owned(),
             hostname: name.to_owned(),
             ..Container::default()
         };
-        let id = new_id();
-        let mut state = self.state();
+        let (id, network) = (new_id(), state.networks[network].id.clone());
         state.containers.insert(id.clone(), container);
-        state.run(&id, self.shared.port);
+        state.run(&id, &network, self.shared.port);
         id
     }
 
@@ -245,6 +284,10 @@ impl Engine {
             let _ = listener.stream.shutdown(Shutdown::Both);
         }
     }
+}
+
+fn owned(labels: &[(&str, &str)]) -> Labels {
+    labels.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
 }
 
 impl Drop for Engine {

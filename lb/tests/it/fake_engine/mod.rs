@@ -6,6 +6,7 @@ mod commands;
 mod engine;
 mod healing;
 mod life;
+mod ours;
 mod start;
 mod state;
 mod wire;

@@ -13,11 +13,40 @@ use crate::replica::Replica;
 
 pub(super) type Labels = BTreeMap<String, String>;
 
+/// An image, known by its name and its id.
+pub(super) struct Image {
+    pub(super) name: String,
+    pub(super) id: String,
+    pub(super) labels: Labels,
+}
+
+impl Image {
+    pub(super) fn new(name: &str, labels: Labels) -> Image {
+        Image { name: name.to_owned(), id: format!("sha256:{}", new_id()), labels }
+    }
+}
+
+pub(super) struct Network {
+    pub(super) id: String,
+    pub(super) labels: Labels,
+}
+
+impl Network {
+    pub(super) fn new(labels: Labels) -> Network {
+        Network { id: new_id(), labels }
+    }
+}
+
 #[derive(Default)]
 pub(super) struct Container {
     pub(super) name: String,
+    /// The id of its image.
+    pub(super) image: String,
     pub(super) labels: Labels,
+    /// The name or the id of its network.
     pub(super) network: String,
+    /// The network that it joined when it was started.
+    pub(super) network_id: String,
     pub(super) hostname: String,
     pub(super) address: Option<Ipv4Addr>,
     /// Present while it runs.
@@ -35,10 +64,10 @@ pub(super) struct Listener {
 
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) images: Vec<String>,
+    pub(super) images: Vec<Image>,
     pub(super) containers: BTreeMap<String, Container>,
     pub(super) volumes: BTreeMap<String, Labels>,
-    pub(super) networks: BTreeMap<String, Labels>,
+    pub(super) networks: BTreeMap<String, Network>,
     pub(super) faults: HashMap<Call, Fault>,
     pub(super) requests: Vec<Request>,
     /// Foreign entries in every list of containers.
@@ -70,7 +99,7 @@ impl State {
             Call::Start => self.start(object, port),
             Call::Inspect => self.inspect(object),
             Call::Stop => self.stop(object),
-            Call::Remove => self.remove(object),
+            Call::Remove => self.remove_if_allowed(request),
             Call::Strange => refusal(404, "page not found"),
         }
     }
@@ -104,40 +133,49 @@ fn is_wanted(request: &Request, labels: &Labels) -> bool {
 /// Images, networks and volumes.
 impl State {
     fn image(&self, name: &str) -> Answer {
-        if self.images.iter().any(|image| image == name) {
-            Answer::new(200, &json!({"Id": "sha256:0"}))
-        } else {
-            refusal(404, &format!("No such image: {name}"))
+        match self.images.iter().find(|image| image.name == name || image.id == name) {
+            Some(image) => Answer::new(200, &json!({"Id": image.id, "Config": {"Labels": image.labels}})),
+            None => refusal(404, &format!("No such image: {name}")),
         }
     }
 
-    fn network(&self, name: &str) -> Answer {
-        match self.networks.get(name) {
-            Some(labels) => Answer::new(200, &json!({"Name": name, "Id": name, "Labels": labels})),
-            None => refusal(404, &format!("network {name} not found")),
+    /// The networks that a name means: as in Docker, the one of that name, or else those whose ids begin with it.
+    fn networks_for(&self, term: &str) -> Vec<(&String, &Network)> {
+        let named = self.networks.get_key_value(term).into_iter().collect::<Vec<_>>();
+        let begin = || self.networks.iter().filter(|(_, network)| network.id.starts_with(term)).collect();
+        if named.is_empty() { begin() } else { named }
+    }
+
+    fn network(&self, term: &str) -> Answer {
+        match self.networks_for(term)[..] {
+            [] => refusal(404, &format!("network {term} not found")),
+            [(name, network)] => Answer::new(200, &shown(name, network)),
+            _ => refusal(400, &format!("network {term} is ambiguous")),
         }
     }
 
     fn list_networks(&self) -> Answer {
-        let networks: Vec<Value> =
-            self.networks.keys().map(|name| json!({"Name": name, "Id": name, "Created": "2026"})).collect();
-        Answer::new(200, &json!(networks))
+        Answer::new(200, &self.networks.iter().map(|(name, network)| shown(name, network)).collect())
     }
 
     fn make_network(&mut self, request: &Request) -> Answer {
-        self.networks.insert(request.object.clone(), labels_of(&request.body["Labels"]));
-        Answer::new(201, &json!({"Id": request.object, "Warning": ""}))
+        let network = Network::new(labels_of(&request.body["Labels"]));
+        let id = network.id.clone();
+        self.networks.insert(request.object.clone(), network);
+        Answer::new(201, &json!({"Id": id, "Warning": ""}))
     }
 
-    fn remove_network(&mut self, name: &str) -> Answer {
-        if self.containers.values().any(|container| container.network == name && container.replica.is_some())
+    fn remove_network(&mut self, term: &str) -> Answer {
+        let [(name, network)] = self.networks_for(term)[..] else {
+            return refusal(404, &format!("network {term} not found"));
+        };
+        let (name, id) = (name.clone(), network.id.clone());
+        if self.containers.values().any(|container| container.network_id == id && container.replica.is_some())
         {
             return refusal(403, &format!("network {name} has active endpoints"));
         }
-        match self.networks.remove(name) {
-            Some(_) => nothing(),
-            None => refusal(404, &format!("network {name} not found")),
-        }
+        self.networks.remove(&name);
+        nothing()
     }
 
     fn list_volumes(&self, request: &Request) -> Answer {
@@ -165,6 +203,10 @@ impl State {
     }
 }
 
+fn shown(name: &str, network: &Network) -> Value {
+    json!({"Name": name, "Id": network.id, "Labels": network.labels, "Created": "2026"})
+}
+
 fn volume(name: &str, labels: &Labels) -> Value {
     json!({"Name": name, "Driver": "local", "Mountpoint": "", "Labels": labels, "Scope": "local", "Options": {}})
 }
@@ -176,7 +218,7 @@ impl State {
         let listed = wanted.map(|(id, container)| {
             let names = [format!("/{}", container.name)];
             json!({
-                "Id": id, "Names": names, "Labels": container.labels, "State": container.status(),
+                "Id": id, "Names": names, "Labels": container.labels, "State": container.status(), "ImageID": container.image,
                 "NetworkSettings": container.networks(),
             })
         });
@@ -189,13 +231,17 @@ impl State {
             return refusal(409, &format!("Conflict. The container name \"/{name}\" is already in use"));
         }
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let image = text(&body["Image"]);
-        if !self.images.contains(&image) {
-            return refusal(404, &format!("No such image: {image}"));
-        }
+        let wanted = text(&body["Image"]);
+        let Some(image) = self.images.iter().find(|image| image.name == wanted) else {
+            return refusal(404, &format!("No such image: {wanted}"));
+        };
+        // A container inherits the labels of its image.
+        let mut labels = image.labels.clone();
+        labels.extend(labels_of(&body["Labels"]));
         let container = Container {
             name,
-            labels: labels_of(&body["Labels"]),
+            image: image.id.clone(),
+            labels,
             network: text(&body["HostConfig"]["NetworkMode"]),
             hostname: text(&body["Hostname"]),
             ..Container::default()
@@ -211,18 +257,19 @@ impl State {
         if container.replica.is_some() {
             return Answer::new(304, &Value::Null);
         }
-        if !self.networks.contains_key(&container.network) {
+        let [(_, network)] = self.networks_for(&container.network)[..] else {
             return refusal(404, &format!("network {} not found", container.network));
-        }
-        self.run(id, port);
+        };
+        self.run(id, &network.id.clone(), port);
         if self.faults.get(&Call::Start) == Some(&Fault::Exit) {
             self.end(id, 3);
         }
         nothing()
     }
 
-    pub(super) fn run(&mut self, id: &str, port: u16) {
+    pub(super) fn run(&mut self, id: &str, network: &str, port: u16) {
         let container = self.containers.get_mut(id).unwrap();
+        network.clone_into(&mut container.network_id);
         let address = free_address(port);
         let hostname = container.hostname.clone();
         // It answers with its hostname and the line, then echoes everything.
@@ -265,6 +312,15 @@ impl State {
         }
         self.end(id, 0);
         nothing()
+    }
+
+    fn remove_if_allowed(&mut self, request: &Request) -> Answer {
+        let id = request.object.as_str();
+        let runs = self.containers.get(id).is_some_and(|container| container.replica.is_some());
+        if runs && request.query.get("force").is_none_or(|force| force != "true") {
+            return refusal(409, &format!("You cannot remove a running container {id}"));
+        }
+        self.remove(id)
     }
 
     pub(super) fn remove(&mut self, id: &str) -> Answer {
@@ -315,7 +371,7 @@ impl Container {
     fn networks(&self) -> Value {
         let address = self.address.filter(|_| self.replica.is_some());
         let address = address.map_or_else(String::new, |address| address.to_string());
-        json!({"Networks": {self.network.as_str(): {"IPAddress": address}}})
+        json!({"Networks": {self.network.as_str(): {"IPAddress": address, "NetworkID": self.network_id}}})
     }
 }
 

@@ -1,7 +1,10 @@
 //! The calls to the engine (Docker Engine API), each with a deadline of its own and an error that says what went wrong.
 //!
 //! Only checked text becomes part of a path: the configuration and [`proto::control::Hostname`] check names, this module checks ids.
+//! The engine takes the beginning of an id for a name. So a network is looked up by name, and by its id afterwards, and what the
+//! engine returns for an id has to have that id. (An image may be named by its id, as Docker's users do.)
 
+use std::collections::HashMap;
 use std::error::Error as _;
 use std::fmt::Display;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -99,6 +102,24 @@ fn chain(error: &Error) -> String {
     text
 }
 
+/// A network of the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Network {
+    pub(super) id: String,
+    /// Whether [`Engine::create_network`] has created it.
+    pub(super) is_made_by_lb: bool,
+}
+
+impl Network {
+    /// `None` if the id cannot be part of a path. (Networks of a swarm have ids of letters and digits.)
+    fn of(id: Option<String>, labels: Option<&HashMap<String, String>>) -> Option<Self> {
+        let is_made_by_lb = labels.is_some_and(|labels| labels.contains_key(MADE_BY_LB));
+        let is_plain =
+            |id: &String| (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        id.filter(is_plain).map(|id| Network { id, is_made_by_lb })
+    }
+}
+
 /// A client of one container engine.
 #[derive(Clone, Debug)]
 pub(super) struct Engine(bollard::Docker);
@@ -116,38 +137,66 @@ impl Engine {
         Ok(found.is_some())
     }
 
-    /// Whether [`Engine::create_network`] has created this network; `None` if there is no such network.
-    pub(super) async fn network(&self, name: &str) -> Result<Option<bool>, Trouble> {
-        let inspected = self.0.inspect_network(name, None::<InspectNetworkOptions>);
-        let found = if_there(call("GET /networks/NAME", LIMIT, inspected).await)?;
-        Ok(found.map(|network| network.labels.is_some_and(|labels| labels.contains_key(MADE_BY_LB))))
+    /// The labels of the image with this id; `None` if there is no such image.
+    pub(super) async fn labels_of_image(&self, id: &str) -> Result<Option<HashMap<String, String>>, Trouble> {
+        const CALL: &str = "GET /images/ID/json";
+        if !is_id(id.strip_prefix("sha256:").unwrap_or(id)) {
+            return Err(garbled(CALL, format_args!("id {id:?}")));
+        }
+        let found = if_there(call(CALL, LIMIT, self.0.inspect_image(id)).await)?;
+        Ok(found.map(|image| image.config.and_then(|config| config.labels).unwrap_or_default()))
     }
 
-    /// Creates a network. Older engines create a second one of the same name; if another client was faster, the own one is removed.
-    pub(super) async fn create_network(&self, name: &str) -> Result<(), Trouble> {
+    /// The network of this name; `None` if there is none.
+    pub(super) async fn network(&self, name: &str) -> Result<Option<Network>, Trouble> {
+        const CALL: &str = "GET /networks/NAME";
+        let inspected = self.0.inspect_network(name, None::<InspectNetworkOptions>);
+        let found = match if_there(call(CALL, LIMIT, inspected).await) {
+            // Several networks have this name, or ids that begin with it.
+            Err(trouble) if trouble.is(400) => return self.first_network(name).await,
+            found => found?.filter(|network| network.name.as_deref() == Some(name)),
+        };
+        let Some(found) = found else { return Ok(None) };
+        let strange = garbled(CALL, format_args!("id {:?}", found.id));
+        Network::of(found.id, found.labels.as_ref()).map(Some).ok_or(strange)
+    }
+
+    /// The oldest network of this name.
+    async fn first_network(&self, name: &str) -> Result<Option<Network>, Trouble> {
+        let options = ListNetworksOptionsBuilder::default().filters(&filters(&[("name", &[name])])).build();
+        let all = call("GET /networks", LIMIT, self.0.list_networks(Some(options))).await?;
+        // The filter also matches a part of a name.
+        let namesakes = all.into_iter().filter(|network| network.name.as_deref() == Some(name));
+        let first = namesakes.min_by_key(|network| (network.created.clone(), network.id.clone()));
+        Ok(first.and_then(|network| Network::of(network.id, network.labels.as_ref())))
+    }
+
+    /// Creates a network, and returns its id. Older engines create a second one of the same name; if another client was faster,
+    /// the own one is removed.
+    pub(super) async fn create_network(&self, name: &str) -> Result<String, Trouble> {
+        const CALL: &str = "POST /networks/create";
         let request = NetworkCreateRequest {
             name: name.to_owned(),
             driver: Some("bridge".to_owned()),
             labels: Some([(MADE_BY_LB.to_owned(), "true".to_owned())].into()),
             ..NetworkCreateRequest::default()
         };
-        let made = match call("POST /networks/create", LIMIT, self.0.create_network(request)).await {
-            Err(trouble) if trouble.is(409) => return Ok(()),
-            made => made?.id,
+        let made = match call(CALL, LIMIT, self.0.create_network(request)).await {
+            Err(trouble) if trouble.is(409) => None,
+            made => Network::of(Some(made?.id), None),
         };
-        let options = ListNetworksOptionsBuilder::default().filters(&filters(&[("name", &[name])])).build();
-        let all = call("GET /networks", LIMIT, self.0.list_networks(Some(options))).await?;
-        // The filter also matches a part of a name.
-        let namesakes = all.into_iter().filter(|network| network.name.as_deref() == Some(name));
-        let first = namesakes.min_by_key(|network| (network.created.clone(), network.id.clone()));
-        match first.and_then(|network| network.id) {
-            Some(first) if first != made && is_id(&made) => self.remove_network(&made).await,
-            _ => Ok(()),
+        let first = self.first_network(name).await?;
+        if let (Some(made), Some(first)) = (&made, &first)
+            && made.id != first.id
+        {
+            self.remove_network(&made.id).await?;
         }
+        let there = first.or(made).ok_or_else(|| garbled(CALL, format_args!("no network {name}")))?;
+        Ok(there.id)
     }
 
-    pub(super) async fn remove_network(&self, name: &str) -> Result<(), Trouble> {
-        call("DELETE /networks/NAME", LIMIT, self.0.remove_network(name)).await
+    pub(super) async fn remove_network(&self, id: &str) -> Result<(), Trouble> {
+        call("DELETE /networks/ID", LIMIT, self.0.remove_network(id)).await
     }
 
     /// Creates a container; returns its id.
@@ -189,8 +238,13 @@ impl Engine {
     }
 
     pub(super) async fn inspect(&self, id: &str) -> Result<ContainerInspectResponse, Trouble> {
+        const CALL: &str = "GET /containers/ID/json";
         let inspected = self.0.inspect_container(id, None::<InspectContainerOptions>);
-        self.patiently("GET /containers/ID/json", LIMIT, inspected).await
+        let inspected = self.patiently(CALL, LIMIT, inspected).await?;
+        match inspected.id.as_deref() {
+            Some(there) if there == id => Ok(inspected),
+            other => Err(garbled(CALL, format_args!("id {other:?} for {id}"))),
+        }
     }
 
     /// Asks a container to end, and kills it after `grace`.
@@ -201,9 +255,9 @@ impl Engine {
             .await
     }
 
-    /// Removes a container, running or not, with its anonymous volumes.
-    pub(super) async fn remove(&self, id: &str) -> Result<(), Trouble> {
-        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+    /// Removes a container with its anonymous volumes. One that runs is killed with `force`, otherwise refused (409).
+    pub(super) async fn remove(&self, id: &str, force: bool) -> Result<(), Trouble> {
+        let options = RemoveContainerOptionsBuilder::default().force(force).v(true).build();
         self.patiently("DELETE /containers/ID", SLOW, self.0.remove_container(id, Some(options))).await
     }
 
@@ -276,7 +330,7 @@ fn is_id(id: &str) -> bool {
     (12..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn filters(filters: &Filters<'_>) -> std::collections::HashMap<String, Vec<String>> {
+fn filters(filters: &Filters<'_>) -> HashMap<String, Vec<String>> {
     let owned = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
     filters.iter().map(|&(name, values)| (name.to_owned(), owned(values))).collect()
 }

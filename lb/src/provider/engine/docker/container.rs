@@ -7,9 +7,9 @@ use bollard::models::{
     ContainerCreateBody, ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum as State,
     EndpointSettings, HostConfig, Mount, MountType, NetworkingConfig, RestartPolicy, RestartPolicyNameEnum,
 };
+use proto::control::Hostname;
 
-use super::Settings;
-use crate::fleet::Assignment;
+use super::{Capabilities, Settings};
 use crate::provider::doors::{Door, Doors};
 use crate::provider::engine::identity::Identity;
 use crate::provider::engine::record::Labels;
@@ -24,22 +24,33 @@ const NOT_COMPOSES: [(&str, &str); 2] =
 /// The one network in which containers cannot have aliases.
 const DEFAULT_BRIDGE: &str = "bridge";
 
+/// What a new replica gets.
+pub(super) struct Plan<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) identity: &'a Identity,
+    pub(super) hostname: &'a Hostname,
+    pub(super) door: Option<(&'a Doors, &'a Door)>,
+    /// The id of the network of the fleet.
+    pub(super) network: &'a str,
+}
+
 /// The body of `POST /containers/create` for a new replica.
-pub(super) fn body(
-    settings: &Settings,
-    assignment: &Assignment,
-    door: Option<(&Doors, &Door)>,
-) -> ContainerCreateBody {
-    let hostname = assignment.hostname.to_string();
-    let aliases = (settings.network != DEFAULT_BRIDGE).then(|| vec![hostname.clone()]);
+pub(super) fn body(plan: &Plan<'_>) -> ContainerCreateBody {
+    let Plan { settings, door, .. } = *plan;
+    let hostname = plan.hostname.to_string();
+    let is_default = settings.network == DEFAULT_BRIDGE;
+    let aliases = (!is_default).then(|| vec![hostname.clone()]);
     let endpoint = EndpointSettings { aliases, ..EndpointSettings::default() };
+    // By id: if the network is gone, the engine takes its name for the beginning of another's id.
+    let network = if is_default { DEFAULT_BRIDGE } else { plan.network }.to_owned();
+    let (cap_drop, cap_add) = capabilities(&settings.capabilities);
     ContainerCreateBody {
         image: Some(settings.image.clone()),
         env: Some(environment(settings, &hostname, door.map(|(_, door)| door))),
-        labels: Some(labels(&settings.fleet, assignment, door.map(|(_, door)| door))),
+        labels: Some(labels(&settings.fleet, plan.identity)),
         hostname: Some(hostname),
         host_config: Some(HostConfig {
-            network_mode: Some(settings.network.clone()),
+            network_mode: Some(network.clone()),
             // lb replaces what dies. If the engine restarted it as well, it would run twice.
             restart_policy: Some(RestartPolicy {
                 name: Some(RestartPolicyNameEnum::NO),
@@ -48,15 +59,23 @@ pub(super) fn body(
             memory: settings.memory,
             // The limit holds for memory and swap together: a replica cannot use swap instead.
             memory_swap: settings.memory,
-            pids_limit: settings.pids,
+            pids_limit: Some(settings.pids),
+            cap_drop: Some(cap_drop),
+            cap_add: Some(cap_add),
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
             mounts: door.map(|(doors, _)| vec![mount(settings, doors)]),
             ..HostConfig::default()
         }),
-        networking_config: Some(NetworkingConfig {
-            endpoints_config: Some([(settings.network.clone(), endpoint)].into()),
-        }),
+        networking_config: Some(NetworkingConfig { endpoints_config: Some([(network, endpoint)].into()) }),
         ..ContainerCreateBody::default()
+    }
+}
+
+/// The capabilities that are taken from what the engine gives to every container, and those that are given then.
+fn capabilities(wanted: &Capabilities) -> (Vec<String>, Vec<String>) {
+    match wanted {
+        Capabilities::Usual => (vec!["NET_RAW".to_owned()], Vec::new()),
+        Capabilities::Only(names) => (vec!["ALL".to_owned()], names.clone()),
     }
 }
 
@@ -75,16 +94,19 @@ fn mount(settings: &Settings, doors: &Doors) -> Mount {
     Mount { typ: Some(typ), source: Some(source), target: Some(DOORS.to_owned()), ..Mount::default() }
 }
 
-fn labels(fleet: &str, assignment: &Assignment, door: Option<&Door>) -> Labels {
+fn labels(fleet: &str, identity: &Identity) -> Labels {
     let foreign = NOT_COMPOSES.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    Identity::new(assignment, door.map(Door::name)).labels(fleet).into_iter().chain(foreign).collect()
+    identity.labels(fleet).into_iter().chain(foreign).collect()
 }
 
-/// A container of the fleet, as the engine lists it.
+/// A container with the label of the fleet, as the engine lists it. Its id says which one it is; its name can change.
 #[derive(Clone, Debug)]
 pub(super) struct Listed {
     pub(super) id: String,
+    /// Its present name, for the log.
     pub(super) name: String,
+    /// The id of its image; `None` if the engine does not say.
+    pub(super) image: Option<String>,
     pub(super) identity: Identity,
     pub(super) state: State,
     /// Its address in the network of the fleet.
@@ -92,17 +114,19 @@ pub(super) struct Listed {
 }
 
 impl Listed {
-    /// Reads one line of a list. `None` if the container is not part of this fleet, even if the list was asked for this fleet.
-    pub(super) fn of(summary: ContainerSummary, settings: &Settings) -> Option<Self> {
+    /// Reads one line of a list. `None` if the container has not the label of this fleet, even if the list was asked for it.
+    /// Its address is the one in the network with the id `network`.
+    pub(super) fn of(summary: ContainerSummary, settings: &Settings, network: &str) -> Option<Self> {
         let identity = Identity::read(&summary.labels?, &settings.fleet)?;
         let networks = summary.network_settings.and_then(|settings| settings.networks);
-        let name = summary.names.and_then(|names| names.into_iter().next());
+        let (id, name) = (summary.id?, summary.names.and_then(|names| names.into_iter().next()));
         Some(Listed {
-            id: summary.id?,
-            name: name?.trim_start_matches('/').to_owned(),
+            name: name.map_or_else(|| id.clone(), |name| name.trim_start_matches('/').to_owned()),
+            id,
+            image: summary.image_id.filter(|image| !image.is_empty()),
             identity,
             state: summary.state.unwrap_or(State::EMPTY),
-            address: networks.and_then(|networks| address_in(&networks, &settings.network)),
+            address: networks.and_then(|networks| address_in(&networks, settings, network)),
         })
     }
 
@@ -111,21 +135,40 @@ impl Listed {
         matches!(self.state, State::RUNNING | State::PAUSED)
     }
 
+    /// Whether it has to be stopped before it can be removed.
+    pub(super) fn may_run(&self) -> bool {
+        self.is_alive() || self.state == State::RESTARTING
+    }
+
     /// Whether the engine is already removing it.
     pub(super) fn is_going(&self) -> bool {
         self.state == State::REMOVING
     }
 }
 
-fn address_in(networks: &HashMap<String, EndpointSettings>, network: &str) -> Option<IpAddr> {
-    networks.get(network)?.ip_address.as_ref()?.parse().ok()
+/// The address in the network with the id `network`.
+fn address_in(
+    networks: &HashMap<String, EndpointSettings>,
+    settings: &Settings,
+    network: &str,
+) -> Option<IpAddr> {
+    let is_it = |(name, endpoint): &(&String, &EndpointSettings)| match endpoint.network_id.as_deref() {
+        Some(id) if !id.is_empty() => id == network,
+        // Not every engine says which network it is.
+        _ => **name == settings.network,
+    };
+    networks.iter().find(is_it)?.1.ip_address.as_ref()?.parse().ok()
 }
 
 /// The address of a running container in the network of the fleet, with the port of the replica.
-pub(super) fn address(inspected: &ContainerInspectResponse, settings: &Settings) -> Option<SocketAddr> {
+pub(super) fn address(
+    inspected: &ContainerInspectResponse,
+    settings: &Settings,
+    network: &str,
+) -> Option<SocketAddr> {
     let is_running = inspected.state.as_ref()?.running?;
     let networks = inspected.network_settings.as_ref()?.networks.as_ref()?;
-    let address = is_running.then(|| address_in(networks, &settings.network))??;
+    let address = is_running.then(|| address_in(networks, settings, network))??;
     Some(SocketAddr::new(address, settings.port))
 }
 
@@ -157,7 +200,8 @@ pub(super) mod tests {
             fleet: "fleet".to_owned(),
             port: 5000,
             memory: None,
-            pids: None,
+            pids: 2048,
+            capabilities: Capabilities::Usual,
             keep: false,
             volume: None,
         }
@@ -174,16 +218,19 @@ pub(super) mod tests {
         serde_json::from_value(summary).unwrap()
     }
 
+    /// The id of the network of the fleet.
+    const NETWORK: &str = "5060";
+
     /// A container of the fleet with this id, state and address.
     pub(in super::super) fn listed(id: &str, state: &str, address: &str) -> Listed {
         let networks = json!({"Networks": {"net": {"IPAddress": address}}});
-        Listed::of(summary(&json!({"Id": id, "State": state, "NetworkSettings": networks})), &settings())
-            .unwrap()
+        let summary = summary(&json!({"Id": id, "State": state, "NetworkSettings": networks}));
+        Listed::of(summary, &settings(), NETWORK).unwrap()
     }
 
     #[test]
     fn a_container_is_read_from_a_list() {
-        let listed = Listed::of(summary(&json!({})), &settings()).unwrap();
+        let listed = Listed::of(summary(&json!({})), &settings(), NETWORK).unwrap();
         assert_eq!((listed.id.as_str(), listed.name.as_str()), ("0123456789ab", "fleet-a"));
         assert_eq!(listed.identity.hostname.unwrap().as_str(), "a");
         assert_eq!(listed.identity.slot.unwrap().index, 1);
@@ -196,11 +243,17 @@ pub(super) mod tests {
             json!({"Labels": null}),
             json!({"Labels": {}}),
             json!({"Labels": {"lb.fleet": "fleet2"}}),
-            json!({"Names": null}),
-            json!({"Names": []}),
             json!({"Id": null}),
         ] {
-            assert!(Listed::of(summary(&parts), &settings()).is_none(), "{parts}");
+            assert!(Listed::of(summary(&parts), &settings(), NETWORK).is_none(), "{parts}");
+        }
+    }
+
+    #[test]
+    fn a_container_needs_no_name() {
+        for names in [json!(null), json!([])] {
+            let listed = Listed::of(summary(&json!({ "Names": names })), &settings(), NETWORK).unwrap();
+            assert_eq!(listed.name, listed.id);
         }
     }
 
@@ -212,10 +265,14 @@ pub(super) mod tests {
             json!({"Networks": {"other": {"IPAddress": "10.0.0.2"}}}),
             json!({"Networks": {"net": {"IPAddress": ""}}}),
             json!({"Networks": {"net": {"IPAddress": "../.."}}}),
+            json!({"Networks": {"net": {"IPAddress": "10.0.0.2", "NetworkID": "5061"}}}),
         ] {
             let summary = summary(&json!({"NetworkSettings": networks}));
-            assert_eq!(Listed::of(summary, &settings()).unwrap().address, None, "{networks}");
+            assert_eq!(Listed::of(summary, &settings(), NETWORK).unwrap().address, None, "{networks}");
         }
+        let renamed = json!({"Networks": {"old": {"IPAddress": "10.0.0.3", "NetworkID": NETWORK}}});
+        let listed = Listed::of(summary(&json!({"NetworkSettings": renamed})), &settings(), NETWORK).unwrap();
+        assert_eq!(listed.address.unwrap().to_string(), "10.0.0.3");
     }
 
     #[test]
@@ -239,17 +296,53 @@ pub(super) mod tests {
 
     #[test]
     fn a_container_gets_its_environment_and_is_never_restarted_by_the_engine() {
-        let assignment = Assignment {
-            hostname: proto::control::Hostname::try_from("a".to_owned()).unwrap(),
-            slot: None,
-            is_urgent: false,
-        };
-        let body = body(&settings(), &assignment, None);
+        let body = planned(&settings());
         assert_eq!(body.env.unwrap(), ["SERVER_ID=a", "PORT=5000"]);
         let labels = body.labels.unwrap();
         assert_eq!((labels["lb.fleet"].as_str(), labels["lb.hostname"].as_str()), ("fleet", "a"));
+        assert_eq!(labels["lb.nonce"], "00000000000000ff");
         let host = body.host_config.unwrap();
         assert_eq!(host.restart_policy.unwrap().name, Some(RestartPolicyNameEnum::NO));
         assert_eq!(host.security_opt.unwrap(), ["no-new-privileges"]);
+    }
+
+    #[test]
+    fn a_container_joins_its_network_by_id_and_the_default_bridge_by_name() {
+        let joined = |name: &str| {
+            let body = planned(&Settings { network: name.to_owned(), ..settings() });
+            let endpoints = body.networking_config.unwrap().endpoints_config.unwrap();
+            let [(at, endpoint)] = endpoints.into_iter().collect::<Vec<_>>().try_into().unwrap();
+            assert_eq!(body.host_config.unwrap().network_mode, Some(at.clone()));
+            (at, endpoint.aliases)
+        };
+        assert_eq!(joined("506"), (NETWORK.to_owned(), Some(vec!["a".to_owned()])));
+        assert_eq!(joined("bridge"), ("bridge".to_owned(), None));
+    }
+
+    #[test]
+    fn capabilities_are_the_usual_ones_without_raw_sockets_or_only_those_that_are_named() {
+        let given = |capabilities| {
+            let host = planned(&Settings { capabilities, ..settings() }).host_config.unwrap();
+            (host.cap_drop.unwrap(), host.cap_add.unwrap())
+        };
+        let only = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+            given(Capabilities::Only(names.clone())) == (vec!["ALL".to_owned()], names)
+        };
+        assert_eq!(given(Capabilities::Usual), (vec!["NET_RAW".to_owned()], Vec::new()));
+        assert!(only(&[]) && only(&["CHOWN", "NET_BIND_SERVICE"]));
+    }
+
+    fn planned(settings: &Settings) -> ContainerCreateBody {
+        let hostname = Hostname::try_from("a".to_owned()).unwrap();
+        let assignment = crate::fleet::Assignment { hostname, slot: None, is_urgent: false };
+        let identity = Identity::new(&assignment, None, 0xff);
+        body(&Plan {
+            settings,
+            identity: &identity,
+            hostname: &assignment.hostname,
+            door: None,
+            network: NETWORK,
+        })
     }
 }

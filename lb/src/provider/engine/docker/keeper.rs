@@ -13,16 +13,14 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use super::api::Trouble;
-use super::container::{self, Listed};
+use super::container::{self, Listed, Plan};
 use super::inspect::Inspector;
 use super::main_process::MainProcess;
-use super::site::{Known, Notice, Site};
+use super::site::{GRACE, Known, Notice, Site};
 use crate::fleet::{Assignment, ReplicaId, Stopping};
 use crate::provider::doors::{Door, Doors};
+use crate::provider::engine::identity::Identity;
 use crate::provider::{Reach, Report, Reports};
-
-/// How long a container may take to end after its stop signal before it is killed.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// How long a replacement waits for an engine that is away before it reports that. (A spare may take its place then.)
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -57,7 +55,7 @@ enum Why {
     Unwanted,
 }
 
-/// There is no running container. The one that is left, if any, has to be removed.
+/// There is no running container. The one that was made in vain, if any, has to be removed.
 struct Failure {
     why: Why,
     left: Option<(String, Known)>,
@@ -106,11 +104,17 @@ pub(super) async fn keep(
             report(sign.to_string()).await;
             // The fleet has been told, so there is time to hear how it ended.
             warn!(%hostname, "container {}", watch.verdict(&container, sign).await);
-            Stopping::AtOnce
+            return leave(container);
         }
         how = &mut stop => how.unwrap_or(Stopping::AtOnce),
     };
     end(&site, container, how).await;
+}
+
+/// Leaves a container that has ended by itself or by hand to the sweeps, which remove it later: the command that ended it may not be
+/// over.
+fn leave(container: Container) {
+    container.door.into_iter().for_each(Door::remove);
 }
 
 /// Reports that there is no container, and removes the one that is left.
@@ -134,7 +138,7 @@ async fn fail(
         Why::Unwanted => Ok(()),
     };
     if let Some((id, _known)) = left {
-        site.remove(&id).await;
+        site.remove(&id, true).await;
     }
 }
 
@@ -248,7 +252,7 @@ async fn ended(process: Option<&MainProcess>) {
 async fn adopt(site: &Site, listed: Listed, known: Known) -> Result<Container, Failure> {
     let since = Instant::now();
     let obtained = match site.engine.inspect(&listed.id).await {
-        Ok(inspected) => container::address(&inspected, &site.settings)
+        Ok(inspected) => container::address(&inspected, &site.settings, &site.network())
             .map(|address| (address, MainProcess::of(&inspected, &listed.id)))
             .ok_or_else(|| container::end(&inspected)),
         Err(trouble) if trouble.is(404) => Err("was removed from outside".to_owned()),
@@ -258,14 +262,10 @@ async fn adopt(site: &Site, listed: Listed, known: Known) -> Result<Container, F
             .map(|address| (SocketAddr::new(address, site.settings.port), None))
             .ok_or_else(|| trouble.to_string()),
     };
-    let door = site.doors.as_ref().zip(listed.identity.door).and_then(|(doors, name)| doors.known(&name));
-    match obtained {
-        Ok((address, process)) => {
-            let running = Running { id: listed.id, address, since };
-            Ok(Container { running, process, known, door })
-        }
-        Err(reason) => Err(Failure { why: Why::Lost(reason), left: Some((listed.id, known)) }),
-    }
+    let door = site.door_of(&listed);
+    // If it has ended, the sweeps remove it later.
+    let (address, process) = obtained.map_err(Why::Lost)?;
+    Ok(Container { running: Running { id: listed.id, address, since }, process, known, door })
 }
 
 /// Creates a container and starts it.
@@ -286,8 +286,23 @@ async fn make(
         return Err(Why::Hindered("another lb holds this fleet".to_owned()).into());
     }
     let door = site.doors.as_ref().map(Doors::fresh);
-    let (id, known) = create(site, assignment, door.as_ref()).await.map_err(Why::from)?;
-    match start(site, &id).await {
+    let network = site.network();
+    let mut made = create(site, assignment, door.as_ref(), &network).await.map_err(Why::from)?;
+    let mut started = site.engine.start(&made.0).await;
+    // The network may have been removed.
+    if started.as_ref().is_err_and(|trouble| trouble.is(404)) {
+        started = match site.renew_network().await {
+            Ok(renewed) if renewed == network => site.engine.start(&made.0).await,
+            Ok(renewed) => {
+                site.remove(&made.0, true).await;
+                made = create(site, assignment, door.as_ref(), &renewed).await.map_err(Why::from)?;
+                site.engine.start(&made.0).await
+            }
+            Err(trouble) => Err(trouble),
+        };
+    }
+    let (id, known) = made;
+    match look(site, &id, started).await {
         Ok((address, process, since)) => {
             Ok(Container { running: Running { id, address, since }, process, known, door })
         }
@@ -323,33 +338,49 @@ async fn create(
     site: &Arc<Site>,
     assignment: &Assignment,
     door: Option<&Door>,
+    network: &str,
 ) -> Result<(String, Known), Trouble> {
-    let body = container::body(&site.settings, assignment, site.doors.as_ref().zip(door));
+    let (identity, mut known) = identify(site, assignment, door);
+    let body = container::body(&Plan {
+        settings: &site.settings,
+        identity: &identity,
+        hostname: &assignment.hostname,
+        door: site.doors.as_ref().zip(door),
+        network,
+    });
     let name = format!("{}-{}", site.settings.fleet, assignment.hostname);
-    let known = site.know(name.clone()).unwrap_or_else(|| site.know_variant(&name));
-    match site.engine.create(known.name(), body.clone()).await {
+    let id = match site.engine.create(&name, body.clone()).await {
         // Another container has the name: a foreign one, or what is left of one of this fleet.
         Err(trouble) if trouble.is(409) => {
-            let known = site.know_variant(&name);
-            Ok((site.engine.create(known.name(), body).await?, known))
+            let variant = format!("{name}.{:06x}", fastrand::u32(..1 << 24));
+            site.engine.create(&variant, body).await?
         }
-        created => Ok((created?, known)),
+        created => created?,
+    };
+    known.created(&id);
+    Ok((id, known))
+}
+
+/// The identity of a new container. Lists may show it before the engine has told its id: until then it is known by its nonce.
+fn identify(site: &Arc<Site>, assignment: &Assignment, door: Option<&Door>) -> (Identity, Known) {
+    loop {
+        let identity = Identity::new(assignment, door.map(Door::name), fastrand::u64(..));
+        if let Some(known) = identity.nonce.as_deref().and_then(|nonce| site.know(nonce)) {
+            return (identity, known);
+        }
     }
 }
 
-/// Starts a container; returns its address, its main process, and since when it runs.
-async fn start(site: &Site, id: &str) -> Result<(SocketAddr, Option<MainProcess>, Instant), Why> {
-    match site.engine.start(id).await {
-        // The network may have been removed.
-        Err(trouble) if trouble.is(404) => {
-            site.ensure_network().await?;
-            site.engine.start(id).await?;
-        }
-        started => started?,
-    }
+/// Looks at a container that was `started`; returns its address, its main process, and since when it runs.
+async fn look(
+    site: &Site,
+    id: &str,
+    started: Result<(), Trouble>,
+) -> Result<(SocketAddr, Option<MainProcess>, Instant), Why> {
+    started?;
     let since = Instant::now();
     let inspected = site.engine.inspect(id).await?;
-    let address = container::address(&inspected, &site.settings);
+    let address = container::address(&inspected, &site.settings, &site.network());
     let address = address.ok_or_else(|| Why::Lost(container::end(&inspected)))?;
     Ok((address, MainProcess::of(&inspected, id), since))
 }
@@ -367,7 +398,7 @@ async fn end(site: &Site, container: Container, how: Stopping) {
     if how == Stopping::Gently {
         site.stop(&container.running.id, GRACE).await;
     }
-    if site.remove(&container.running.id).await {
+    if site.remove(&container.running.id, true).await {
         container.door.into_iter().for_each(Door::remove);
     }
 }

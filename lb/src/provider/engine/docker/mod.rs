@@ -1,7 +1,8 @@
 //! Replicas as containers, through the engine's API.
 //!
-//! Every container carries the label of its fleet. A container without it is never touched. Names are checked before they get
-//! here ([`proto::control::Hostname`], the configuration), because some of them become part of a path.
+//! Every container carries the label of its fleet, and a nonce. A container without that label, or with one that it has only
+//! inherited from its image, is never touched. A container is known by its id, which cannot change; its name can. Names are checked
+//! before they get here ([`proto::control::Hostname`], the configuration), because some of them become part of a path.
 //!
 //! - [`api`]: the calls, each with a deadline;
 //! - [`container`]: how a replica becomes a container;
@@ -33,7 +34,7 @@ use tracing::{info, warn};
 use api::Engine;
 use container::Listed;
 use events::Watcher;
-use site::{Known, Site, ensure_network, list};
+use site::{Known, Origins, Site, ensure_network, list};
 use writer::{Writer, WriterHandle};
 
 use super::claim::{Fate, Remains};
@@ -57,12 +58,23 @@ pub struct Settings {
     pub port: u16,
     /// The memory that each may use, in bytes.
     pub memory: Option<i64>,
-    /// The number of processes and threads that each may have.
-    pub pids: Option<i64>,
+    /// The number of processes and threads that each may have; -1 for any.
+    pub pids: i64,
+    /// What their processes may do beyond what an unprivileged user may.
+    pub capabilities: Capabilities,
     /// Whether they stay when this program ends.
     pub keep: bool,
     /// The volume that holds the folder of their doors; `None` if it is a folder of the engine's machine.
     pub volume: Option<String>,
+}
+
+/// The capabilities of a container (capabilities(7)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Capabilities {
+    /// Those that the engine gives to every container, without `NET_RAW`.
+    Usual,
+    /// These, named without `CAP_`, and no others.
+    Only(Vec<String>),
 }
 
 /// The fleet that was taken over, or a new one.
@@ -103,19 +115,23 @@ impl Docker {
         (names, spares): (&[Hostname], usize),
         scheme: &Scheme,
     ) -> anyhow::Result<(Self, Found)> {
-        let (engine, alive, remains) = survey(&settings).await?;
+        let Survey { engine, alive, foreign, remains } = survey(&settings).await?;
         let beginning = beginning(alive.iter().map(|container| &container.identity), names);
         let (writer, record, held) =
             Writer::claim(engine.clone(), settings.fleet.clone(), beginning, remains).await?;
         let (seats, is_new) = (writer.seats().to_vec(), writer.is_new());
         let doubts = Arc::new(Notify::new());
         let writer = tokio::spawn(writer.run(Arc::clone(&doubts)));
-        if let Err(error) = prepare(&engine, &settings, scheme, &seats).await {
-            record.conclude(if is_new { Fate::Erase } else { Fate::Release });
-            writer.await?;
-            return Err(error);
-        }
-        let site = Arc::new(Site::new(engine, settings, doors, held));
+        let network = match prepare(&engine, &settings, scheme, &seats).await {
+            Ok(network) => network,
+            Err(error) => {
+                record.conclude(if is_new { Fate::Erase } else { Fate::Release });
+                writer.await?;
+                return Err(error);
+            }
+        };
+        let site = Arc::new(Site::new(engine, settings, doors, (held, network)));
+        foreign.iter().for_each(|container| site.leave_alone(container));
         let (adopted, spares) = adopt(&site, alive, &seats, spares);
         if !adopted.is_empty() {
             info!(containers = adopted.len(), slots = seats.len(), "the fleet is taken over as it is");
@@ -179,14 +195,30 @@ impl Docker {
     }
 }
 
-/// Connects to the engine; returns it with the running containers of the fleet, and what remains of the fleet.
-async fn survey(settings: &Settings) -> anyhow::Result<(Engine, Vec<Listed>, Remains)> {
+/// What there is before the fleet is claimed.
+struct Survey {
+    engine: Engine,
+    /// The running containers of the fleet.
+    alive: Vec<Listed>,
+    /// Containers that only look like some of the fleet.
+    foreign: Vec<Listed>,
+    remains: Remains,
+}
+
+/// Connects to the engine, and looks for what remains of the fleet.
+async fn survey(settings: &Settings) -> anyhow::Result<Survey> {
     let host = settings.host.as_deref().unwrap_or(api::LOCAL);
     let engine = Engine::connect(host).await.with_context(|| format!("--provider docker: {host}"))?;
     let has_image = engine.has_image(&settings.image).await?;
-    let containers = list(&engine, settings).await?;
-    let is_empty = containers.is_empty();
-    let alive: Vec<Listed> = containers.into_iter().filter(Listed::is_alive).collect();
+    // Without a network, no container has an address in it.
+    let network = engine.network(&settings.network).await?.map(|network| network.id).unwrap_or_default();
+    let (mut own, mut foreign, mut origins) = (Vec::new(), Vec::new(), Origins::default());
+    for container in list(&engine, settings, &network).await? {
+        let is_own = origins.is_own(&engine, &container, settings).await?;
+        if is_own { &mut own } else { &mut foreign }.push(container);
+    }
+    let is_empty = own.is_empty();
+    let alive: Vec<Listed> = own.into_iter().filter(Listed::is_alive).collect();
     let remains = match (is_empty, alive.is_empty()) {
         (true, _) => Remains::Nothing,
         (_, true) => Remains::Dead,
@@ -198,16 +230,16 @@ async fn survey(settings: &Settings) -> anyhow::Result<(Engine, Vec<Listed>, Rem
             settings.image
         );
     }
-    Ok((engine, alive, remains))
+    Ok(Survey { engine, alive, foreign, remains })
 }
 
-/// Checks that the mapping has room for the slots, and creates the network of the fleet.
+/// Checks that the mapping has room for the slots, and creates the network of the fleet; returns its id.
 async fn prepare(
     engine: &Engine,
     settings: &Settings,
     scheme: &Scheme,
     seats: &[Seat],
-) -> anyhow::Result<()> {
+) -> anyhow::Result<String> {
     let members: Vec<Member> = seats.iter().map(Seat::member).collect();
     Mapping::build(scheme, &members).context(
         "the mapping has no room for the slots of the fleet; choose another one (--mapping, --points, --slots)",
@@ -217,29 +249,22 @@ async fn prepare(
 
 /// Removes the remaining containers of the fleet; returns whether all are gone.
 async fn is_empty(site: &Arc<Site>) -> bool {
-    match site.containers().await {
-        Ok(containers) => {
-            site.sweep(&containers).await;
-            let is_empty =
-                site.containers().await.is_ok_and(|containers| containers.values().all(Listed::is_going));
-            if !is_empty {
-                warn!("containers may be left, for the next lb of this fleet to find");
-            }
-            is_empty
-        }
-        Err(trouble) => {
-            warn!("containers may be left, for the next lb of this fleet to find: {trouble}");
-            false
-        }
+    const LEFT: &str = "containers may be left, for the next lb of this fleet to find";
+    match site.clear().await {
+        Ok(true) => return true,
+        Ok(false) => warn!("{LEFT}"),
+        Err(trouble) => warn!("{LEFT}: {trouble}"),
     }
+    false
 }
 
 /// Removes the network if an `lb` has made it and no other container uses it.
 async fn remove_network(site: &Site) {
-    let network = &site.settings.network;
-    if site.engine.network(network).await.is_ok_and(|made_by_lb| made_by_lb == Some(true)) {
+    if let Ok(Some(network)) = site.engine.network(&site.settings.network).await
+        && network.is_made_by_lb
+    {
         // The engine refuses while a container is in it.
-        let _ = site.engine.remove_network(network).await;
+        let _ = site.engine.remove_network(&network.id).await;
     }
 }
 
@@ -253,7 +278,7 @@ fn adopt(
     let (mut adopted, mut takeover) = (HashMap::new(), Takeover::new(seats, spares));
     for container in alive.into_iter().filter(|container| container.address.is_some()) {
         let Some(hostname) = takeover.take(&container.identity) else { continue };
-        let Some(known) = site.know(container.name.clone()) else { continue };
+        let Some(known) = site.know(&container.id) else { continue };
         adopted.insert(hostname, (container, known));
     }
     (adopted, takeover.spares())

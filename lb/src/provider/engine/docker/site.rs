@@ -1,7 +1,7 @@
 //! What the tasks that look after the containers of one fleet share.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -13,13 +13,17 @@ use tracing::{info, warn};
 use super::Settings;
 use super::api::{Engine, LIMIT, Trouble};
 use super::container::Listed;
-use crate::provider::doors::Doors;
+use crate::provider::doors::{Door, Doors};
 use crate::provider::engine::identity::fleet_label;
+use crate::provider::engine::leftovers::Leftovers;
+use crate::provider::engine::record::Labels;
 
 /// The most containers that are started at the same time. More do not make the engine faster.
 const STARTS: usize = 8;
 /// The most containers that are stopped or removed at the same time.
 const STOPS: usize = 16;
+/// How long a container may take to end after its stop signal before it is killed.
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// The most notices that a keeper may leave unread. After more it misses some, and goes by the next list.
 const NOTICES: usize = 1024;
 
@@ -30,7 +34,7 @@ pub(super) enum Notice {
     OutOfMemory(Arc<str>),
     /// The container with this id has ended, with this exit code.
     Died(Arc<str>, Option<i64>),
-    /// All containers of the fleet, by id. The list was requested at this time, so it says nothing about later ones.
+    /// All containers with the label of the fleet, by id. The list was requested at this time, so it says nothing about later ones.
     Seen(Instant, Arc<HashMap<String, Listed>>),
 }
 
@@ -52,9 +56,15 @@ pub(super) struct Site {
     /// Signals that it may be away now.
     doubt: Notify,
     /// Held by the task that checks and creates the network.
-    network: AsyncMutex<()>,
-    /// The names of the containers that have a keeper, also of those that are about to be created.
+    renewal: AsyncMutex<()>,
+    /// The id of the network of the fleet.
+    network: Mutex<String>,
+    /// The ids of the containers that have a keeper, and the nonces of those that are about to be created.
     known: Mutex<HashSet<String>>,
+    /// The containers that have none.
+    leftovers: Mutex<Leftovers>,
+    /// What the times of [`Leftovers`] are counted from.
+    begun: Instant,
 }
 
 impl Site {
@@ -62,7 +72,7 @@ impl Site {
         engine: Engine,
         settings: Settings,
         doors: Option<Doors>,
-        held: watch::Receiver<bool>,
+        (held, network): (watch::Receiver<bool>, String),
     ) -> Self {
         Site {
             engine,
@@ -75,8 +85,11 @@ impl Site {
             sweeps: TaskTracker::new(),
             away: watch::Sender::new(false),
             doubt: Notify::new(),
-            network: AsyncMutex::new(()),
+            renewal: AsyncMutex::new(()),
+            network: Mutex::new(network),
             known: Mutex::default(),
+            leftovers: Mutex::default(),
+            begun: Instant::now(),
         }
     }
 
@@ -94,19 +107,23 @@ impl Site {
         *self.held.borrow()
     }
 
-    /// Claims the container of this name for one keeper, until the answer is dropped; `None` if it has a keeper already.
-    pub(super) fn know(self: &Arc<Self>, name: String) -> Option<Known> {
-        let is_new = self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
-        is_new.then(|| Known { site: Arc::clone(self), name })
+    /// Claims a container for one keeper, until the answer is dropped: by its id, or by its nonce before it is created. `None` if
+    /// it has a keeper already.
+    pub(super) fn know(self: &Arc<Self>, key: &str) -> Option<Known> {
+        let is_new = lock(&self.known).insert(key.to_owned());
+        is_new.then(|| Known { site: Arc::clone(self), key: key.to_owned() })
     }
 
-    /// Claims a free name that begins with this one.
-    pub(super) fn know_variant(self: &Arc<Self>, name: &str) -> Known {
-        loop {
-            if let Some(known) = self.know(format!("{name}.{:06x}", fastrand::u32(..1 << 24))) {
-                return known;
-            }
-        }
+    /// Whether a container has a keeper. What has only inherited the nonce of another has none.
+    fn is_known(&self, container: &Listed) -> bool {
+        let known = lock(&self.known);
+        let is_being_created = container.identity.nonce.as_ref().is_some_and(|nonce| known.contains(nonce));
+        is_being_created || known.contains(&container.id)
+    }
+
+    /// The id of the network of the fleet.
+    pub(super) fn network(&self) -> String {
+        lock(&self.network).clone()
     }
 
     /// Whether the engine was away when it was last called.
@@ -135,36 +152,95 @@ impl Site {
         self.doubt.notified().await;
     }
 
-    /// Creates the network if it is missing.
-    pub(super) async fn ensure_network(&self) -> Result<(), Trouble> {
-        let ensured = async {
-            let _one_at_a_time = self.network.lock().await;
+    /// Creates the network if it is missing; returns its id.
+    pub(super) async fn renew_network(&self) -> Result<String, Trouble> {
+        let renewed = async {
+            let _one_at_a_time = self.renewal.lock().await;
             ensure_network(&self.engine, &self.settings.network).await
         };
         let late = || Trouble::Late { call: "POST /networks/create", limit: LIMIT };
-        timeout(LIMIT, ensured).await.map_err(|_| late())?
+        let id = timeout(LIMIT, renewed).await.map_err(|_| late())??;
+        lock(&self.network).clone_from(&id);
+        Ok(id)
     }
 
-    /// All containers of the fleet, by id.
+    /// All containers with the label of the fleet, by id.
     pub(super) async fn containers(&self) -> Result<HashMap<String, Listed>, Trouble> {
-        let listed = list(&self.engine, &self.settings).await?;
+        let listed = list(&self.engine, &self.settings, &self.network()).await?;
         Ok(listed.into_iter().map(|container| (container.id.clone(), container)).collect())
     }
 
-    /// Removes the containers of the fleet that have no keeper: half made ones of an `lb` that was killed, those that the engine
-    /// created after their call had timed out, and those that it failed to remove before.
+    /// Removes the containers of the fleet that have had no keeper for a while: those that ended, half made ones of an `lb` that
+    /// was killed, those that the engine created after their call had timed out, and those that it failed to remove before.
     pub(super) async fn sweep(self: &Arc<Self>, containers: &HashMap<String, Listed>) {
-        let orphans = containers.values().filter(|container| !container.is_going());
-        let sweeps = orphans.filter_map(|orphan| Some((orphan, self.know(orphan.name.clone())?)));
-        join_all(sweeps.map(async |(orphan, _known)| {
+        let left = self.left(containers);
+        let due = lock(&self.leftovers)
+            .due(self.begun.elapsed(), left.iter().map(|container| container.id.as_str()));
+        self.retire(due.iter().filter_map(|id| containers.get(id))).await;
+    }
+
+    /// Removes all containers of the fleet that have no keeper; returns whether none is left.
+    pub(super) async fn clear(self: &Arc<Self>) -> Result<bool, Trouble> {
+        self.retire(self.left(&self.containers().await?).into_iter()).await;
+        let containers = self.containers().await?;
+        let leftovers = lock(&self.leftovers);
+        Ok(self.left(&containers).iter().all(|container| leftovers.is_foreign(&container.id)))
+    }
+
+    /// The containers without a keeper that may be of this fleet, and are not being removed.
+    fn left<'a>(&self, containers: &'a HashMap<String, Listed>) -> Vec<&'a Listed> {
+        let left = containers.values().filter(|container| !container.is_going() && !self.is_known(container));
+        left.collect()
+    }
+
+    /// Removes those of these containers that are of this fleet.
+    async fn retire(self: &Arc<Self>, containers: impl Iterator<Item = &Listed>) {
+        join_all(containers.map(async |container| {
+            let Some(_known) = self.know(&container.id) else { return };
             let _turn = self.stops.acquire().await;
-            if !self.is_held() {
-                return;
+            match Origins::default().is_own(&self.engine, container, &self.settings).await {
+                Ok(true) if self.is_held() => self.retire_own(container).await,
+                Ok(true) => {}
+                Ok(false) => self.leave_alone(container),
+                Err(trouble) => warn!("{trouble}"),
             }
-            info!(container = orphan.name, "removes a container of this fleet that belongs to no slot");
-            self.remove(&orphan.id).await;
         }))
         .await;
+    }
+
+    async fn retire_own(&self, container: &Listed) {
+        let (Listed { id, name, .. }, may_run) = (container, container.may_run());
+        if may_run {
+            warn!(
+                container = name,
+                "a container of this fleet runs, but has no slot (any more): it was started again by hand, or is left over. It is \
+                 stopped and removed. To take a replica out, say `lb rm 1 HOSTNAME`; there is no need to restart one, because what \
+                 ends is replaced"
+            );
+            self.stop(id, GRACE).await;
+        } else {
+            info!(container = name, "removes a container of this fleet that belongs to no slot");
+        }
+        // One that has just been started again gets the time to end, too.
+        if self.remove(id, may_run).await {
+            self.door_of(container).into_iter().for_each(Door::remove);
+        }
+    }
+
+    /// Where a container takes connections over.
+    pub(super) fn door_of(&self, container: &Listed) -> Option<Door> {
+        self.doors.as_ref()?.known(container.identity.door.as_deref()?)
+    }
+
+    /// Notes that a container is not of this fleet.
+    pub(super) fn leave_alone(&self, container: &Listed) {
+        if lock(&self.leftovers).is_foreign_now(&container.id) {
+            warn!(
+                container = container.name,
+                fleet = self.settings.fleet,
+                "a container has the label of this fleet from its image, or its image is gone: it is not of this fleet, and is left alone"
+            );
+        }
     }
 
     pub(super) async fn stop(&self, id: &str, grace: Duration) {
@@ -173,19 +249,20 @@ impl Site {
         }
     }
 
-    /// Removes a container; returns whether it is gone. If the removal fails, a sweep tries again.
-    pub(super) async fn remove(&self, id: &str) -> bool {
+    /// Removes a container; returns whether it is gone. One that runs is killed with `force`, and stays otherwise. If the removal
+    /// fails, a sweep tries again.
+    pub(super) async fn remove(&self, id: &str, force: bool) -> bool {
         if !self.is_held() {
             return false;
         }
-        let removed = self.engine.remove(id).await;
+        let removed = self.engine.remove(id, force).await;
         let is_gone = removed.as_ref().map_or_else(|trouble| trouble.is(404), |()| true);
         complain(removed);
         is_gone
     }
 }
 
-/// Logs a failure, unless it means that the container is gone (404) or is being removed (409).
+/// Logs a failure, unless it means that the container is gone (404), is being removed or runs again (409).
 fn complain(done: Result<(), Trouble>) {
     match done {
         Err(trouble) if !trouble.is(404) && !trouble.is(409) => warn!("{trouble}"),
@@ -193,33 +270,70 @@ fn complain(done: Result<(), Trouble>) {
     }
 }
 
-/// Creates the network if it is missing.
-pub(super) async fn ensure_network(engine: &Engine, network: &str) -> Result<(), Trouble> {
-    if engine.network(network).await?.is_none() {
-        engine.create_network(network).await?;
-        info!(network, "network created");
+/// Creates the network if it is missing; returns its id.
+pub(super) async fn ensure_network(engine: &Engine, name: &str) -> Result<String, Trouble> {
+    if let Some(network) = engine.network(name).await? {
+        return Ok(network.id);
     }
-    Ok(())
+    let id = engine.create_network(name).await?;
+    info!(network = name, "network created");
+    Ok(id)
 }
 
-/// All containers of the fleet.
-pub(super) async fn list(engine: &Engine, settings: &Settings) -> Result<Vec<Listed>, Trouble> {
+/// All containers with the label of the fleet, with their addresses in the network with this id.
+pub(super) async fn list(
+    engine: &Engine,
+    settings: &Settings,
+    network: &str,
+) -> Result<Vec<Listed>, Trouble> {
     let listed = engine.containers(&fleet_label(&settings.fleet)).await?;
-    Ok(listed.into_iter().filter_map(|summary| Listed::of(summary, settings)).collect())
+    Ok(listed.into_iter().filter_map(|summary| Listed::of(summary, settings, network)).collect())
 }
 
-/// The container of this name has a keeper, as long as this lives.
+/// Tells the containers of the fleet from those that have only inherited its label from their image.
+#[derive(Default)]
+pub(super) struct Origins {
+    /// The labels of images, by id; `None` for those that are gone.
+    images: HashMap<String, Option<Labels>>,
+}
+
+impl Origins {
+    /// Whether a container with the label of the fleet is of this fleet. Without its image that cannot be known; then it is not.
+    pub(super) async fn is_own(
+        &mut self,
+        engine: &Engine,
+        container: &Listed,
+        settings: &Settings,
+    ) -> Result<bool, Trouble> {
+        // An engine that names no image has none to inherit from.
+        let Some(image) = &container.image else { return Ok(true) };
+        if !self.images.contains_key(image) {
+            self.images.insert(image.clone(), engine.labels_of_image(image).await?);
+        }
+        let labels = self.images.get(image).and_then(Option::as_ref);
+        Ok(labels.is_some_and(|labels| container.identity.is_own(&settings.fleet, labels)))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A container has a keeper, as long as this lives.
 pub(super) struct Known {
     site: Arc<Site>,
-    name: String,
+    key: String,
 }
 
 impl Known {
-    pub(super) fn name(&self) -> &str {
-        &self.name
+    /// Claims the container by the id that it has got, instead of by its nonce.
+    pub(super) fn created(&mut self, id: &str) {
+        let mut known = lock(&self.site.known);
+        known.insert(id.to_owned());
+        known.remove(&std::mem::replace(&mut self.key, id.to_owned()));
     }
 
-    /// Keeps the name claimed until the program ends.
+    /// Keeps the container claimed until the program ends.
     pub(super) fn for_good(self) {
         std::mem::forget(self);
     }
@@ -227,6 +341,6 @@ impl Known {
 
 impl Drop for Known {
     fn drop(&mut self) {
-        self.site.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+        lock(&self.site.known).remove(&self.key);
     }
 }
