@@ -23,8 +23,12 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn removal()(n in 1u32.., hostnames in vec(hostname(), 0..3)) -> Removal {
-        Removal { n, hostnames }
+    fn removal()(
+        n in 1u32..,
+        hostnames in vec(hostname(), 0..3),
+        drain in option::of("[0-9]{1,5}(ms|s|m)"),
+    ) -> Removal {
+        Removal { n, hostnames, drain: drain.map(|time| time.parse().unwrap()) }
     }
 }
 

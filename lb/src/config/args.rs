@@ -85,6 +85,12 @@ pub enum ClientCommand {
         n: u32,
         /// Which; the rest is chosen at random
         hostnames: Vec<String>,
+        /// How long their connections may take to finish [default: --drain-timeout of the running lb]
+        #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
+        drain: Option<String>,
+        /// Reset their connections at once, like --drain 0s
+        #[arg(long, conflicts_with = "drain")]
+        now: bool,
         /// Where to ask.
         #[command(flatten)]
         client: Client,

@@ -1,7 +1,7 @@
 //! The client commands as their flags say them, turned into what is sent.
 
 use proto::control::{
-    Addition, Change, Command, Failure, FailureKind, Hostname, Malformed, Remapping, Removal, Weight,
+    Addition, Change, Command, DrainTime, Failure, FailureKind, Hostname, Malformed, Remapping, Removal, Weight,
 };
 
 use super::args::{Client, ClientCommand, MappingAction, MappingChange, PlannedChange};
@@ -19,7 +19,9 @@ impl ClientCommand {
             ClientCommand::Add { n, hostnames, weights, client } => {
                 (Command::Add(addition(n, hostnames, weights)?), client)
             }
-            ClientCommand::Rm { n, hostnames, client } => (Command::Remove(removal(n, hostnames)?), client),
+            ClientCommand::Rm { n, hostnames, drain, now, client } => {
+                (Command::Remove(removal(n, hostnames, drain_time(drain, now)?)?), client)
+            }
             ClientCommand::Backends { client } => (Command::Backends {}, client),
             ClientCommand::Mapping { action: None, client } => {
                 (Command::Mapping(Remapping::default()), client)
@@ -44,7 +46,7 @@ fn planned(change: PlannedChange) -> Result<Change, Failure> {
         }
         PlannedChange::Rm { which } => {
             let (n, hostnames) = number_and_names(which);
-            Change::Remove(removal(n, hostnames)?)
+            Change::Remove(removal(n, hostnames, None)?)
         }
         PlannedChange::Mapping { action: MappingAction::Set { change } } => {
             Change::Mapping(remapping(change)?)
@@ -65,8 +67,15 @@ fn addition(n: u32, hostnames: Vec<String>, weights: Vec<u64>) -> Result<Additio
     Ok(Addition { n, hostnames: names(hostnames)?, weights })
 }
 
-fn removal(n: u32, hostnames: Vec<String>) -> Result<Removal, Failure> {
-    Ok(Removal { n, hostnames: names(hostnames)? })
+fn removal(n: u32, hostnames: Vec<String>, drain: Option<DrainTime>) -> Result<Removal, Failure> {
+    Ok(Removal { n, hostnames: names(hostnames)?, drain })
+}
+
+fn drain_time(drain: Option<String>, now: bool) -> Result<Option<DrainTime>, Failure> {
+    match drain {
+        None => Ok(now.then_some(DrainTime::NONE)),
+        Some(drain) => drain.parse().map(Some).map_err(|error| bad("drain", &error)),
+    }
 }
 
 fn remapping(change: MappingChange) -> Result<Remapping, Failure> {

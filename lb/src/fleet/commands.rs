@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mapping::{MOST_SLOTS, Mapping, MappingPolicy, Member, NotAccepted};
-use proto::control::{Addition, Failure, FailureKind, Hostname, Remapping, Removal, Weight};
+use proto::control::{Addition, DrainTime, Failure, FailureKind, Hostname, Remapping, Removal, Weight};
 
 use super::place::Place;
 use super::{Arrival, CommandId, Effect, Fleet, ReplicaId, SlotId, Stopping};
@@ -186,7 +186,7 @@ impl Fleet {
         match self.plan_remove(change, &mut rng) {
             Ok(names) => {
                 self.rng = rng;
-                names.iter().for_each(|name| self.take_out(name));
+                names.iter().for_each(|name| self.take_out(name, change.drain));
                 self.publish = true;
                 self.answer(command, Ok(()));
             }
@@ -231,8 +231,8 @@ impl Fleet {
         self.places.iter().find_map(named)
     }
 
-    /// Takes a slot out of the mapping. Its replica is stopped when its sessions have ended.
-    fn take_out(&mut self, name: &Hostname) {
+    /// Takes a slot out of the mapping. Its replica is stopped when its sessions have ended, or at the end of the drain time.
+    fn take_out(&mut self, name: &Hostname, drain: Option<DrainTime>) {
         let is_it = |place: &mut Place| place.slot.as_ref().is_some_and(|slot| slot.name == *name);
         let Some(mut place) = self.places.extract_if(.., is_it).next() else { return };
         let has_served = place.life.has_served();
@@ -240,7 +240,7 @@ impl Fleet {
         self.effects.push(Effect::Changed(place.view()));
         if has_served {
             self.leaving.push(place);
-            self.effects.push(Effect::Drain(id));
+            self.effects.push(Effect::Drain(id, drain));
         } else {
             self.effects.push(Effect::Stop(id, Stopping::Gently));
         }

@@ -29,7 +29,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use mapping::{MappingPolicy, Member};
-use proto::control::{Addition, Failure, Hostname, Remapping, Removal, State, Weight};
+use proto::control::{Addition, DrainTime, Failure, Hostname, Remapping, Removal, State, Weight};
 
 use commands::ADD_LIMIT;
 use ledger::Fault;
@@ -131,8 +131,9 @@ pub(crate) enum Effect {
     Changed(View),
     /// Start a replica. `Started`, `Lost` or `Hindered` follows.
     Start(ReplicaId, Assignment),
-    /// Wait until the replica's sessions end, and evict them at the deadline. `Drained` follows.
-    Drain(ReplicaId),
+    /// Wait until the replica's sessions end, and evict them at the end of this time, if one was given, or of the usual one.
+    /// `Drained` follows.
+    Drain(ReplicaId, Option<DrainTime>),
     /// Stop a replica.
     Stop(ReplicaId, Stopping),
     /// Answer a command.

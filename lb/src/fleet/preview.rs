@@ -57,9 +57,13 @@ fn add<'a>(Addition { n, weights, .. }: &Addition, names: impl Iterator<Item = &
     command
 }
 
-fn rm(Removal { n, .. }: &Removal, names: &[Hostname]) -> String {
+fn rm(Removal { n, drain, .. }: &Removal, names: &[Hostname]) -> String {
     let mut command = format!("lb rm {n}");
     names.iter().for_each(|name| add_to(&mut command, name.as_str()));
+    if let Some(drain) = drain {
+        command.push_str(" --drain");
+        add_to(&mut command, &drain.to_string());
+    }
     command
 }
 

@@ -107,7 +107,7 @@ impl World {
             0..=7 => Event::Add(command, self.random_addition()),
             8..=13 => {
                 let (n, hostnames) = self.random_change();
-                Event::Remove(command, Removal { n, hostnames })
+                Event::Remove(command, Removal { n, hostnames, drain: None })
             }
             14..=15 => Event::Remap(command, self.random_remapping()),
             16..=35 => Event::Started(self.any_replica()?),
@@ -191,7 +191,7 @@ impl World {
                     self.starts += 1;
                     assert!(self.running.insert(id), "{id:?} is started twice");
                 }
-                Effect::Drain(id) => assert!(self.running.contains(&id) && self.draining.insert(id)),
+                Effect::Drain(id, _) => assert!(self.running.contains(&id) && self.draining.insert(id)),
                 Effect::Stop(id, _) => {
                     assert!(self.running.contains(&id), "{id:?} is stopped, but does not run");
                     self.forget(id);

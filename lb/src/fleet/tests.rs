@@ -33,7 +33,7 @@ fn add(command: u64, n: u32, hostnames: &[&str]) -> Event {
 
 fn remove(command: u64, n: u32, hostnames: &[&str]) -> Event {
     let hostnames = hostnames.iter().map(|name| host(name)).collect();
-    Event::Remove(CommandId(command), Removal { n, hostnames })
+    Event::Remove(CommandId(command), Removal { n, hostnames, drain: None })
 }
 
 /// Slots of weight 1.
@@ -190,7 +190,7 @@ fn removed_replicas_leave_the_mapping_before_the_answer_and_are_stopped_after_th
     let effects = fleet.apply(Time::ZERO, remove(1, 1, &["server2"]));
     assert_eq!(effects.first(), Some(&Effect::Publish));
     assert_eq!(effects.last(), Some(&Effect::Answer(CommandId(1), Ok(()))));
-    assert!(effects.contains(&Effect::Drain(ReplicaId(2))));
+    assert!(effects.contains(&Effect::Drain(ReplicaId(2), None)));
     assert_eq!(
         fleet.apply(Time::ZERO, Event::Drained(ReplicaId(2))),
         [Effect::Stop(ReplicaId(2), Stopping::Gently)]
@@ -318,7 +318,7 @@ fn a_command_does_what_its_preview_says() {
     maglev.set("mapping", "maglev".to_owned()).unwrap();
     for change in [
         Change::Add(Addition { n: 2, hostnames: vec![host("a")], weights: vec![two] }),
-        Change::Remove(Removal { n: 2, hostnames: Vec::new() }),
+        Change::Remove(Removal { n: 2, hostnames: Vec::new(), drain: None }),
         Change::Mapping(maglev),
     ] {
         let preview = fleet.preview(&change).unwrap();

@@ -10,6 +10,7 @@ mod control;
 mod control_crowd;
 mod control_unix;
 mod control_wire;
+mod drain;
 mod examples;
 mod explain;
 mod failover;

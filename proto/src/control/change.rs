@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::json::Fields;
-use super::value::{Hostname, Malformed, Weight, field};
+use super::value::{DrainTime, Hostname, Malformed, Weight, field};
 
 /// The replicas to start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,9 @@ pub struct Removal {
     /// The hostnames of the first ones; the others are chosen at random.
     #[serde(default, deserialize_with = "names", skip_serializing_if = "Vec::is_empty")]
     pub hostnames: Vec<Hostname>,
+    /// How long their sessions may take to end; `None`: as long as `lb` is configured to wait.
+    #[serde(default, deserialize_with = "drain", skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainTime>,
 }
 
 /// A change of how keys are mapped. What is not in it stays as it is; where the algorithm changes, its parameters get their
@@ -152,6 +155,10 @@ fn at_least_one<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Er
     })
 }
 
+fn drain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DrainTime>, D::Error> {
+    field(deserializer, "drain", DrainTime::ALLOWED, |value| Some(Some(value.as_str()?.parse().ok()?)))
+}
+
 fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Hostname>, D::Error> {
     let names: Vec<String> = field(deserializer, "hostnames", "a list of names in quotes", |value| {
         value.as_array()?.iter().map(|name| name.as_str().map(str::to_owned)).collect()
@@ -182,6 +189,8 @@ fn weights_by_name<'de, D: Deserializer<'de>>(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn read<T: DeserializeOwned>(body: &str) -> Result<T, String> {
@@ -199,17 +208,34 @@ mod tests {
     #[test]
     fn a_body_follows_the_rules_of_a_line() {
         let hostnames = vec![name("S5")];
-        assert_eq!(read(r#"{"n":2,"hostnames":["S5"]}"#), Ok(Removal { n: 2, hostnames }));
+        assert_eq!(read(r#"{"n":2,"hostnames":["S5"]}"#), Ok(Removal { n: 2, hostnames, drain: None }));
         let cases = [
             ("", "malformed JSON, expected one object"),
-            (r#"{"n":2,"cmd":"rm"}"#, "unknown field `cmd`, expected `n` or `hostnames`"),
-            (r#"{"n":2,"weights":[1]}"#, "unknown field `weights`, expected `n` or `hostnames`"),
+            (r#"{"n":2,"cmd":"rm"}"#, "unknown field `cmd`, expected one of `n`, `hostnames`, `drain`"),
+            (r#"{"n":2,"weights":[1]}"#, "unknown field `weights`, expected one of `n`, `hostnames`, `drain`"),
             (r#"{"n":2,"n":2}"#, "duplicate field `n`"),
             (r#"[2,["S5"]]"#, "expected a JSON object"),
         ];
         for (body, expected) in cases {
             let message = read::<Removal>(body).unwrap_err();
             assert!(message.contains(expected), "{body}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_removal_may_have_a_drain_time_of_its_own() {
+        for (text, seconds) in [("5s", 5), ("0s", 0), ("0", 0), ("1m 30s", 90)] {
+            let removal = read::<Removal>(&format!(r#"{{"n":1,"drain":"{text}"}}"#)).unwrap();
+            let drain = removal.drain.unwrap();
+            assert_eq!(Duration::from(drain), Duration::from_secs(seconds));
+            let again = serde_json::to_string(&removal).unwrap();
+            assert_eq!(read(&again), Ok(removal), "{again}");
+        }
+        for wrong in [r#""soon""#, r#""""#, r#""-1s""#, r#""2years""#, "5", "null", "[]"] {
+            let message = read::<Removal>(&format!(r#"{{"n":1,"drain":{wrong}}}"#)).unwrap_err();
+            let expected =
+                format!("`drain`: invalid value `{wrong}`: expected a duration, such as 0s, 250ms, 5s or 1m");
+            assert!(message.contains(&expected), "{wrong}: {message}");
         }
     }
 
@@ -265,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_change_is_a_command_that_changes_something() {
-        let removal = Removal { n: 1, hostnames: vec![name("S5")] };
+        let removal = Removal { n: 1, hostnames: vec![name("S5")], drain: None };
         assert_eq!(read(r#"{"cmd":"rm","n":1,"hostnames":["S5"]}"#), Ok(Change::Remove(removal)));
         let message = read::<Change>(r#"{"cmd":"rep"}"#).unwrap_err();
         assert!(message.contains("unknown variant `rep`, expected one of `add`"), "{message}");

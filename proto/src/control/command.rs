@@ -153,7 +153,7 @@ mod tests {
     }
 
     fn remove(n: u32, hostnames: &[&str]) -> Command {
-        Command::Remove(Removal { n, hostnames: names(hostnames) })
+        Command::Remove(Removal { n, hostnames: names(hostnames), drain: None })
     }
 
     #[test]
@@ -171,7 +171,7 @@ mod tests {
             (r#"{"cmd":"mapping"}"#, Command::Mapping(Remapping::default())),
             (
                 r#"{"cmd":"plan","change":{"cmd":"rm","n":1}}"#,
-                Command::Plan { change: Change::Remove(Removal { n: 1, hostnames: Vec::new() }) },
+                Command::Plan { change: Change::Remove(Removal { n: 1, hostnames: Vec::new(), drain: None }) },
             ),
             (r#" {"cmd":"health","token":"secret"} "#, Command::Health {}),
         ];
@@ -299,6 +299,7 @@ mod tests {
             "id",
             "token",
             "balance_factor",
+            "drain",
         ];
         proptest::sample::select(names.to_vec())
     }
@@ -306,7 +307,7 @@ mod tests {
     /// JSON of every kind; some of it is valid for some field.
     fn values() -> impl Strategy<Value = String> {
         let words =
-            ["null", "true", "-1", "1e400", "3", "0.5", r#""add""#, r#""plan""#, r#""mapping""#, r#""S5""#];
+            ["null", "true", "-1", "1e400", "3", "0.5", r#""add""#, r#""plan""#, r#""mapping""#, r#""S5""#, r#""5s""#];
         let word = proptest::sample::select(words.to_vec()).prop_map(str::to_owned);
         word.prop_recursive(3, 8, 3, |inner| {
             let list =

@@ -18,4 +18,4 @@ pub use answer::{
 pub use backends::{Backend, Backends, Connections, State, Transport};
 pub use change::{Addition, Change, Remapping, Removal, parse_body};
 pub use command::{Command, Line};
-pub use value::{Hostname, Malformed, Weight};
+pub use value::{DrainTime, Hostname, Malformed, Weight};

@@ -3,9 +3,11 @@
 //! A value of one of these types is always allowed; whether a name is in use or a number fits the fleet is not checked here.
 
 use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
 
 use serde::de::{Deserializer, Error as _};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use serde_json::error::Category;
 
@@ -87,6 +89,50 @@ impl TryFrom<u64> for Weight {
         small
             .map(Weight)
             .ok_or_else(|| Malformed::new(format!("invalid value `{weight}`: expected {}", Weight::ALLOWED)))
+    }
+}
+
+/// How long the sessions of a replica that is removed may take to end. At most a year: a longer time may overflow when it is added to a
+/// point in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainTime(Duration);
+
+impl DrainTime {
+    /// The form of a duration, for messages.
+    pub const ALLOWED: &str = "a duration, such as 0s, 250ms, 5s or 1m";
+    /// No time: sessions are reset at once.
+    pub const NONE: DrainTime = DrainTime(Duration::ZERO);
+    const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+}
+
+impl From<DrainTime> for Duration {
+    fn from(time: DrainTime) -> Self {
+        time.0
+    }
+}
+
+impl FromStr for DrainTime {
+    type Err = Malformed;
+
+    fn from_str(text: &str) -> Result<Self, Malformed> {
+        let time = humantime::parse_duration(text).ok().or((text == "0").then_some(Duration::ZERO));
+        let time = time.filter(|time| *time <= DrainTime::LONGEST).map(DrainTime);
+        time.ok_or_else(|| {
+            let (given, allowed) = (text.escape_debug(), DrainTime::ALLOWED);
+            Malformed::new(format!("invalid value `{given}`: expected {allowed}"))
+        })
+    }
+}
+
+impl fmt::Display for DrainTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+impl Serialize for DrainTime {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

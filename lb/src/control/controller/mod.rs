@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::bail;
 use mapping::{Mapping, Member, Scheme};
-use proto::control::State;
+use proto::control::{DrainTime, State};
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -147,7 +147,7 @@ impl Controller {
                     let keeper = self.setup.provider.start(id, assignment, self.reports.clone());
                     self.running.insert(id, Running { keeper, replica: None, probes: None });
                 }
-                Effect::Drain(id) => self.drain(id),
+                Effect::Drain(id, time) => self.drain(id, time),
                 Effect::Stop(id, how) => {
                     if let Some(keeper) = self.give_up(id) {
                         keeper.stop(how);
@@ -244,11 +244,11 @@ impl Controller {
         Some(keeper)
     }
 
-    fn drain(&mut self, id: ReplicaId) {
+    fn drain(&mut self, id: ReplicaId, time: Option<DrainTime>) {
         let Some(running) = self.running.get_mut(&id) else { return };
         running.probes = None;
-        let (replica, limit, mailbox) =
-            (running.replica.clone(), self.setup.drain_timeout, self.mailbox.clone());
+        let limit = time.map_or(self.setup.drain_timeout, Duration::from);
+        let (replica, mailbox) = (running.replica.clone(), self.mailbox.clone());
         tokio::spawn(async move {
             if let Some(replica) = replica
                 && timeout(limit, replica.drained()).await.is_err()
