@@ -19,23 +19,24 @@ mod provider;
 mod replica;
 mod snapshot;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use proto::control::{Hostname, Transport};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use config::{Config, Source};
 use control::port::{self, Desk, Listeners};
-use control::{Controller, Message, Setup};
-use data::{FileBudget, Pipes, Plane, listener};
+use control::{Controller, Ending, Setup};
+use data::{FileBudget, Pipes, Plane, Worker, listener, watchdog};
 use fleet::{Effect, Fleet, Lineup, Names, Policy};
-use net::Tally;
+use net::{Errors, Tally};
 use provider::Provider;
 use provider::doors::{Doors, Owner};
 use provider::engine::docker::Docker;
@@ -46,14 +47,15 @@ use provider::process::Process;
 pub use provider::process::child::{guard, run as become_replica};
 use snapshot::{Cell, Snapshot};
 
-/// The most messages to the controller that may wait.
-const MAILBOX: usize = 1024;
+/// The most commands that may wait for the controller.
+const REQUESTS: usize = 64;
 
 /// The longest that resetting the sessions may take at the end.
 const CUT: Duration = Duration::from_millis(200);
 
-/// Serves until `stop` is cancelled; then drains, stops what it started, and returns. When `cut` is cancelled, it resets
-/// every session and returns at once. Its child processes then end with the process; containers keep running for the next `lb`.
+/// Serves until `stop` is cancelled. Then it gives both ports up after `--stop-delay`, drains, stops what it started, and
+/// returns. When `cut` is cancelled, it resets every session and returns at once. Its child processes then end with the process;
+/// containers keep running for the next `lb`.
 ///
 /// Run it on a current-thread runtime that lives as long as the process: the kernel ties each child process to the *thread*
 /// that started it.
@@ -70,22 +72,24 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
     info!("listening data={} control={}", addresses.0, addresses.1);
 
     let cell = Arc::new(Cell::from_pointee(Snapshot::empty(&config.mapping)?));
-    let plane = Arc::new(plane(&config, Arc::clone(&cell)));
-    let (evict, drain_timeout, token) =
-        (cut.child_token(), config.drain_timeout, config.control_token.clone());
+    let plane = Arc::new(plane(&config, Arc::clone(&cell), listeners)?);
+    let (evict, drain_timeout, stop_delay, token) =
+        (cut.child_token(), config.drain_timeout, config.stop_delay, config.control_token.clone());
+    // Both ports are open until this is cancelled, so that a successor can bind both when the drain begins.
+    let close = CancellationToken::new();
+    let over = CancellationToken::new();
+    let ending = Ending { stop: stop.clone(), over: over.clone() };
     // Replicas that keep running keep the connections that were handed over.
     let handed_over = if config.replicas_go_on() { TaskTracker::new() } else { plane.handed_over.clone() };
-    let (fleet, setup) = assemble(config, cell, evict.clone()).await?;
+    let (fleet, setup) = assemble(config, cell, ending, &plane, evict.clone()).await?;
     let workers = TaskTracker::new();
-    for (number, listener) in (1..).zip(listeners) {
-        listener::spawn(number, listener, Arc::clone(&plane), stop.clone(), workers.token())?;
-    }
+    watchdog::start(&plane, &close, &workers)?;
 
-    let (mailbox, inbox) = mpsc::channel(MAILBOX);
+    let (requests, requested) = mpsc::channel(REQUESTS);
     let (ready, all_up) = oneshot::channel();
-    let desk = Desk::new(mailbox.clone(), token);
-    let _port = port::start(control, desk, plane.files.control_connections(), stop.clone())?;
-    let mut controller = tokio::spawn(Controller::run(fleet, setup, ready, (mailbox.clone(), inbox)));
+    let desk = Desk::new(requests, token);
+    let _port = port::start(control, desk, plane.files.control_connections(), close.clone())?;
+    let mut controller = tokio::spawn(Controller::run(fleet, setup, ready, requested));
     tokio::spawn(async move {
         if let Ok(replicas) = all_up.await {
             info!("ready data={} control={} replicas={replicas}", addresses.0, addresses.1);
@@ -93,44 +97,56 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
     });
 
     tokio::select! {
-        () = stop.cancelled() => {}
+        () = told_to_stop(&stop, stop_delay, &cut) => {}
         ended = &mut controller => {
             // Without a controller no replica is looked after. A session that is cut off must not look complete.
-            stop.cancel();
+            close.cancel();
             drain(&workers, &handed_over, Duration::ZERO, &evict).await;
             ended.context("the controller failed")??;
             bail!("the controller has ended");
         }
     }
     info!("stopping: connections may finish for {drain_timeout:?}");
+    close.cancel();
     drain(&workers, &handed_over, drain_timeout, &evict).await;
-    let stopped = async {
-        // It fails only if the controller has ended.
-        let _ = mailbox.send(Message::Shutdown).await;
-        controller.await.context("the controller failed")?
-    };
+    over.cancel();
+    let stopped = async { controller.await.context("the controller failed")? };
     cut.run_until_cancelled(stopped).await.unwrap_or(Ok(()))
 }
 
+/// Waits for the first signal, and then until the ports have to be closed: at the end of the delay, or with the second signal.
+async fn told_to_stop(stop: &CancellationToken, delay: Duration, cut: &CancellationToken) {
+    stop.cancelled().await;
+    if !delay.is_zero() {
+        info!("stopping: /healthz says so, and both ports stay open for {delay:?}");
+        cut.run_until_cancelled(sleep(delay)).await;
+    }
+}
+
 /// What the workers share.
-fn plane(config: &Config, fleet: Arc<Cell>) -> Plane {
+fn plane(config: &Config, fleet: Arc<Cell>, listeners: Vec<std::net::TcpListener>) -> io::Result<Plane> {
+    let workers = (1..).zip(listeners).map(|(number, listener)| Worker::new(number, listener));
     let others = port::files(&config.control);
     let files = FileBudget::of_this_process(config.workers, config.spares, config.splice.is_some(), others);
-    Plane {
+    Ok(Plane {
         fleet,
         limits: config.limits.clone(),
         pipes: Arc::new(Pipes::new(config.splice.unwrap_or(0), files.pipes())),
         files,
+        workers: workers.collect::<Result<_, _>>()?,
+        troubles: Errors::default(),
         sessions: TaskTracker::new(),
         handed_over: TaskTracker::new(),
         turned_away: Tally::default(),
-    }
+    })
 }
 
 /// Assembles the fleet that `lb` begins with, and what its controller works with.
 async fn assemble(
     config: Config,
     cell: Arc<Cell>,
+    ending: Ending,
+    plane: &Arc<Plane>,
     evict: CancellationToken,
 ) -> anyhow::Result<((Fleet, Vec<Effect>), Setup)> {
     let policy = Policy {
@@ -164,7 +180,9 @@ async fn assemble(
     };
     let fleet = Fleet::new(policy, names, lineup, fastrand::u64(..));
     let (health, drain_timeout) = (config.health, config.drain_timeout);
-    Ok((fleet, Setup { health, drain_timeout, provider, cell, evict }))
+    let plane = Arc::clone(plane);
+    let accepts = Box::new(move || plane.accepts());
+    Ok((fleet, Setup { health, drain_timeout, provider, cell, ending, accepts, evict }))
 }
 
 /// Waits until the workers have ended with their last session and every connection that was handed over is closed. After `limit`,

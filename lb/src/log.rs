@@ -2,6 +2,7 @@
 //!
 //! Logging never waits for the reader of stderr. If the reader stalls, lines are dropped.
 
+use tracing::error;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::layer;
@@ -30,5 +31,16 @@ pub fn begin(filter: Targets, format: LogFormat) -> WorkerGuard {
         LogFormat::Json => layer().json().with_writer(writer).boxed(),
     };
     registry().with(layer.with_filter(filter)).init();
+    log_panics();
     guard
+}
+
+/// Makes a panic a line of the log, in its form. (By default it is text on stderr, whatever the form of the log.)
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        let message = panic.payload_as_str().unwrap_or("it has no message");
+        let place = panic.location().map(ToString::to_string);
+        error!(thread = thread.name(), place, "panic: {message}");
+    }));
 }

@@ -1,7 +1,9 @@
 //! The life of the process: arguments, log, run, signals, exit code.
 
+use std::convert::Infallible;
 use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
@@ -14,6 +16,9 @@ use tracing::info;
 const FAILED: u8 = 1;
 /// The exit code of a wrong command line, as clap uses it. Nothing was bound or started.
 const MISCONFIGURED: u8 = 2;
+
+/// Threads for what takes long stay, so that a shortage of threads does not catch `lb` without one.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -36,7 +41,11 @@ fn serve(flags: Serve) -> ExitCode {
         Err(problems) => return refuse(&problems),
     };
     let _log = lb::log::begin(config.log.clone(), config.log_format);
-    let served = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let served = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_keep_alive(FOR_EVER)
+        .build()
+    {
         Ok(runtime) => {
             let served = runtime.block_on(until_stopped(config));
             // A name look-up that hangs must not delay the exit.
@@ -61,9 +70,10 @@ fn refuse(problems: &Problems) -> ExitCode {
     complain(&format!("error: the configuration is wrong\n{problems}"), MISCONFIGURED)
 }
 
-/// Serves until the first SIGTERM or SIGINT, which begins the drain. A second signal ends everything at once.
+/// Serves until the first SIGTERM or SIGINT, which begins the end. A second signal ends everything at once.
 async fn until_stopped(config: Config) -> anyhow::Result<()> {
     let first = terminated()?;
+    let ignored = ignore_others()?;
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
     let served = lb::run(config, stop.clone(), cut.clone());
     let signals = async {
@@ -79,7 +89,26 @@ async fn until_stopped(config: Config) -> anyhow::Result<()> {
     tokio::select! {
         served = served => served,
         failed = signals => failed,
+        never = ignored => match never {},
     }
+}
+
+/// Logs every signal that would end a process by default and means nothing to `lb`. The handlers are in place when it returns:
+/// a closed terminal (SIGHUP) must not end `lb` without a drain.
+fn ignore_others() -> io::Result<impl Future<Output = Infallible>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut first = signal(SignalKind::user_defined1())?;
+    let mut second = signal(SignalKind::user_defined2())?;
+    Ok(async move {
+        loop {
+            let name = tokio::select! {
+                _ = hangup.recv() => "SIGHUP",
+                _ = first.recv() => "SIGUSR1",
+                _ = second.recv() => "SIGUSR2",
+            };
+            info!("{name} is ignored: SIGTERM or SIGINT ends lb");
+        }
+    })
 }
 
 /// Completes with the first SIGTERM or SIGINT after this call. The handlers are in place when it returns, and stay.

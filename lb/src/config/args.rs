@@ -341,6 +341,9 @@ pub struct Serve {
     /// How long connections may take to finish, after rm and at shutdown
     #[arg(long, help_heading = "Connections", env = "LB_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration_or_none))]
     pub(super) drain_timeout: Checked<Duration>,
+    /// How long both ports stay open after the first signal, while /healthz says 503, for balancers in front to notice
+    #[arg(long, help_heading = "Connections", env = "LB_STOP_DELAY", value_name = "DURATION", default_value = "0s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration_or_none))]
+    pub(super) stop_delay: Checked<Duration>,
     /// Data-plane threads [default: number of cores]
     #[arg(long, help_heading = "Connections", env = "LB_WORKERS", value_name = "N", allow_hyphen_values = true, value_parser = ValueParser::new(value::small))]
     pub(super) workers: Option<Checked<usize>>,

@@ -1,7 +1,8 @@
 //! The client commands as their flags say them, turned into what is sent.
 
 use proto::control::{
-    Addition, Change, Command, DrainTime, Failure, FailureKind, Hostname, Malformed, Remapping, Removal, Weight,
+    Addition, Change, Command, DrainTime, Failure, FailureKind, Hostname, Malformed, Remapping, Removal,
+    Weight,
 };
 
 use super::args::{Client, ClientCommand, MappingAction, MappingChange, PlannedChange};

@@ -65,6 +65,8 @@ pub struct Config {
     pub same_name: bool,
     /// How long sessions may take to end.
     pub drain_timeout: Duration,
+    /// How long the ports stay open after the first signal.
+    pub stop_delay: Duration,
     /// What is logged.
     pub log: Targets,
     /// How it is logged.
@@ -178,6 +180,7 @@ impl Config {
             health,
             start_timeout: problems.take("start-timeout", serve.start_timeout, Duration::ZERO),
             drain_timeout: problems.take("drain-timeout", serve.drain_timeout, Duration::ZERO),
+            stop_delay: problems.take("stop-delay", serve.stop_delay, Duration::ZERO),
             log: problems.take("log", serve.log, Targets::new()),
             log_format: problems.take("log-format", serve.log_format, LogFormat::Text),
         }

@@ -1,8 +1,8 @@
 //! The control plane: the owner of the fleet, and everything that reports to it.
 //!
-//! The control port, the health checks and the drains send [`Message`]s; the provider sends reports. Only the [`controller`] applies
-//! them to the [`fleet`](crate::fleet), performs the effects and publishes snapshots. It runs on its own runtime, so that a busy
-//! data port never delays a health check.
+//! The control port sends [`Request`]s, the health checks and the drains send events, the provider sends reports. Only the
+//! [`controller`] applies them to the [`fleet`](crate::fleet), performs the effects and publishes snapshots. It runs on its own
+//! runtime, so that a busy data port never delays a health check, and takes a request only when nothing else is due.
 
 mod controller;
 mod explain;
@@ -14,21 +14,20 @@ pub(crate) mod port;
 use proto::control::{Answer, Command};
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use controller::{Controller, Setup};
+pub(crate) use controller::{Controller, Ending, Setup};
 pub(crate) use health::{HealthPolicy, OnDown, Probe};
 
 use crate::fleet::Event;
 
-/// What the controller receives.
+/// A command, and where its answer goes.
 #[derive(Debug)]
-pub(crate) enum Message {
-    /// A command, and where its answer goes.
-    Request(Command, oneshot::Sender<Answer>),
-    /// Something happened to a replica.
-    Event(Event),
-    /// `lb` ends: stop every replica.
-    Shutdown,
+pub(crate) struct Request {
+    pub(crate) command: Command,
+    pub(crate) reply: oneshot::Sender<Answer>,
 }
 
-/// Sends to the controller. The queue is bounded, so a sender waits when it is full.
-pub(crate) type Mailbox = mpsc::Sender<Message>;
+/// Sends commands to the controller. The queue is bounded, so a sender waits when it is full.
+pub(crate) type Requests = mpsc::Sender<Request>;
+
+/// Tells the controller what happened to replicas. The queue is bounded, so a sender waits when it is full.
+type Events = mpsc::Sender<Event>;

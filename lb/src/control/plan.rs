@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use mapping::{Full, Keys, Mapping, Member, Shift, Side, Transfer};
-use proto::control::{Basis, Displaced, Move, Omitted, Plan, Shares};
+use mapping::{Keys, Mapping, Member, Shift, Side, Transfer};
+use proto::control::{Basis, Displaced, Failure, FailureKind, Move, Omitted, Plan, Shares};
 
 use crate::fleet::Preview;
 use crate::snapshot::Snapshot;
@@ -18,9 +18,13 @@ const HASHES: u64 = 64_000_000;
 /// or two seconds in the largest fleets.
 ///
 /// # Errors
-/// The mapping cannot be built, which [`Fleet::preview`](crate::fleet::Fleet::preview) has tried already.
-pub(super) fn plan(snapshot: &Snapshot, members: &[Member], preview: Preview) -> Result<Plan, Full> {
-    let mapping = Mapping::build(&preview.policy.scheme, &preview.members)?;
+/// The mapping has no room for the slots: the command would be refused, too.
+pub(super) fn plan(snapshot: &Snapshot, members: &[Member], preview: Preview) -> Result<Plan, Failure> {
+    if let Some(demand) = preview.demand {
+        demand.check()?;
+    }
+    let mapping = Mapping::build(&preview.policy.scheme, &preview.members)
+        .map_err(|full| FailureKind::BadRequest.because(full.to_string()))?;
     let before = Side { mapping: snapshot.mapping(), members };
     let after = Side { mapping: &mapping, members: &preview.members };
     let shift = Shift::between(before, after);

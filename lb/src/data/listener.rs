@@ -1,15 +1,13 @@
 //! Accepts connections, with one listener for each worker, and starts a session for each.
 //!
-//! Accepting goes on through every error: it skips an aborted handshake, and waits until a shortage of files or memory is
-//! over. It never waits for a peer.
+//! Accepting goes on through every error: it skips an aborted handshake, waits until a shortage of files or memory is over, and binds
+//! a listener again that does not work. It never waits for a peer.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::thread::Builder;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
@@ -20,8 +18,9 @@ use tokio::time::{interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tracing::error;
+use tracing::info;
 
+use super::worker::Worker;
 use super::{Plane, session};
 use crate::net::KEEPALIVE;
 
@@ -29,8 +28,10 @@ use crate::net::KEEPALIVE;
 const BACKLOG: i32 = 4096;
 /// How many sessions may start before the running ones get a turn.
 const AT_ONCE: usize = 32;
-/// How long to wait during a shortage before the next try.
+/// How long to wait during a shortage before the next try, and before the first try to mend a listener.
 const PAUSE: Duration = Duration::from_millis(20);
+/// The longest pause between two tries to mend a listener.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How often an idle worker wakes up: shorter than the usual session timeouts.
 const PULSE: Duration = Duration::from_millis(500);
 
@@ -63,28 +64,76 @@ fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Starts a worker on its own thread. It accepts until `stop`; it ends, and drops `alive`, when its sessions have ended.
+/// Accepts connections until `close`, and returns when all sessions have ended.
+pub(super) async fn run(at: usize, plane: Arc<Plane>, close: CancellationToken) {
+    let worker = &plane.workers[at];
+    let _pulse = AbortOnDropHandle::new(tokio::spawn(pulse(at, Arc::clone(&plane))));
+    close.run_until_cancelled(accept_all(worker, &plane)).await;
+    worker.set_accepts(false);
+    if let Some(listener) = worker.replace_listener(None) {
+        accept_the_rest(&listener, &plane);
+    }
+    plane.sessions.close();
+    plane.sessions.wait().await;
+}
+
+/// Accepts connections for ever, and mends the listener when it fails.
+async fn accept_all(worker: &Worker, plane: &Arc<Plane>) {
+    while let Some(listener) = worker.listener() {
+        let working =
+            watch(Arc::clone(&listener)).and_then(|watched| try_out(&listener, plane).map(|()| watched));
+        let trouble = match working {
+            Ok(watched) => {
+                worker.set_accepts(true);
+                accept_until_trouble(&watched, plane).await
+            }
+            Err(trouble) => trouble,
+        };
+        worker.set_accepts(false);
+        mend(worker, plane, trouble).await;
+    }
+}
+
+/// Waits until a listener works again, or another one in its place.
+async fn mend(worker: &Worker, plane: &Arc<Plane>, mut trouble: io::Error) {
+    let (mut pause, mut is_said) = (PAUSE, false);
+    loop {
+        is_said |= plane.troubles.say(&format_args!(
+            "worker {} cannot accept connections; its listener is bound again: {trouble}",
+            worker.number
+        ));
+        sleep(pause).await;
+        pause = LONGEST_PAUSE.min(2 * pause);
+        let Some(listener) = worker.listener() else { return };
+        match try_out(&listener, plane) {
+            Ok(()) => break,
+            Err(error) => trouble = error,
+        }
+        match listen(worker.address, true) {
+            Ok(other) => {
+                if let Some(old) = worker.replace_listener(Some(other)) {
+                    accept_the_rest(&old, plane);
+                }
+            }
+            Err(error) => trouble = error,
+        }
+    }
+    if is_said {
+        info!("worker {} can accept connections again", worker.number);
+    }
+}
+
+/// Accepts the next connection, if there is one.
 ///
 /// # Errors
-/// The thread or its runtime cannot be made.
-pub(crate) fn spawn(
-    number: usize,
-    listener: TcpListener,
-    plane: Arc<Plane>,
-    stop: CancellationToken,
-    alive: TaskTrackerToken,
-) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    let run = move || {
-        runtime.block_on(async move {
-            match watch(listener) {
-                Ok(listener) => run(listener, plane, stop).await,
-                Err(error) => error!("worker {number} cannot use its listener: {error}"),
-            }
-        });
-        drop(alive);
-    };
-    Builder::new().name(format!("worker-{number}")).spawn(run).context("no thread")?;
+/// It is not certain that the listener works.
+fn try_out(listener: &TcpListener, plane: &Arc<Plane>) -> io::Result<()> {
+    match accept_now(listener) {
+        Ok((client, peer)) => session::start(client, peer, Arc::clone(plane), plane.sessions.token()),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+        Err(error) if Trouble::of(&error) == Trouble::Shortage => {}
+        Err(error) => return Err(error),
+    }
     Ok(())
 }
 
@@ -93,47 +142,46 @@ pub(crate) fn spawn(
     deprecated,
     reason = "its successor is unsafe, because some types may close their file early; this one owns it"
 )]
-fn watch(listener: TcpListener) -> io::Result<AsyncFd<TcpListener>> {
+fn watch(listener: Arc<TcpListener>) -> io::Result<AsyncFd<Arc<TcpListener>>> {
     AsyncFd::with_interest(listener, Interest::READABLE)
 }
 
-async fn run(listener: AsyncFd<TcpListener>, plane: Arc<Plane>, stop: CancellationToken) {
-    let accept_all = async {
-        for number in (1..=AT_ONCE).cycle() {
-            let (client, peer) = accept(&listener, &plane).await;
-            let room = room(&plane).await;
-            session::start(client, peer, Arc::clone(&plane), room);
-            if number == AT_ONCE {
-                yield_now().await;
-            }
+/// Accepts connections until the listener fails.
+async fn accept_until_trouble(listener: &AsyncFd<Arc<TcpListener>>, plane: &Arc<Plane>) -> io::Error {
+    loop {
+        for _ in 0..AT_ONCE {
+            let (client, peer) = match accept(listener, plane).await {
+                Ok(connection) => connection,
+                Err(trouble) => return trouble,
+            };
+            let room = room(plane).await;
+            session::start(client, peer, Arc::clone(plane), room);
         }
-    };
-    let _pulse = AbortOnDropHandle::new(tokio::spawn(pulse()));
-    stop.run_until_cancelled(accept_all).await;
-    accept_the_rest(&listener.into_inner(), &plane);
-    plane.sessions.close();
-    plane.sessions.wait().await;
+        yield_now().await;
+    }
 }
 
-/// Keeps the runtime's earliest timer near. It never ends.
+/// The worker's heartbeat. It never ends. It also keeps the runtime's earliest timer near:
 ///
 /// A runtime that gets a timer earlier than all others interrupts its own poll: one system call and one turn for nothing.
 /// Every session has timers, and they are later than this one.
-async fn pulse() {
+async fn pulse(at: usize, plane: Arc<Plane>) {
     let mut pulse = interval(PULSE);
     loop {
         pulse.tick().await;
+        plane.workers[at].beat();
     }
 }
 
 /// Accepts what the kernel has accepted already: closing the listener would reset those connections.
 fn accept_the_rest(listener: &TcpListener, plane: &Arc<Plane>) {
+    let mut skipped = 0;
     for _ in 0..BACKLOG {
         match accept_now(listener) {
             Ok((client, peer)) => {
                 session::start(client, peer, Arc::clone(plane), plane.sessions.token());
             }
-            Err(error) if error.kind() != ErrorKind::WouldBlock && concerns_one_connection(&error) => {}
+            Err(error) if Trouble::of(&error) == Trouble::Connection && skipped < AT_ONCE => skipped += 1,
             Err(_) => return,
         }
     }
@@ -148,12 +196,20 @@ fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
 }
 
 /// Waits for the next connection.
-async fn accept(listener: &AsyncFd<TcpListener>, plane: &Plane) -> (TcpStream, SocketAddr) {
+///
+/// # Errors
+/// The listener does not work.
+async fn accept(listener: &AsyncFd<Arc<TcpListener>>, plane: &Plane) -> io::Result<(TcpStream, SocketAddr)> {
+    let mut skipped = 0;
     loop {
-        match listener.async_io(Interest::READABLE, accept_now).await {
-            Ok(connection) => return connection,
-            Err(error) if concerns_one_connection(&error) => {}
-            Err(error) => {
+        let error = match listener.async_io(Interest::READABLE, |listener| accept_now(listener)).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => error,
+        };
+        match Trouble::of(&error) {
+            Trouble::Connection if skipped < AT_ONCE => skipped += 1,
+            Trouble::Connection | Trouble::Listener => return Err(error),
+            Trouble::Shortage => {
                 plane.files.complain(&error);
                 sleep(PAUSE).await;
             }
@@ -164,7 +220,7 @@ async fn accept(listener: &AsyncFd<TcpListener>, plane: &Plane) -> (TcpStream, S
 /// Waits until one more session leaves enough files for the rest of the program. The token counts as that session.
 async fn room(plane: &Plane) -> TaskTrackerToken {
     loop {
-        let most = plane.files.sessions(plane.fleet.load().slots().len());
+        let most = plane.most_sessions();
         // Taken first and counted then, so that two workers do not both take the last place.
         let room = plane.sessions.token();
         if plane.sessions.len() <= most {
@@ -176,9 +232,68 @@ async fn room(plane: &Plane) -> TaskTrackerToken {
     }
 }
 
-/// Whether the error is about one client that left before it was accepted (accept(2), "Error handling").
-fn concerns_one_connection(error: &io::Error) -> bool {
-    let errno = Errno::from_io_error(error);
-    let local = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    errno.is_some_and(|errno| !local.contains(&errno))
+/// What an error of accept(2) says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Trouble {
+    /// One client left before it was accepted, or its network failed. So many of these in a row that no client is ever accepted are
+    /// the listener's trouble.
+    Connection,
+    /// There is no file or memory left for a connection. The listener is fine.
+    Shortage,
+    /// The listener does not work: it was destroyed (ss(8), `--kill`), or every call is refused.
+    Listener,
+}
+
+impl Trouble {
+    /// The pending network errors of a new connection that accept(2) lists under "Error handling", and a client that has left.
+    const CONNECTION: [Errno; 10] = [
+        Errno::CONNABORTED,
+        Errno::INTR,
+        Errno::NETDOWN,
+        Errno::PROTO,
+        Errno::NOPROTOOPT,
+        Errno::HOSTDOWN,
+        Errno::NONET,
+        Errno::HOSTUNREACH,
+        Errno::OPNOTSUPP,
+        Errno::NETUNREACH,
+    ];
+    const SHORTAGE: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+
+    /// An error that is in no list is taken for the listener's: no error may be tried again without a pause.
+    fn of(error: &io::Error) -> Self {
+        let is_one_of =
+            |list: &[Errno]| Errno::from_io_error(error).is_some_and(|errno| list.contains(&errno));
+        if is_one_of(&Self::CONNECTION) {
+            Trouble::Connection
+        } else if is_one_of(&Self::SHORTAGE) {
+            Trouble::Shortage
+        } else {
+            Trouble::Listener
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_known_errors_of_accept_are_not_the_listeners() {
+        let trouble = |errno: Errno| Trouble::of(&errno.into());
+        assert_eq!(trouble(Errno::CONNABORTED), Trouble::Connection);
+        assert_eq!(trouble(Errno::HOSTUNREACH), Trouble::Connection);
+        assert_eq!(trouble(Errno::MFILE), Trouble::Shortage);
+        for errno in [Errno::INVAL, Errno::PERM, Errno::BADF, Errno::NOTSOCK, Errno::NOSYS, Errno::FAULT] {
+            assert_eq!(trouble(errno), Trouble::Listener, "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_listener_that_was_shut_down_has_a_trouble_of_its_own() {
+        let listener = listen(([127, 0, 0, 1], 0).into(), true).unwrap();
+        assert_eq!(accept_now(&listener).unwrap_err().kind(), ErrorKind::WouldBlock);
+        rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
+        assert_eq!(Trouble::of(&accept_now(&listener).unwrap_err()), Trouble::Listener);
+    }
 }

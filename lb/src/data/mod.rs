@@ -15,6 +15,8 @@ mod session;
 mod socket;
 mod source;
 mod splice;
+pub(crate) mod watchdog;
+mod worker;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +26,9 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use files::FileBudget;
 pub(crate) use splice::Pipes;
+pub(crate) use worker::Worker;
 
-use crate::net::Tally;
+use crate::net::{Errors, Tally};
 use crate::snapshot::Cell;
 
 /// What a connection's key is.
@@ -67,12 +70,34 @@ pub(crate) struct Plane {
     pub(crate) files: FileBudget,
     /// The pipes for bytes that are not copied.
     pub(crate) pipes: Arc<Pipes>,
+    /// The workers.
+    pub(crate) workers: Vec<Worker>,
+    /// Says that a listener does not work.
+    pub(crate) troubles: Errors,
     /// All sessions of all workers.
     pub(crate) sessions: TaskTracker,
     /// The connections that were handed over and that no replica has reported as closed.
     pub(crate) handed_over: TaskTracker,
     /// The clients for which there was no replica.
     pub(crate) turned_away: Tally,
+}
+
+impl Plane {
+    /// The most sessions at once.
+    fn most_sessions(&self) -> usize {
+        self.files.sessions(self.fleet.load().slots().len())
+    }
+
+    /// Whether a new client would be accepted now, and if not, why.
+    pub(crate) fn accepts(&self) -> Result<(), &'static str> {
+        if !self.workers.iter().any(Worker::accepts) {
+            return Err("no worker accepts connections");
+        }
+        if self.sessions.len() >= self.most_sessions() {
+            return Err("the limit of connections is reached");
+        }
+        Ok(())
+    }
 }
 
 /// Helpers for the tests of several modules.

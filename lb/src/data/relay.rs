@@ -93,13 +93,24 @@ pub(super) fn run(pair: &Pair, unsent: Vec<u8>) -> impl Future<Output = (Ending,
     // An open connection should be small, so the future keeps only what is made of the arguments.
     let up = Flow::new(Sockets::new(pair, true), unsent);
     let mut flows = [up, Flow::new(Sockets::new(pair, false), Vec::new())];
+    let unfinished = Unfinished(pair);
     async move {
         let ending = tokio::select! {
             ending = both(&mut flows) => ending,
-            () = pair.lease.evicted() => cut(&pair.client, &pair.replica),
+            () = unfinished.0.lease.evicted() => cut(&unfinished.0.client, &unfinished.0.replica),
         };
+        std::mem::forget(unfinished);
         let [up, down] = flows.map(|flow| flow.moved);
         (ending, Traffic { up, down })
+    }
+}
+
+/// Resets both connections if the relay is dropped before its end: its worker has failed, and what was cut off must not look complete.
+struct Unfinished<'a>(&'a Pair);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        cut(&self.0.client, &self.0.replica);
     }
 }
 

@@ -1,15 +1,18 @@
 //! Commands: add slots, remove slots, change the mapping.
 //!
-//! Each command is planned first and carried out second, so a refused command changes nothing.
+//! Each command is planned first and carried out second, so a refused command changes nothing. Between the two the room for its slots
+//! is checked elsewhere ([`Demand`]); then it is planned again, because the fleet may have changed meanwhile.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mapping::{MOST_SLOTS, Mapping, MappingPolicy, Member, NotAccepted};
-use proto::control::{Addition, DrainTime, Failure, FailureKind, Hostname, Remapping, Removal, Weight};
+use mapping::{MOST_SLOTS, MappingPolicy, Member, NotAccepted};
+use proto::control::{
+    Addition, Change, DrainTime, Failure, FailureKind, Hostname, Remapping, Removal, Weight,
+};
 
 use super::place::Place;
-use super::{Arrival, CommandId, Effect, Fleet, ReplicaId, SlotId, Stopping};
+use super::{Arrival, CommandId, Demand, Effect, Fleet, ReplicaId, Room, SlotId, Stopping};
 
 /// How long an `add` waits for its replicas: short enough to answer it within a minute.
 pub(super) const ADD_LIMIT: Duration = Duration::from_secs(50);
@@ -20,31 +23,37 @@ pub(super) struct NewSlot {
     pub(super) weight: Weight,
 }
 
+/// The result of a planned `add`.
+pub(super) struct Added {
+    pub(super) slots: Vec<NewSlot>,
+    pub(super) demand: Demand,
+}
+
 /// The result of a planned change of the mapping.
 pub(super) struct Remapped {
     pub(super) policy: MappingPolicy,
     /// The new weights, by slot name.
     pub(super) weights: BTreeMap<Hostname, Weight>,
+    pub(super) demand: Demand,
 }
 
 impl Fleet {
-    pub(super) fn add(&mut self, command: CommandId, change: &Addition) {
+    pub(super) fn add(&mut self, command: CommandId, change: Addition, room: Option<&Room>) {
         let mut rng = self.rng.clone();
-        match self.plan_add(change, &mut rng) {
-            Ok(slots) => {
+        match self.plan_add(&change, &mut rng) {
+            Ok(Added { slots, demand }) if room.is_some_and(|room| room.is_for(&demand)) => {
                 self.rng = rng;
                 self.begin_add(command, slots);
+            }
+            Ok(Added { demand, .. }) => {
+                self.effects.push(Effect::Check(command, Change::Add(change), demand));
             }
             Err(refusal) => self.answer(command, Err(refusal)),
         }
     }
 
     /// The new slots of an `add`, or why it is refused.
-    pub(super) fn plan_add(
-        &self,
-        change: &Addition,
-        rng: &mut fastrand::Rng,
-    ) -> Result<Vec<NewSlot>, Failure> {
+    pub(super) fn plan_add(&self, change: &Addition, rng: &mut fastrand::Rng) -> Result<Added, Failure> {
         self.refuse_if_over()?;
         let n = change.n as usize;
         if change.hostnames.len() > n {
@@ -69,8 +78,7 @@ impl Fleet {
         let slots: Vec<NewSlot> = slots.take(n).collect();
         let mut members = members;
         members.extend(slots.iter().map(|slot| slot.id.member(slot.weight)));
-        self.refuse_unless_fit(&self.policy.mapping, &members)?;
-        Ok(slots)
+        Ok(Added { slots, demand: Demand::new(self.policy.mapping.scheme.clone(), members) })
     }
 
     /// The names of `n` new slots: the given ones first, then new ones.
@@ -110,14 +118,9 @@ impl Fleet {
         Ok(())
     }
 
-    /// Refuses slots that the mapping has no room for: their weights are too large, or quadratic probing finds no free entry.
-    fn refuse_unless_fit(&self, policy: &MappingPolicy, members: &[Member]) -> Result<(), Failure> {
-        Mapping::check(&policy.scheme, members).map_err(|full| bad(full.to_string()))
-    }
-
-    pub(super) fn remap(&mut self, command: CommandId, change: &Remapping) {
-        match self.plan_remap(change) {
-            Ok(Remapped { policy, weights }) => {
+    pub(super) fn remap(&mut self, command: CommandId, change: Remapping, room: Option<&Room>) {
+        match self.plan_remap(&change) {
+            Ok(Remapped { policy, weights, demand }) if room.is_some_and(|room| room.is_for(&demand)) => {
                 self.policy.mapping = policy;
                 for place in &mut self.places {
                     let weight = place.slot.as_ref().and_then(|slot| weights.get(&slot.name));
@@ -125,6 +128,9 @@ impl Fleet {
                 }
                 self.publish = true;
                 self.answer(command, Ok(()));
+            }
+            Ok(Remapped { demand, .. }) => {
+                self.effects.push(Effect::Check(command, Change::Mapping(change), demand));
             }
             Err(refusal) => self.answer(command, Err(refusal)),
         }
@@ -150,8 +156,8 @@ impl Fleet {
         }
         let mut members = self.future_members();
         weigh(&mut members, &weights);
-        self.refuse_unless_fit(&policy, &members)?;
-        Ok(Remapped { policy, weights })
+        let demand = Demand::new(policy.scheme.clone(), members);
+        Ok(Remapped { policy, weights, demand })
     }
 
     fn begin_add(&mut self, command: CommandId, slots: Vec<NewSlot>) {

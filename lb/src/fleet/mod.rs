@@ -20,6 +20,7 @@ mod nouns;
 mod place;
 mod preview;
 mod replicas;
+mod room;
 #[cfg(test)]
 mod sweep;
 #[cfg(test)]
@@ -29,7 +30,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use mapping::{MappingPolicy, Member};
-use proto::control::{Addition, DrainTime, Failure, Hostname, Remapping, Removal, State, Weight};
+use proto::control::{Addition, Change, DrainTime, Failure, Hostname, Remapping, Removal, State, Weight};
 
 use commands::ADD_LIMIT;
 use ledger::Fault;
@@ -37,6 +38,7 @@ pub(crate) use names::Names;
 pub(crate) use nouns::{Assignment, ReplicaId, Seat, SlotId, Stopping};
 use place::{Occupant, Place};
 pub(crate) use preview::Preview;
+pub(crate) use room::{Demand, Room};
 
 /// Time since the start of the program.
 pub(crate) type Time = Duration;
@@ -92,12 +94,12 @@ impl Lineup {
 /// What happens to a fleet.
 #[derive(Clone, Debug)]
 pub(crate) enum Event {
-    /// Add slots.
-    Add(CommandId, Addition),
+    /// Add slots. Without the room for them [`Effect::Check`] follows.
+    Add(CommandId, Addition, Option<Room>),
     /// Remove slots.
     Remove(CommandId, Removal),
-    /// Change the mapping.
-    Remap(CommandId, Remapping),
+    /// Change the mapping. Without the room for its slots [`Effect::Check`] follows.
+    Remap(CommandId, Remapping, Option<Room>),
     /// The provider has started the replica, and its address is known.
     Started(ReplicaId),
     /// The provider could not start the replica, or it has exited; with the reason.
@@ -136,6 +138,9 @@ pub(crate) enum Effect {
     Drain(ReplicaId, Option<DrainTime>),
     /// Stop a replica.
     Stop(ReplicaId, Stopping),
+    /// Check whether the mapping has room for what this command demands. If it has, the command comes again with the [`Room`]; if
+    /// not, the refusal is its answer. Nothing has changed yet.
+    Check(CommandId, Change, Demand),
     /// Answer a command.
     Answer(CommandId, Result<(), Failure>),
 }
@@ -259,9 +264,9 @@ impl Fleet {
     pub(crate) fn apply(&mut self, now: Time, event: Event) -> Vec<Effect> {
         self.now = now;
         match event {
-            Event::Add(command, change) => self.add(command, &change),
+            Event::Add(command, change, room) => self.add(command, change, room.as_ref()),
             Event::Remove(command, change) => self.remove(command, &change),
-            Event::Remap(command, change) => self.remap(command, &change),
+            Event::Remap(command, change, room) => self.remap(command, change, room.as_ref()),
             Event::Started(id) => self.started(id),
             Event::Lost(id, reason) => self.lost(id, &reason, Fault::Replica),
             Event::Hindered(id, reason) => self.lost(id, &reason, Fault::Provider),

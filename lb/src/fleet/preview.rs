@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use mapping::{MappingPolicy, Member};
 use proto::control::{Addition, Change, Failure, Hostname, Remapping, Removal};
 
-use super::Fleet;
-use super::commands::weigh;
+use super::commands::{Added, Remapped, weigh};
+use super::{Demand, Fleet};
 
 /// The fleet as it would be after a change.
 #[derive(Clone, Debug)]
@@ -15,12 +15,14 @@ pub(crate) struct Preview {
     pub(crate) policy: MappingPolicy,
     /// The slots in the mapping, as the mapping sees them.
     pub(crate) members: Vec<Member>,
+    /// What the mapping has to have room for, or the command is refused.
+    pub(crate) demand: Option<Demand>,
     /// The command that does exactly this, with every name that the change leaves to the fleet.
     pub(crate) command: String,
 }
 
 impl Fleet {
-    /// The fleet as a change would leave it. A change is refused as its command would be.
+    /// The fleet as a change would leave it. A change is refused as its command would be; the room for it is not checked yet.
     pub(crate) fn preview(&self, change: &Change) -> Result<Preview, Failure> {
         let policy = self.policy.mapping.clone();
         // A copy, so that the command makes the same choices if it comes next.
@@ -28,20 +30,20 @@ impl Fleet {
         let mut members = self.members();
         match change {
             Change::Add(addition) => {
-                let slots = self.plan_add(addition, &mut rng)?;
+                let Added { slots, demand } = self.plan_add(addition, &mut rng)?;
                 members.extend(slots.iter().map(|slot| slot.id.member(slot.weight)));
                 let names = slots.iter().map(|slot| &slot.id.name);
-                Ok(Preview { policy, members, command: add(addition, names) })
+                Ok(Preview { policy, members, demand: Some(demand), command: add(addition, names) })
             }
             Change::Remove(removal) => {
                 let names = self.plan_remove(removal, &mut rng)?;
                 members.retain(|member| names.iter().all(|name| name.as_str() != member.name));
-                Ok(Preview { policy, members, command: rm(removal, &names) })
+                Ok(Preview { policy, members, demand: None, command: rm(removal, &names) })
             }
             Change::Mapping(remapping) => {
-                let remapped = self.plan_remap(remapping)?;
-                weigh(&mut members, &remapped.weights);
-                Ok(Preview { policy: remapped.policy, members, command: set(remapping) })
+                let Remapped { policy, weights, demand } = self.plan_remap(remapping)?;
+                weigh(&mut members, &weights);
+                Ok(Preview { policy, members, demand: Some(demand), command: set(remapping) })
             }
         }
     }

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use mapping::{Mapping, Member};
-use proto::control::{Addition, Failure, Hostname, Remapping, Removal, State, Weight};
+use proto::control::{Addition, Change, Failure, Hostname, Remapping, Removal, State, Weight};
 
-use super::tests::{host, lineup, policy};
-use super::{CommandId, Effect, Event, Fleet, Names, ReplicaId, Seat, Time, View};
+use super::tests::{host, lineup, policy, with_room};
+use super::{CommandId, Demand, Effect, Event, Fleet, Names, ReplicaId, Seat, Time, View};
 
 /// Everything outside the fleet.
 struct World {
@@ -31,6 +31,8 @@ struct World {
     published: Vec<View>,
     /// The seats that the next start would find.
     remembered: Vec<Seat>,
+    /// Commands whose room is being looked for.
+    checks: Vec<(CommandId, Change, Demand)>,
     /// The number of started replicas.
     starts: usize,
 }
@@ -56,6 +58,7 @@ impl World {
             target,
             published: Vec::new(),
             remembered: begun,
+            checks: Vec::new(),
             starts: 0,
         };
         world.perform(effects);
@@ -104,12 +107,13 @@ impl World {
         self.commands += 1;
         let command = CommandId(self.commands);
         Some(match self.rng.u32(0..100) {
-            0..=7 => Event::Add(command, self.random_addition()),
-            8..=13 => {
+            0..=5 => Event::Add(command, self.random_addition(), None),
+            6..=8 => self.finish_a_check()?,
+            9..=13 => {
                 let (n, hostnames) = self.random_change();
                 Event::Remove(command, Removal { n, hostnames, drain: None })
             }
-            14..=15 => Event::Remap(command, self.random_remapping()),
+            14..=15 => Event::Remap(command, self.random_remapping(), None),
             16..=35 => Event::Started(self.any_replica()?),
             36..=60 => Event::Passed(self.any_replica()?),
             61..=68 => Event::Failed(self.any_replica()?, "refused".into()),
@@ -131,14 +135,30 @@ impl World {
         })
     }
 
+    /// A command that comes again, because there is room for it. The fleet may have changed since the check began.
+    fn finish_a_check(&mut self) -> Option<Event> {
+        let at = self.rng.usize(0..self.checks.len().max(1));
+        if at >= self.checks.len() {
+            return None;
+        }
+        let (command, change, demand) = self.checks.swap_remove(at);
+        match demand.check() {
+            Ok(room) => Some(with_room(command, change, room)),
+            Err(_) => {
+                assert!(self.unanswered.remove(&command.0).is_some(), "{command:?} is answered twice");
+                None
+            }
+        }
+    }
+
     fn step(&mut self) {
         let Some(event) = self.random_event() else { return };
         let before: Vec<View> = self.fleet.slots().collect();
         match &event {
-            Event::Add(command, Addition { n, .. }) | Event::Remove(command, Removal { n, .. }) => {
+            Event::Add(command, Addition { n, .. }, _) | Event::Remove(command, Removal { n, .. }) => {
                 self.unanswered.insert(command.0, *n as usize);
             }
-            Event::Remap(command, _) => drop(self.unanswered.insert(command.0, 0)),
+            Event::Remap(command, ..) => drop(self.unanswered.insert(command.0, 0)),
             Event::Passed(id) if self.running.contains(id) => drop(self.passed.insert(*id)),
             Event::Lost(id, _) | Event::Hindered(id, _) => self.forget(*id),
             Event::Drained(id) => drop(self.draining.remove(id)),
@@ -199,6 +219,7 @@ impl World {
                 Effect::Answer(command, _) => {
                     assert!(self.unanswered.remove(&command.0).is_some(), "{command:?} is answered twice");
                 }
+                Effect::Check(command, change, demand) => self.checks.push((command, change, demand)),
                 Effect::Changed(_) => {}
             }
         }
@@ -280,6 +301,11 @@ fn the_invariants_hold_in_thousands_of_random_histories() {
         let is_kept = !effects.iter().any(|effect| matches!(effect, Effect::Remember(_)));
         assert!(is_kept, "seed {seed}: the shutdown is not written down");
         world.perform(effects);
+        while !world.checks.is_empty() {
+            let event = world.finish_a_check();
+            let effects = event.map_or_else(Vec::new, |event| world.fleet.apply(world.now, event));
+            world.perform(effects);
+        }
         assert!(world.running.is_empty(), "seed {seed}: shutdown stops everything");
         assert!(world.unanswered.is_empty(), "seed {seed}: every command is answered in the end");
     }

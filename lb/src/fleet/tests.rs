@@ -5,7 +5,7 @@ use std::time::Duration;
 use mapping::{Algorithm, MappingPolicy, SlotsShape};
 use proto::control::{Addition, Change, Hostname, Remapping, Removal, State, Weight};
 
-use super::{CommandId, Effect, Event, Fleet, Lineup, Names, Policy, ReplicaId, Stopping, Time, View};
+use super::{CommandId, Effect, Event, Fleet, Lineup, Names, Policy, ReplicaId, Room, Stopping, Time, View};
 
 /// Room for twelve slots.
 fn small() -> Algorithm {
@@ -28,7 +28,26 @@ pub(super) fn policy(same_name: bool) -> Policy {
 
 fn add(command: u64, n: u32, hostnames: &[&str]) -> Event {
     let hostnames = hostnames.iter().map(|name| host(name)).collect();
-    Event::Add(CommandId(command), Addition { n, hostnames, weights: Vec::new() })
+    Event::Add(CommandId(command), Addition { n, hostnames, weights: Vec::new() }, None)
+}
+
+/// Applies a command, and has the room for it checked in between.
+fn decide(fleet: &mut Fleet, command: Event) -> Vec<Effect> {
+    let effects = fleet.apply(Time::ZERO, command);
+    let [Effect::Check(command, change, demand)] = &effects[..] else { return effects };
+    match demand.clone().check() {
+        Ok(room) => fleet.apply(Time::ZERO, with_room(*command, change.clone(), room)),
+        Err(refusal) => vec![Effect::Answer(*command, Err(refusal))],
+    }
+}
+
+/// A command that comes again after a check.
+pub(super) fn with_room(command: CommandId, change: Change, room: Room) -> Event {
+    match change {
+        Change::Add(addition) => Event::Add(command, addition, Some(room)),
+        Change::Mapping(remapping) => Event::Remap(command, remapping, Some(room)),
+        Change::Remove(removal) => Event::Remove(command, removal),
+    }
 }
 
 fn remove(command: u64, n: u32, hostnames: &[&str]) -> Event {
@@ -160,7 +179,7 @@ fn a_replica_that_is_never_ready_backs_off_into_quarantine_and_says_why() {
 #[test]
 fn an_add_enters_the_mapping_in_one_step_when_all_of_it_is_ready() {
     let mut fleet = fleet_up(1, 0, policy(false));
-    fleet.apply(Time::ZERO, add(1, 2, &["S5", "S4"]));
+    decide(&mut fleet, add(1, 2, &["S5", "S4"]));
     assert_eq!(fleet.apply(Time::ZERO, Event::Passed(ReplicaId(2))), []);
     assert_eq!(fleet.slots().count(), 1);
     let effects = fleet.apply(Time::ZERO, Event::Passed(ReplicaId(3)));
@@ -175,7 +194,7 @@ fn an_add_enters_the_mapping_in_one_step_when_all_of_it_is_ready() {
 #[test]
 fn an_add_is_undone_if_one_of_its_replicas_cannot_start() {
     let mut fleet = fleet_up(1, 0, policy(false));
-    fleet.apply(Time::ZERO, add(1, 2, &[]));
+    decide(&mut fleet, add(1, 2, &[]));
     fleet.apply(Time::ZERO, Event::Passed(ReplicaId(2)));
     let effects = fleet.apply(Time::ZERO, Event::Lost(ReplicaId(3), "port taken".into()));
     assert_eq!(effects[0], Effect::Stop(ReplicaId(2), Stopping::Gently));
@@ -201,7 +220,7 @@ fn removed_replicas_leave_the_mapping_before_the_answer_and_are_stopped_after_th
 fn the_lowest_free_index_and_a_removed_name_can_be_used_again() {
     let mut fleet = fleet_up(3, 0, policy(false));
     fleet.apply(Time::ZERO, remove(1, 1, &["server2"]));
-    fleet.apply(Time::ZERO, add(2, 1, &["server2"]));
+    decide(&mut fleet, add(2, 1, &["server2"]));
     fleet.apply(Time::ZERO, Event::Passed(ReplicaId(4)));
     assert_eq!(slot(&fleet, 2).hostname, host("server2"));
 }
@@ -230,7 +249,7 @@ fn wrong_commands_are_refused_with_the_reason() {
 fn an_add_is_undone_after_its_limit_even_if_the_start_timeout_is_longer() {
     let rules = Policy { start_timeout: Duration::from_secs(600), ..policy(false) };
     let mut fleet = fleet_up(1, 0, rules);
-    fleet.apply(Time::ZERO, add(1, 2, &[]));
+    decide(&mut fleet, add(1, 2, &[]));
     fleet.apply(Time::ZERO, Event::Passed(ReplicaId(2)));
     let due = fleet.next_deadline().expect("an add has a deadline");
     assert!(due < Duration::from_secs(58), "{due:?}");
@@ -271,18 +290,33 @@ fn a_spare_that_moves_in_clears_the_reason() {
 fn remap(command: u64, fields: &[(&str, &str)]) -> Event {
     let fields: serde_json::Map<_, _> =
         fields.iter().map(|&(name, value)| (name.to_owned(), value.into())).collect();
-    Event::Remap(CommandId(command), serde_json::from_value(fields.into()).unwrap())
+    Event::Remap(CommandId(command), serde_json::from_value(fields.into()).unwrap(), None)
 }
 
 #[test]
 fn a_mapping_without_room_for_the_slots_that_are_coming_is_refused() {
     let mut fleet = fleet_up(2, 0, policy(false));
-    fleet.apply(Time::ZERO, add(1, 2, &[]));
-    let effects = fleet.apply(Time::ZERO, remap(2, &[("slots", "15")]));
+    decide(&mut fleet, add(1, 2, &[]));
+    let effects = decide(&mut fleet, remap(2, &[("slots", "15")]));
     let [Effect::Answer(CommandId(2), Err(refusal))] = &effects[..] else { panic!("{effects:?}") };
     assert!(refusal.to_string().contains("4 servers of 4 virtual servers each do not fit"), "{refusal}");
-    let effects = fleet.apply(Time::ZERO, remap(3, &[("slots", "16")]));
+    let effects = decide(&mut fleet, remap(3, &[("slots", "16")]));
     assert_eq!(effects, [Effect::Publish, Effect::Answer(CommandId(3), Ok(()))]);
+}
+
+#[test]
+fn a_room_that_was_found_for_another_fleet_is_looked_for_again() {
+    let mut fleet = fleet_up(10, 0, policy(false));
+    let checks = [1, 2].map(|command| {
+        let effects = fleet.apply(Time::ZERO, add(command, 2, &[]));
+        let [Effect::Check(command, change, demand)] = &effects[..] else { panic!("{effects:?}") };
+        with_room(*command, change.clone(), demand.clone().check().unwrap())
+    });
+    let [first, second] = checks;
+    assert!(matches!(&fleet.apply(Time::ZERO, first)[..], [Effect::Start(..), Effect::Start(..), ..]));
+    // Both were checked against ten slots, and there is room for twelve.
+    let refused = decide(&mut fleet, second);
+    assert!(matches!(&refused[..], [Effect::Answer(CommandId(2), Err(_))]), "{refused:?}");
 }
 
 #[test]
@@ -290,9 +324,9 @@ fn slots_that_hold_nothing_need_no_room() {
     let mut fleet = fleet_up(12, 0, policy(false));
     let addition =
         |weight| Addition { n: 1, hostnames: Vec::new(), weights: vec![Weight::try_from(weight).unwrap()] };
-    let refused = fleet.apply(Time::ZERO, Event::Add(CommandId(1), addition(1)));
+    let refused = decide(&mut fleet, Event::Add(CommandId(1), addition(1), None));
     assert!(matches!(&refused[..], [Effect::Answer(_, Err(_))]), "{refused:?}");
-    let effects = fleet.apply(Time::ZERO, Event::Add(CommandId(2), addition(0)));
+    let effects = decide(&mut fleet, Event::Add(CommandId(2), addition(0), None));
     assert!(effects.iter().any(|effect| matches!(effect, Effect::Start(..))), "{effects:?}");
 }
 
@@ -300,11 +334,11 @@ fn slots_that_hold_nothing_need_no_room() {
 fn carry_out(fleet: &mut Fleet, change: Change) {
     let started = fleet.slots().count() as u64;
     let event = match change {
-        Change::Add(addition) => Event::Add(CommandId(1), addition),
+        Change::Add(addition) => Event::Add(CommandId(1), addition, None),
         Change::Remove(removal) => Event::Remove(CommandId(1), removal),
-        Change::Mapping(remapping) => Event::Remap(CommandId(1), remapping),
+        Change::Mapping(remapping) => Event::Remap(CommandId(1), remapping, None),
     };
-    fleet.apply(Time::ZERO, event);
+    decide(fleet, event);
     for id in started + 1..=started + 2 {
         fleet.apply(Time::ZERO, Event::Passed(ReplicaId(id)));
     }

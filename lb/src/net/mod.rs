@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
-use tracing::warn;
+use tracing::{error, warn};
 
 pub(crate) use addresses::Addresses;
 
@@ -52,17 +52,38 @@ pub(crate) async fn look_twice(stream: &TcpStream, moment: Duration) -> io::Resu
 
 /// Logs that connections cannot be accepted, once a second at most: a shortage shows many times a second.
 #[derive(Debug, Default)]
-pub(crate) struct Complaints {
-    last: Mutex<Option<Instant>>,
-}
+pub(crate) struct Complaints(Seldom);
 
 impl Complaints {
     pub(crate) fn complain(&self, port: &str, what: &dyn Display) {
-        if self.is_due(Instant::now()) {
+        if self.0.is_due(Instant::now()) {
             warn!("{port}: no new connections for the moment: {what}");
         }
     }
+}
 
+/// Logs errors, once a second at most.
+#[derive(Debug, Default)]
+pub(crate) struct Errors(Seldom);
+
+impl Errors {
+    /// Returns whether it was logged.
+    pub(crate) fn say(&self, what: &dyn Display) -> bool {
+        let is_due = self.0.is_due(Instant::now());
+        if is_due {
+            error!("{what}");
+        }
+        is_due
+    }
+}
+
+/// Lets one line in a second through.
+#[derive(Debug, Default)]
+struct Seldom {
+    last: Mutex<Option<Instant>>,
+}
+
+impl Seldom {
     fn is_due(&self, now: Instant) -> bool {
         let Ok(mut last) = self.last.lock() else { return false };
         let is_due = last.is_none_or(|at| now.saturating_duration_since(at) >= QUIET);
@@ -96,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_complaint_is_logged_at_most_once_a_second() {
-        let (complaints, start) = (Complaints::default(), Instant::now());
+        let (complaints, start) = (Seldom::default(), Instant::now());
         let due = [0, 1, 999, 1000, 1001, 1999, 2500]
             .map(|milliseconds| complaints.is_due(start + Duration::from_millis(milliseconds)));
         assert_eq!(due, [true, false, false, true, false, false, true]);

@@ -67,7 +67,8 @@ fn a_drain_time_of_its_own_may_be_longer_than_the_usual_one() {
 fn a_drain_time_that_cannot_be_understood_is_refused_and_changes_nothing() {
     let lb = calm(&["--replicas", "2"]);
     for wrong in [json!("soon"), json!(""), json!("-1s"), json!(5), Value::Null, json!("3years")] {
-        let message = format!("`drain`: invalid value `{wrong}`: expected a duration, such as 0s, 250ms, 5s or 1m");
+        let message =
+            format!("`drain`: invalid value `{wrong}`: expected a duration, such as 0s, 250ms, 5s or 1m");
         let command = json!({"cmd": "rm", "n": 1, "drain": wrong});
         assert!(lb.refused(&command).contains(&message), "{command}");
         for line in ["DELETE /rm", "POST /rm"] {
@@ -89,6 +90,8 @@ fn a_drain_time_that_cannot_be_understood_is_refused_and_changes_nothing() {
 #[test]
 fn a_plan_keeps_the_drain_time() {
     let lb = calm(&["--replicas", "2"]);
-    let plan = lb.done(&json!({"cmd": "plan", "change": {"cmd": "rm", "n": 1, "hostnames": ["server2"], "drain": "5s"}}));
+    let plan = lb.done(
+        &json!({"cmd": "plan", "change": {"cmd": "rm", "n": 1, "hostnames": ["server2"], "drain": "5s"}}),
+    );
     assert_eq!(plan["command"], "lb rm 1 server2 --drain 5s");
 }

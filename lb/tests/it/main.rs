@@ -39,5 +39,8 @@ mod simulate;
 mod splice;
 mod start;
 mod starting;
+mod stopping;
 mod streams;
+mod tracer;
 mod wire;
+mod workers;

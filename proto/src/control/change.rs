@@ -212,7 +212,10 @@ mod tests {
         let cases = [
             ("", "malformed JSON, expected one object"),
             (r#"{"n":2,"cmd":"rm"}"#, "unknown field `cmd`, expected one of `n`, `hostnames`, `drain`"),
-            (r#"{"n":2,"weights":[1]}"#, "unknown field `weights`, expected one of `n`, `hostnames`, `drain`"),
+            (
+                r#"{"n":2,"weights":[1]}"#,
+                "unknown field `weights`, expected one of `n`, `hostnames`, `drain`",
+            ),
             (r#"{"n":2,"n":2}"#, "duplicate field `n`"),
             (r#"[2,["S5"]]"#, "expected a JSON object"),
         ];

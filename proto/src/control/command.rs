@@ -171,7 +171,9 @@ mod tests {
             (r#"{"cmd":"mapping"}"#, Command::Mapping(Remapping::default())),
             (
                 r#"{"cmd":"plan","change":{"cmd":"rm","n":1}}"#,
-                Command::Plan { change: Change::Remove(Removal { n: 1, hostnames: Vec::new(), drain: None }) },
+                Command::Plan {
+                    change: Change::Remove(Removal { n: 1, hostnames: Vec::new(), drain: None }),
+                },
             ),
             (r#" {"cmd":"health","token":"secret"} "#, Command::Health {}),
         ];
@@ -306,8 +308,19 @@ mod tests {
 
     /// JSON of every kind; some of it is valid for some field.
     fn values() -> impl Strategy<Value = String> {
-        let words =
-            ["null", "true", "-1", "1e400", "3", "0.5", r#""add""#, r#""plan""#, r#""mapping""#, r#""S5""#, r#""5s""#];
+        let words = [
+            "null",
+            "true",
+            "-1",
+            "1e400",
+            "3",
+            "0.5",
+            r#""add""#,
+            r#""plan""#,
+            r#""mapping""#,
+            r#""S5""#,
+            r#""5s""#,
+        ];
         let word = proptest::sample::select(words.to_vec()).prop_map(str::to_owned);
         word.prop_recursive(3, 8, 3, |inner| {
             let list =

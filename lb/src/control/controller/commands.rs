@@ -1,23 +1,45 @@
 //! Commands to the controller, and their answers.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use mapping::{Algorithm, BalanceFactor, Parameter, Setting};
 use proto::control::{
     Answer, Backend, Backends, Body, Change, Command, Connections, Failure, FailureKind, Health, Mapping,
-    Parameters, Remapping, Replicas, State, Transport,
+    Parameters, Remapping, Replicas, Transport,
 };
 use tokio::sync::oneshot;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tracing::error;
 
 use super::Controller;
 use crate::control::{explain, plan};
-use crate::fleet::{CommandId, Event, View};
+use crate::fleet::{CommandId, Demand, Event, Room, View};
+
+/// The most commands that may wait for a check.
+const CHECKS: usize = 64;
 
 /// A client that waits for the end of its command.
 pub(super) struct Waiting {
     sender: oneshot::Sender<Answer>,
     question: Question,
+}
+
+/// A command whose room has to be checked.
+type Check = (CommandId, Change, Demand);
+
+/// A command whose room has been checked.
+pub(super) struct Checked {
+    command: CommandId,
+    change: Change,
+    room: Result<Room, Failure>,
+}
+
+/// The checks of room, which are made outside the controller, one at a time.
+#[derive(Default)]
+pub(super) struct Checks {
+    pub(super) underway: Option<JoinHandle<Checked>>,
+    waiting: VecDeque<Check>,
 }
 
 /// What a successful command answers.
@@ -30,24 +52,21 @@ enum Question {
 impl Controller {
     pub(super) fn serve(&mut self, command: Command, sender: oneshot::Sender<Answer>) {
         let answer = match command {
-            Command::Add(change) => return self.change(sender, |command| Event::Add(command, change)),
+            Command::Add(change) => {
+                return self.change(sender, |command| Event::Add(command, change, None));
+            }
             Command::Remove(change) => return self.change(sender, |command| Event::Remove(command, change)),
             Command::Mapping(change) if change != Remapping::default() => {
-                return self.change(sender, |command| Event::Remap(command, change));
+                return self.change(sender, |command| Event::Remap(command, change, None));
             }
             Command::Plan { change } => return self.plan(&change, sender),
             Command::Mapping(_) => Ok(self.mapping()),
             Command::Rep {} => Ok(self.replicas()),
             Command::Backends {} => Ok(self.backends()),
             Command::Explain { id } => explain::explain(&self.setup.cell.load(), self.fleet.mapping(), id),
-            Command::Health {} => match self.health() {
-                Health { up: 0, .. } => {
-                    Err(FailureKind::Unavailable.because("no server replica is available"))
-                }
-                health => Ok(Body::Health(health)),
-            },
+            Command::Health {} => self.health(),
         };
-        reply(Some(sender), answer);
+        reply(sender, answer);
     }
 
     /// Applies a command whose answer is an effect, now or later.
@@ -60,18 +79,74 @@ impl Controller {
         self.apply(event);
     }
 
-    /// Answers a command. If it has changed the fleet, the answer waits until the change is persisted.
-    pub(super) fn answer(&mut self, command: CommandId, result: Result<(), Failure>) {
+    /// Has the room for a command checked, one command at a time.
+    pub(super) fn check(&mut self, check: Check) {
+        if self.checks.waiting.len() >= CHECKS {
+            let busy = "other commands are being checked; try again when they are done";
+            return self.refuse(check.0, FailureKind::Unavailable.because(busy));
+        }
+        self.checks.waiting.push_back(check);
+        self.next_check();
+    }
+
+    fn next_check(&mut self) {
+        while self.checks.underway.is_none()
+            && let Some((command, change, demand)) = self.checks.waiting.pop_front()
+        {
+            // The client may have gone. Nothing has changed yet.
+            if self.waiting.get(&command).is_some_and(|waiting| waiting.sender.is_closed()) {
+                self.waiting.remove(&command);
+                continue;
+            }
+            let check = move || Checked { command, change, room: demand.check() };
+            self.checks.underway = Some(spawn_blocking(check));
+        }
+    }
+
+    /// Goes on with a command, or refuses it.
+    pub(super) fn checked(&mut self, checked: Result<Checked, JoinError>) {
+        self.checks.underway = None;
+        match checked {
+            Ok(Checked { command, change, room: Ok(room) }) => match change {
+                Change::Add(change) => self.apply(Event::Add(command, change, Some(room))),
+                Change::Mapping(change) => self.apply(Event::Remap(command, change, Some(room))),
+                Change::Remove(change) => self.apply(Event::Remove(command, change)),
+            },
+            Ok(Checked { command, room: Err(refusal), .. }) => self.refuse(command, refusal),
+            // The check has panicked, which is a bug. Its client waits until its deadline.
+            Err(error) => error!("a command cannot be checked: {error}"),
+        }
+        self.next_check();
+    }
+
+    /// Answers a command that has changed nothing.
+    pub(super) fn refuse(&mut self, command: CommandId, refusal: Failure) {
+        if let Some(Waiting { sender, .. }) = self.waiting.remove(&command) {
+            reply(sender, Err(refusal));
+        }
+    }
+
+    /// Answers every command whose change is published.
+    pub(super) fn answer_all(&mut self) {
+        let publication = &self.publication;
+        let done: Vec<_> =
+            self.done.extract_if(.., |(version, _)| publication.is_settled(*version)).collect();
+        for (_, command) in done {
+            self.answer(command);
+        }
+    }
+
+    /// Answers a command that has changed the fleet, when the change is persisted.
+    fn answer(&mut self, command: CommandId) {
         let Some(Waiting { sender, question }) = self.waiting.remove(&command) else { return };
-        let answer = match (result, question) {
-            (Err(failure), _) => return reply(Some(sender), Err(failure)),
-            (Ok(()), Question::Replicas) => self.replicas(),
-            (Ok(()), Question::Mapping) => self.mapping(),
+        let answer = match question {
+            Question::Replicas => self.replicas(),
+            Question::Mapping => self.mapping(),
         };
         let written = self.setup.provider.written();
         tokio::spawn(async move {
             written.await;
-            reply(Some(sender), Ok(answer));
+            reply(sender, Ok(answer));
         });
     }
 
@@ -80,15 +155,15 @@ impl Controller {
     fn plan(&self, change: &Change, sender: oneshot::Sender<Answer>) {
         let preview = match self.fleet.preview(change) {
             Ok(preview) => preview,
-            Err(refusal) => return reply(Some(sender), Err(refusal)),
+            Err(refusal) => return reply(sender, Err(refusal)),
         };
         let Ok(place) = Arc::clone(&self.planning).try_acquire_owned() else {
             let refusal =
                 FailureKind::Unavailable.because("other plans are being made; ask again when they are done");
-            return reply(Some(sender), Err(refusal));
+            return reply(sender, Err(refusal));
         };
         let (snapshot, one_at_a_time) = (self.setup.cell.load_full(), Arc::clone(&self.one_plan));
-        let members = self.mapped.as_ref().map_or_else(Vec::new, |(_, members)| members.clone());
+        let members = self.publication.members().to_vec();
         tokio::spawn(async move {
             let _place = place;
             let _turn = one_at_a_time.lock().await;
@@ -97,11 +172,10 @@ impl Controller {
             }
             let planned = spawn_blocking(move || plan::plan(&snapshot, &members, preview)).await;
             let answer = match planned {
-                Ok(Ok(plan)) => Ok(Body::Plan(plan)),
-                Ok(Err(full)) => Err(FailureKind::BadRequest.because(full.to_string())),
+                Ok(plan) => plan.map(Body::Plan),
                 Err(_) => Err(FailureKind::Unavailable.because("lb is shutting down")),
             };
-            reply(Some(sender), answer);
+            reply(sender, answer);
         });
     }
 
@@ -123,10 +197,21 @@ impl Controller {
         Body::Replicas(Replicas { n: replicas.len(), replicas })
     }
 
-    fn health(&self) -> Health {
-        let gets_connections = |view: &View| view.state == State::Up && view.weight.get() > 0;
-        let up = self.fleet.slots().filter(gets_connections).count();
-        Health { up, n: self.fleet.slots().count() }
+    /// Whether a new client would be served now, and if not, why.
+    fn health(&self) -> Result<Body, Failure> {
+        let refuse = |reason: &str| Err(FailureKind::Unavailable.because(reason));
+        if self.setup.ending.stop.is_cancelled() {
+            return refuse("stopping: lb has been told to end");
+        }
+        if let Err(reason) = (self.setup.accepts)() {
+            return refuse(reason);
+        }
+        let snapshot = self.setup.cell.load();
+        let up = snapshot.slots().iter().filter(|slot| slot.in_rotation().is_ok()).count();
+        if up == 0 {
+            return refuse("no server replica is available");
+        }
+        Ok(Body::Health(Health { up, n: self.fleet.slots().count() }))
     }
 
     fn backends(&self) -> Body {
@@ -169,9 +254,7 @@ fn parameters(algorithm: &Algorithm) -> Parameters {
     Parameters(Parameter::ALL.iter().filter_map(value).collect())
 }
 
-fn reply(sender: Option<oneshot::Sender<Answer>>, result: Result<Body, Failure>) {
-    if let Some(sender) = sender {
-        // The client may have gone.
-        let _ = sender.send(Answer::from(result));
-    }
+fn reply(sender: oneshot::Sender<Answer>, result: Result<Body, Failure>) {
+    // The client may have gone.
+    let _ = sender.send(Answer::from(result));
 }

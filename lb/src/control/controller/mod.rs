@@ -1,32 +1,35 @@
 //! The controller: the only owner of the fleet. It applies messages to the fleet and performs the effects.
 //!
-//! It waits only for the next message or deadline. Everything that takes time (starting, stopping, probing, draining, planning)
-//! is a separate task that reports back.
+//! It waits only for the next event or deadline. Everything that takes time (starting, stopping, probing, draining, planning, building a
+//! mapping) is a separate task that reports back. A command is taken only when nothing else is due, and one at a time.
 
 mod commands;
+mod publication;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::bail;
-use mapping::{Mapping, Member, Scheme};
+use mapping::{Full, Mapping, Member};
 use proto::control::{DrainTime, State};
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking, yield_now};
 use tokio::time::{sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 
 use super::health::{self, HealthPolicy, OnDown};
-use super::{Mailbox, Message};
+use super::{Events, Request};
 use crate::fleet::{CommandId, Effect, Event, Fleet, ReplicaId, SlotId, Time, View};
 use crate::provider::{Keeper, Provider, Reach, Report, Reports};
 use crate::replica::{EVICTION, Replica};
 use crate::snapshot::{Cell, Slot, Snapshot};
-use commands::Waiting;
+use commands::{Checks, Waiting};
+use publication::{Blueprint, Publication, Version};
 
-/// The most reports of the provider that may wait.
+/// The most events, and the most reports of the provider, that may wait.
 const REPORTS: usize = 1024;
 /// The most clients that may wait for a plan.
 const PLANS: usize = 8;
@@ -40,8 +43,21 @@ pub(crate) struct Setup {
     pub(crate) provider: Provider,
     /// Where snapshots are published.
     pub(crate) cell: Arc<Cell>,
+    /// How far the end of `lb` has come.
+    pub(crate) ending: Ending,
+    /// Whether the data plane would accept a new client now, and if not, why.
+    pub(crate) accepts: Box<dyn Fn() -> Result<(), &'static str> + Send>,
     /// Ends all sessions.
     pub(crate) evict: CancellationToken,
+}
+
+/// How far the end of `lb` has come.
+#[derive(Clone, Debug)]
+pub(crate) struct Ending {
+    /// Cancelled with the first signal.
+    pub(crate) stop: CancellationToken,
+    /// Cancelled at the end of the drain: every replica is stopped then.
+    pub(crate) over: CancellationToken,
 }
 
 /// A replica from its start until it is given up.
@@ -57,21 +73,32 @@ pub(crate) struct Controller {
     fleet: Fleet,
     setup: Setup,
     ready: Option<oneshot::Sender<usize>>,
-    /// What the published mapping was built from.
-    mapped: Option<(Scheme, Vec<Member>)>,
+    publication: Publication,
+    /// The mapping that is being built.
+    building: Option<JoinHandle<Result<Mapping, Full>>>,
     running: HashMap<ReplicaId, Running>,
     waiting: HashMap<CommandId, Waiting>,
     last_command: u64,
+    checks: Checks,
+    /// Commands that are done, and answered when this version of the mapping is published.
+    done: Vec<(Version, CommandId)>,
     /// Admits clients that wait for a plan, and lets one of them compute at a time.
     planning: Arc<Semaphore>,
     one_plan: Arc<Mutex<()>>,
-    mailbox: Mailbox,
+    events: Events,
     reports: Reports,
     clock: Clock,
 }
 
+/// Where everything arrives that a controller waits for.
+struct Inbox {
+    reports: mpsc::Receiver<Report>,
+    events: mpsc::Receiver<Event>,
+    requests: mpsc::Receiver<Request>,
+}
+
 impl Controller {
-    /// Runs the fleet, which begins with `effects`, until `Shutdown` comes and every replica has been stopped.
+    /// Runs the fleet, which begins with `effects`, until `lb` is over and every replica has been stopped.
     ///
     /// # Errors
     /// Another `lb` has taken the fleet over. The replicas keep running.
@@ -79,43 +106,60 @@ impl Controller {
         (fleet, effects): (Fleet, Vec<Effect>),
         setup: Setup,
         ready: oneshot::Sender<usize>,
-        (mailbox, mut inbox): (Mailbox, mpsc::Receiver<Message>),
+        requests: mpsc::Receiver<Request>,
     ) -> anyhow::Result<()> {
-        let (reports, mut reported) = mpsc::channel(REPORTS);
+        let (events, happened) = mpsc::channel(REPORTS);
+        let (reports, reported) = mpsc::channel(REPORTS);
+        let mut inbox = Inbox { reports: reported, events: happened, requests };
+        let scheme = fleet.mapping().scheme.clone();
         let mut controller = Controller {
             fleet,
+            publication: Publication::new(scheme, Arc::clone(setup.cell.load().mapping())),
             setup,
             ready: Some(ready),
-            mapped: None,
+            building: None,
             running: HashMap::new(),
             waiting: HashMap::new(),
             last_command: 0,
+            checks: Checks::default(),
+            done: Vec::new(),
             planning: Arc::new(Semaphore::new(PLANS)),
             one_plan: Arc::default(),
-            mailbox,
+            events,
             reports,
             clock: Clock { instant: Instant::now(), wall: SystemTime::now() },
         };
         controller.perform(effects);
-        loop {
-            let deadline = controller.fleet.next_deadline().map(|at| controller.clock.instant + at);
-            tokio::select! {
-                message = inbox.recv() => match message {
-                    None | Some(Message::Shutdown) => break,
-                    Some(Message::Request(command, reply)) => controller.serve(command, reply),
-                    Some(Message::Event(event)) => controller.apply(event),
-                },
-                Some(report) = reported.recv() => controller.see(report),
-                () = until(deadline) => controller.apply(Event::Tick),
-                () = controller.setup.provider.lost() => bail!("another lb has taken the fleet over"),
-            }
-        }
+        while controller.turn(&mut inbox).await? {}
         controller.ready = None;
         // Closes the queues, so that no sender waits for them.
-        drop((inbox, reported));
+        drop(inbox);
         controller.apply(Event::Shutdown);
+        // Their clients are told that `lb` is shutting down.
+        controller.waiting.clear();
         controller.setup.provider.stopped().await;
         Ok(())
+    }
+
+    /// Waits for the next thing to do, and does it. False when `lb` is over.
+    async fn turn(&mut self, inbox: &mut Inbox) -> anyhow::Result<bool> {
+        let deadline = self.fleet.next_deadline().map(|at| self.clock.instant + at);
+        tokio::select! {
+            biased;
+            () = self.setup.ending.over.cancelled() => return Ok(false),
+            () = self.setup.provider.lost() => bail!("another lb has taken the fleet over"),
+            Some(report) = inbox.reports.recv() => self.see(report),
+            Some(event) = inbox.events.recv() => self.apply(event),
+            () = until(deadline) => self.apply(Event::Tick),
+            built = end_of(&mut self.building) => self.built(built),
+            checked = end_of(&mut self.checks.underway) => self.checked(checked),
+            Some(Request { command, reply }) = inbox.requests.recv() => {
+                self.serve(command, reply);
+                // Probes and ends of replicas come to light before the next command.
+                yield_now().await;
+            }
+        }
+        Ok(true)
     }
 
     fn see(&mut self, report: Report) {
@@ -153,15 +197,19 @@ impl Controller {
                         keeper.stop(how);
                     }
                 }
-                Effect::Answer(command, result) => self.answer(command, result),
+                Effect::Check(command, change, demand) => self.check((command, change, demand)),
+                Effect::Answer(command, Ok(())) => self.done.push((self.publication.wanted(), command)),
+                Effect::Answer(command, Err(refusal)) => self.refuse(command, refusal),
             }
         }
+        self.answer_all();
         self.announce();
     }
 
     /// Reports once that all replicas are in rotation.
     fn announce(&mut self) {
-        if self.fleet.slots().all(|view| view.state == State::Up)
+        if self.publication.is_settled(self.publication.wanted())
+            && self.fleet.slots().all(|view| view.state == State::Up)
             && let Some(ready) = self.ready.take()
         {
             // It fails only while `lb` ends.
@@ -170,22 +218,40 @@ impl Controller {
     }
 
     fn publish(&mut self) {
-        let slots: Vec<View> = self.fleet.slots().collect();
-        let members: Vec<Member> = slots.iter().filter_map(View::member).collect();
-        let policy = self.fleet.mapping().clone();
-        let wanted = (policy.scheme, members);
-        let mapping = if self.mapped.as_ref() == Some(&wanted) {
-            Arc::clone(self.setup.cell.load().mapping())
-        } else {
-            match Mapping::build(&wanted.0, &wanted.1) {
-                Ok(mapping) => Arc::new(mapping),
-                // The fleet refuses slots that do not fit, so this is a bug. The old mapping is better than none.
-                Err(full) => return error!("the mapping cannot be built: {full}"),
-            }
-        };
-        self.mapped = Some(wanted);
-        let slots = slots.into_iter().filter_map(|view| self.slot(view)).collect();
-        self.setup.cell.store(Arc::new(Snapshot::new(mapping, slots, policy.balance)));
+        let scheme = self.fleet.mapping().scheme.clone();
+        let members = self.fleet.slots().filter_map(|view| view.member()).collect();
+        self.publication.want(Blueprint { scheme, members });
+        self.store();
+        self.build();
+    }
+
+    /// Publishes the slots of the mapping that there is, as they are now.
+    fn store(&self) {
+        let views = self.fleet.slots().collect();
+        let slots = self.publication.arrange(views);
+        let slots =
+            slots.map(|(member, view)| view.and_then(|view| self.slot(view)).unwrap_or_else(|| left(member)));
+        let (mapping, balance) = (Arc::clone(self.publication.mapping()), self.fleet.mapping().balance);
+        self.setup.cell.store(Arc::new(Snapshot::new(mapping, slots.collect(), balance)));
+    }
+
+    /// Has the next mapping built, if there is one to build.
+    fn build(&mut self) {
+        if let Some(blueprint) = self.publication.next() {
+            self.building = Some(spawn_blocking(move || blueprint.build()));
+        }
+    }
+
+    fn built(&mut self, built: Result<Result<Mapping, Full>, JoinError>) {
+        self.building = None;
+        let built = built.map_err(anyhow::Error::from).and_then(|built| Ok(built?));
+        // The fleet refuses slots that do not fit, so this is a bug.
+        let built = built.inspect_err(|error| error!("the mapping cannot be built: {error}"));
+        self.publication.complete(built.ok());
+        self.store();
+        self.build();
+        self.answer_all();
+        self.announce();
     }
 
     fn slot(&self, view: View) -> Option<Slot> {
@@ -215,7 +281,7 @@ impl Controller {
             inspector,
             identity,
             self.setup.health.clone(),
-            self.mailbox.clone(),
+            self.events.clone(),
         );
         running.replica = Some(replica);
         running.probes = Some(AbortOnDropHandle::new(tokio::spawn(watch)));
@@ -248,7 +314,7 @@ impl Controller {
         let Some(running) = self.running.get_mut(&id) else { return };
         running.probes = None;
         let limit = time.map_or(self.setup.drain_timeout, Duration::from);
-        let (replica, mailbox) = (running.replica.clone(), self.mailbox.clone());
+        let (replica, events) = (running.replica.clone(), self.events.clone());
         tokio::spawn(async move {
             if let Some(replica) = replica
                 && timeout(limit, replica.drained()).await.is_err()
@@ -257,7 +323,7 @@ impl Controller {
                 let _ = timeout(EVICTION, replica.drained()).await;
             }
             // It fails only while `lb` ends.
-            let _ = mailbox.send(Message::Event(Event::Drained(id))).await;
+            let _ = events.send(Event::Drained(id)).await;
         });
     }
 }
@@ -278,6 +344,27 @@ async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline.into()).await,
         None => std::future::pending().await,
+    }
+}
+
+/// Waits for the end of a task, if there is one.
+async fn end_of<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A slot that has left the fleet, and is in the mapping until the next one is built.
+fn left(Member { index, name, weight }: &Member) -> Slot {
+    Slot {
+        index: *index,
+        name: name.clone(),
+        weight: *weight,
+        hostname: name.clone(),
+        state: State::Draining,
+        reason: Some("it has been removed".to_owned()),
+        replica: None,
     }
 }
 

@@ -23,8 +23,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::info;
 
+use super::Events;
 use super::link::Links;
-use super::{Mailbox, Message};
 use crate::fleet::{Event, ReplicaId};
 use crate::net::{Addresses, is_local, more_telling};
 use crate::provider::Inspector;
@@ -83,7 +83,7 @@ pub(super) async fn watch(
     inspector: Inspector,
     identity: bool,
     policy: HealthPolicy,
-    mailbox: Mailbox,
+    events: Events,
 ) {
     let mut watch = Watch {
         judge: Judge::new(policy.rules()),
@@ -99,7 +99,7 @@ pub(super) async fn watch(
     };
     loop {
         for event in watch.observe(id).await {
-            if mailbox.send(Message::Event(event)).await.is_err() {
+            if events.send(event).await.is_err() {
                 return;
             }
         }

@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use super::audit::{self, Refusals, Who};
 use super::backoff::Backoff;
 use super::places::Place;
-use crate::control::{Mailbox, Message};
+use crate::control::{Request, Requests};
 
 /// The longest command, in bytes.
 pub(super) const COMMAND_MAX: usize = 64 * 1024;
@@ -28,7 +28,7 @@ const REFUSALS: u32 = 3;
 /// Checks tokens, hands commands to the controller and waits for their answers.
 #[derive(Debug)]
 pub(crate) struct Desk {
-    mailbox: Mailbox,
+    requests: Requests,
     token: Option<String>,
     pub(super) refusals: Refusals,
     backoff: Backoff,
@@ -69,8 +69,8 @@ pub(super) enum Unproven {
 
 impl Desk {
     /// With a `token`, only commands that come with it are carried out.
-    pub(crate) fn new(mailbox: Mailbox, token: Option<String>) -> Self {
-        Desk { mailbox, token, refusals: Refusals::default(), backoff: Backoff::new() }
+    pub(crate) fn new(requests: Requests, token: Option<String>) -> Self {
+        Desk { requests, token, refusals: Refusals::default(), backoff: Backoff::new() }
     }
 
     /// Whether commands of this client need a token. On a Unix socket the permission of its file is the token.
@@ -132,9 +132,9 @@ impl Desk {
     }
 
     async fn ask(&self, command: Command) -> Answer {
-        let (sender, answer) = oneshot::channel();
+        let (reply, answer) = oneshot::channel();
         let ask = async {
-            self.mailbox.send(Message::Request(command, sender)).await.ok()?;
+            self.requests.send(Request { command, reply }).await.ok()?;
             answer.await.ok()
         };
         match timeout(EXECUTION, ask).await {

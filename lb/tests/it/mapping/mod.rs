@@ -1,6 +1,7 @@
 //! How keys are mapped: weights, bounded loads, changes while `lb` runs, and previews of changes.
 
 mod bound;
+mod build;
 mod change;
 mod plan;
 mod weights;
