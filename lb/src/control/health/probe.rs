@@ -32,8 +32,8 @@ use crate::net::{SECOND_THOUGHT, look_twice};
 const SERVER_ID: &str = "lb-server-id";
 /// The longest part of a foreign name in a reason, in bytes.
 const LONGEST_NAME: usize = 100;
-/// The longest body of an answer that is read to its end, in bytes. It bounds what a probe costs.
-const LONGEST_BODY: usize = 16 << 20;
+/// The longest body of an answer that is read to its end, in bytes. It bounds what a probe costs the thread of all probes.
+const LONGEST_BODY: usize = 4 << 20;
 
 /// The kinds of probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
