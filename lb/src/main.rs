@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Parser as _;
 use lb::config::{Cli, Config, Problems, Serve, Simulate, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +20,7 @@ const MISCONFIGURED: u8 = 2;
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let done = match cli.command {
         None => return serve(cli.serve),
         Some(Subcommand::Serve(flags)) => return serve(*flags),

@@ -10,6 +10,7 @@ use mapping::{BalanceFactor, MappingName};
 use proto::control::{Hostname, Transport};
 use tracing_subscriber::filter::Targets;
 
+use super::order;
 use super::parameters::{ParameterChanges, Parameters};
 use super::simulate::Simulate;
 use super::value::{self, BackendPart, Checked, ProviderName, RespawnName};
@@ -33,6 +34,15 @@ pub struct Cli {
     /// The flags of `lb serve`, for `lb` without a subcommand.
     #[command(flatten)]
     pub serve: Serve,
+}
+
+impl Cli {
+    /// The command line of this process, completed from its environment. Ends the process after `--help` and the like, and if there is no such
+    /// command.
+    #[must_use]
+    pub fn read() -> Self {
+        Cli::parse_from(order::flags_last(std::env::args_os().collect()))
+    }
 }
 
 /// What `lb` can do.
@@ -184,7 +194,7 @@ pub struct MappingChange {
     pub weights: Vec<(String, u64)>,
 }
 
-/// The flags that find a running `lb`, before or after the last word of a command. (They have ids of their own because
+/// The flags that find a running `lb`, anywhere in a command. (They have ids of their own because
 /// `lb serve` has flags with some of these names.)
 #[derive(Debug, Args)]
 pub struct Client {

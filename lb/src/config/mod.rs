@@ -6,6 +6,7 @@
 mod args;
 mod client;
 mod handoff;
+mod order;
 mod parameters;
 mod simulate;
 pub(crate) mod value;

@@ -139,7 +139,7 @@ fn control_may_stand_anywhere_in_a_command_and_overrides_the_environment() {
     let (running, other) = (calm(&["--replicas", "1"]), calm(&["--replicas", "1"]));
     let (wrong, address) = (running.control.to_string(), other.control.to_string());
     let said = |words: &[&str]| lb(words, &[("LB_CONTROL", &wrong)]).0;
-    for place in 1..4 {
+    for place in 0..4 {
         let mut words = vec!["mapping", "set", "rendezvous"];
         words.splice(place..place, ["--control", &address]);
         assert!(said(&words).starts_with("mapping rendezvous\n"), "{words:?}");
@@ -148,7 +148,13 @@ fn control_may_stand_anywhere_in_a_command_and_overrides_the_environment() {
     }
     other.done(&json!({"cmd": "add", "n": 1, "hostnames": ["other"]}));
     assert!(said(&["plan", "--control", &address, "rm", "other"]).ends_with("to do it: lb rm 1 other\n"));
+    assert_eq!(
+        said(&["--json", "--control", &address, "rep"]),
+        by_line(&other, &json!({"cmd": "rep"})) + "\n"
+    );
     assert_eq!(running.done(&json!({"cmd": "mapping"}))["mapping"], "ring");
+    // Flags of `lb serve` may not.
+    assert_eq!(lb(&["--replicas", "2", "rep"], &[("LB_CONTROL", &wrong)]).2, Some(2));
 }
 
 #[test]
