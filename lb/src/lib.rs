@@ -28,13 +28,13 @@ use proto::control::{Hostname, Transport};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{info, warn};
 
 use config::{Config, Source};
 use control::port::{self, Desk, Listeners};
 use control::{Controller, Ending, Setup};
-use data::{FileBudget, Pipes, Plane, Worker, listener, watchdog};
+use data::{FileBudget, Memory, Pipes, Plane, Warnings, Worker, listener, memory, watchdog};
 use fleet::{Effect, Fleet, Lineup, Names, Policy};
 use net::{Errors, Tally};
 use provider::Provider;
@@ -64,7 +64,7 @@ const CUT: Duration = Duration::from_millis(200);
 /// A port cannot be bound, a worker cannot be started, or there is no container engine: then nothing runs. Or another `lb` has
 /// taken the containers over.
 pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken) -> anyhow::Result<()> {
-    let listeners = listener::bind(config.listen, config.workers)
+    let listeners = listener::bind(config.listen, config.workers, &config.limits.peer)
         .with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
     let control = Listeners::open(&config.control)?;
     let data = listeners.first().context("there is no worker")?.local_addr()?;
@@ -86,6 +86,11 @@ pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken
     watchdog::start(&plane, &close, &workers)?;
 
     let (requests, requested) = mpsc::channel(REQUESTS);
+    let watched = Arc::clone(&plane);
+    let _memory = AbortOnDropHandle::new(tokio::spawn(async move {
+        memory::watch(&watched.memory, &watched.pipes).await;
+    }));
+
     let (ready, all_up) = oneshot::channel();
     let desk = Desk::new(requests, token);
     let _port = port::start(control, desk, plane.files.control_connections(), close.clone())?;
@@ -131,7 +136,9 @@ fn plane(config: &Config, fleet: Arc<Cell>, listeners: Vec<std::net::TcpListener
     Ok(Plane {
         fleet,
         limits: config.limits.clone(),
-        pipes: Arc::new(Pipes::new(config.splice.unwrap_or(0), files.pipes())),
+        pipes: Pipes::new(config.splice.unwrap_or(0), files.pipes(), config.workers),
+        memory: Memory::default(),
+        warnings: Warnings::default(),
         files,
         workers: workers.collect::<Result<_, _>>()?,
         troubles: Errors::default(),

@@ -12,7 +12,7 @@ pub enum Progress<'a> {
     More,
     /// The line is complete.
     Line(FirstLine<'a>),
-    /// The first byte cannot begin a text line (TLS, binary protocols): there will be no request id.
+    /// A byte has come that no text line holds there (TLS, binary protocols): there will be no request id.
     Opaque,
 }
 
@@ -33,10 +33,11 @@ pub enum FirstLine<'a> {
 /// [`FirstLine::Raw`].
 #[must_use]
 pub fn read(bytes: &[u8], ended: bool) -> Progress<'_> {
-    if is_opaque(bytes) {
+    if !begins_as_text(bytes) {
         return Progress::Opaque;
     }
-    match bytes.iter().position(|&byte| byte == b'\n') {
+    match bytes.iter().position(|&byte| byte == b'\n' || !is_in_text(byte)) {
+        Some(at) if bytes[at] != b'\n' => Progress::Opaque,
         Some(end) => Progress::Line(FirstLine::parse(&bytes[..end])),
         None if ended => Progress::Line(FirstLine::parse(bytes)),
         None => Progress::More,
@@ -44,11 +45,26 @@ pub fn read(bytes: &[u8], ended: bool) -> Progress<'_> {
 }
 
 /// Text begins with a printable ASCII character, or is a blank line (LF, or CR LF).
-fn is_opaque(bytes: &[u8]) -> bool {
+fn begins_as_text(bytes: &[u8]) -> bool {
     match bytes {
-        [] | [b'\n', ..] | [b'\r'] | [b'\r', b'\n', ..] => false,
-        [first, ..] => !matches!(first, b' '..=b'~'),
+        [] | [b'\n', ..] | [b'\r'] | [b'\r', b'\n', ..] => true,
+        [first, ..] => matches!(first, b' '..=b'~'),
     }
+}
+
+/// Whether text may hold this byte: a printable one, one beyond ASCII, or a control character that people and terminals use
+/// (BEL, BS, TAB, LF, VT, FF, CR, ESC). These are the text bytes of file(1).
+fn is_in_text(byte: u8) -> bool {
+    matches!(byte, 0x07..=0x0d | 0x1b | b' '..=b'~' | 0x80..)
+}
+
+/// Whether these first bytes of a connection are a header of the PROXY protocol: `PROXY ` and a protocol (version 1), or the
+/// binary signature (version 2). Source: <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>, section 2.
+#[must_use]
+pub fn is_proxy_header(bytes: &[u8]) -> bool {
+    const TEXT: [&[u8]; 3] = [b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN"];
+    const BINARY: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+    bytes.starts_with(BINARY) || TEXT.iter().any(|text| bytes.starts_with(text))
 }
 
 impl<'a> FirstLine<'a> {
@@ -143,11 +159,12 @@ mod tests {
 
     #[test]
     fn the_id_of_raw_text_is_its_first_token() {
-        let cases: [(&[u8], Option<&[u8]>); 11] = [
+        let cases: [(&[u8], Option<&[u8]>); 12] = [
             (b"132574\n", Some(b"132574")),
             (b"132574\r\n", Some(b"132574")),
             (b"  132574 \t rest\n", Some(b"132574")),
-            (b"a\0b c\n", Some(b"a\0b")),
+            (b"a\x1b[1mb c\n", Some(b"a\x1b[1mb")),
+            ("s\u{e9}ance 7\n".as_bytes(), Some("s\u{e9}ance".as_bytes())),
             (b"GET /home\n", Some(b"GET")),
             (b"G\xe4T /home HTTP/1.1\n", Some(b"G\xe4T")),
             (b"GET /a b HTTP/1.1\n", Some(b"GET")),
@@ -188,6 +205,39 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_that_no_text_holds_decides_at_once_wherever_it_is() {
+        for byte in (0x00..=0x06).chain(0x0e..=0x1a).chain(0x1c..=0x1f).chain([0x7f]) {
+            assert_eq!(read(&[b'a', b' ', byte], false), Progress::Opaque, "{byte:#x}");
+            assert_eq!(read(&[b'a', byte, b'\n'], true), Progress::Opaque, "{byte:#x}");
+            let behind = [b'a', b'\n', byte];
+            assert_eq!(read(&behind, false), Progress::Line(FirstLine::Raw(b"a")), "behind the line");
+        }
+        assert_eq!(read(b"003egit-upload-pack /x.git\0host=example.org\0", false), Progress::Opaque);
+        assert_eq!(read(b"GET /?id=5\0 HTTP/1.1\r\n", false), Progress::Opaque);
+        for byte in (0x07..=0x09).chain(0x0b..=0x0d).chain([0x1b]).chain(b' '..=b'~').chain(0x80..=0xff) {
+            assert_eq!(read(&[b'a', byte], false), Progress::More, "{byte:#x}");
+        }
+    }
+
+    #[test]
+    fn a_header_of_the_proxy_protocol_is_recognised_by_its_beginning() {
+        let headers: [&[u8]; 4] = [
+            b"PROXY TCP4 10.0.0.7 10.0.0.1 5000 80\r\nGET /",
+            b"PROXY TCP6 ::1 ::1 5000 80\r\n",
+            b"PROXY UNKNOWN\r\n",
+            b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c",
+        ];
+        for header in headers {
+            assert!(is_proxy_header(header), "{}", header.escape_ascii());
+        }
+        let others: [&[u8]; 6] =
+            [b"", b"PROXY", b"PROXY 7\n", b"proxy TCP4 x", b"\r\n\r\n", b"GET /?id=PROXY HTTP/1.1\r\n"];
+        for other in others {
+            assert!(!is_proxy_header(other), "{}", other.escape_ascii());
+        }
+    }
+
+    #[test]
     fn the_end_of_the_stream_ends_a_line() {
         assert_eq!(read(b"132574", false), Progress::More);
         assert_eq!(read(b"\r", false), Progress::More);
@@ -211,9 +261,13 @@ mod tests {
             if early != Progress::More {
                 prop_assert_eq!(early, read(&bytes, false));
             }
-            if let Progress::Line(line) = read(&bytes, true) {
+            let whole = read(&bytes, true);
+            if let Progress::Line(line) = &whole {
                 let _ = line.request_id("id");
             }
+            let line = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
+            prop_assert!(line.iter().all(|&byte| is_in_text(byte)) || whole == Progress::Opaque);
+            let _ = is_proxy_header(&bytes);
         }
 
         #[test]

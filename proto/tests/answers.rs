@@ -7,8 +7,9 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::{option, sample};
 use proto::control::{
-    Answer, Backend, Backends, Basis, Body, Candidate, Connections, Displaced, Explanation, FailureKind,
-    Health, Mapping, Move, Omitted, Parameters, Plan, Replicas, Reply, Shares, State, Transport, Weight,
+    Answer, Backend, Backends, Basis, Body, Candidate, Connections, Displaced, Explanation, FailedConnects,
+    FailureKind, Health, Mapping, Move, Omitted, Parameters, Plan, Replicas, Reply, Shares, State, Transport,
+    Weight,
 };
 use serde_json::{Value, json};
 
@@ -87,7 +88,7 @@ prop_compose! {
         transport in sample::select(vec![Transport::Proxy, Transport::Handoff]),
         (restarts, open, total) in any::<(u64, usize, u64)>(),
     ) -> Backend {
-        let connections = Connections { open, total };
+        let connections = Connections { open, total, failed: FailedConnects::default() };
         Backend { index, name, hostname, address, weight, state, reason, since, restarts, transport, connections }
     }
 }

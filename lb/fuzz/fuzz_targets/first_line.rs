@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use proto::line::{FirstLine, Progress, query_parameter, read};
+use proto::line::{FirstLine, Progress, is_proxy_header, query_parameter, read};
 
 fuzz_target!(|input: (u16, &[u8])| {
     let (cut, bytes) = input;
@@ -15,6 +15,7 @@ fuzz_target!(|input: (u16, &[u8])| {
     if let Progress::Line(line) = read(bytes, true) {
         check(bytes, &line);
     }
+    let _ = is_proxy_header(bytes);
     let _ = query_parameter(bytes, "");
     if let Some(value) = query_parameter(bytes, "id") {
         assert!(lies_in(value, bytes) && !value.contains(&b'&'));
@@ -24,6 +25,7 @@ fuzz_target!(|input: (u16, &[u8])| {
 fn check(bytes: &[u8], line: &FirstLine<'_>) {
     let whole = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let whole = whole.strip_suffix(b"\r").unwrap_or(whole);
+    assert!(!whole.iter().any(|byte| matches!(byte, 0..=6 | 0x0e..=0x1a | 0x1c..=0x1f | 0x7f)), "no text holds it");
     match line {
         FirstLine::Http(target) => {
             let parts: Vec<&[u8]> = whole.split(|&byte| byte == b' ').collect();

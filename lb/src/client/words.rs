@@ -39,6 +39,16 @@ fn backends(Backends { backends, spares, .. }: &Backends) -> Vec<String> {
 fn backend(backend: &Backend) -> [String; 7] {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let mut connections = format!("{} open, {} in all", backend.connections.open, backend.connections.total);
+    let failed = backend.connections.failed;
+    let failed = [
+        (failed.refused, "refused"),
+        (failed.timeout, "timed out"),
+        (failed.local, "failed on this machine"),
+        (failed.other, "failed"),
+    ];
+    for (count, how) in failed.into_iter().filter(|(count, _)| *count > 0) {
+        connections.push_str(&format!(", {count} {how}"));
+    }
     if backend.transport == Transport::Handoff {
         connections.push_str(", handed over");
     }

@@ -354,6 +354,24 @@ pub struct Serve {
     /// How long both ports stay open after the first signal, while /healthz says 503, for balancers in front to notice
     #[arg(long, help_heading = "Connections", env = "LB_STOP_DELAY", value_name = "DURATION", default_value = "0s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration_or_none))]
     pub(super) stop_delay: Checked<Duration>,
+    /// How long both directions of a connection may be silent before it is reset
+    #[arg(long, help_heading = "Connections", env = "LB_IDLE_TIMEOUT", value_name = "DURATION|off", default_value = "off", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration_or_off))]
+    pub(super) idle_timeout: Checked<Option<Duration>>,
+    /// How long one direction may be silent after the other has ended
+    #[arg(long, help_heading = "Connections", env = "LB_HALF_CLOSE_TIMEOUT", value_name = "DURATION", default_value = "60s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
+    pub(super) half_close_timeout: Checked<Duration>,
+    /// How long a connection may last before it is reset; one that was handed over is left alone
+    #[arg(long, help_heading = "Connections", env = "LB_MAX_CONNECTION_AGE", value_name = "DURATION|off", default_value = "off", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration_or_off))]
+    pub(super) max_connection_age: Checked<Option<Duration>>,
+    /// How long a peer that has vanished may stay unnoticed on a silent connection
+    #[arg(long, help_heading = "Connections", env = "LB_KEEPALIVE", value_name = "DURATION", default_value = "2m", allow_hyphen_values = true, value_parser = ValueParser::new(value::keepalive))]
+    pub(super) keepalive: Checked<Duration>,
+    /// How long a peer may leave sent bytes unacknowledged, or its window closed, before it counts as gone
+    #[arg(long, help_heading = "Connections", env = "LB_ACK_TIMEOUT", value_name = "DURATION|off", default_value = "55s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration_or_off))]
+    pub(super) ack_timeout: Checked<Option<Duration>>,
+    /// Size of each buffer of a socket in the kernel: it caps what one slow connection takes
+    #[arg(long, help_heading = "Connections", env = "LB_SOCKET_BUFFER", value_name = "SIZE|off", default_value = "off", allow_hyphen_values = true, value_parser = ValueParser::new(value::socket_buffer))]
+    pub(super) socket_buffer: Checked<Option<usize>>,
     /// Data-plane threads [default: number of cores]
     #[arg(long, help_heading = "Connections", env = "LB_WORKERS", value_name = "N", allow_hyphen_values = true, value_parser = ValueParser::new(value::small))]
     pub(super) workers: Option<Checked<usize>>,

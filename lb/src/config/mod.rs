@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mapping::{BalanceFactor, Full, MOST_SLOTS, Mapping, MappingName, MappingPolicy, Member, Scheme};
-use proto::control::{Hostname, Weight};
+use proto::control::{Hostname, Transport, Weight};
 use tracing_subscriber::filter::Targets;
 
 pub use crate::provider::engine::docker::{Capabilities, Settings as DockerSettings};
@@ -29,7 +29,7 @@ pub use value::Checked;
 
 use crate::control::port::Address as ControlAddress;
 use crate::control::{HealthPolicy, OnDown, Probe};
-use crate::data::{KeyKind, Limits};
+use crate::data::{KeyKind, Limits, PeerOptions};
 use crate::log::LogFormat;
 use value::{BackendPart, ProviderName, RespawnName};
 
@@ -139,6 +139,7 @@ impl Config {
         let (source, slots) = source(&serve, problems);
         let (transport, handoff_dir) = handoff::read(&serve, &source, problems);
         let health = health(&serve, problems);
+        let limits = limits(&serve, transport, problems);
         let so_far = problems.0.len();
         let mapping = mapping(&serve, problems);
         let is_understood = problems.0.len() == so_far;
@@ -163,19 +164,7 @@ impl Config {
             spares,
             source,
             mapping,
-            limits: Limits {
-                key: problems.take("key", serve.key, KeyKind::Id),
-                id_param: problems.take("id-param", serve.id_param, String::new()),
-                first_line_timeout: problems.take(
-                    "first-line-timeout",
-                    serve.first_line_timeout,
-                    Duration::ZERO,
-                ),
-                first_line_max: problems.take("first-line-max", serve.first_line_max, 0),
-                connect_timeout: problems.take("connect-timeout", serve.connect_timeout, Duration::ZERO),
-                connect_attempts: problems.take("connect-attempts", serve.connect_attempts, 1),
-                transport,
-            },
+            limits,
             handoff_dir,
             splice: splice(serve.splice, serve.splice_pipe, problems),
             health,
@@ -203,6 +192,28 @@ fn health(serve: &Serve, problems: &mut Problems) -> HealthPolicy {
         replace_after,
         replace_busy_after,
         on_down: problems.take("on-down", serve.on_down.clone(), OnDown::Keep),
+    }
+}
+
+/// The rules for sessions.
+fn limits(serve: &Serve, transport: Transport, problems: &mut Problems) -> Limits {
+    let none = Duration::ZERO;
+    Limits {
+        key: problems.take("key", serve.key.clone(), KeyKind::Id),
+        id_param: problems.take("id-param", serve.id_param.clone(), String::new()),
+        first_line_timeout: problems.take("first-line-timeout", serve.first_line_timeout.clone(), none),
+        first_line_max: problems.take("first-line-max", serve.first_line_max.clone(), 0),
+        connect_timeout: problems.take("connect-timeout", serve.connect_timeout.clone(), none),
+        connect_attempts: problems.take("connect-attempts", serve.connect_attempts.clone(), 1),
+        transport,
+        idle_timeout: problems.take("idle-timeout", serve.idle_timeout.clone(), None),
+        half_close_timeout: problems.take("half-close-timeout", serve.half_close_timeout.clone(), none),
+        max_connection_age: problems.take("max-connection-age", serve.max_connection_age.clone(), None),
+        peer: PeerOptions {
+            keepalive: problems.take("keepalive", serve.keepalive.clone(), none),
+            ack_timeout: problems.take("ack-timeout", serve.ack_timeout.clone(), None),
+            buffer: problems.take("socket-buffer", serve.socket_buffer.clone(), None),
+        },
     }
 }
 

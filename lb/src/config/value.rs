@@ -107,6 +107,36 @@ pub(super) fn duration_or_none(given: &str) -> Parsed<Duration> {
     checked(value.filter(is_reasonable), given, "a duration, such as 0s, 250ms, 5s or 1m")
 }
 
+/// A duration, or `off`.
+pub(super) fn duration_or_off(given: &str) -> Parsed<Option<Duration>> {
+    if given == "off" {
+        return checked(Some(None), given, "");
+    }
+    let value = humantime::parse_duration(given).ok().filter(|value| *value >= Duration::from_millis(1));
+    let value = value.filter(is_reasonable).map(Some);
+    checked(value, given, "off, or a duration of at least 1ms, such as 250ms, 5s or 1m")
+}
+
+/// What a peer may take to be noticed as gone: the kernel counts in seconds, and knows no more of them (tcp(7)).
+pub(super) fn keepalive(given: &str) -> Parsed<Duration> {
+    let range = Duration::from_secs(5)..=Duration::from_secs(18 * 3600);
+    let value = humantime::parse_duration(given).ok().filter(|value| range.contains(value));
+    checked(value, given, "a duration from 5s to 18h, such as 2m")
+}
+
+/// The size of a socket's buffer, or `off`. A first line of usual length has to fit.
+pub(super) fn socket_buffer(given: &str) -> Parsed<Option<usize>> {
+    if given == "off" {
+        return checked(Some(None), given, "");
+    }
+    let size: Option<bytesize::ByteSize> = given.parse().ok();
+    let value = size
+        .and_then(|size| usize::try_from(size.as_u64()).ok())
+        .filter(|size| (4096..=1 << 30).contains(size))
+        .map(Some);
+    checked(value, given, "off, or a size from 4KiB to 1GiB, such as 64KiB")
+}
+
 /// At most a year: a longer duration may overflow when it is added to a point in time.
 fn is_reasonable(value: &Duration) -> bool {
     *value <= Duration::from_secs(365 * 24 * 3600)

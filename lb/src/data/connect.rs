@@ -8,20 +8,22 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use handoff::Refused;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_tcp_quickack;
 use rustix::net::{SendFlags, send};
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::timeout;
 
 use super::client::Client;
+use super::socket::write_some;
+use super::source::{Reading, Source};
+use super::stream::Stream;
 use super::{Limits, Plane};
-use crate::net::{KEEPALIVE, SECOND_THOUGHT, is_local, look_twice, more_telling};
-use crate::replica::{About, HandedOver, Lease, Replica};
+use crate::net::{SECOND_THOUGHT, is_local, more_telling};
+use crate::replica::{About, Dialled, HandedOver, Lease, Replica};
 use crate::snapshot::Snapshot;
 
 /// What is known of a client that needs a replica.
@@ -54,7 +56,7 @@ enum Step {
 
 /// A connection to a replica that has received the head, or the beginning of it.
 pub(super) struct Upstream {
-    pub(super) stream: TcpStream,
+    pub(super) stream: Stream,
     pub(super) lease: Lease,
     /// How many bytes of the head are written; nearly always all of them.
     pub(super) forwarded: usize,
@@ -97,7 +99,7 @@ pub(super) async fn first_reachable(
     for (attempt, (slot, lease)) in candidates.enumerate() {
         let about = About { slot: &slot.name, key: request.key, request_id: request.id, attempt };
         let step = match hand_over(lease, client, about, plane, failed) {
-            Step::Stay(lease) => proxy(lease, request.head, &plane.limits, failed).await,
+            Step::Stay(lease) => proxy(lease, request.head, plane, failed).await,
             step => step,
         };
         if let Step::Done(reached) = step {
@@ -115,7 +117,7 @@ fn hand_over(
     plane: &Plane,
     failed: &mut Vec<Attempt>,
 ) -> Step {
-    let (Client::Unwatched(socket), Some(link)) = (client, lease.replica().link()) else {
+    let (Some(socket), Some(link)) = (client.unwatched(), lease.replica().link()) else {
         return Step::Stay(lease);
     };
     let replica = Arc::clone(lease.replica());
@@ -137,15 +139,20 @@ fn hand_over(
 }
 
 /// Connects to the replica and forwards the head.
-async fn proxy(lease: Lease, head: &[u8], limits: &Limits, failed: &mut Vec<Attempt>) -> Step {
+async fn proxy(lease: Lease, head: &[u8], plane: &Plane, failed: &mut Vec<Attempt>) -> Step {
     let replica = lease.replica();
-    match connect_to_any(replica, head, limits).await {
+    match connect_to_any(replica, head, &plane.limits).await {
         Ok((stream, forwarded)) => {
+            replica.dialled(Dialled::Ok);
             lease.connected();
             Step::Done(Reached::Connected(Upstream { stream, lease, forwarded }))
         }
         Err(error) => {
-            if !is_local(&error) {
+            let outcome = outcome(&error);
+            replica.dialled(outcome);
+            if outcome == Dialled::Local {
+                plane.warnings.local(&replica.hostname, &error);
+            } else {
                 replica.suspect();
                 replica.probe_soon();
             }
@@ -155,13 +162,23 @@ async fn proxy(lease: Lease, head: &[u8], limits: &Limits, failed: &mut Vec<Atte
     }
 }
 
+/// What a failed attempt counts as.
+fn outcome(error: &io::Error) -> Dialled {
+    match error.kind() {
+        _ if is_local(error) => Dialled::Local,
+        ErrorKind::ConnectionRefused => Dialled::Refused,
+        ErrorKind::TimedOut => Dialled::Timeout,
+        _ => Dialled::Other,
+    }
+}
+
 /// Whether the replica does not read its link at the moment. (A shortage on this machine is not its fault.)
 fn is_full(refused: &Refused) -> bool {
     matches!(refused, Refused::Full(error) if error.kind() == ErrorKind::WouldBlock)
 }
 
 /// Connects to the first address of the replica that answers, and forwards `head`. Returns as [`connect`].
-async fn connect_to_any(replica: &Replica, head: &[u8], limits: &Limits) -> io::Result<(TcpStream, usize)> {
+async fn connect_to_any(replica: &Replica, head: &[u8], limits: &Limits) -> io::Result<(Stream, usize)> {
     let mut failure = None;
     for address in replica.addresses().iter() {
         match connect(replica, address, head, limits).await {
@@ -183,16 +200,17 @@ async fn connect(
     address: SocketAddr,
     head: &[u8],
     limits: &Limits,
-) -> io::Result<(TcpStream, usize)> {
+) -> io::Result<(Stream, usize)> {
     let is_suspect = replica.is_suspect();
     let is_sent_at_once = !head.is_empty() && !is_suspect;
-    let mut stream = TcpStream::from_std(dial(address, is_sent_at_once)?.into())?;
+    let socket = dial(address, is_sent_at_once, limits)?.into();
+    let stream = Stream::watch(socket).map_err(|(_, error)| error)?;
     if is_sent_at_once {
         // On one machine the handshake is over when `connect` returns. Otherwise this fails and takes no byte (connect(2),
         // EINPROGRESS; tcp(7) queues nothing before the handshake).
         match send(&stream, head, SendFlags::NOSIGNAL) {
             Ok(forwarded) => return Ok((stream, forwarded)),
-            Err(Errno::AGAIN | Errno::NOTCONN) => {}
+            Err(Errno::AGAIN | Errno::NOTCONN | Errno::INTR) => {}
             Err(error) => return Err(stream.take_error()?.unwrap_or_else(|| error.into())),
         }
     }
@@ -204,23 +222,43 @@ async fn connect(
         Box::pin(look_twice(&stream, SECOND_THOUGHT)).await?;
         replica.trust();
     }
-    let forwarded = if head.is_empty() { 0 } else { stream.write(head).await? };
+    // What is not written now goes with the relay.
+    let forwarded = if head.is_empty() { 0 } else { write_some(&stream, head, false)? };
     Ok((stream, forwarded))
+}
+
+/// Waits for a moment, and fails if the replica closes the connection that it has just accepted.
+async fn look_twice(stream: &Stream, moment: Duration) -> io::Result<()> {
+    let first = async {
+        loop {
+            stream.readable().await?;
+            if let Some(bytes) = Source::Watched(stream).read(Reading::Peek, 1, |_, _| ())? {
+                return Ok(bytes);
+            }
+        }
+    };
+    match timeout(moment, first).await {
+        Ok(Ok(0)) => Err(io::Error::new(ErrorKind::ConnectionAborted, "the connection is closed at once")),
+        Ok(Err(error)) => Err(error),
+        Ok(Ok(_)) | Err(_) => Ok(()),
+    }
 }
 
 /// Makes a socket that connects, or has connected. With `bytes_follow`, the last step of the handshake waits for those bytes
 /// instead of taking its own packet (tcp(7), `TCP_QUICKACK`).
 ///
 /// The socket is set up for one message each way. The relay sets it up for more when there are more.
-fn dial(address: SocketAddr, bytes_follow: bool) -> io::Result<Socket> {
+fn dial(address: SocketAddr, bytes_follow: bool, limits: &Limits) -> io::Result<Socket> {
     let kind = Type::STREAM.nonblocking().cloexec();
     let socket = Socket::new_raw(Domain::for_address(address), kind, Some(Protocol::TCP))?;
     if !address.ip().is_loopback() {
         // Another machine may vanish without a word; this one cannot.
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+        limits.peer.set(&socket);
     }
+    limits.peer.set_buffers(&socket);
     if bytes_follow {
-        set_tcp_quickack(&socket, false)?;
+        // If it fails, the connection takes one packet more.
+        let _ = set_tcp_quickack(&socket, false);
     }
     match socket.connect(&address.into()) {
         Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
@@ -231,28 +269,30 @@ fn dial(address: SocketAddr, bytes_follow: bool) -> io::Result<Socket> {
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
-    use std::time::Duration;
 
-    use proto::control::Transport;
     use tokio_util::sync::CancellationToken;
 
     use super::*;
-    use crate::data::KeyKind;
-
-    fn limits() -> Limits {
-        Limits {
-            key: KeyKind::Id,
-            id_param: "id".to_owned(),
-            first_line_timeout: Duration::from_secs(30),
-            first_line_max: 8192,
-            connect_timeout: Duration::from_secs(30),
-            connect_attempts: 1,
-            transport: Transport::Proxy,
-        }
-    }
+    use crate::data::testing::limits;
 
     fn replica(address: SocketAddr) -> Replica {
         Replica::new("a".to_owned(), address.into(), CancellationToken::new())
+    }
+
+    #[test]
+    fn each_failed_attempt_counts_as_what_it_is() {
+        let cases = [
+            (Errno::CONNREFUSED.into(), Dialled::Refused),
+            (Errno::TIMEDOUT.into(), Dialled::Timeout),
+            (io::Error::new(ErrorKind::TimedOut, "no answer"), Dialled::Timeout),
+            (Errno::ADDRNOTAVAIL.into(), Dialled::Local),
+            (Errno::MFILE.into(), Dialled::Local),
+            (Errno::HOSTUNREACH.into(), Dialled::Other),
+            (io::Error::new(ErrorKind::ConnectionAborted, "at once"), Dialled::Other),
+        ];
+        for (error, expected) in cases {
+            assert_eq!(outcome(&error), expected, "{error}");
+        }
     }
 
     #[tokio::test]

@@ -7,6 +7,9 @@
 //! moved through a pipe, until a run is shorter again: copying a message of a few kilobytes is cheaper. A pipe moves bytes and
 //! nothing else. In every other case (no pipe is free, there is nothing to read, the stream ends, or urgent data stops
 //! splice(2)) a copy is tried next, so that one place understands these cases.
+//!
+//! A pipe is lent. Its user gives it back when it is empty, or when it is told to ([`Flow::give_back`]); what is in it is copied
+//! out then. So that this costs little memory, a loan is small until the sink has taken more than the kernel holds for it.
 
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -18,6 +21,8 @@ pub(super) enum Break {
     Source,
     /// The connection that it writes to was reset.
     Sink,
+    /// A call failed although both connections live: this machine is short of something.
+    Local,
     /// It was silent for too long.
     Idle,
 }
@@ -41,6 +46,10 @@ pub(super) trait Ends {
     const STREAK: u32;
     /// How many bytes are moved before other tasks on the same thread get a turn.
     const AT_ONCE: u64;
+    /// How many bytes a pipe may take at first, and after one was given back with bytes in it.
+    const SMALL_LOAN: usize;
+    /// After how many bytes a pipe may be full.
+    const PROVEN: u32;
 
     /// Waits until the source may be readable.
     fn poll_source(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -54,12 +63,14 @@ pub(super) trait Ends {
     /// Writes as many bytes as there is room for, and returns how many. After less than all, [`Ends::poll_sink`] waits for room.
     /// The last bytes may wait for the end of the stream, to travel with it.
     fn write(&self, bytes: &[u8], are_last: bool) -> io::Result<usize>;
-    /// Moves bytes from the source into an empty pipe. Returns the pipe, and how many bytes it holds. `None` means only that
-    /// no bytes were moved.
-    fn fill(&self) -> io::Result<Option<(Self::Pipe, usize)>>;
+    /// Moves at most `most` bytes from the source into an empty pipe. Returns the pipe, and how many bytes it holds. `None`
+    /// means only that no bytes were moved.
+    fn fill(&self, most: usize) -> io::Result<Option<(Self::Pipe, usize)>>;
     /// Moves at most `most` of the bytes in the pipe to the sink, and returns how many. After none, [`Ends::poll_sink`] waits
     /// for room.
     fn drain(&self, pipe: &Self::Pipe, most: usize) -> io::Result<usize>;
+    /// Takes the bytes that are in the pipe, `left` in number, out of it.
+    fn copy_out(&self, pipe: &Self::Pipe, left: usize) -> io::Result<Vec<u8>>;
     /// Takes back an empty pipe. A pipe that still holds bytes is dropped instead.
     fn put_back(&self, pipe: Self::Pipe);
     /// Counts bytes that were read.
@@ -81,6 +92,12 @@ pub(super) struct Flow<E: Ends> {
     pending: Pending<E::Pipe>,
     /// How many bytes were read so far.
     pub(super) moved: u64,
+    /// How many calls moved bytes, in or out. It overflows.
+    steps: u32,
+    /// How many pipes were lent. It overflows.
+    loans: u16,
+    /// How many bytes were read since the beginning, or since a pipe was given back with bytes in it. It stops at its maximum.
+    proven: u32,
     /// How many bytes came since the last pause of the source.
     run: u32,
     /// Whether the run before that pause was long enough for a pipe.
@@ -95,7 +112,47 @@ impl<E: Ends> Flow<E> {
     /// A direction that begins with `unsent`, bytes that were read before and are not counted.
     pub(super) fn new(ends: E, unsent: Vec<u8>) -> Self {
         let pending = if unsent.is_empty() { Pending::Nothing } else { Pending::Copied(unsent, 0) };
-        Flow { ends, pending, moved: 0, run: 0, streams: false, behind: Behind::Unknown, passes_end: true }
+        Flow {
+            ends,
+            pending,
+            moved: 0,
+            steps: 0,
+            loans: 0,
+            proven: 0,
+            run: 0,
+            streams: false,
+            behind: Behind::Unknown,
+            passes_end: true,
+        }
+    }
+
+    /// A number that is another one after each call that moved bytes, in or out.
+    pub(super) fn progress(&self) -> u32 {
+        self.steps
+    }
+
+    /// If it has a pipe: a number that is another one for each loan.
+    pub(super) fn loan(&self) -> Option<u16> {
+        matches!(self.pending, Pending::Piped(..)).then_some(self.loans)
+    }
+
+    /// Gives its pipe back, if it has one. The bytes in it are copied out and go next.
+    ///
+    /// # Errors
+    /// The bytes cannot be taken out, and are lost.
+    pub(super) fn give_back(&mut self) -> Result<(), Break> {
+        let (pipe, left) = match std::mem::replace(&mut self.pending, Pending::Nothing) {
+            Pending::Piped(pipe, left) => (pipe, left),
+            other => {
+                self.pending = other;
+                return Ok(());
+            }
+        };
+        let bytes = self.ends.copy_out(&pipe, left).map_err(|_| Break::Local)?;
+        self.ends.put_back(pipe);
+        (self.proven, self.run, self.streams) = (0, 0, false);
+        self.pending = Pending::Copied(bytes, 0);
+        Ok(())
     }
 
     /// From now on the end of the source is not passed on, because the sink will be reset.
@@ -138,11 +195,20 @@ impl<E: Ends> Flow<E> {
                 return Poll::Ready(Ok(()));
             }
             ready!(self.ends.poll_sink(cx))?;
-            match &mut self.pending {
-                Pending::Nothing => {}
-                Pending::Copied(bytes, written) => *written += self.ends.write(&bytes[*written..], false)?,
-                Pending::Piped(pipe, left) => *left -= self.ends.drain(pipe, *left)?,
-            }
+            let went = match &mut self.pending {
+                Pending::Nothing => 0,
+                Pending::Copied(bytes, written) => {
+                    let went = self.ends.write(&bytes[*written..], false)?;
+                    *written += went;
+                    went
+                }
+                Pending::Piped(pipe, left) => {
+                    let went = self.ends.drain(pipe, *left)?;
+                    *left -= went;
+                    went
+                }
+            };
+            self.steps = self.steps.wrapping_add(u32::from(went > 0));
         }
     }
 
@@ -159,8 +225,10 @@ impl<E: Ends> Flow<E> {
     /// One step through a pipe or by a copy. Returns how many bytes were read; 0 is the end, `None` that there was nothing.
     fn move_some(&mut self) -> Result<Option<usize>, Break> {
         if self.streams || self.run >= E::STREAK {
-            let filled = self.ends.fill().map_err(|_| Break::Source)?;
+            let most = if self.proven < E::PROVEN { E::SMALL_LOAN } else { usize::MAX };
+            let filled = self.ends.fill(most).map_err(|_| Break::Source)?;
             if let Some((pipe, bytes)) = filled {
+                self.loans = self.loans.wrapping_add(1);
                 self.pending = Pending::Piped(pipe, bytes);
                 self.count(bytes);
                 return Ok(Some(bytes));
@@ -196,8 +264,11 @@ impl<E: Ends> Flow<E> {
     }
 
     fn count(&mut self, bytes: usize) {
-        self.run = self.run.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
+        let more = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.run = self.run.saturating_add(more);
+        self.proven = self.proven.saturating_add(more);
         self.moved += bytes as u64;
+        self.steps = self.steps.wrapping_add(u32::from(bytes > 0));
         self.ends.count(bytes);
     }
 

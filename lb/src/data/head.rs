@@ -21,6 +21,8 @@ pub(super) struct Head {
     pub(super) bytes: Vec<u8>,
     /// What its first line says.
     pub(super) kind: Kind,
+    /// Whether it begins with a header of the PROXY protocol, which is not read: it says who the client behind a proxy is.
+    pub(super) has_proxy_header: bool,
 }
 
 /// What a first line says.
@@ -40,23 +42,23 @@ pub(super) enum Kind {
 /// If the whole first line has already arrived, it neither waits nor has the runtime watch the client.
 ///
 /// # Errors
-/// The client has left or has reset the connection, or cannot be watched.
+/// The client has left (`UnexpectedEof`) or has reset the connection, or cannot be watched.
 pub(super) async fn read(
-    client: Client,
+    client: &mut Client,
     reading: Reading,
     deadline: Instant,
     limits: &Limits,
-) -> io::Result<(Client, Head)> {
+) -> io::Result<Head> {
     let mut bytes = Vec::new();
-    if let Some(kind) = step(client.source(), reading, false, &mut bytes, limits)? {
-        return Ok((client, Head::new(bytes, kind, reading)));
+    if let Some(kind) = step(client.source()?, reading, false, &mut bytes, limits)? {
+        return Ok(Head::new(bytes, kind, reading));
     }
-    let client = client.watched()?;
+    let client = client.watch()?;
     let first_line = async {
         loop {
             // Asked before the read, so that the read finds everything that came before the end.
             let has_ended = client.ready(Interest::READABLE).await?.is_read_closed();
-            let kind = step(Source::Watched(&client), reading, has_ended, &mut bytes, limits);
+            let kind = step(Source::Watched(client), reading, has_ended, &mut bytes, limits);
             if reading == Reading::Peek && has_ended {
                 // A peek at the bytes before a reset does not report the reset.
                 client.take_error()?.map_or(Ok(()), Err)?;
@@ -67,7 +69,7 @@ pub(super) async fn read(
         }
     };
     let kind: io::Result<Kind> = timeout_at(deadline, first_line).await.unwrap_or(Ok(Kind::Opaque));
-    Ok((Client::Watched(client), Head::new(bytes, kind?, reading)))
+    Ok(Head::new(bytes, kind?, reading))
 }
 
 /// One read or peek. `None`: the first line is incomplete, and `bytes` is the known part.
@@ -101,7 +103,8 @@ fn understand(bytes: &[u8], has_ended: bool, limits: &Limits) -> io::Result<Opti
 
 impl Head {
     fn new(bytes: Vec<u8>, kind: Kind, reading: Reading) -> Self {
-        Head { bytes: if reading == Reading::Peek { Vec::new() } else { bytes }, kind }
+        let has_proxy_header = line::is_proxy_header(&bytes);
+        Head { bytes: if reading == Reading::Peek { Vec::new() } else { bytes }, kind, has_proxy_header }
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
-use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::yield_now;
@@ -21,8 +21,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::info;
 
 use super::worker::Worker;
-use super::{Plane, session};
-use crate::net::KEEPALIVE;
+use super::{PeerOptions, Plane, session};
 
 /// How many connections may wait to be accepted; the kernel caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -40,23 +39,24 @@ const PULSE: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// The address cannot be bound, or another program listens there.
-pub(crate) fn bind(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
+pub(crate) fn bind(address: SocketAddr, workers: usize, peer: &PeerOptions) -> io::Result<Vec<TcpListener>> {
     // With SO_REUSEPORT alone, a second `lb` would share the port in silence. Binding a socket without it fails then.
-    listen(address, false)?;
-    let first = listen(address, true)?;
+    listen(address, false, peer)?;
+    let first = listen(address, true, peer)?;
     let address = first.local_addr()?;
-    let others = (1..workers).map(|_| listen(address, true));
+    let others = (1..workers).map(|_| listen(address, true, peer));
     std::iter::once(Ok(first)).chain(others).collect()
 }
 
-fn listen(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr, shared: bool, peer: &PeerOptions) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
-    // Accepted sockets inherit these two options, which saves two calls for each.
+    // Accepted sockets inherit these options, which saves a call for each of them.
     socket.set_tcp_nodelay(true)?;
-    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    peer.set(&socket);
+    peer.set_buffers(&socket);
     socket.bind(&address.into())?;
     if shared {
         socket.listen(BACKLOG)?;
@@ -109,7 +109,7 @@ async fn mend(worker: &Worker, plane: &Arc<Plane>, mut trouble: io::Error) {
             Ok(()) => break,
             Err(error) => trouble = error,
         }
-        match listen(worker.address, true) {
+        match listen(worker.address, true, &plane.limits.peer) {
             Ok(other) => {
                 if let Some(old) = worker.replace_listener(Some(other)) {
                     accept_the_rest(&old, plane);
@@ -217,9 +217,14 @@ async fn accept(listener: &AsyncFd<Arc<TcpListener>>, plane: &Plane) -> io::Resu
     }
 }
 
-/// Waits until one more session leaves enough files for the rest of the program. The token counts as that session.
+/// Waits until there is memory for one more session, and it leaves enough files for the rest of the program. The token counts as
+/// that session.
 async fn room(plane: &Plane) -> TaskTrackerToken {
     loop {
+        if plane.memory.is_short() {
+            sleep(PAUSE).await;
+            continue;
+        }
         let most = plane.most_sessions();
         // Taken first and counted then, so that two workers do not both take the last place.
         let room = plane.sessions.token();
@@ -291,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_listener_that_was_shut_down_has_a_trouble_of_its_own() {
-        let listener = listen(([127, 0, 0, 1], 0).into(), true).unwrap();
+        let listener = listen(([127, 0, 0, 1], 0).into(), true, &PeerOptions::default()).unwrap();
         assert_eq!(accept_now(&listener).unwrap_err().kind(), ErrorKind::WouldBlock);
         rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
         assert_eq!(Trouble::of(&accept_now(&listener).unwrap_err()), Trouble::Listener);

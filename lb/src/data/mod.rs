@@ -5,16 +5,21 @@
 //! at most reports that a replica looks suspicious.
 
 mod client;
+mod clock;
 mod connect;
 mod files;
 mod flow;
 mod head;
 pub(crate) mod listener;
+pub(crate) mod memory;
+mod peer;
 mod relay;
 mod session;
 mod socket;
 mod source;
 mod splice;
+mod stream;
+mod warnings;
 pub(crate) mod watchdog;
 mod worker;
 
@@ -25,7 +30,10 @@ use proto::control::Transport;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use files::FileBudget;
+pub(crate) use memory::Memory;
+pub(crate) use peer::PeerOptions;
 pub(crate) use splice::Pipes;
+pub(crate) use warnings::Warnings;
 pub(crate) use worker::Worker;
 
 use crate::net::{Errors, Tally};
@@ -57,6 +65,14 @@ pub struct Limits {
     pub connect_attempts: usize,
     /// Whether connections may be handed over. If so, the first line is only looked at and stays in the client's stream.
     pub transport: Transport,
+    /// How long both directions may be silent; `None`: for any time.
+    pub idle_timeout: Option<Duration>,
+    /// How long one direction may be silent after the other has ended.
+    pub half_close_timeout: Duration,
+    /// How long a session may last; `None`: for any time.
+    pub max_connection_age: Option<Duration>,
+    /// The options of both sockets of a session.
+    pub peer: PeerOptions,
 }
 
 /// What all workers share.
@@ -69,7 +85,11 @@ pub(crate) struct Plane {
     /// How many sessions the limit of open files allows.
     pub(crate) files: FileBudget,
     /// The pipes for bytes that are not copied.
-    pub(crate) pipes: Arc<Pipes>,
+    pub(crate) pipes: Pipes,
+    /// How short the kernel's memory for TCP is.
+    pub(crate) memory: Memory,
+    /// What is logged now and then.
+    pub(crate) warnings: Warnings,
     /// The workers.
     pub(crate) workers: Vec<Worker>,
     /// Says that a listener does not work.
@@ -103,13 +123,60 @@ impl Plane {
 /// Helpers for the tests of several modules.
 #[cfg(test)]
 mod testing {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use mapping::{Algorithm, MappingPolicy, Scheme};
+    use proto::control::Transport;
     use tokio::net::{TcpListener, TcpStream};
+    use tokio_util::task::TaskTracker;
+
+    use super::stream::Stream;
+    use super::{FileBudget, KeyKind, Limits, Memory, PeerOptions, Pipes, Plane, Warnings};
+    use crate::net::{Errors, Tally};
+    use crate::snapshot::{Cell, Snapshot};
+
+    /// Rules for sessions that do not get in the way of a test.
+    pub(super) fn limits() -> Limits {
+        Limits {
+            key: KeyKind::Id,
+            id_param: "id".to_owned(),
+            first_line_timeout: Duration::from_secs(30),
+            first_line_max: 8192,
+            connect_timeout: Duration::from_secs(30),
+            connect_attempts: 1,
+            transport: Transport::Proxy,
+            idle_timeout: None,
+            half_close_timeout: Duration::from_secs(600),
+            max_connection_age: None,
+            peer: PeerOptions::default(),
+        }
+    }
+
+    /// What workers share, without a replica and without pipes.
+    pub(super) fn plane() -> Plane {
+        let policy = MappingPolicy { scheme: Scheme::from(Algorithm::Maglev), balance: None };
+        Plane {
+            fleet: Arc::new(Cell::from_pointee(Snapshot::empty(&policy).unwrap())),
+            limits: limits(),
+            files: FileBudget::of_this_process(1, 0, false, 1),
+            pipes: Pipes::new(0, 0, 1),
+            memory: Memory::default(),
+            warnings: Warnings::default(),
+            workers: Vec::new(),
+            troubles: Errors::default(),
+            sessions: TaskTracker::new(),
+            handed_over: TaskTracker::new(),
+            turned_away: Tally::default(),
+        }
+    }
 
     /// Returns both ends of a new connection on loopback.
-    pub(super) async fn connection() -> (TcpStream, TcpStream) {
+    pub(super) async fn connection() -> (Stream, Stream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (one, other) =
             tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        (one.unwrap(), other.unwrap().0)
+        let watched = |stream: TcpStream| Stream::watch(stream.into_std().unwrap()).unwrap();
+        (watched(one.unwrap()), watched(other.unwrap().0))
     }
 }

@@ -5,38 +5,42 @@
 //! - Every byte arrives in order. A FIN is passed on after the last byte (with it, if both were there), and the other
 //!   direction stays open (half-close).
 //! - A reset is passed on as a reset, after every byte that came before it: nothing that was cut looks complete.
+//! - If this machine fails (a call has an error although both connections live), both are reset at once. The same happens if
+//!   the session is dropped before its end.
 //! - A slow reader slows its writer: at most [`SCRATCH`] bytes, or one pipe, are pending in each direction.
 //! - An idle connection holds no buffer and no pipe: a worker's connections share one scratch buffer and some pipes, and a
 //!   direction keeps only what could not be written at once.
 //! - A busy connection lets the others on its worker have a turn.
 //!
-//! [`Flow`] is one direction; this module decides what becomes of the other direction when one has ended. It never looks at
-//! the bytes, and sets no limit to how long a connection that is open both ways may be silent.
+//! [`Flow`] is one direction, and [`Clock`] is what time limits there are; this module decides what becomes of the other
+//! direction when one has ended. It never looks at the bytes.
 
 use std::cell::Cell;
 use std::fmt;
 use std::future::{self, poll_fn};
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustix::net::sockopt::set_tcp_quickack;
+use rustix::net::sockopt::{set_tcp_nodelay, set_tcp_quickack};
 use rustix::net::{Shutdown, shutdown};
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::task::yield_now;
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
+use super::Plane;
+use super::clock::{Clock, Expired};
 use super::flow::{Behind, Break, Ends, Flow};
-use super::socket::{all_sent, reset, write_some};
+use super::socket::{all_sent, is_dead, reset, write_some};
 use super::source::{Reading, SCRATCH, Source, discard};
-use super::splice::{self, Pipe, Pipes};
+use super::splice::{self, Borrower, Pipe};
+use super::stream::Stream;
 use crate::replica::Lease;
 
-/// How long a half-closed connection may be silent: its other end may have vanished without a word.
-const HALF_CLOSED_IDLE: Duration = Duration::from_secs(600);
 /// How long a reset waits for a slow reader of the bytes before it.
 const LINGER: Duration = Duration::from_secs(300);
 /// How long a reset waits after a FIN.
@@ -60,10 +64,14 @@ pub(super) enum Ending {
     ClientReset,
     /// The replica reset the connection.
     ReplicaReset,
-    /// One direction had ended, and the other was silent for too long.
+    /// Both directions were silent for too long, or one had ended and the other was.
     Idle,
+    /// It has reached its greatest age.
+    Aged,
     /// The replica was stopped before the session ended.
     Evicted,
+    /// A system call failed, for a reason of this machine.
+    Local,
 }
 
 impl fmt::Display for Ending {
@@ -72,83 +80,148 @@ impl fmt::Display for Ending {
             Ending::Complete => "complete",
             Ending::ClientReset => "reset by the client",
             Ending::ReplicaReset => "reset by the replica",
-            Ending::Idle => "half-closed and idle",
+            Ending::Idle => "idle",
+            Ending::Aged => "too old",
             Ending::Evicted => "evicted",
+            Ending::Local => "local error",
         })
     }
 }
 
-/// The two connections of a session, and its hold on the replica.
+/// The two connections of a session, and its hold on the replica. Both are reset if it is dropped before the relay has ended.
 pub(super) struct Pair {
-    pub(super) client: TcpStream,
-    pub(super) replica: TcpStream,
+    client: Stream,
+    replica: Stream,
     pub(super) lease: Lease,
-    pub(super) pipes: Arc<Pipes>,
+    plane: Arc<Plane>,
+    source: Borrower,
+    has_ended: AtomicBool,
 }
 
-/// Relays until both directions have ended, or the session is evicted. The caller drops the pair then.
+impl Pair {
+    /// A client that is connected to its replica.
+    pub(super) fn new(
+        client: Stream,
+        source: IpAddr,
+        replica: Stream,
+        lease: Lease,
+        plane: Arc<Plane>,
+    ) -> Self {
+        let source = borrower(source);
+        Pair { client, replica, lease, plane, source, has_ended: AtomicBool::new(false) }
+    }
+
+    /// Resets both connections at once, whatever is pending.
+    fn cut(&self) {
+        reset(&self.client);
+        reset(&self.replica);
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        if !self.has_ended.load(Relaxed) {
+            self.cut();
+        }
+    }
+}
+
+/// Who borrows pipes for this client.
+fn borrower(source: IpAddr) -> Borrower {
+    match source.to_canonical() {
+        IpAddr::V4(address) => address.to_bits(),
+        IpAddr::V6(address) => {
+            let network = address.to_bits() >> 64;
+            (network >> 32) as u32 ^ network as u32
+        }
+    }
+}
+
+/// Relays until both directions have ended, a time limit is reached, or the session is evicted. The caller drops the pair then.
 ///
 /// `unsent` was read from the client before and goes first. It is not counted.
 pub(super) fn run(pair: &Pair, unsent: Vec<u8>) -> impl Future<Output = (Ending, Traffic)> + Send {
     // An open connection should be small, so the future keeps only what is made of the arguments.
-    let up = Flow::new(Sockets::new(pair, true), unsent);
-    let mut flows = [up, Flow::new(Sockets::new(pair, false), Vec::new())];
-    let unfinished = Unfinished(pair);
+    let flows =
+        [Flow::new(Sockets::new(pair, true), unsent), Flow::new(Sockets::new(pair, false), Vec::new())];
+    let mut relay = Relay { flows, clock: Clock::new(&pair.plane.limits) };
     async move {
         let ending = tokio::select! {
-            ending = both(&mut flows) => ending,
-            () = unfinished.0.lease.evicted() => cut(&unfinished.0.client, &unfinished.0.replica),
+            ending = relay.run() => ending,
+            () = pair.lease.evicted() => Ending::Evicted,
         };
-        std::mem::forget(unfinished);
-        let [up, down] = flows.map(|flow| flow.moved);
+        if matches!(ending, Ending::Idle | Ending::Aged | Ending::Evicted | Ending::Local) {
+            pair.cut();
+        }
+        pair.has_ended.store(true, Relaxed);
+        let [up, down] = relay.flows.map(|flow| flow.moved);
         (ending, Traffic { up, down })
     }
 }
 
-/// Resets both connections if the relay is dropped before its end: its worker has failed, and what was cut off must not look complete.
-struct Unfinished<'a>(&'a Pair);
+/// A relay that runs.
+struct Relay<'a> {
+    /// Up and down.
+    flows: [Direction<'a>; 2],
+    clock: Clock,
+}
 
-impl Drop for Unfinished<'_> {
-    fn drop(&mut self) {
-        cut(&self.0.client, &self.0.replica);
+impl Relay<'_> {
+    /// Relays until both directions have ended, or a time limit is reached.
+    async fn run(&mut self) -> Ending {
+        match poll_fn(|cx| self.poll(cx)).await {
+            // Boxed, because this future is large, and an open connection should be small.
+            Ok((first, end)) => Box::pin(self.conclude(first, end)).await,
+            Err(expired) => expired.into(),
+        }
+    }
+
+    /// Polls both directions; ready with the first one that ends, or when a time limit is reached.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<FirstEnd, Expired>> {
+        // A busy direction may use up the budget of the task. Either may go first, so neither can starve the other.
+        let first = usize::from(fastrand::bool());
+        for at in [first, 1 - first] {
+            if let Poll::Ready(end) = self.flows[at].poll(cx) {
+                return Poll::Ready(Ok((at, end)));
+            }
+        }
+        self.clock.poll(&mut self.flows, cx).map(Err)
+    }
+
+    /// Brings the relay to its end after one direction came to its own.
+    async fn conclude(&mut self, first: usize, end: Result<(), Break>) -> Ending {
+        let [up, down] = &mut self.flows;
+        let (first, other, endings) = match first {
+            0 => (up, down, [Ending::ClientReset, Ending::ReplicaReset]),
+            _ => (down, up, [Ending::ReplicaReset, Ending::ClientReset]),
+        };
+        let age_left = self.clock.age_left();
+        let aged = async {
+            match age_left {
+                Some(left) => sleep(left).await,
+                None => future::pending().await,
+            }
+        };
+        let silence = first.ends.pair.plane.limits.half_close_timeout;
+        tokio::select! {
+            end = conclude(end, first, other, silence) => ending(end, endings),
+            () = aged => Ending::Aged,
+        }
     }
 }
 
-/// Relays until both directions, up and down, have ended.
-async fn both(flows: &mut [Direction<'_>; 2]) -> Ending {
-    // Boxed, because these futures are large, and an open connection should be small.
-    match poll_fn(|cx| poll_both(flows, cx)).await {
-        (0, end) => {
-            let [up, down] = flows;
-            let end = Box::pin(conclude(end, up, down)).await;
-            ending(end, Ending::ClientReset, Ending::ReplicaReset)
-        }
-        (_, end) => {
-            let [up, down] = flows;
-            let end = Box::pin(conclude(end, down, up)).await;
-            ending(end, Ending::ReplicaReset, Ending::ClientReset)
+impl From<Expired> for Ending {
+    fn from(expired: Expired) -> Self {
+        match expired {
+            Expired::Idle => Ending::Idle,
+            Expired::Aged => Ending::Aged,
+            Expired::Local => Ending::Local,
         }
     }
 }
 
-/// Polls both directions; ready with the first one that ends.
-fn poll_both(flows: &mut [Direction<'_>; 2], cx: &mut Context<'_>) -> Poll<(usize, Result<(), Break>)> {
-    // A busy direction may use up the budget of the task. Either may go first, so neither can starve the other.
-    let first = usize::from(fastrand::bool());
-    for at in [first, 1 - first] {
-        if let Poll::Ready(end) = flows[at].poll(cx) {
-            return Poll::Ready((at, end));
-        }
-    }
-    Poll::Pending
-}
-
-/// Resets both connections at once, whatever is pending.
-fn cut(client: &TcpStream, replica: &TcpStream) -> Ending {
-    reset(client);
-    reset(replica);
-    Ending::Evicted
-}
+/// A direction, by its number, and how it ended.
+type FirstEnd = (usize, Result<(), Break>);
 
 /// Brings the `other` direction to its end after the first one came to `end`.
 ///
@@ -157,24 +230,37 @@ async fn conclude(
     end: Result<(), Break>,
     first: &mut Direction<'_>,
     other: &mut Direction<'_>,
+    silence: Duration,
 ) -> Result<(), Break> {
-    let end = end.and_then(|()| pass_fin(first.ends.to()));
+    let end = first.judge(end.and_then(|()| pass_fin(first.ends.to())));
     match end {
-        Ok(()) => return conclude_half_closed(other).await,
+        Ok(()) => return conclude_half_closed(other, silence).await,
         Err(Break::Source) => reset_after(future::ready(()), first.ends.to()).await,
-        Err(Break::Sink | Break::Idle) => {
+        Err(Break::Local | Break::Idle) => {}
+        Err(Break::Sink) => {
             // What the lost side sent before its reset can still be read, up to the error or what looks like an end.
             let to = other.ends.to();
             other.pass_no_end();
-            reset_after(poll_fn(|cx| other.poll(cx)), to).await;
+            reset_after(rest(other), to).await;
         }
     }
     end
 }
 
+/// Moves what is left in a direction whose source is lost.
+async fn rest(flow: &mut Direction<'_>) {
+    let mut clock = Clock::default();
+    poll_fn(|cx| match flow.poll(cx) {
+        Poll::Ready(_) => Poll::Ready(()),
+        Poll::Pending => clock.poll(std::slice::from_mut(&mut *flow), cx).map(|_| ()),
+    })
+    .await;
+}
+
 /// Like [`conclude`], after a FIN was passed on. The sink of `other` is the source of the first direction.
-async fn conclude_half_closed(other: &mut Direction<'_>) -> Result<(), Break> {
-    match half_closed(other).await {
+async fn conclude_half_closed(other: &mut Direction<'_>, silence: Duration) -> Result<(), Break> {
+    let end = half_closed(other, silence).await;
+    match other.judge(end) {
         Ok(()) => Ok(()),
         Err(Break::Source) => {
             reset_after(future::ready(()), other.ends.to()).await;
@@ -184,19 +270,16 @@ async fn conclude_half_closed(other: &mut Direction<'_>) -> Result<(), Break> {
             reset_after_fin(other.ends.from()).await;
             Err(Break::Source)
         }
-        Err(Break::Idle) => {
-            cut(other.ends.from(), other.ends.to());
-            Err(Break::Idle)
-        }
+        Err(end @ (Break::Local | Break::Idle)) => Err(end),
     }
 }
 
-/// Runs the direction that is left after the other one ended with a FIN.
-async fn half_closed(flow: &mut Direction<'_>) -> Result<(), Break> {
-    let mut idle = pin!(sleep(HALF_CLOSED_IDLE));
+/// Runs the direction that is left after the other one ended with a FIN. It may be silent for so long: its other end may have
+/// vanished without a word.
+async fn half_closed(flow: &mut Direction<'_>, silence: Duration) -> Result<(), Break> {
+    let mut clock = Clock::of_silence(silence);
     // Nothing is read any more from the side that sent its FIN, so its reset shows only as an error of the socket.
     let mut lost = pin!(flow.ends.to().ready(Interest::ERROR));
-    let mut moved = flow.moved;
     poll_fn(|cx| {
         if let Poll::Ready(end) = flow.poll(cx) {
             return Poll::Ready(end);
@@ -204,20 +287,34 @@ async fn half_closed(flow: &mut Direction<'_>) -> Result<(), Break> {
         if lost.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(Break::Sink));
         }
-        if std::mem::replace(&mut moved, flow.moved) != flow.moved {
-            idle.as_mut().reset(Instant::now() + HALF_CLOSED_IDLE);
-        }
-        idle.as_mut().poll(cx).map(|()| Err(Break::Idle))
+        let flow = std::slice::from_mut(&mut *flow);
+        clock.poll(flow, cx).map(|expired| match expired {
+            Expired::Idle | Expired::Aged => Err(Break::Idle),
+            Expired::Local => Err(Break::Local),
+        })
     })
     .await
 }
 
+impl Direction<'_> {
+    /// Asks the kernel whether the connection that broke is gone. If it lives, the error was not its peer's.
+    fn judge(&self, end: Result<(), Break>) -> Result<(), Break> {
+        let lost = match end {
+            Err(Break::Source) => self.ends.from(),
+            Err(Break::Sink) => self.ends.to(),
+            Ok(()) | Err(Break::Local | Break::Idle) => return end,
+        };
+        if is_dead(lost) { end } else { Err(Break::Local) }
+    }
+}
+
 /// The ending of a session whose first direction ran from `source` to `sink`.
-fn ending(result: Result<(), Break>, source: Ending, sink: Ending) -> Ending {
+fn ending(result: Result<(), Break>, [source, sink]: [Ending; 2]) -> Ending {
     match result {
         Ok(()) => Ending::Complete,
         Err(Break::Source) => source,
         Err(Break::Sink) => sink,
+        Err(Break::Local) => Ending::Local,
         Err(Break::Idle) => Ending::Idle,
     }
 }
@@ -246,7 +343,7 @@ impl<'a> Sockets<'a> {
         // If a call fails, the connection is slower but right.
         if self.is_up {
             // Nagle's algorithm here would hold back the bytes after the head.
-            let _ = self.pair.replica.set_nodelay(true);
+            let _ = set_tcp_nodelay(&self.pair.replica, true);
         } else {
             // Nagle's algorithm there holds back a second write until the first is acknowledged. That would take 40 ms,
             // because the connection began with delayed acknowledgements.
@@ -254,11 +351,11 @@ impl<'a> Sockets<'a> {
         }
     }
 
-    fn from(&self) -> &'a TcpStream {
+    fn from(&self) -> &'a Stream {
         if self.is_up { &self.pair.client } else { &self.pair.replica }
     }
 
-    fn to(&self) -> &'a TcpStream {
+    fn to(&self) -> &'a Stream {
         if self.is_up { &self.pair.replica } else { &self.pair.client }
     }
 }
@@ -267,6 +364,8 @@ impl Ends for Sockets<'_> {
     type Pipe = Pipe;
     const STREAK: u32 = 2 * SCRATCH as u32;
     const AT_ONCE: u64 = 1024 * 1024;
+    const SMALL_LOAN: usize = 48 * 1024;
+    const PROVEN: u32 = 8 * 1024 * 1024;
 
     fn poll_source(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.from().poll_read_ready(cx)
@@ -297,8 +396,8 @@ impl Ends for Sockets<'_> {
         write_some(self.to(), bytes, are_last)
     }
 
-    fn fill(&self) -> io::Result<Option<(Pipe, usize)>> {
-        self.pair.pipes.fill(self.from())
+    fn fill(&self, most: usize) -> io::Result<Option<(Pipe, usize)>> {
+        self.pair.plane.pipes.fill(self.from(), most, self.pair.source)
     }
 
     fn drain(&self, pipe: &Pipe, most: usize) -> io::Result<usize> {
@@ -306,6 +405,10 @@ impl Ends for Sockets<'_> {
             self.be_prompt();
         }
         splice::drain(pipe, self.to(), most)
+    }
+
+    fn copy_out(&self, pipe: &Pipe, left: usize) -> io::Result<Vec<u8>> {
+        splice::copy_out(pipe, left)
     }
 
     fn put_back(&self, pipe: Pipe) {
@@ -319,7 +422,8 @@ impl Ends for Sockets<'_> {
     }
 }
 
-fn pass_fin(to: &TcpStream) -> Result<(), Break> {
+fn pass_fin(to: &Stream) -> Result<(), Break> {
+    // A failure is judged by whether the connection lives.
     shutdown(to, Shutdown::Write).map_err(|_| Break::Sink)
 }
 
@@ -327,7 +431,7 @@ fn pass_fin(to: &TcpStream) -> Result<(), Break> {
 /// still in the send buffer.
 ///
 /// Some peers read only after they have sent everything. Their bytes are of no use now, but reading them lets the peers go on.
-async fn reset_after(rest: impl Future, stream: &TcpStream) {
+async fn reset_after(rest: impl Future, stream: &Stream) {
     let delivered = async {
         rest.await;
         let _ = all_sent(stream).await;
@@ -345,7 +449,7 @@ async fn reset_after(rest: impl Future, stream: &TcpStream) {
 }
 
 /// Resets a connection on which a FIN was sent. No call tells whether the FIN has arrived, so it gets some time.
-async fn reset_after_fin(stream: &TcpStream) {
+async fn reset_after_fin(stream: &Stream) {
     discard(stream, LINGER_BEHIND_FIN).await;
     reset(stream);
 }

@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpStream as StdStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use proto::control::Transport;
-use tokio::io::AsyncWriteExt as _;
+use rustix::net::{Shutdown, shutdown};
 use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{Level, debug, enabled, warn};
@@ -21,6 +21,7 @@ use super::client::Client;
 use super::connect::{Attempt, Reached, Request, Upstream, first_reachable};
 use super::head::{self, Head, Kind};
 use super::relay::{self, Ending, Pair, Traffic};
+use super::socket::{reset, write_some};
 use super::source::{Reading, discard};
 use super::{KeyKind, Limits, Plane};
 
@@ -34,7 +35,7 @@ const NO_REPLICA: &str = r#"{"message":"<Error> no server replica is available",
 /// The first poll happens here, so a client that is handed over without a wait costs no task. Everything before the relay is a
 /// separate future, which is freed when the relay begins: most open connections are in the relay.
 pub(super) fn start(client: StdStream, peer: SocketAddr, plane: Arc<Plane>, counted: TaskTrackerToken) {
-    let mut opening = Box::pin(Session::open(client, peer, plane, counted));
+    let mut opening = Box::pin(Session::open(Client::new(client), peer, plane, counted));
     let relay = |opened: Option<(Session, Box<[u8]>)>| {
         if let Some((session, unsent)) = opened {
             tokio::spawn(session.relay(unsent));
@@ -61,19 +62,26 @@ impl Session {
     /// Reads the head and brings the client to a replica. Returns the session with the client's bytes that are not written to
     /// the replica yet. `None`: there is nothing to relay.
     async fn open(
-        client: StdStream,
+        mut client: Client,
         peer: SocketAddr,
         plane: Arc<Plane>,
         counted: TaskTrackerToken,
     ) -> Option<(Self, Box<[u8]>)> {
         let begun = Instant::now();
-        let (client, Head { mut bytes, kind }) = match read_head(client, begun, &plane.limits).await {
-            Ok(read) => read,
-            Err(error) => {
-                debug!(%peer, %error, "session: the client left before its first line");
-                return None;
-            }
-        };
+        let Head { mut bytes, kind, has_proxy_header } =
+            match read_head(&mut client, begun, &plane.limits).await {
+                Ok(read) => read,
+                Err(error) => {
+                    debug!(%peer, %error, "session: the client left before its first line");
+                    if error.kind() == ErrorKind::UnexpectedEof {
+                        client.let_go();
+                    }
+                    return None;
+                }
+            };
+        if has_proxy_header {
+            plane.warnings.proxy_header(peer);
+        }
 
         let key = Key::of(&kind, peer.ip());
         let mut failed = Vec::new();
@@ -85,6 +93,7 @@ impl Session {
         let Upstream { stream: replica, lease, forwarded } = match reached {
             Some(Reached::Connected(upstream)) => upstream,
             Some(Reached::HandedOver(replica)) => {
+                client.let_go();
                 debug!(
                     %peer, id = %key.id(), %key, replica = replica.hostname, attempts = %Attempts(&failed),
                     "session: handed over"
@@ -101,16 +110,17 @@ impl Session {
                 return None;
             }
         };
-        let client = match client.watched() {
+        let client = match client.into_stream() {
             Ok(client) => client,
             Err(error) => {
                 debug!(%peer, %error, "session: the client cannot be watched");
+                reset(&replica);
                 return None;
             }
         };
         let story =
             enabled!(Level::DEBUG).then(|| Box::new(Story::new(begun, peer, bytes.len(), &key, &failed)));
-        let pair = Pair { client, replica, lease, pipes: Arc::clone(&plane.pipes) };
+        let pair = Pair::new(client, peer.ip(), replica, lease, plane);
         let unsent = bytes.split_off(forwarded.min(bytes.len())).into_boxed_slice();
         Some((Session { pair, story, _counted: counted }, unsent))
     }
@@ -165,23 +175,25 @@ impl Story {
 }
 
 /// Reads the head. A client that is to be handed over leaves it in its stream, and the runtime does not watch it.
-async fn read_head(client: StdStream, begun: Instant, limits: &Limits) -> io::Result<(Client, Head)> {
+async fn read_head(client: &mut Client, begun: Instant, limits: &Limits) -> io::Result<Head> {
     let reading = match limits.transport {
         Transport::Proxy => Reading::Take,
         Transport::Handoff => Reading::Peek,
     };
-    let (client, head) = match limits.key {
-        KeyKind::Source => (Client::Unwatched(client), Head::default()),
+    let head = match limits.key {
+        KeyKind::Source => Head::default(),
         KeyKind::Id => {
             let deadline = (begun + limits.first_line_timeout).into();
-            head::read(Client::Unwatched(client), reading, deadline, limits).await?
+            head::read(client, reading, deadline, limits).await?
         }
     };
-    let client = match limits.transport {
-        Transport::Proxy => Client::Watched(client.watched()?),
-        Transport::Handoff => Client::Unwatched(client.unwatched()?),
-    };
-    Ok((client, head))
+    match limits.transport {
+        Transport::Proxy => {
+            client.watch()?;
+        }
+        Transport::Handoff => client.unwatch(),
+    }
+    Ok(head)
 }
 
 /// The key of a connection, and where it comes from.
@@ -248,27 +260,34 @@ impl fmt::Display for Attempts<'_> {
 }
 
 /// Ends a connection for which there is no replica; an HTTP client is told why.
-async fn turn_away(client: Client, kind: Kind, limits: &Limits) -> io::Result<()> {
-    let (client, kind) = match limits.key {
-        KeyKind::Id => (client, kind),
+async fn turn_away(mut client: Client, mut kind: Kind, limits: &Limits) -> io::Result<()> {
+    if limits.key == KeyKind::Source {
         // Its first line has not been read yet.
-        KeyKind::Source => {
-            let deadline = (Instant::now() + FAREWELL).into();
-            let (client, head) = head::read(client, Reading::Take, deadline, limits).await?;
-            (client, head.kind)
-        }
-    };
-    let mut client = client.watched()?;
+        let deadline = (Instant::now() + FAREWELL).into();
+        kind = match head::read(&mut client, Reading::Take, deadline, limits).await {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                client.let_go();
+                return Ok(());
+            }
+            head => head?.kind,
+        };
+    }
     if matches!(kind, Kind::Http(_)) {
         let answer = format!(
             "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
              Connection: close\r\n\r\n{NO_REPLICA}",
             NO_REPLICA.len()
         );
-        let _ = timeout(FAREWELL, client.write_all(answer.as_bytes())).await;
+        // It fits into the send buffer of a new connection. If it is not sent as a whole, the client is reset.
+        let stream = client.watch()?;
+        timeout(FAREWELL, stream.writable()).await??;
+        if write_some(stream, answer.as_bytes(), false)? < answer.len() {
+            return Ok(());
+        }
     }
+    let client = client.into_stream()?;
     // Unread bytes would turn the close into a reset, and that would overtake the answer.
-    let _ = client.shutdown().await;
+    let _ = shutdown(&client, Shutdown::Write);
     discard(&client, FAREWELL).await;
     Ok(())
 }
@@ -285,6 +304,6 @@ mod tests {
     fn an_open_session_is_small() {
         let size = size_of_future(Session::relay);
         println!("a session is {size} bytes");
-        assert!(size <= 408, "a session has {size} bytes; box what is rare");
+        assert!(size <= 432, "a session has {size} bytes; box what is rare");
     }
 }

@@ -13,11 +13,11 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::flow::Behind;
 use super::socket::once;
+use super::stream::Stream;
 
 /// The most that a relay reads at once, and so the most that can wait for a slow reader, in bytes.
 pub(super) const SCRATCH: usize = 32 * 1024;
@@ -32,7 +32,7 @@ thread_local! {
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Source<'a> {
     /// The runtime reports when it is readable. No call is made before that.
-    Watched(&'a TcpStream),
+    Watched(&'a Stream),
     /// The runtime does not know it.
     Unwatched(&'a StdStream),
 }
@@ -122,7 +122,7 @@ impl AsFd for Source<'_> {
 }
 
 /// Reads and drops what comes, until the end of the stream, an error, or `limit`.
-pub(super) async fn discard(stream: &TcpStream, limit: Duration) {
+pub(super) async fn discard(stream: &Stream, limit: Duration) {
     let until_the_end = async {
         while stream.readable().await.is_ok() {
             let read = Source::Watched(stream).read(Reading::Take, SCRATCH, |_, _| ());
@@ -143,7 +143,7 @@ mod tests {
     use crate::data::testing::connection;
 
     /// What is read from a connection on which `send` sent something, after the runtime has heard of its end.
-    async fn read(send: impl FnOnce(TcpStream)) -> Vec<(Vec<u8>, Behind)> {
+    async fn read(send: impl FnOnce(Stream)) -> Vec<(Vec<u8>, Behind)> {
         let (client, stream) = connection().await;
         send(client);
         while !stream.ready(Interest::READABLE).await.unwrap().is_read_closed() {
@@ -175,7 +175,7 @@ mod tests {
     async fn urgent_data_does_not_hide_the_bytes_behind_it() {
         let urgent = read(|client| {
             client.try_write(b"before").unwrap();
-            SockRef::from(&client).send_out_of_band(b"!").unwrap();
+            SockRef::from(client.std()).send_out_of_band(b"!").unwrap();
             client.try_write(b"behind").unwrap();
         });
         assert_eq!(urgent.await[0], (b"beforebehind".to_vec(), Behind::Unknown));
@@ -191,7 +191,7 @@ mod tests {
             source.read(reading, 100, |chunk, _| bytes.extend_from_slice(chunk)).unwrap().map(|_| bytes)
         };
         assert_eq!(read(Source::Watched(&stream), Reading::Peek).unwrap(), b"line");
-        let socket = stream.into_std().unwrap();
+        let socket = stream.into_std();
         for (reading, expected) in [
             (Reading::Peek, Some(b"line".to_vec())),
             (Reading::Take, Some(b"line".to_vec())),
@@ -200,7 +200,7 @@ mod tests {
             assert_eq!(read(Source::Unwatched(&socket), reading), expected);
         }
         drop(client);
-        let stream = TcpStream::from_std(socket).unwrap();
+        let stream = Stream::watch(socket).unwrap();
         stream.readable().await.unwrap();
         assert_eq!(read(Source::Watched(&stream), Reading::Take).unwrap(), b"", "the end");
     }

@@ -15,25 +15,33 @@ use tracing::{error, warn};
 
 pub(crate) use addresses::Addresses;
 
-/// The idle time after which the kernel sends keepalive probes to a peer (tcp(7), `TCP_KEEPIDLE`).
-pub(crate) const KEEPALIVE: Duration = Duration::from_secs(60);
 /// How long to watch a new connection that the peer may close at once.
 pub(crate) const SECOND_THOUGHT: Duration = Duration::from_millis(50);
 /// The shortest time between two log lines about the same shortage.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Whether a connect failed because of a local shortage: files, memory, epoll watches or ports. Such an error says nothing about the peer.
+/// Whether a connect failed for a reason of this machine: a shortage of files, memory, epoll watches or ports, or a call that
+/// may not be made. Such an error says nothing about the peer.
 pub(crate) fn is_local(error: &io::Error) -> bool {
-    let local = [
-        Errno::MFILE,
-        Errno::NFILE,
-        Errno::NOBUFS,
-        Errno::NOMEM,
-        Errno::NOSPC, // no epoll watch is left: epoll_ctl(2)
-        Errno::ADDRNOTAVAIL,
-        Errno::ADDRINUSE,
+    let of_the_peer = [
+        Errno::CONNREFUSED,
+        Errno::CONNRESET,
+        Errno::CONNABORTED,
+        Errno::PIPE,
+        Errno::TIMEDOUT,
+        // What routers and hosts answer: icmp(7), and `icmp_err_convert` in Linux.
+        Errno::HOSTUNREACH,
+        Errno::HOSTDOWN,
+        Errno::NETUNREACH,
+        Errno::NETDOWN,
+        Errno::NONET,
+        Errno::NOPROTOOPT,
+        Errno::OPNOTSUPP,
+        Errno::MSGSIZE,
+        Errno::PROTO,
+        Errno::NOTCONN,
     ];
-    Errno::from_io_error(error).is_some_and(|errno| local.contains(&errno))
+    Errno::from_io_error(error).is_some_and(|errno| !of_the_peer.contains(&errno))
 }
 
 /// Of two failed attempts to reach a server, at two of its addresses: the error that says more about the server.
@@ -50,13 +58,51 @@ pub(crate) async fn look_twice(stream: &TcpStream, moment: Duration) -> io::Resu
     }
 }
 
+/// Keeps a line that would be logged many times a second rare. It counts what it leaves out.
+#[derive(Debug)]
+pub(crate) struct Throttle {
+    quiet: Duration,
+    /// When the last line was logged, and how many were left out since.
+    last: Mutex<(Option<Instant>, u64)>,
+}
+
+impl Throttle {
+    /// At most one line in this time.
+    pub(crate) fn every(quiet: Duration) -> Self {
+        Throttle { quiet, last: Mutex::default() }
+    }
+
+    /// Asks for a line. `Some`: log it now; it stands for so many that were asked for, this one included.
+    pub(crate) fn ask(&self) -> Option<u64> {
+        self.ask_at(Instant::now())
+    }
+
+    fn ask_at(&self, now: Instant) -> Option<u64> {
+        let mut last = self.last.lock().ok()?;
+        let (at, left_out) = &mut *last;
+        *left_out += 1;
+        if at.is_some_and(|at| now.saturating_duration_since(at) < self.quiet) {
+            return None;
+        }
+        *at = Some(now);
+        Some(std::mem::take(left_out))
+    }
+}
+
+impl Default for Throttle {
+    /// At most one line a second, as for every shortage.
+    fn default() -> Self {
+        Throttle::every(QUIET)
+    }
+}
+
 /// Logs that connections cannot be accepted, once a second at most: a shortage shows many times a second.
 #[derive(Debug, Default)]
-pub(crate) struct Complaints(Seldom);
+pub(crate) struct Complaints(Throttle);
 
 impl Complaints {
     pub(crate) fn complain(&self, port: &str, what: &dyn Display) {
-        if self.0.is_due(Instant::now()) {
+        if self.0.ask().is_some() {
             warn!("{port}: no new connections for the moment: {what}");
         }
     }
@@ -64,31 +110,14 @@ impl Complaints {
 
 /// Logs errors, once a second at most.
 #[derive(Debug, Default)]
-pub(crate) struct Errors(Seldom);
+pub(crate) struct Errors(Throttle);
 
 impl Errors {
     /// Returns whether it was logged.
     pub(crate) fn say(&self, what: &dyn Display) -> bool {
-        let is_due = self.0.is_due(Instant::now());
+        let is_due = self.0.ask().is_some();
         if is_due {
             error!("{what}");
-        }
-        is_due
-    }
-}
-
-/// Lets one line in a second through.
-#[derive(Debug, Default)]
-struct Seldom {
-    last: Mutex<Option<Instant>>,
-}
-
-impl Seldom {
-    fn is_due(&self, now: Instant) -> bool {
-        let Ok(mut last) = self.last.lock() else { return false };
-        let is_due = last.is_none_or(|at| now.saturating_duration_since(at) >= QUIET);
-        if is_due {
-            *last = Some(now);
         }
         is_due
     }
@@ -116,10 +145,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_complaint_is_logged_at_most_once_a_second() {
-        let (complaints, start) = (Seldom::default(), Instant::now());
+    fn a_line_is_logged_at_most_once_a_second_and_says_how_many_it_stands_for() {
+        let (throttle, start) = (Throttle::default(), Instant::now());
         let due = [0, 1, 999, 1000, 1001, 1999, 2500]
-            .map(|milliseconds| complaints.is_due(start + Duration::from_millis(milliseconds)));
-        assert_eq!(due, [true, false, false, true, false, false, true]);
+            .map(|milliseconds| throttle.ask_at(start + Duration::from_millis(milliseconds)));
+        assert_eq!(due, [Some(1), None, None, Some(3), None, None, Some(3)]);
+    }
+
+    #[test]
+    fn only_what_the_peer_can_cause_is_held_against_it() {
+        let local = |errno: Errno| is_local(&errno.into());
+        for errno in [Errno::CONNREFUSED, Errno::TIMEDOUT, Errno::HOSTUNREACH, Errno::CONNRESET, Errno::PIPE]
+        {
+            assert!(!local(errno), "{errno}");
+        }
+        for errno in [Errno::MFILE, Errno::NOBUFS, Errno::NOMEM, Errno::NOSPC, Errno::ADDRNOTAVAIL, Errno::IO]
+        {
+            assert!(local(errno), "{errno}");
+        }
+        assert!(!is_local(&io::Error::new(ErrorKind::TimedOut, "no answer")));
     }
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use proto::control::Connections;
+use proto::control::{Connections, FailedConnects};
 use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -42,6 +42,7 @@ pub(crate) struct Replica {
     /// Ends all its sessions, now and later.
     evicted: CancellationToken,
     connected: AtomicU64,
+    dials: Dials,
     received: AtomicU64,
     probe_wanted: Notify,
     is_suspect: AtomicBool,
@@ -56,6 +57,31 @@ struct Open {
     reset: Arc<CancellationToken>,
 }
 
+/// How an attempt to connect to a replica went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialled {
+    /// There is a connection.
+    Ok,
+    /// The replica refused.
+    Refused,
+    /// It did not answer in time.
+    Timeout,
+    /// It failed for a reason of this machine.
+    Local,
+    /// It failed in any other way.
+    Other,
+}
+
+/// How many attempts went how.
+#[derive(Debug, Default)]
+struct Dials([AtomicU64; 5]);
+
+impl Dials {
+    fn of(&self, how: Dialled) -> u64 {
+        self.0[how as usize].load(Relaxed)
+    }
+}
+
 impl Replica {
     /// A replica without sessions, and without a hand-off endpoint. Its sessions end when `evicted` is cancelled.
     #[must_use]
@@ -68,6 +94,7 @@ impl Replica {
             open: Mutex::new(Open { keys: Slab::new(), reset: Arc::new(evicted.child_token()) }),
             evicted,
             connected: AtomicU64::new(0),
+            dials: Dials::default(),
             received: AtomicU64::new(0),
             probe_wanted: Notify::new(),
             is_suspect: AtomicBool::new(false),
@@ -191,7 +218,16 @@ impl Replica {
     /// How many connections it has, and has had.
     #[must_use]
     pub(crate) fn connections(&self) -> Connections {
-        Connections { open: self.open(), total: self.connected.load(Relaxed) }
+        let [refused, timeout, local, other] =
+            [Dialled::Refused, Dialled::Timeout, Dialled::Local, Dialled::Other]
+                .map(|how| self.dials.of(how));
+        let failed = FailedConnects { refused, timeout, local, other };
+        Connections { open: self.open(), total: self.connected.load(Relaxed), failed }
+    }
+
+    /// Counts an attempt to connect to it.
+    pub(crate) fn dialled(&self, how: Dialled) {
+        self.dials.0[how as usize].fetch_add(1, Relaxed);
     }
 
     /// The bytes received from it so far: a sign of life, whatever its probes say.
@@ -365,6 +401,21 @@ mod tests {
         assert_eq!(keys(&replica), [None, kept(b""), kept(b"132574"), kept(&longest)]);
         drop(leases);
         assert_eq!((keys(&replica), replica.open()), (Vec::new(), 0));
+    }
+
+    #[test]
+    fn attempts_are_counted_by_how_they_went() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let replica = Replica::new("a".into(), address.into(), CancellationToken::new());
+        assert_eq!(replica.connections().failed, FailedConnects::default());
+        for how in
+            [Dialled::Ok, Dialled::Refused, Dialled::Timeout, Dialled::Local, Dialled::Local, Dialled::Other]
+        {
+            replica.dialled(how);
+        }
+        assert_eq!(replica.dials.of(Dialled::Ok), 1);
+        let expected = FailedConnects { refused: 1, timeout: 1, local: 2, other: 1 };
+        assert_eq!(replica.connections().failed, expected);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
 use crate::harness::{Lb, Replica, Wire, field, fixed, flags, patient, reset};
+use crate::noise::wait_until_taken;
 
 /// The key that a first line must give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,7 +119,7 @@ fn every_kind_of_first_line_has_its_key_and_is_forwarded_unchanged() {
         (b"  132574\tmore\n", Id("132574")),
         (b"a%20b+%C3 x\n", Id("a%20b+%C3")),
         (b"one\rtwo\n", Id("one")),
-        (b"a\0b c\n", Id("a\0b")),
+        (b"a\x1b[1mb c\n", Id("a\x1b[1mb")),
         (b"caf\xc3\xa9\n", Id("café")),
         (b"GET /home\n", Id("GET")),
         (b"\n", Random),
@@ -133,10 +134,52 @@ fn every_kind_of_first_line_has_its_key_and_is_forwarded_unchanged() {
         (b"\xef\xbb\xbfGET /?id=5 HTTP/1.1\r\n", Source),
         (b"\x16\x03\x01\x00\xf1\x01\x00\x00\xed\x03\x03abc?id=5", Source),
         (b"\x16\x03\x01\x00\x0a\x01\x00\n132574\n", Source),
+        // Neither: decided at the first byte that no text holds
+        (b"003dgit-upload-pack /project.git\0host=example.org:9418\0", Source),
+        (b"a\0b c\n", Source),
+        (b"132574 \x01", Source),
+        (b"132574 \x7f\n", Source),
+        (b"GET /?id=5\0", Source),
+        (b"GET /?id=5&x=\x02 HTTP/1.1\r\n\r\n", Source),
     ];
     for &(bytes, key) in cases {
         fleet.check(bytes, None, key);
     }
+}
+
+#[test]
+fn a_byte_that_no_text_holds_decides_when_it_comes() {
+    let fleet = Fleet::start(&[]);
+    for (text, byte) in [(&b"0032git-upload-pack /x.git"[..], 0), (b"GET /?id=5", 0x1f)] {
+        let mut client = fleet.lb.connect();
+        client.write_all(text).unwrap();
+        wait_until_taken(&client);
+        client.write_all(&[byte]).unwrap();
+        fleet.check_answer(client, &[text, &[byte]].concat(), Source);
+    }
+}
+
+#[test]
+fn a_proxy_header_is_warned_of_once_and_passed_on_like_any_other_line() {
+    let fleet = Fleet::start(&[]);
+    let text = b"PROXY TCP4 10.0.0.7 10.0.0.1 5000 80\r\nGET /?id=5 HTTP/1.1\r\n\r\n";
+    for _ in 0..3 {
+        fleet.check(text, None, Id("PROXY"));
+    }
+    fleet.check(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x0a\0\0\x07\x0a\0\0\x01\x13\x88\0\x50", None, Random);
+    fleet.check(b"PROXY is only a word\n", None, Id("PROXY"));
+    let is_warning = |line: &String| line.contains("PROXY protocol") && line.contains(" WARN ");
+    let warnings: Vec<String> = fleet.lb.log().into_iter().filter(is_warning).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(warnings[0].contains("--proxy-protocol-from"), "{warnings:?}");
+}
+
+#[test]
+fn a_binary_proxy_header_is_warned_of_too() {
+    let lb = Lb::start(&[]);
+    let mut client = lb.connect();
+    client.write_all(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0").unwrap();
+    lb.wait_for_log("PROXY protocol");
 }
 
 #[test]

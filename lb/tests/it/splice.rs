@@ -11,7 +11,7 @@ use crate::harness::{Lb, Wire, eventually, every_relay, every_relay_with, reset,
 use crate::noise::{FIN, KIB, MIB, end, noise, receive, send};
 use crate::relay::{flood, pair};
 
-const ONE_WORKER: [&str; 4] = ["--key", "source", "--workers", "1"];
+pub(crate) const ONE_WORKER: [&str; 4] = ["--key", "source", "--workers", "1"];
 /// How many empty pipes a worker keeps.
 const KEPT: usize = 16;
 

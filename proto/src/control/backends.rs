@@ -75,6 +75,28 @@ pub struct Connections {
     pub open: usize,
     /// All since the replica started, open ones included.
     pub total: u64,
+    /// Attempts to connect that failed; left out in JSON where there are none.
+    #[serde(default, skip_serializing_if = "FailedConnects::is_none")]
+    pub failed: FailedConnects,
+}
+
+/// Attempts to connect to a replica that failed, since it started, by how they did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailedConnects {
+    /// It refused.
+    pub refused: u64,
+    /// It did not answer in time.
+    pub timeout: u64,
+    /// `lb`'s own machine had no port, file or memory left, or forbade the call. This is not held against the replica.
+    pub local: u64,
+    /// Any other way: a reset, no route.
+    pub other: u64,
+}
+
+impl FailedConnects {
+    fn is_none(&self) -> bool {
+        *self == FailedConnects::default()
+    }
 }
 
 /// The state of a slot.

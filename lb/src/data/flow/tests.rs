@@ -101,13 +101,17 @@ fn history(choices: &mut Choices, events: usize, odd: usize) -> World {
         if end.is_some() {
             break;
         }
-        let late = {
+        let (event, late) = {
             let mut world = flow.ends.0.borrow_mut();
             let possible: Vec<Event> = EVENTS.into_iter().filter(|event| world.may(*event)).collect();
             let event = possible[world.choices.choose(possible.len())];
             world.happen(event);
-            world.is_odd()
+            (event, world.is_odd())
         };
+        if matches!(event, Event::Recall) {
+            flow.give_back().unwrap();
+            assert_eq!((flow.loan(), flow.ends.0.borrow().pipes), (None, 0), "the pipe is back");
+        }
         if !late {
             end = run(&mut flow, &ear);
         }
@@ -160,12 +164,34 @@ fn fills(runs: &[usize]) -> Vec<usize> {
 fn short_messages_are_copied_and_long_runs_are_not() {
     assert_eq!(fills(&[1, 2, 3, 3, 1, 2]), [0; 6], "messages");
     let long = Fake::STREAK as usize + PIPE;
-    assert_eq!(fills(&[long]), [1], "a run that is long enough");
+    assert_eq!(fills(&[long]), [2], "a run that is long enough: a small loan first");
     assert_eq!(
         fills(&[long, long, PIPE, PIPE]),
-        [1, 3, 1, 0],
+        [2, 3, 1, 0],
         "from its beginning, if the run before was long"
     );
+}
+
+#[test]
+fn a_loan_is_small_until_the_sink_has_proven_itself_and_again_after_a_pipe_came_back_with_bytes() {
+    let ear = Arc::new(Ear::default());
+    let fake = Fake::new(Choices::default(), 0, 0);
+    let mut flow = Flow::new(fake.clone(), Vec::new());
+    let happen = |flow: &mut Flow<Fake>, event| {
+        fake.0.borrow_mut().happen(event);
+        ear.0.store(true, Relaxed);
+        assert_eq!(run(flow, &ear), None);
+        let world = flow.ends.0.borrow();
+        (flow.loan(), world.taken - world.written())
+    };
+    // Room for the run that earns a pipe, and none for what is in the pipe.
+    happen(&mut flow, Event::Room(Fake::STREAK as usize - 2));
+    let small = Fake::SMALL_LOAN;
+    assert_eq!(happen(&mut flow, Event::Bytes(200)), (Some(1), small), "a small loan");
+    assert!(matches!(happen(&mut flow, Event::Room(20)), (Some(_), PIPE)), "the sink has taken enough");
+    flow.give_back().unwrap();
+    assert_eq!(happen(&mut flow, Event::Room(1)), (None, PIPE - 1), "what was in the pipe goes first");
+    assert!(matches!(happen(&mut flow, Event::Room(6)), (Some(_), left) if left <= small), "small again");
 }
 
 #[test]

@@ -1,27 +1,77 @@
 //! The relay on real sockets, for orders of events that a test can force.
 
-use rustix::net::sockopt::tcp_quickack;
+use rustix::net::sockopt::{tcp_nodelay, tcp_quickack};
 use tokio::task::{consume_budget, yield_now};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::data::testing::connection;
+use crate::data::testing::{connection, plane};
 use crate::replica::Replica;
 
 /// A pair, with the client's and the replica's ends of its connections.
-async fn pair() -> (Pair, TcpStream, TcpStream) {
+async fn pair() -> (Pair, Stream, Stream) {
     let ((client, to_client), (to_replica, replica)) = (connection().await, connection().await);
-    let address = replica.local_addr().unwrap();
+    let address = replica.std().local_addr().unwrap();
     let lease = Arc::new(Replica::new("a".into(), address.into(), CancellationToken::new())).lease(b"7");
-    let pipes = Arc::new(Pipes::new(0, 0));
-    (Pair { client: to_client, replica: to_replica, lease, pipes }, client, replica)
+    let source = client.std().local_addr().unwrap().ip();
+    (Pair::new(to_client, source, to_replica, lease, Arc::new(plane())), client, replica)
+}
+
+/// The end of a stream: 0, or an error.
+async fn end(of: &Stream) -> io::Result<usize> {
+    loop {
+        of.readable().await.unwrap();
+        match of.try_read(&mut [0; 64]) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(more) if more > 0 => {}
+            end => return end,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_is_dropped_before_its_end_resets_both_sides() {
+    let (pair, client, replica) = pair().await;
+    drop(pair);
+    for peer in [&client, &replica] {
+        assert_eq!(end(peer).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_has_ended_ends_without_a_reset() {
+    let (pair, client, replica) = pair().await;
+    for peer in [&client, &replica] {
+        shutdown(peer, Shutdown::Write).unwrap();
+    }
+    let (ending, _) = run(&pair, Vec::new()).await;
+    assert_eq!(ending, Ending::Complete);
+    drop(pair);
+    for peer in [&client, &replica] {
+        assert_eq!(end(peer).await.unwrap(), 0);
+    }
+}
+
+/// An error of a call on a connection that lives is an error of this machine.
+#[tokio::test]
+async fn a_break_of_a_connection_that_lives_is_local() {
+    let (pair, _client, replica) = pair().await;
+    let down = Flow::new(Sockets::new(&pair, false), Vec::new());
+    for end in [Break::Source, Break::Sink] {
+        assert_eq!(down.judge(Err(end)), Err(Break::Local));
+    }
+    reset(&replica);
+    drop(replica);
+    pair.replica.ready(Interest::ERROR).await.unwrap();
+    assert_eq!(down.judge(Err(Break::Source)), Err(Break::Source));
+    assert_eq!(down.judge(Err(Break::Sink)), Err(Break::Local), "the client lives");
 }
 
 /// Nagle's algorithm on either side holds back a second write until the first is acknowledged.
 #[tokio::test]
 async fn nothing_waits_for_an_acknowledgement_from_the_second_write_on() {
     let (pair, client, replica) = pair().await;
-    pair.replica.set_nodelay(false).unwrap();
+    set_tcp_nodelay(&pair.replica, false).unwrap();
     set_tcp_quickack(&pair.replica, false).unwrap();
     let mut relay = Box::pin(run(&pair, Vec::new()));
     for (from, to, is_up) in [(&replica, &client, false), (&client, &replica, true)] {
@@ -32,7 +82,7 @@ async fn nothing_waits_for_an_acknowledgement_from_the_second_write_on() {
             _ = &mut relay => panic!("the relay ended before both sides did"),
             () = arrives => {}
         }
-        let is_prompt = if is_up { pair.replica.nodelay() } else { Ok(tcp_quickack(&pair.replica).unwrap()) };
+        let is_prompt = if is_up { tcp_nodelay(&pair.replica) } else { tcp_quickack(&pair.replica) };
         assert!(is_prompt.unwrap(), "up: {is_up}");
     }
 }
@@ -43,6 +93,7 @@ async fn nothing_waits_for_an_acknowledgement_from_the_second_write_on() {
 async fn the_last_bytes_before_a_reset_do_not_wait_for_an_end() {
     let (pair, client, replica) = pair().await;
     replica.try_write(b"answer").unwrap();
+    reset(&replica);
     drop(replica);
     while !pair.replica.ready(Interest::READABLE).await.unwrap().is_read_closed() {}
     let mut up = Flow::new(Sockets::new(&pair, true), Vec::new());
@@ -53,7 +104,8 @@ async fn the_last_bytes_before_a_reset_do_not_wait_for_an_end() {
         let length = client.try_read(&mut answer).unwrap();
         answer[..length].to_vec()
     };
-    let (_, answer) = tokio::join!(conclude(Err(Break::Sink), &mut up, &mut down), answer);
+    let (_, answer) =
+        tokio::join!(conclude(Err(Break::Sink), &mut up, &mut down, Duration::from_secs(60)), answer);
     assert_eq!(answer, b"answer");
     assert!(!down.passes_end);
 }

@@ -47,6 +47,8 @@ impl Ends for Fake {
     type Pipe = FakePipe;
     const STREAK: u32 = 4;
     const AT_ONCE: u64 = 7;
+    const SMALL_LOAN: usize = PIPE - 1;
+    const PROVEN: u32 = 5;
 
     fn poll_source(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.borrow_mut().call();
@@ -97,7 +99,7 @@ impl Ends for Fake {
         Ok(written)
     }
 
-    fn fill(&self) -> io::Result<Option<(FakePipe, usize)>> {
+    fn fill(&self, loan: usize) -> io::Result<Option<(FakePipe, usize)>> {
         let mut world = self.0.borrow_mut();
         world.call();
         // Odd: urgent data, or no memory for a pipe.
@@ -105,7 +107,7 @@ impl Ends for Fake {
             return Ok(None);
         }
         // Odd: small packets use up the pipe's pages.
-        let most = if world.is_odd() { 1 } else { PIPE };
+        let most = if world.is_odd() { 1 } else { PIPE.min(loan) };
         let bytes = world.take(most);
         if bytes.is_empty() {
             return world.ask().map(|_| None);
@@ -130,6 +132,12 @@ impl Ends for Fake {
         bytes.drain(..written);
         world.sink.is_ready = written > 0;
         Ok(written)
+    }
+
+    fn copy_out(&self, pipe: &FakePipe, left: usize) -> io::Result<Vec<u8>> {
+        let bytes: Vec<u8> = pipe.bytes.borrow_mut().drain(..).collect();
+        assert_eq!(bytes.len(), left, "it knows how many bytes are in the pipe");
+        Ok(bytes)
     }
 
     fn put_back(&self, pipe: FakePipe) {

@@ -21,9 +21,11 @@ pub(super) enum Event {
     SinkReset,
     /// Pipes run out, or are available again.
     Pipes,
+    /// A pipe is asked back.
+    Recall,
 }
 
-pub(super) const EVENTS: [Event; 8] = [
+pub(super) const EVENTS: [Event; 9] = [
     Event::Bytes(1),
     Event::Bytes(5),
     Event::Room(1),
@@ -32,6 +34,7 @@ pub(super) const EVENTS: [Event; 8] = [
     Event::SourceReset,
     Event::SinkReset,
     Event::Pipes,
+    Event::Recall,
 ];
 
 /// How a source ends.
@@ -126,6 +129,7 @@ impl World {
             Event::SourceReset => matches!(self.source_end, None | Some(SourceEnd::Fin)),
             Event::SinkReset => !self.sink_is_reset,
             Event::Room(_) | Event::Pipes => true,
+            Event::Recall => self.pipes > 0,
         }
     }
 
@@ -137,12 +141,13 @@ impl World {
             Event::Room(count) => self.room += count,
             Event::SinkReset => self.sink_is_reset = true,
             Event::Pipes => self.has_no_pipes = !self.has_no_pipes,
+            Event::Recall => {}
         }
         match event {
             Event::Bytes(_) | Event::Fin | Event::SourceReset => self.source.tell(),
             Event::SinkReset => self.sink.tell(),
             Event::Room(_) if std::mem::take(&mut self.is_refused) => self.sink.tell(),
-            Event::Room(_) | Event::Pipes => {}
+            Event::Room(_) | Event::Pipes | Event::Recall => {}
         }
     }
 
@@ -163,7 +168,9 @@ impl World {
                 assert!(!self.waits_for_the_end, "bytes wait for an end that does not come: {self:?}");
             }
             Err(Break::Sink) => return assert!(self.sink_is_reset, "{self:?}"),
-            Err(Break::Idle) => panic!("a direction has no clock"),
+            Err(Break::Local | Break::Idle) => {
+                panic!("a direction has no clock, and does not look at its sockets")
+            }
         }
         assert_eq!(self.out.len(), self.sent, "the end came before all bytes: {self:?}");
     }
