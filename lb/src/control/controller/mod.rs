@@ -130,6 +130,11 @@ impl Controller {
             clock: Clock { instant: Instant::now(), wall: SystemTime::now() },
         };
         controller.perform(effects);
+        // The first mapping is there before the first command. Replicas start meanwhile.
+        if controller.building.is_some() {
+            let built = end_of(&mut controller.building).await;
+            controller.built(built);
+        }
         while controller.turn(&mut inbox).await? {}
         controller.ready = None;
         // Closes the queues, so that no sender waits for them.
