@@ -132,7 +132,7 @@ fn a_replica_whose_address_another_process_has_is_stopped_and_an_add_with_one_fa
     assert!(fleet.next_deadline().is_some(), "the next try");
 
     let mut fleet = fleet_up(1, 0, policy(false));
-    fleet.apply(Time::ZERO, add(7, 2, &["a", "b"]));
+    decide(&mut fleet, add(7, 2, &["a", "b"]));
     let effects = fleet.apply(Time::ZERO, Event::Usurped(ReplicaId(3), "taken".into()));
     let stopped = [2, 3].map(|id| Effect::Stop(ReplicaId(id), Stopping::Gently));
     assert!(stopped.iter().all(|stop| effects.contains(stop)), "{effects:?}");
