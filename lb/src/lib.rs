@@ -15,6 +15,7 @@ mod data;
 mod fleet;
 pub mod log;
 mod net;
+pub mod printable;
 mod provider;
 mod replica;
 mod snapshot;
@@ -45,6 +46,7 @@ pub use provider::engine::record::rewritten as rewritten_record;
 use provider::fixed::Fixed;
 use provider::process::Process;
 pub use provider::process::child::{guard, run as become_replica};
+use provider::process::reaper::{self, Children};
 use snapshot::{Cell, Snapshot};
 
 /// The most commands that may wait for the controller.
@@ -131,7 +133,7 @@ async fn told_to_stop(stop: &CancellationToken, delay: Duration, cut: &Cancellat
 /// What the workers share.
 fn plane(config: &Config, fleet: Arc<Cell>, listeners: Vec<std::net::TcpListener>) -> io::Result<Plane> {
     let workers = (1..).zip(listeners).map(|(number, listener)| Worker::new(number, listener));
-    let others = port::files(&config.control);
+    let others = port::files(&config.control) + provider::process::FILES;
     let files = FileBudget::of_this_process(config.workers, config.spares, config.splice.is_some(), others);
     Ok(Plane {
         fleet,
@@ -168,10 +170,13 @@ async fn assemble(
         Transport::Proxy => None,
         Transport::Handoff => Some(Doors::open(config.handoff_dir.as_deref(), owner)?),
     };
+    let children = Children::default();
+    tokio::spawn(reaper::reap(children.clone())?);
     let (provider, names, lineup) = match config.source {
         Source::Process { command } => {
             let lineup = Lineup::new(config.slots, config.spares);
-            (Provider::Process(Process::new(command, doors)), Names::Random, lineup)
+            let process = Process::new(command, doors, children).context("a thread cannot be started")?;
+            (Provider::Process(process), Names::Random, lineup)
         }
         Source::Docker(settings) => {
             let names: Vec<Hostname> = config.slots.into_iter().map(|(name, _)| name).collect();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use lb::config::{Cli, Config, Problems, Serve, Simulate, Subcommand};
+use lb::printable::printable;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -132,6 +133,7 @@ fn print(answer: &str) -> anyhow::Result<()> {
 
 #[expect(clippy::print_stderr, reason = "there may be no log yet")]
 fn complain(message: &str, code: u8) -> ExitCode {
-    eprintln!("{message}");
+    // Parts of it may come from elsewhere, such as the engine.
+    message.lines().for_each(|line| eprintln!("{}", printable(line)));
     ExitCode::from(code)
 }

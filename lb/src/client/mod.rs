@@ -2,7 +2,6 @@
 //!
 //! It never judges a command: the running `lb` decides what is allowed.
 
-mod printable;
 mod words;
 
 use std::fmt;
@@ -16,8 +15,9 @@ use anyhow::{Context as _, bail};
 use proto::control::{Command, Reply};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use printable::{printable, printable_json};
 use words::in_words;
+
+use crate::printable::{printable, printable_json};
 
 /// The deadline of an answer: `lb` answers every command within a minute.
 const PATIENCE: Duration = Duration::from_secs(65);

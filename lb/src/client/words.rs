@@ -6,7 +6,7 @@ use proto::control::{
     Transport,
 };
 
-use super::printable::printable;
+use crate::printable::printable;
 
 /// The most moves of a plan that are listed.
 const MOVES: usize = 20;

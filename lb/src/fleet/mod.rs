@@ -40,6 +40,11 @@ use place::{Occupant, Place};
 pub(crate) use preview::Preview;
 pub(crate) use room::{Demand, Room};
 
+use crate::printable::clipped;
+
+/// The longest reason that is kept, in characters.
+const LONGEST_REASON: usize = 500;
+
 /// Time since the start of the program.
 pub(crate) type Time = Duration;
 
@@ -268,10 +273,10 @@ impl Fleet {
             Event::Remove(command, change) => self.remove(command, &change),
             Event::Remap(command, change, room) => self.remap(command, change, room.as_ref()),
             Event::Started(id) => self.started(id),
-            Event::Lost(id, reason) => self.lost(id, &reason, Fault::Replica),
-            Event::Hindered(id, reason) => self.lost(id, &reason, Fault::Provider),
+            Event::Lost(id, reason) => self.lost(id, &readable(&reason), Fault::Replica),
+            Event::Hindered(id, reason) => self.lost(id, &readable(&reason), Fault::Provider),
             Event::Passed(id) => self.passed(id),
-            Event::Failed(id, reason) => self.failed(id, &reason),
+            Event::Failed(id, reason) => self.failed(id, &readable(&reason)),
             Event::Unresponsive(id) => self.unresponsive(id),
             Event::Usurped(id, reason) => self.usurped(id, &reason),
             Event::Drained(id) => self.drained(id),
@@ -328,6 +333,11 @@ impl Fleet {
         self.remembered.clone_from(&seats);
         Some(Effect::Remember(seats))
     }
+}
+
+/// A reason that a stranger may have written, such as a replica in the answer to a probe, fit to be shown.
+fn readable(reason: &str) -> String {
+    clipped(reason, LONGEST_REASON)
 }
 
 /// Looking things up.

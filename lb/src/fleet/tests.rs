@@ -113,6 +113,16 @@ fn a_replica_that_fails_its_probes_comes_back_when_they_pass() {
 }
 
 #[test]
+fn a_reason_is_fit_to_be_shown_whatever_a_replica_has_sent() {
+    let mut fleet = fleet_up(1, 0, policy(false));
+    let id = slot(&fleet, 1).replica.unwrap();
+    fleet.apply(Time::ZERO, Event::Failed(id, format!("\u{1b}[2J{}", "x".repeat(390_000))));
+    let reason = slot(&fleet, 1).reason.unwrap();
+    assert!(reason.starts_with(r"\u{1b}[2Jxxx") && reason.ends_with(" bytes more)"), "{reason}");
+    assert!(reason.len() < 600, "{} bytes", reason.len());
+}
+
+#[test]
 fn an_unresponsive_replica_is_stopped_at_once_and_replaced() {
     let mut fleet = fleet_up(1, 0, policy(false));
     assert_eq!(fleet.apply(Time::ZERO, Event::Unresponsive(ReplicaId(1))), [], "it is not even down");

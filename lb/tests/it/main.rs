@@ -28,8 +28,9 @@ mod load;
 mod mapping;
 mod names;
 mod noise;
+mod orphans;
+mod output;
 mod peers;
-
 mod port_trap;
 mod probes;
 mod processes;

@@ -1,6 +1,6 @@
 //! What the kernel shows of the processes of one replica: whether they are stopped, and whether another user has taken their port.
 
-use rustix::process::{Pid, geteuid};
+use rustix::process::{Pid, geteuid, test_kill_process_group};
 use tokio::task::spawn_blocking;
 
 use crate::provider::proc::{Listener, Process};
@@ -61,4 +61,11 @@ impl Inspector {
             }
         }
     }
+}
+
+/// Whether a process of this group runs. One that has ended counts as gone, although its parent may never take its status.
+pub(super) async fn runs(group: Pid) -> bool {
+    // The kernel's answer counts what has ended, too; looking at all processes takes longer.
+    test_kill_process_group(group).is_ok()
+        && spawn_blocking(move || !Process::of_group(group).is_empty()).await.unwrap_or(false)
 }

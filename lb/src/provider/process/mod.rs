@@ -2,11 +2,13 @@
 //!
 //! Each child begins as `lb` itself ([`child`]), which asks the kernel to kill it when `lb` dies. It leads a process group of its own: Ctrl-C in
 //! a terminal reaches `lb` alone, and a stop reaches everything that the child has started. Its output is logged under its
-//! hostname.
+//! hostname ([`output`]).
 
 pub(crate) mod child;
 pub(crate) mod inspect;
+mod output;
 mod ports;
+pub(crate) mod reaper;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -14,17 +16,17 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use proto::control::Hostname;
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::oneshot;
-use tokio::task::consume_budget;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use self::inspect::Inspector;
+use self::output::Outputs;
 use self::ports::Ports;
+use self::reaper::{Children, Mark};
 use super::doors::{Door, Doors};
 use super::{Reach, Report, Reports};
 use crate::fleet::{ReplicaId, Stopping};
@@ -34,8 +36,9 @@ use crate::net::is_local;
 const GRACE: Duration = Duration::from_secs(5);
 /// How often `lb` checks whether a process group is empty. (The kernel does not report the end of a grandchild.)
 const GROUP_LOOK: Duration = Duration::from_millis(20);
-/// The longest piece of output in one line of the log, in bytes.
-const LOG_LINE: u64 = 4096;
+
+/// Open files beside those of each replica: the runtime of the thread that reads their output.
+pub(crate) const FILES: usize = 4;
 
 /// The provider of child processes.
 #[derive(Debug)]
@@ -45,12 +48,19 @@ pub(crate) struct Process {
     ports: Ports,
     /// Where the children take connections over; `None` with `--transport proxy`.
     doors: Option<Doors>,
-    children: TaskTracker,
+    keepers: TaskTracker,
+    children: Children,
+    outputs: Outputs,
 }
 
 impl Process {
-    pub(crate) fn new(command: Option<String>, doors: Option<Doors>) -> Self {
-        Process { command, ports: Ports::new(), doors, children: TaskTracker::new() }
+    /// The provider of children that run `command`. It notes them among `children`.
+    ///
+    /// # Errors
+    /// There can be no thread for their output.
+    pub(crate) fn new(command: Option<String>, doors: Option<Doors>, children: Children) -> io::Result<Self> {
+        let outputs = Outputs::start()?;
+        Ok(Process { command, ports: Ports::new(), doors, keepers: TaskTracker::new(), children, outputs })
     }
 
     pub(super) fn start(
@@ -62,7 +72,7 @@ impl Process {
     ) {
         let door = self.doors.as_ref().map(Doors::fresh);
         let spawned = self.spawn(&hostname, door.as_ref());
-        self.children.spawn(async move {
+        self.keepers.spawn(async move {
             let end = match spawned {
                 Err(error) if is_local(&error) => {
                     let reason = format!("cannot be started: {error}");
@@ -109,15 +119,17 @@ impl Process {
         // The guard of a command's group waits for the end of this pipe. The demo server needs none.
         command.stdin(if self.command.is_some() { Stdio::piped() } else { Stdio::null() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let family = Family::of(command.process_group(0).spawn()?)?;
+        let mut family = Family::of(command.process_group(0).spawn()?, &self.children)?;
+        self.outputs.follow(&mut family.child, hostname)?;
         let inspector = Inspector { group: family.group, port };
         Ok((family, inspector))
     }
 
     /// Waits until all children have ended.
     pub(super) async fn stopped(&self) {
-        self.children.close();
-        self.children.wait().await;
+        self.keepers.close();
+        self.keepers.wait().await;
+        self.outputs.ended().await;
     }
 }
 
@@ -128,14 +140,15 @@ struct Family {
     group: Pid,
     /// Closed with `lb`, which tells the guard of the group.
     _lifeline: Option<ChildStdin>,
+    _mark: Mark,
 }
 
 impl Family {
-    fn of(mut child: Child) -> io::Result<Self> {
+    fn of(mut child: Child, children: &Children) -> io::Result<Self> {
         let lifeline = child.stdin.take();
         let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
         let group = group.ok_or_else(|| io::Error::other("it has no process id"))?;
-        Ok(Family { child, group, _lifeline: lifeline })
+        Ok(Family { child, group, _lifeline: lifeline, _mark: children.mark(group) })
     }
 
     fn signal(&self, signal: Signal) {
@@ -143,12 +156,13 @@ impl Family {
         let _ = kill_process_group(self.group, signal);
     }
 
-    async fn end(&mut self, how: Stopping) -> io::Result<ExitStatus> {
+    async fn end(&mut self, how: Stopping, hostname: &Hostname) -> io::Result<ExitStatus> {
         if how == Stopping::Gently {
             self.signal(Signal::TERM);
             if let Ok(status) = timeout(GRACE, self.ended()).await {
                 return status;
             }
+            warn!(%hostname, "the process or one that it started still runs {GRACE:?} after SIGTERM: they are killed");
         }
         self.signal(Signal::KILL);
         self.child.wait().await
@@ -157,7 +171,7 @@ impl Family {
     /// Waits for the end of the child and of everything that it has started: the child may be only a shell.
     async fn ended(&mut self) -> io::Result<ExitStatus> {
         let status = self.child.wait().await;
-        while test_kill_process_group(self.group).is_ok() {
+        while inspect::runs(self.group).await {
             sleep(GROUP_LOOK).await;
         }
         status
@@ -172,12 +186,6 @@ impl Drop for Family {
 
 /// Waits until a child has ended, and ends it when it is told to. Logs and returns how it ended.
 async fn keep(mut family: Family, stop: oneshot::Receiver<Stopping>, hostname: &Hostname) -> String {
-    if let Some(stdout) = family.child.stdout.take() {
-        tokio::spawn(log_output(stdout, hostname.clone(), "stdout"));
-    }
-    if let Some(stderr) = family.child.stderr.take() {
-        tokio::spawn(log_output(stderr, hostname.clone(), "stderr"));
-    }
     let how = |status: io::Result<ExitStatus>| {
         status.map_or_else(|error| error.to_string(), |status| format!("ended with {status}"))
     };
@@ -188,21 +196,9 @@ async fn keep(mut family: Family, stop: oneshot::Receiver<Stopping>, hostname: &
             end
         }
         stopping = stop => {
-            let end = how(family.end(stopping.unwrap_or(Stopping::AtOnce)).await);
+            let end = how(family.end(stopping.unwrap_or(Stopping::AtOnce), hostname).await);
             info!(%hostname, "process {end}");
             end
         }
-    }
-}
-
-/// Logs the output of a child, line by line; a long line in pieces.
-async fn log_output(output: impl AsyncRead + Unpin, hostname: Hostname, stream: &'static str) {
-    let mut output = BufReader::new(output);
-    let mut line = Vec::new();
-    while let Ok(1..) = (&mut output).take(LOG_LINE).read_until(b'\n', &mut line).await {
-        info!(%hostname, stream, "{}", String::from_utf8_lossy(&line).trim_end());
-        line.clear();
-        // A child that prints without end must not starve the controller and the probes.
-        consume_budget().await;
     }
 }

@@ -96,14 +96,15 @@ fn reach<'a>(siblings: &'a Siblings, start: &'a str) -> BTreeSet<&'a str> {
 }
 
 /// The modules of `lb`, each with all modules that it may import, directly or indirectly. `config` reads flags for all of them.
-const ARROWS: [(&str, &[&str]); 9] = [
-    ("client", &[]),
-    ("control", &["fleet", "mapping", "net", "provider", "replica", "snapshot"]),
+const ARROWS: [(&str, &[&str]); 10] = [
+    ("client", &["printable"]),
+    ("control", &["fleet", "mapping", "net", "printable", "provider", "replica", "snapshot"]),
     ("data", &["mapping", "net", "replica", "snapshot"]),
-    ("fleet", &["mapping"]),
-    ("log", &[]),
+    ("fleet", &["mapping", "printable"]),
+    ("log", &["printable"]),
     ("net", &[]),
-    ("provider", &["fleet", "mapping", "net"]),
+    ("printable", &[]),
+    ("provider", &["fleet", "mapping", "net", "printable"]),
     ("replica", &["net"]),
     ("snapshot", &["mapping", "net", "replica"]),
 ];
