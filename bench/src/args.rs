@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::load::Ids;
+use crate::soak::Kind;
 use crate::stand::Provider;
 
 /// Measures lb and other TCP load balancers, draws charts, and writes a report
@@ -80,6 +81,8 @@ pub(crate) enum Command {
         #[arg(long, value_name = "N", default_value_t = 1)]
         seed: u64,
     },
+    /// Faults at random under load, in rounds, and what has to hold after each of them
+    Soak(SoakArgs),
     /// Write a report from a data.json that was measured before
     Report {
         /// The data.json to read
@@ -187,6 +190,43 @@ pub(crate) struct CompareArgs {
     pub(crate) hold_bars: bool,
 }
 
+/// The flags of a soak.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SoakArgs {
+    /// Begin new rounds for this time, such as 10m
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
+    pub(crate) time: Duration,
+    /// Seed of everything random: the same seed plans the same rounds
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Run only the round with this number, to repeat it
+    #[arg(long, value_name = "N", conflicts_with = "time")]
+    pub(crate) round: Option<u64>,
+    /// Kinds of faults, separated by commas [default: all]
+    #[arg(long, value_name = "NAMES", value_enum, value_delimiter = ',', default_values_t = Kind::all(), hide_default_value = true)]
+    pub(crate) faults: Vec<Kind>,
+    /// Requests per second during a round
+    #[arg(long, value_name = "R", default_value = "200", value_parser = modest_rate)]
+    pub(crate) rate: f64,
+    /// Number of replicas; a running lb keeps the number that it has
+    #[arg(short, long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub(crate) n: u16,
+    /// Soak this running lb instead of starting one; its replicas have to be its child processes on this host
+    #[arg(long, value_name = "ADDR", value_parser = address, requires = "control")]
+    pub(crate) target: Option<SocketAddr>,
+    /// Control port of that lb
+    #[arg(long, value_name = "ADDR", value_parser = address, requires = "target")]
+    pub(crate) control: Option<SocketAddr>,
+    /// Token of that control port
+    #[arg(long, value_name = "TOKEN", env = "LB_CONTROL_TOKEN", hide_env_values = true)]
+    pub(crate) control_token: Option<String>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    /// More flags of the lb that bench starts, such as: -- --transport handoff
+    #[arg(last = true, value_name = "FLAGS", conflicts_with = "target")]
+    pub(crate) flags: Vec<String>,
+}
+
 /// What replicas share a core with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Beside {
@@ -284,6 +324,12 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse().ok().filter(|rate| (0.01..=10_000_000.0).contains(rate));
     rate.ok_or_else(|| "expected requests per second, from 0.01 to 10000000".to_owned())
+}
+
+/// A rate at which the faults are the reason for failures, and not the load.
+fn modest_rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| (10.0..=5_000.0).contains(rate));
+    rate.ok_or_else(|| "expected requests per second, from 10 to 5000".to_owned())
 }
 
 fn duration_or_none(text: &str) -> Result<Duration, String> {

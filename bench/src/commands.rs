@@ -11,13 +11,13 @@ use serde::Serialize;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::{Command, CompareArgs, ExperimentArgs, LoadArgs, Misused, OutputArgs, Protocol};
+use crate::args::{Command, CompareArgs, ExperimentArgs, LoadArgs, Misused, OutputArgs, Protocol, SoakArgs};
 use crate::data::{Data, Environment, Load};
 use crate::experiment::{Setting, balance, healing, mapping};
 use crate::load::{Amount, Exchange, LINE_MAX, Loop, Plan};
 use crate::stand::{Provider, host, sibling};
 use crate::stats::{max_over_mean, standard_deviation};
-use crate::{compare, judge, report, shown};
+use crate::{compare, judge, report, shown, soak};
 
 /// Default number of connections: of a closed loop, and the maximum of an open loop.
 const CLOSED: usize = 32;
@@ -157,6 +157,7 @@ async fn experiment(command: Command, inside: bool, stop: &CancellationToken) ->
         | Command::A2 { experiment, .. }
         | Command::A3 { experiment, .. }
         | Command::A4 { experiment } => (experiment.output.clone(), begun(&command, experiment)?),
+        Command::Soak(args) => (args.output.clone(), soaked(args)?),
         Command::Suite { experiment, compare, .. } => {
             // Before minutes of other work.
             check_comparison(compare)?;
@@ -220,6 +221,7 @@ async fn measure(command: &Command, stop: &CancellationToken, data: &mut Data) -
             }
             Ok(())
         }
+        Command::Soak(args) => soak::soak(args, stop, data).await,
         Command::Compare { compare, seed, .. } => contest(compare, *seed, stop, data).await,
         Command::Load(_) | Command::Report { .. } | Command::Child { .. } => Ok(()),
     }
@@ -280,6 +282,14 @@ fn begun(command: &Command, args: &ExperimentArgs) -> anyhow::Result<Data> {
 fn compared(args: &CompareArgs, seed: u64) -> anyhow::Result<Data> {
     check_comparison(args)?;
     Ok(empty(&[("lb", &sibling("lb")?)], seed, "processes".to_owned()))
+}
+
+/// An empty record of a soak.
+fn soaked(args: &SoakArgs) -> anyhow::Result<Data> {
+    Ok(match args.target {
+        Some(target) => empty(&[], args.seed, format!("those of {target}")),
+        None => empty(&[("lb", &sibling("lb")?)], args.seed, "processes".to_owned()),
+    })
 }
 
 fn empty(programs: &[(&str, &Path)], seed: u64, replicas: String) -> Data {

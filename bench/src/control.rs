@@ -37,6 +37,15 @@ pub(crate) struct Slot {
     /// The transport of a new connection, `proxy` or `handoff`; empty if `lb` does not say.
     #[serde(default)]
     pub(crate) transport: String,
+    #[serde(default)]
+    pub(crate) connections: Connections,
+}
+
+/// The sessions of a replica.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub(crate) struct Connections {
+    /// Those that are open.
+    pub(crate) open: u64,
 }
 
 /// Why an id goes where it goes.
@@ -95,22 +104,49 @@ impl Control {
 
     /// The names of the slots that own these ids, in their order.
     pub(crate) async fn owners(&mut self, ids: &[String]) -> anyhow::Result<Vec<String>> {
-        let mut owners = Vec::with_capacity(ids.len());
+        let candidates = self.candidates(ids).await?.into_iter();
+        let owners = candidates.map(|slots| slots.into_iter().next().context("the fleet has no slot"));
+        owners.collect()
+    }
+
+    /// For each of these ids, the names of the slots in the order in which they are tried.
+    pub(crate) async fn candidates(&mut self, ids: &[String]) -> anyhow::Result<Vec<Vec<String>>> {
+        let mut all = Vec::with_capacity(ids.len());
         for batch in ids.chunks(BATCH) {
             let questions: Vec<Value> = batch.iter().map(|id| json!({"cmd": "explain", "id": id})).collect();
             self.send(&questions).await?;
             for _ in batch {
                 let explanation: Explanation = self.receive().await?;
-                let owner = explanation.candidates.into_iter().next().context("the fleet has no slot")?;
-                owners.push(owner.name);
+                all.push(explanation.candidates.into_iter().map(|slot| slot.name).collect());
             }
         }
-        Ok(owners)
+        Ok(all)
     }
 
-    /// Adds a replica, or removes one, by its name.
-    pub(crate) async fn change(&mut self, command: &str, hostname: &str) -> anyhow::Result<()> {
-        let command = json!({"cmd": command, "n": 1, "hostnames": [hostname]});
+    /// How keys are mapped: the fields of a change of the mapping, and `seeded`.
+    pub(crate) async fn mapping(&mut self) -> anyhow::Result<Value> {
+        self.ask(json!({"cmd": "mapping"})).await
+    }
+
+    /// Changes fields of the mapping.
+    pub(crate) async fn set_mapping(&mut self, fields: &Value) -> anyhow::Result<()> {
+        let mut command = fields.clone();
+        command["cmd"] = "mapping".into();
+        self.ask::<Value>(command).await.map(drop)
+    }
+
+    /// Adds replicas with these names.
+    pub(crate) async fn add(&mut self, names: &[String]) -> anyhow::Result<()> {
+        self.change("add", names).await
+    }
+
+    /// Removes slots by their names, or by the hostnames of their replicas.
+    pub(crate) async fn remove(&mut self, names: &[String]) -> anyhow::Result<()> {
+        self.change("rm", names).await
+    }
+
+    async fn change(&mut self, command: &str, names: &[String]) -> anyhow::Result<()> {
+        let command = json!({"cmd": command, "n": names.len(), "hostnames": names});
         self.ask::<Replicas>(command).await.map(drop)
     }
 

@@ -5,8 +5,8 @@
 //!
 //! In reading order: `args` is the command line and `commands` carries it out; `load` sends requests and counts the results;
 //! `stand` starts the programs that are measured, `control` talks to an `lb`; `experiment` is, `compare` the same
-//! load on peers; `data` is what they found, `stats` a few numbers about it, `judge` says what is right and how fast it is;
-//! `report` writes files and `shown` prints to the terminal.
+//! load on peers, `soak` faults at random; `data` is what they found, `stats` a few numbers about it, `judge` says what is
+//! right and how fast it is; `report` writes files and `shown` prints to the terminal.
 
 mod args;
 mod commands;
@@ -18,6 +18,7 @@ mod judge;
 mod load;
 mod report;
 mod shown;
+mod soak;
 mod stand;
 mod stats;
 
@@ -72,6 +73,7 @@ fn wants_own_network(command: &Command) -> bool {
             experiment.target.is_none() && experiment.provider == Provider::Process
         }
         Command::Compare { .. } => true,
+        Command::Soak(soak) => soak.target.is_none(),
         Command::Load(_) | Command::Report { .. } | Command::Child { .. } => false,
     }
 }

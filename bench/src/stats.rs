@@ -84,6 +84,69 @@ pub(crate) fn paired_ratios(pairs: impl IntoIterator<Item = (Option<f64>, Option
     pairs.into_iter().filter_map(ratio).filter(|ratio| ratio.is_finite()).collect()
 }
 
+/// A straight line through values at 0, 1, 2, ... (least squares).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Slope {
+    /// The change from one value to the next.
+    pub(crate) slope: f64,
+    /// Its standard error, from the distances of the values from the line.
+    pub(crate) error: f64,
+}
+
+impl Slope {
+    /// The line through at least three values.
+    pub(crate) fn of(values: &[f64]) -> Option<Self> {
+        if values.len() < 3 {
+            return None;
+        }
+        let n = values.len() as f64;
+        let middle = (n - 1.0) / 2.0;
+        let average = values.iter().sum::<f64>() / n;
+        let places = || values.iter().enumerate().map(|(at, value)| (at as f64 - middle, value - average));
+        let spread: f64 = places().map(|(at, _)| at * at).sum();
+        let slope = places().map(|(at, value)| at * value).sum::<f64>() / spread;
+        let squares: f64 = places().map(|(at, value)| (value - slope * at).powi(2)).sum();
+        Some(Slope { slope, error: (squares / (n - 2.0) / spread).sqrt() })
+    }
+}
+
+/// How a value goes on from round to round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Course {
+    /// It does not grow, or by less than is tolerated.
+    Flat,
+    /// It grows by more than is tolerated, and goes on growing.
+    Grows,
+    /// The error is too large to say.
+    Unclear,
+}
+
+/// How many standard errors of a slope are left to chance.
+const ERRORS: f64 = 3.0;
+/// Values of which less is known than this are not judged.
+const FEWEST: usize = 6;
+
+/// The slope of a series without its first third, in which caches fill, and how the series goes on if it may grow by
+/// `tolerance` from one value to the next. `None` for a few values.
+///
+/// It grows only if its second half does, too: a step that happens once is no leak.
+pub(crate) fn course(values: &[f64], tolerance: f64) -> Option<(Slope, Course)> {
+    let steady = &values[values.len() / 3..];
+    if steady.len() < FEWEST {
+        return None;
+    }
+    let whole = Slope::of(steady)?;
+    let grows = |slope: Slope| slope.slope - ERRORS * slope.error > tolerance;
+    let course = if whole.slope + ERRORS * whole.error <= tolerance {
+        Course::Flat
+    } else if grows(whole) && Slope::of(&steady[steady.len() / 2..]).is_some_and(grows) {
+        Course::Grows
+    } else {
+        Course::Unclear
+    };
+    Some((whole, course))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,5 +241,43 @@ mod tests {
         let pairs =
             [(Some(1.0), Some(2.0)), (Some(9.0), Some(3.0)), (None, Some(1.0)), (Some(1.0), Some(0.0))];
         assert_eq!(paired_ratios(pairs), [0.5, 3.0]);
+    }
+
+    #[test]
+    fn a_slope_and_its_error_are_those_of_a_textbook() {
+        // y = 1, 3, 2, 5: the slope is 1.1, the residuals are -0.1, 0.8, -1.3 and 0.6, their squares add up to 2.7.
+        let line = Slope::of(&[1.0, 3.0, 2.0, 5.0]).unwrap();
+        close(line.slope, 1.1);
+        close(line.error, (2.7_f64 / 2.0 / 5.0).sqrt());
+        let exact = Slope::of(&[1.0, 3.0, 5.0, 7.0]).unwrap();
+        close(exact.slope, 2.0);
+        close(exact.error, 0.0);
+        assert_eq!(Slope::of(&[1.0, 2.0]), None);
+    }
+
+    fn course_of(value: impl Fn(usize) -> f64, count: usize) -> Option<Course> {
+        let values: Vec<f64> = (0..count).map(value).collect();
+        course(&values, 0.1).map(|(_, course)| course)
+    }
+
+    #[test]
+    fn a_leak_grows_and_noise_is_flat() {
+        let noise = |at: usize| ((at * 7919) % 13) as f64 / 13.0;
+        assert_eq!(course_of(|at| 30.0 + at as f64 + noise(at), 40), Some(Course::Grows));
+        assert_eq!(course_of(|at| 30.0 + noise(at), 60), Some(Course::Flat));
+        assert_eq!(course_of(|_| 4.0, 9), Some(Course::Flat));
+        assert_eq!(course_of(|at| 100.0 - at as f64, 40), Some(Course::Flat));
+    }
+
+    #[test]
+    fn what_fills_at_first_or_steps_once_is_no_leak() {
+        assert_eq!(course_of(|at| at.min(12) as f64, 40), Some(Course::Flat));
+        assert_eq!(course_of(|at| if at < 20 { 30.0 } else { 34.0 }, 40), Some(Course::Unclear));
+    }
+
+    #[test]
+    fn few_values_or_much_noise_are_not_judged() {
+        assert_eq!(course_of(|at| at as f64, 7), None);
+        assert_eq!(course_of(|at| ((at * 7919) % 13) as f64, 12), Some(Course::Unclear));
     }
 }

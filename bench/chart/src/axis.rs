@@ -61,7 +61,7 @@ impl Axis {
     pub fn names(title: &str, names: &[String], room: i32) -> Self {
         let widest = names.iter().map(|name| width(name, SMALL)).max().unwrap_or(0) + 12;
         let each = (room / names.len().max(1) as i32).max(1);
-        let every = (widest + each - 1) / each;
+        let every = (widest - 1) / each + 1;
         let ticks = names.iter().enumerate().step_by(every.max(1) as usize);
         let ticks = ticks.map(|(at, name)| (at as f64 + 0.5, name.clone())).collect();
         let range = 0.0..names.len().max(1) as f64;
@@ -180,6 +180,7 @@ mod tests {
     fn names_without_room_are_left_out_and_not_cut() {
         let names: Vec<String> = (1..=10).map(|at| format!("server{at}")).collect();
         assert_eq!(words(&Axis::names("", &names, 10_000).ticks).len(), 10);
+        assert_eq!(words(&Axis::rows(&names[..1]).ticks), ["server1"]);
         let few = Axis::names("", &names, 4 * (width("server10", SMALL) + 12));
         assert_eq!(words(&few.ticks), ["server1", "server4", "server7", "server10"]);
     }

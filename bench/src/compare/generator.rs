@@ -14,11 +14,11 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::process::{Child, Command};
 use tokio_util::sync::CancellationToken;
 
-use super::cpu::threads;
 use super::stage::{Stage, replica};
 use super::steps::{reading, send, share, warm_up};
 use super::work::{SHORT, Work};
 use crate::data::{Contender, Reading};
+use crate::stand::processes::threads;
 use crate::stand::{Program, host};
 
 /// The time between two readings of wrk's threads.

@@ -4,11 +4,10 @@
 //! module measures, and keeps its measurements on every error; it judges nothing and prints only its progress.
 //!
 //! In reading order: `work` is the kinds of load, `peers` configures other load balancers, `cores` and `stage` place and start
-//! the programs, `steps` is one turn (`greet` opens idle connections), `cpu` reads its costs, `handoff` checks that
+//! the programs, `steps` is one turn (`greet` opens idle connections), `handoff` checks that
 //! connections are handed over; `generator` measures the load generator itself.
 
 mod cores;
-mod cpu;
 mod generator;
 mod greet;
 mod handoff;

@@ -15,13 +15,12 @@ use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
 
 use super::cores::{Cores, sessions};
-use super::cpu::Processes;
 use super::peers::{Peer, Site};
 use super::{greet, handoff};
 use crate::data::{Contender, HANDOFF};
 use crate::load::raise_file_limit;
 use crate::stand::host;
-use crate::stand::{Lb, Program, sibling};
+use crate::stand::{Lb, Processes, Program, sibling};
 
 /// How long a program may take to become ready.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -133,7 +133,7 @@ async fn resized(
     let done = grow(setting, (variant, running), &mut control, (before, &mut added), points).await;
     let mut removed = Ok(());
     for hostname in added {
-        removed = control.change("rm", &hostname).await.and(removed);
+        removed = control.remove(&[hostname]).await.and(removed);
     }
     done.and(removed)
 }
@@ -149,7 +149,7 @@ async fn grow(
     for n in before.max(*SIZES.start())..=*SIZES.end() {
         while before + added.len() < n {
             let hostname = format!("bench-{}-{}", std::process::id(), added.len() + 1);
-            control.change("add", &hostname).await?;
+            control.add(std::slice::from_ref(&hostname)).await?;
             added.push(hostname);
         }
         measure(setting, running, (variant, &format!("N = {n}")), points).await?;

@@ -12,13 +12,13 @@ use anyhow::{Context as _, bail};
 use tokio::time::sleep;
 
 use super::balance::THREE;
-use super::victim::Victim;
 use super::{Setting, Subject, TIMEOUT, mapping};
 use crate::args::DrillArgs;
 use crate::control::{Control, Slot};
 use crate::data::{Around, Drill, Kill, Series, Timeline};
 use crate::load::{self, Amount, Ids, Loop, Outcome, Plan, Progress, Record};
 use crate::shown;
+use crate::stand::Victim;
 use crate::stats::Spread;
 
 /// How long a recovery may take before the drill fails.

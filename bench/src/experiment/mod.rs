@@ -7,7 +7,6 @@ pub(crate) mod balance;
 mod checks;
 mod drill;
 pub(crate) mod healing;
-mod victim;
 mod wire;
 
 use std::net::SocketAddr;

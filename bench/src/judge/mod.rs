@@ -6,6 +6,7 @@
 
 mod bars;
 mod expect;
+mod soak;
 
 use anyhow::bail;
 

@@ -31,7 +31,7 @@ use tokio::sync::oneshot;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use exchange::{Exchange, LINE_MAX};
+pub(crate) use exchange::{Exchange, LINE_MAX, Request};
 pub(crate) use failure::Failure;
 pub(crate) use ids::Ids;
 pub(crate) use pace::{Amount, Loop};

@@ -1,7 +1,8 @@
 //! Starts an `lb` on free ports.
 
+use std::io;
 use std::net::SocketAddr;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -62,5 +63,13 @@ impl Lb {
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.program.pid()
+    }
+
+    /// Ends it with SIGTERM, and waits for it; returns how it ended.
+    ///
+    /// # Errors
+    /// It cannot be ended.
+    pub(crate) fn finish(self) -> io::Result<ExitStatus> {
+        self.program.finish()
     }
 }

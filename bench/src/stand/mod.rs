@@ -5,7 +5,11 @@
 pub(crate) mod host;
 mod lb;
 pub(crate) mod network;
+pub(crate) mod processes;
 mod program;
+mod victim;
 
 pub(crate) use lb::{Lb, Provider};
+pub(crate) use processes::Processes;
 pub(crate) use program::{Program, become_program, pin, sibling};
+pub(crate) use victim::{Stopped, Victim};

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::io::{self, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -170,9 +170,17 @@ impl Program {
         if shown.is_empty() { "its log is empty".to_owned() } else { shown.join("\n") }
     }
 
-    fn end(&mut self) -> io::Result<()> {
-        if self.child.try_wait()?.is_some() {
-            return Ok(());
+    /// Ends it with SIGTERM, and waits for it; returns how it ended.
+    ///
+    /// # Errors
+    /// It cannot be ended.
+    pub(crate) fn finish(mut self) -> io::Result<ExitStatus> {
+        self.end()
+    }
+
+    fn end(&mut self) -> io::Result<ExitStatus> {
+        if let Some(status) = self.child.try_wait()? {
+            return Ok(status);
         }
         if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
             let ended = pidfd_open(pid, PidfdFlags::empty())?;
@@ -184,7 +192,7 @@ impl Program {
                 self.child.kill()?;
             }
         }
-        self.child.wait().map(drop)
+        self.child.wait()
     }
 }
 

@@ -9,3 +9,4 @@ mod harness;
 mod interruption;
 mod load;
 mod servers;
+mod soak;

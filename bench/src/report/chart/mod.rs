@@ -17,6 +17,7 @@ mod lines;
 mod rates;
 mod ratios;
 mod recovery;
+mod soak;
 mod timeline;
 
 /// A chart.
@@ -61,6 +62,9 @@ fn drawings(data: &Data) -> anyhow::Result<Vec<Drawing>> {
     }
     if let Some(comparison) = &data.comparison {
         compare(comparison, &mut charts)?;
+    }
+    if let Some(found) = &data.soak {
+        charts.extend(soak::soak("soak", found)?);
     }
     Ok(charts)
 }

@@ -14,6 +14,7 @@ mod comparison;
 mod healing;
 mod loads;
 mod scaling;
+mod soak;
 mod standing;
 mod variants;
 
@@ -31,6 +32,7 @@ pub(super) fn markdown(data: &Data, charts: &[Chart]) -> String {
     parts.extend(data.a3.as_ref().map(|a3| healing::section(a3, charts)));
     parts.extend(data.a4.as_ref().map(|a4| variants::section(a4, charts)));
     parts.extend(data.comparison.as_ref().map(|comparison| comparison::section(comparison, charts)));
+    parts.extend(data.soak.as_ref().map(|soak| soak::section(soak, charts)));
     joined(&parts) + "\n"
 }
 

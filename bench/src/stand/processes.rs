@@ -1,20 +1,21 @@
-//! Reads the CPU time and the memory of a proxy's processes from /proc.
+//! Reads what processes use from /proc: CPU time, memory, open files and threads.
 //!
 //! CPU time is the scheduler's, in nanoseconds (`schedstat`), because ticks of 10 ms are too coarse for turns of a second.
 //! Nothing here waits or writes.
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 
 use anyhow::Context as _;
 
 /// The processes of one or several programs: those that were started, and their descendants (such as the worker of nginx).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Processes(Vec<u32>);
+pub(crate) struct Processes(Vec<u32>);
 
 impl Processes {
     /// The present processes of the program `root`. Call it when the program is ready and has started its workers.
-    pub(super) fn of(root: u32) -> io::Result<Self> {
+    pub(crate) fn of(root: u32) -> io::Result<Self> {
         let mut parents = Vec::new();
         for entry in fs::read_dir("/proc")? {
             let pid = entry?.file_name().to_string_lossy().parse();
@@ -27,14 +28,14 @@ impl Processes {
     }
 
     /// Adds the processes of another program.
-    pub(super) fn and(mut self, others: Processes) -> Self {
+    pub(crate) fn and(mut self, others: Processes) -> Self {
         self.0.extend(others.0);
         self
     }
 
     /// CPU time of all present threads, in nanoseconds. The time of a thread that has ended is missing; a proxy keeps its
     /// threads.
-    pub(super) fn cpu(&self) -> anyhow::Result<u64> {
+    pub(crate) fn cpu(&self) -> anyhow::Result<u64> {
         let mut sum = 0;
         for pid in &self.0 {
             sum += threads(*pid)?.iter().map(|(_, time)| time).sum::<u64>();
@@ -42,8 +43,13 @@ impl Processes {
         Ok(sum)
     }
 
+    /// Their numbers.
+    pub(crate) fn pids(&self) -> &[u32] {
+        &self.0
+    }
+
     /// Memory in bytes: the proportional set size, in which a page that several processes share counts once.
-    pub(super) fn memory(&self) -> anyhow::Result<u64> {
+    pub(crate) fn memory(&self) -> anyhow::Result<u64> {
         let memory = |pid: &u32| {
             let path = format!("/proc/{pid}/smaps_rollup");
             let text = read(&path).with_context(|| format!("cannot read {path}"))?;
@@ -53,8 +59,59 @@ impl Processes {
     }
 }
 
+/// What one process holds. A part that this user may not read is `None`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Holdings {
+    /// Anonymous memory in bytes: heap and stacks, but no file that is shared with other processes.
+    pub(crate) memory: Option<u64>,
+    /// Open files.
+    pub(crate) files: Option<u64>,
+    pub(crate) threads: Option<u64>,
+}
+
+/// What a process holds now.
+///
+/// # Errors
+/// It has ended.
+pub(crate) fn holdings(pid: u32) -> anyhow::Result<Holdings> {
+    let status = read(&format!("/proc/{pid}/status")).with_context(|| format!("process {pid} has ended"))?;
+    let number = |name: &str| {
+        let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+        value.split_ascii_whitespace().next()?.parse::<u64>().ok()
+    };
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).ok().map(|files| files.count() as u64);
+    Ok(Holdings { memory: number("RssAnon:").map(|kib| kib * 1024), files, threads: number("Threads:") })
+}
+
+/// The process that listens on a TCP port of this host, if this user may see it.
+pub(crate) fn listener(address: SocketAddr) -> Option<u32> {
+    let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].map(|path| read(path).unwrap_or_default());
+    let sockets: Vec<String> = tables.iter().flat_map(|table| listening(table, address.port())).collect();
+    let links: Vec<String> = sockets.iter().map(|inode| format!("socket:[{inode}]")).collect();
+    let holds = |pid: &u32| {
+        let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().map_while(Result::ok);
+        let mut targets = files.filter_map(|file| fs::read_link(file.path()).ok());
+        targets.any(|target| links.iter().any(|link| target.as_os_str() == link.as_str()))
+    };
+    let processes = fs::read_dir("/proc").ok()?.map_while(Result::ok);
+    let mut numbers = processes.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
+    numbers.find(holds)
+}
+
+/// The inodes of the sockets in a `tcp` table (proc(5)) that listen on a port.
+fn listening(table: &str, port: u16) -> Vec<String> {
+    const LISTEN: &str = "0A";
+    let socket = |line: &str| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let (_, hexadecimal) = fields.get(1)?.rsplit_once(':')?;
+        let is_it = fields.get(3) == Some(&LISTEN) && u16::from_str_radix(hexadecimal, 16) == Ok(port);
+        is_it.then(|| fields.get(9).map(|&inode| inode.to_owned()))?
+    };
+    table.lines().filter_map(socket).collect()
+}
+
 /// The threads of a process, each with its CPU time in nanoseconds.
-pub(super) fn threads(pid: u32) -> anyhow::Result<Vec<(u32, u64)>> {
+pub(crate) fn threads(pid: u32) -> anyhow::Result<Vec<(u32, u64)>> {
     let folder = format!("/proc/{pid}/task");
     let entries = fs::read_dir(&folder).with_context(|| format!("process {pid} has ended"))?;
     let mut threads = Vec::new();
@@ -136,6 +193,26 @@ mod tests {
         assert_eq!(tree(10, &parents), [10, 20, 30]);
         assert_eq!(tree(40, &parents), [40]);
         assert_eq!(tree(0, &[(0, 0), (1, 0)]), [0, 1]);
+    }
+
+    #[test]
+    fn the_listener_of_a_port_is_found_by_its_socket() {
+        let table = "sl local rem st ...\n\
+            0: 0100007F:1388 00000000:0000 0A 0:0 00:0 0 0 0 8123 1\n\
+            1: 0100007F:1388 0100007F:9000 01 0:0 00:0 0 0 0 8124 1\n\
+            2: 0100007F:1389 00000000:0000 0A 0:0 00:0 0 0 0 8125 1\n";
+        assert_eq!(listening(table, 5000), ["8123"]);
+        assert_eq!(listening(table, 6000), Vec::<String>::new());
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(listener(socket.local_addr().unwrap()), Some(std::process::id()));
+    }
+
+    #[test]
+    fn this_process_holds_memory_files_and_threads() {
+        let before = holdings(std::process::id()).unwrap();
+        assert!(before.memory.unwrap() > 10_000 && before.threads.unwrap() > 0, "{before:?}");
+        assert!(before.files.unwrap() > 2, "{before:?}");
+        assert!(holdings(u32::MAX).is_err());
     }
 
     #[test]

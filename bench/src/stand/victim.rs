@@ -1,4 +1,4 @@
-//! Finds the process of a replica and kills it.
+//! Finds the process of a replica, kills it or stops it.
 //!
 //! `lb` gives each replica its hostname (`SERVER_ID`) and port (`PORT`) in its environment, in a container too. No other
 //! process is ever signalled.
@@ -18,7 +18,14 @@ const PATIENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
 /// A running replica.
 #[derive(Debug)]
-pub(crate) struct Victim(OwnedFd);
+pub(crate) struct Victim {
+    pid: Pid,
+    process: OwnedFd,
+}
+
+/// A replica that is stopped. Dropping this lets it go on, if it still runs.
+#[derive(Debug)]
+pub(crate) struct Stopped(Victim);
 
 impl Victim {
     /// Finds the replica with this hostname that listens on `address`.
@@ -34,7 +41,8 @@ impl Victim {
                 "cannot find the process of {hostname} at {address}: it may be on another host or belong to another user"
             );
         };
-        let opened = Victim(pidfd_open(pid, PidfdFlags::empty()).context("the replica has ended")?);
+        let process = pidfd_open(pid, PidfdFlags::empty()).context("the replica has ended")?;
+        let opened = Victim { pid, process };
         // Checked again after it was opened, because the process number may belong to another process by now.
         if !is_replica(pid.as_raw_nonzero().get(), hostname, address).unwrap_or(false) {
             bail!("{hostname} has ended");
@@ -42,17 +50,38 @@ impl Victim {
         Ok(opened)
     }
 
+    /// Its process number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid.as_raw_nonzero().get().cast_unsigned()
+    }
+
+    /// Stops it: the kernel still accepts connections for it, and it answers none.
+    ///
+    /// # Errors
+    /// It has ended, or this user may not stop it.
+    pub(crate) fn stop(self) -> anyhow::Result<Stopped> {
+        pidfd_send_signal(&self.process, Signal::STOP).context("cannot stop a replica")?;
+        Ok(Stopped(self))
+    }
+
     /// Kills it and waits until it is gone; then it accepts no more connections.
     ///
     /// # Errors
     /// This user may not kill it, or it does not end.
     pub(crate) fn kill(self) -> anyhow::Result<()> {
-        pidfd_send_signal(&self.0, Signal::KILL).context("cannot kill a replica")?;
-        let gone = retry_on_intr(|| poll(&mut [PollFd::new(&self.0, PollFlags::IN)], Some(&PATIENCE)))?;
+        pidfd_send_signal(&self.process, Signal::KILL).context("cannot kill a replica")?;
+        let gone = retry_on_intr(|| poll(&mut [PollFd::new(&self.process, PollFlags::IN)], Some(&PATIENCE)))?;
         if gone == 0 {
             bail!("a killed replica does not end");
         }
         Ok(())
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        // Its load balancer may have ended it meanwhile.
+        let _ = pidfd_send_signal(&self.0.process, Signal::CONT);
     }
 }
 
