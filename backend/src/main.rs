@@ -7,8 +7,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::builder::OsStringValueParser;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 
 /// A demo replica: HTTP/1.1 (/home, /heartbeat, /bytes/N, POST /echo), and a raw line mode, on one port.
 #[derive(Parser)]
@@ -28,12 +28,20 @@ struct Options {
     handoff: Option<OsString>,
 }
 
+/// The command line and the environment, where an empty variable counts as unset.
+fn options() -> Options {
+    let command = Options::command().mut_args(|arg| {
+        let value = arg.get_env().and_then(std::env::var_os);
+        if value.is_some_and(|value| value.is_empty()) { arg.env(None::<&'static str>) } else { arg }
+    });
+    Options::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+}
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = options();
     let everywhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, options.port));
-    // An empty variable counts as unset.
-    let handoff = options.handoff.as_deref().filter(|path| !path.is_empty()).map(Path::new);
+    let handoff = options.handoff.as_deref().map(Path::new);
     match backend::run(options.listen.unwrap_or(everywhere), &options.id, handoff).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

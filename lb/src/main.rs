@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lb::config::{Cli, Config, Problems, Serve, Simulate, Subcommand};
+use lb::config::{Cli, ClientCommand, Config, Ignored, Problems, Serve, Simulate, Subcommand};
 use lb::printable::printable;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 /// The exit code of a failure at run time.
 const FAILED: u8 = 1;
@@ -21,26 +21,33 @@ const MISCONFIGURED: u8 = 2;
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 fn main() -> ExitCode {
-    let cli = Cli::read();
+    let (cli, ignored) = Cli::read();
     let done = match cli.command {
-        None => return serve(cli.serve),
-        Some(Subcommand::Serve(flags)) => return serve(*flags),
+        None => return serve(cli.serve, ignored),
+        Some(Subcommand::Serve(flags)) => return serve(*flags, ignored),
         Some(Subcommand::Simulate(flags)) => return simulate(*flags),
-        Some(Subcommand::Client(command)) => {
-            command.request().and_then(|request| lb::client::run(&request)).and_then(|answer| print(&answer))
-        }
+        Some(Subcommand::Client(command)) => return ask(*command),
         Some(Subcommand::Replica(arguments)) => lb::become_replica(&arguments),
         Some(Subcommand::Guard { group }) => lb::guard(group),
     };
     done.map_or_else(|error| complain(&format!("{error:#}"), FAILED), |()| ExitCode::SUCCESS)
 }
 
-fn serve(flags: Serve) -> ExitCode {
+fn ask(command: ClientCommand) -> ExitCode {
+    let set = command.from_environment().clone();
+    let answer = command.request().and_then(|request| lb::client::run(&request));
+    let done = answer.and_then(|answer| print(&answer));
+    done.map_or_else(|error| complain(&set.named_in(&format!("{error:#}")), FAILED), |()| ExitCode::SUCCESS)
+}
+
+fn serve(flags: Serve, ignored: impl Iterator<Item = Ignored>) -> ExitCode {
+    let set = flags.from_environment.clone();
     let config = match Config::check(flags) {
         Ok(config) => config,
         Err(problems) => return refuse(&problems),
     };
     let _log = lb::log::begin(config.log.clone(), config.log_format);
+    ignored.for_each(|variable| warn!("{variable}"));
     let served = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_keep_alive(FOR_EVER)
@@ -54,7 +61,10 @@ fn serve(flags: Serve) -> ExitCode {
         }
         Err(error) => Err(error.into()),
     };
-    served.map_or_else(|error| complain(&format!("error: {error:#}"), FAILED), |()| ExitCode::SUCCESS)
+    served.map_or_else(
+        |error| complain(&set.named_in(&format!("error: {error:#}")), FAILED),
+        |()| ExitCode::SUCCESS,
+    )
 }
 
 fn simulate(flags: Simulate) -> ExitCode {

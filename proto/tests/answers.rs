@@ -104,11 +104,15 @@ prop_compose! {
 prop_compose! {
     fn explanation()(
         (id, key, key_bytes, mapping) in (text(), text(), text(), text()),
-        (hash, position) in any::<(u64, u64)>(),
+        (hash, position, position_percent) in (option::of(any::<u64>()), option::of(any::<u64>()), 0..100_u8),
         candidates in vec(candidate(), 0..3),
         (owner, pick, balance_factor) in (option::of(text()), option::of(text()), option::of(number())),
     ) -> Explanation {
-        Explanation { id, key, key_bytes, mapping, hash, position, candidates, owner, pick, balance_factor }
+        let [hash_text, position_text] = [hash, position].map(|number| number.map(|number| number.to_string()));
+        Explanation {
+            id, key, key_bytes, mapping, hash, hash_text, position, position_text, position_percent, candidates, owner, pick,
+            balance_factor,
+        }
     }
 }
 

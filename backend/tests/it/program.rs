@@ -109,6 +109,13 @@ async fn an_address_that_cannot_be_bound_ends_it_with_1_and_a_reason() {
 }
 
 #[tokio::test]
+async fn an_empty_variable_counts_as_unset() {
+    let variables = [("PORT", ""), ("SERVER_ID", ""), ("LB_HANDOFF", "")];
+    let mut program = Program::start(program(&["--listen", "127.0.0.1:0"]).envs(variables));
+    program.listening("127.0.0.1").await;
+}
+
+#[tokio::test]
 async fn a_bad_option_ends_it_with_2() {
     for arguments in [&["--listen", "nowhere"][..], &["--port", "65536"], &["--nope"], &["stray"]] {
         let mut program = Program::start(&mut program(arguments));

@@ -75,6 +75,17 @@ impl Mapping {
         }
     }
 
+    /// How many positions [`Mapping::locate`] tells apart: 2^64 on a ring, M in a table of M. (The scores of `rendezvous` are as many
+    /// as the positions of a ring.) At least 1.
+    #[must_use]
+    pub fn positions(&self) -> u128 {
+        match self {
+            Mapping::Ring(_) | Mapping::Rendezvous(_) => 1 << u64::BITS,
+            Mapping::Slots(slots) => slots.entries().max(1) as u128,
+            Mapping::Maglev(_) => Maglev::ENTRIES.into(),
+        }
+    }
+
     /// The ordinal of the member that owns `key`: the first of its candidates. `None` if no member has a weight.
     #[must_use]
     pub fn owner(&self, key: &[u8]) -> Option<usize> {

@@ -64,6 +64,7 @@ fn simulate(plan: &Plan) -> anyhow::Result<Report> {
         distinct: asked.len(),
         distribution: plan.ids.distribution.to_string(),
         seed: plan.ids.seed,
+        seed_text: plan.ids.seed.to_string(),
         stages: fleets(&plan.stages),
         mappings: rows.collect::<anyhow::Result<_>>()?,
     })

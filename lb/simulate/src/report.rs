@@ -16,6 +16,8 @@ pub(crate) struct Report {
     pub(crate) distribution: String,
     /// The seed of the ids that were drawn.
     pub(crate) seed: u64,
+    /// The same as text: many readers of JSON round numbers above 2^53.
+    pub(crate) seed_text: String,
     /// The fleet at first and after each step.
     pub(crate) stages: Vec<Fleet>,
     /// One for each mapping.

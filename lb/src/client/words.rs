@@ -67,10 +67,12 @@ fn backend(backend: &Backend) -> [String; 7] {
 }
 
 fn explanation(answer: &Explanation) -> Vec<String> {
-    let Explanation { id, key, key_bytes, mapping, hash, position, candidates, owner, pick, .. } = answer;
-    let mut lines = vec![format!(
-        "id {id} is key {key:?} (bytes {key_bytes}): mapping {mapping}, hash {hash}, position {position}"
-    )];
+    let Explanation { id, key, key_bytes, mapping, candidates, owner, pick, .. } = answer;
+    let place = answer.hash.zip(answer.position).map_or_else(
+        || format!("position {} % (a seed hides the hash)", answer.position_percent),
+        |(hash, position)| format!("hash {hash}, position {position}"),
+    );
+    let mut lines = vec![format!("id {id} is key {key:?} (bytes {key_bytes}): mapping {mapping}, {place}")];
     let rows = (1..).zip(candidates).map(|(number, candidate)| {
         let Candidate { hostname, name, state, skipped, .. } = candidate;
         let skipped = skipped.as_ref().map_or_else(String::new, |reason| format!("; skipped: {reason}"));

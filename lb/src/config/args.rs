@@ -4,16 +4,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::builder::{BoolishValueParser, ValueParser};
-use clap::{Args, Parser};
+use clap::builder::ValueParser;
+use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser};
 use mapping::{BalanceFactor, MappingName};
 use proto::control::{Hostname, Transport};
 use tracing_subscriber::filter::Targets;
 
+use super::environment::{self, FromEnvironment, Ignored};
 use super::order;
 use super::parameters::{ParameterChanges, Parameters};
 use super::simulate::Simulate;
-use super::value::{self, BackendPart, Checked, ProviderName, RespawnName};
+use super::value::{self, BackendPart, Checked, NumberOrName, ProviderName, RespawnName, Several};
 use crate::client::Address;
 use crate::control::port::Address as ControlAddress;
 use crate::control::{OnDown, Probe};
@@ -37,11 +38,15 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// The command line of this process, completed from its environment. Ends the process after `--help` and the like, and if there is no such
-    /// command.
-    #[must_use]
-    pub fn read() -> Self {
-        Cli::parse_from(order::flags_last(std::env::args_os().collect()))
+    /// The command line of this process, completed from its environment; and the variables that do not count, to warn of. Ends
+    /// the process after `--help` and the like, and if there is no such command.
+    pub fn read() -> (Self, impl Iterator<Item = Ignored>) {
+        let (mut command, ignored) = environment::sift(Cli::command());
+        let matches = command.try_get_matches_from_mut(order::flags_last(std::env::args_os().collect()));
+        match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+            Ok(cli) => (cli, ignored.into_iter()),
+            Err(error) => environment::blame_the_variable(error.format(&mut command)).exit(),
+        }
     }
 }
 
@@ -78,10 +83,9 @@ pub enum ClientCommand {
     },
     /// Start N replicas, the named ones first
     Add {
-        /// How many
-        n: u32,
-        /// Their names; the rest gets random ones
-        hostnames: Vec<String>,
+        /// How many, and their names; the rest gets random ones.
+        #[command(flatten)]
+        which: Which,
         /// Their weights, in the same order: each from 0 to 100; the rest gets 1
         #[arg(long, value_name = "W", value_delimiter = ',')]
         weights: Vec<u64>,
@@ -91,10 +95,9 @@ pub enum ClientCommand {
     },
     /// Drain and stop N replicas, the named ones first
     Rm {
-        /// How many
-        n: u32,
-        /// Which; the rest is chosen at random
-        hostnames: Vec<String>,
+        /// How many, and which; the rest is chosen at random.
+        #[command(flatten)]
+        which: Which,
         /// How long their connections may take to finish [default: --drain-timeout of the running lb]
         #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
         drain: Option<String>,
@@ -155,18 +158,18 @@ pub enum MappingAction {
 pub enum PlannedChange {
     /// More replicas: N, or as many as there are names
     Add {
-        /// How many, their names, or both
-        #[arg(required = true, value_name = "N|HOSTNAME")]
-        which: Vec<String>,
+        /// How many, their names, or both.
+        #[command(flatten)]
+        which: Which,
         /// Their weights, in the same order: each from 0 to 100; the rest gets 1
         #[arg(long, value_name = "W", value_delimiter = ',')]
         weights: Vec<u64>,
     },
     /// Fewer replicas: N, or as many as there are names
     Rm {
-        /// How many, their names, or both
-        #[arg(required = true, value_name = "N|HOSTNAME")]
-        which: Vec<String>,
+        /// How many, their names, or both.
+        #[command(flatten)]
+        which: Which,
     },
     /// Another mapping
     Mapping {
@@ -174,6 +177,17 @@ pub enum PlannedChange {
         #[command(subcommand)]
         action: MappingAction,
     },
+}
+
+/// The replicas that a command is about: how many, their names, or both.
+#[derive(Debug, Args)]
+pub struct Which {
+    /// How many, or the first hostname: names alone mean as many as there are
+    #[arg(value_name = "N|HOSTNAME", allow_negative_numbers = true, value_parser = ValueParser::new(value::number_or_name))]
+    pub first: NumberOrName,
+    /// Hostnames; the rest of N is the choice of lb
+    #[arg(value_name = "HOSTNAME")]
+    pub hostnames: Vec<String>,
 }
 
 /// The parts of `lb mapping set` that may change.
@@ -198,6 +212,9 @@ pub struct MappingChange {
 /// `lb serve` has flags with some of these names.)
 #[derive(Debug, Args)]
 pub struct Client {
+    /// Which of the following are set in the environment.
+    #[command(flatten)]
+    pub from_environment: FromEnvironment,
     /// Control port of the running lb, as HOST:PORT or unix:PATH
     #[arg(id = "lb-control", long = "control", global = true, help_heading = "Control port", env = "LB_CONTROL", value_name = "ADDR|unix:PATH", default_value = "127.0.0.1:5001", value_parser = ValueParser::new(value::where_to_ask))]
     pub control: Address,
@@ -230,6 +247,9 @@ pub struct Client {
 /// The flags of `lb serve`.
 #[derive(Clone, Debug, Args)]
 pub struct Serve {
+    /// Which of the following are set in the environment.
+    #[command(flatten)]
+    pub from_environment: FromEnvironment,
     /// Data port
     #[arg(long, help_heading = "Ports", env = "LB_LISTEN", value_name = "ADDR", default_value = "0.0.0.0:5000", value_parser = ValueParser::new(value::address))]
     pub(super) listen: Checked<SocketAddr>,
@@ -249,8 +269,8 @@ pub struct Serve {
     #[arg(long, help_heading = "Ports", env = "LB_CONTROL_TOKEN_FILE", value_name = "FILE")]
     pub(super) control_token_file: Option<PathBuf>,
     /// Bind the control port beyond loopback without a token
-    #[arg(long, help_heading = "Ports", env = "LB_CONTROL_INSECURE", value_parser = BoolishValueParser::new())]
-    pub(super) control_insecure: bool,
+    #[arg(long, help_heading = "Ports", env = "LB_CONTROL_INSECURE", action = ArgAction::SetTrue, value_parser = ValueParser::new(value::boolean))]
+    pub(super) control_insecure: Checked<bool>,
     /// Replicas at start [default: 3, or every --backend]
     #[arg(long, help_heading = "Replicas", env = "LB_REPLICAS", value_name = "N", allow_hyphen_values = true, value_parser = ValueParser::new(value::replicas))]
     pub(super) replicas: Option<Checked<usize>>,
@@ -260,9 +280,10 @@ pub struct Serve {
     /// process: what to run (by `sh -c`) instead of the demo server; {port} is replaced, PORT and SERVER_ID are set
     #[arg(long, help_heading = "Replicas", env = "LB_COMMAND", value_name = "CMD")]
     pub(super) command: Option<String>,
-    /// fixed: an address to balance over, and its weight from 0 to 100 (1 if not given); repeatable
-    #[arg(long, help_heading = "Replicas", env = "LB_BACKEND", value_name = "NAME=HOST:PORT[,weight=W]", value_delimiter = ',', value_parser = ValueParser::new(value::backend))]
-    pub(super) backend: Vec<Checked<BackendPart>>,
+    /// fixed: an address to balance over, and its weight from 0 to 100 (1 if not given); repeatable, or several with commas
+    /// or spaces between them
+    #[arg(long, help_heading = "Replicas", env = "LB_BACKEND", value_name = "NAME=HOST:PORT[,weight=W]", value_parser = ValueParser::new(value::backends))]
+    pub(super) backend: Vec<Several<BackendPart>>,
     /// docker: the image of the replicas; lb never pulls it
     #[arg(long, help_heading = "Containers", env = "LB_IMAGE", value_name = "IMAGE", default_value = "lb-backend", value_parser = ValueParser::new(value::image))]
     pub(super) image: Checked<String>,
@@ -286,8 +307,8 @@ pub struct Serve {
     #[arg(long, help_heading = "Containers", env = "LB_CONTAINER_CAPS", value_name = "CAPS", value_parser = ValueParser::new(value::capabilities))]
     pub(super) container_caps: Option<Checked<Capabilities>>,
     /// docker: leave the containers running at the end, for the next lb of this fleet to adopt
-    #[arg(long, help_heading = "Containers", env = "LB_KEEP", value_parser = BoolishValueParser::new())]
-    pub(super) keep: bool,
+    #[arg(long, help_heading = "Containers", env = "LB_KEEP", action = ArgAction::SetTrue, value_parser = ValueParser::new(value::boolean))]
+    pub(super) keep: Checked<bool>,
     /// How keys find slots: ring, slots, maglev or rendezvous
     #[arg(long, help_heading = "Mapping", env = "LB_MAPPING", value_name = "NAME", default_value = "ring", value_parser = ValueParser::new(value::parsed::<MappingName>))]
     pub(super) mapping: Checked<MappingName>,

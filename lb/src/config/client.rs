@@ -5,11 +5,26 @@ use proto::control::{
     Weight,
 };
 
-use super::args::{Client, ClientCommand, MappingAction, MappingChange, PlannedChange};
+use super::args::{Client, ClientCommand, MappingAction, MappingChange, PlannedChange, Which};
+use super::environment::FromEnvironment;
 use super::token;
+use super::value::NumberOrName;
 use crate::client::Request;
 
 impl ClientCommand {
+    /// Which of its flags are set in the environment.
+    #[must_use]
+    pub fn from_environment(&self) -> &FromEnvironment {
+        let (ClientCommand::Rep { client }
+        | ClientCommand::Add { client, .. }
+        | ClientCommand::Rm { client, .. }
+        | ClientCommand::Backends { client }
+        | ClientCommand::Mapping { client, .. }
+        | ClientCommand::Plan { client, .. }
+        | ClientCommand::Explain { client, .. }) = self;
+        &client.from_environment
+    }
+
     /// The request to a running `lb`.
     ///
     /// # Errors
@@ -17,11 +32,11 @@ impl ClientCommand {
     pub fn request(self) -> anyhow::Result<Request> {
         let (command, client) = match self {
             ClientCommand::Rep { client } => (Command::Rep {}, client),
-            ClientCommand::Add { n, hostnames, weights, client } => {
-                (Command::Add(addition(n, hostnames, weights)?), client)
+            ClientCommand::Add { which, weights, client } => {
+                (Command::Add(addition(which, weights)?), client)
             }
-            ClientCommand::Rm { n, hostnames, drain, now, client } => {
-                (Command::Remove(removal(n, hostnames, drain_time(drain, now)?)?), client)
+            ClientCommand::Rm { which, drain, now, client } => {
+                (Command::Remove(removal(which, drain_time(drain, now)?)?), client)
             }
             ClientCommand::Backends { client } => (Command::Backends {}, client),
             ClientCommand::Mapping { action: None, client } => {
@@ -33,7 +48,7 @@ impl ClientCommand {
             ClientCommand::Plan { change, client } => (Command::Plan { change: planned(change)? }, client),
             ClientCommand::Explain { id, client } => (Command::Explain { id }, client),
         };
-        let Client { control, control_token, control_token_file, json } = client;
+        let Client { control, control_token, control_token_file, json, .. } = client;
         let token = token(control_token, control_token_file.as_deref()).map_err(anyhow::Error::msg)?;
         Ok(Request { command, control, token, json })
     }
@@ -41,35 +56,23 @@ impl ClientCommand {
 
 fn planned(change: PlannedChange) -> Result<Change, Failure> {
     Ok(match change {
-        PlannedChange::Add { which, weights } => {
-            let (n, hostnames) = number_and_names(which);
-            Change::Add(addition(n, hostnames, weights)?)
-        }
-        PlannedChange::Rm { which } => {
-            let (n, hostnames) = number_and_names(which);
-            Change::Remove(removal(n, hostnames, None)?)
-        }
+        PlannedChange::Add { which, weights } => Change::Add(addition(which, weights)?),
+        PlannedChange::Rm { which } => Change::Remove(removal(which, None)?),
         PlannedChange::Mapping { action: MappingAction::Set { change } } => {
             Change::Mapping(remapping(change)?)
         }
     })
 }
 
-/// A number and names, or only names, where each counts as one.
-fn number_and_names(mut which: Vec<String>) -> (u32, Vec<String>) {
-    match which.first().map(|first| first.parse()) {
-        Some(Ok(n)) => (n, which.split_off(1)),
-        _ => (u32::try_from(which.len()).unwrap_or(u32::MAX), which),
-    }
-}
-
-fn addition(n: u32, hostnames: Vec<String>, weights: Vec<u64>) -> Result<Addition, Failure> {
+fn addition(which: Which, weights: Vec<u64>) -> Result<Addition, Failure> {
     let weights = weights.into_iter().map(weight).collect::<Result<_, _>>()?;
-    Ok(Addition { n, hostnames: names(hostnames)?, weights })
+    let (n, hostnames) = number_and_names(which)?;
+    Ok(Addition { n, hostnames, weights })
 }
 
-fn removal(n: u32, hostnames: Vec<String>, drain: Option<DrainTime>) -> Result<Removal, Failure> {
-    Ok(Removal { n, hostnames: names(hostnames)?, drain })
+fn removal(which: Which, drain: Option<DrainTime>) -> Result<Removal, Failure> {
+    let (n, hostnames) = number_and_names(which)?;
+    Ok(Removal { n, hostnames, drain })
 }
 
 fn drain_time(drain: Option<String>, now: bool) -> Result<Option<DrainTime>, Failure> {
@@ -77,6 +80,19 @@ fn drain_time(drain: Option<String>, now: bool) -> Result<Option<DrainTime>, Fai
         None => Ok(now.then_some(DrainTime::NONE)),
         Some(drain) => drain.parse().map(Some).map_err(|error| bad("drain", &error)),
     }
+}
+
+/// Names alone mean their number.
+fn number_and_names(Which { first, mut hostnames }: Which) -> Result<(u32, Vec<Hostname>), Failure> {
+    let n = match first {
+        NumberOrName::Number(n) => Some(n),
+        NumberOrName::Name(name) => {
+            hostnames.insert(0, name);
+            None
+        }
+    };
+    let hostnames = names(hostnames)?;
+    Ok((n.unwrap_or(u32::try_from(hostnames.len()).unwrap_or(u32::MAX)), hostnames))
 }
 
 fn remapping(change: MappingChange) -> Result<Remapping, Failure> {

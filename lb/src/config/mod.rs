@@ -1,10 +1,11 @@
 //! The configuration: flags and environment in, one checked and immutable [`Config`] out.
 //!
-//! The only reader of the environment. Every value is checked before anything is bound or started, and all problems are
+//! The only reader of the environment ([`environment`]). Every value is checked before anything is bound or started, and all problems are
 //! reported at once: so every flag accepts any text ([`Checked`]), and a wrong one fails only in [`Config::check`].
 
 mod args;
 mod client;
+mod environment;
 mod handoff;
 mod order;
 mod parameters;
@@ -24,6 +25,7 @@ use tracing_subscriber::filter::Targets;
 pub use crate::provider::engine::docker::{Capabilities, Settings as DockerSettings};
 pub use crate::provider::fixed::FixedBackend;
 pub use args::{Cli, ClientCommand, Serve, Subcommand};
+pub use environment::{FromEnvironment, Ignored};
 pub use simulate::Simulate;
 pub use value::Checked;
 
@@ -89,11 +91,19 @@ pub enum Source {
 }
 
 /// What is wrong with a configuration, a line each.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Default, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.join("\n"))]
 pub struct Problems(Vec<String>);
 
 impl Problems {
+    /// The value, unless there are problems; they name the variables in which their values were.
+    fn or<T>(self, value: T, set: &FromEnvironment) -> Result<T, Self> {
+        if self.0.is_empty() {
+            return Ok(value);
+        }
+        Err(Problems(self.0.iter().map(|problem| set.named_in(problem)).collect()))
+    }
+
     fn add(&mut self, problem: impl Into<String>) {
         self.0.push(problem.into());
     }
@@ -112,11 +122,11 @@ impl Config {
     /// Checks every flag by itself, and then what they are together.
     ///
     /// # Errors
-    /// All problems at once; each names the flag, the given value and what is expected.
+    /// All problems at once; each names the flag or the variable, the given value and what is expected.
     pub fn check(serve: Serve) -> Result<Self, Problems> {
-        let mut problems = Problems(Vec::new());
+        let (mut problems, set) = (Problems::default(), serve.from_environment.clone());
         let config = Config::read(serve, &mut problems);
-        if problems.0.is_empty() { Ok(config) } else { Err(problems) }
+        problems.or(config, &set)
     }
 
     /// Whether replicas outlive this process.
@@ -223,8 +233,8 @@ fn splice(wanted: Checked<bool>, pipe: Checked<usize>, problems: &mut Problems) 
 }
 
 fn control_port(serve: &Serve, problems: &mut Problems) -> Vec<ControlAddress> {
-    let guarded =
-        serve.control_token.is_some() || serve.control_token_file.is_some() || serve.control_insecure;
+    let is_insecure = problems.take("control-insecure", serve.control_insecure.clone(), true);
+    let guarded = serve.control_token.is_some() || serve.control_token_file.is_some() || is_insecure;
     let mut read = |address: &Checked<ControlAddress>| {
         let address = problems.take("control", address.clone(), ControlAddress::Unix(PathBuf::new()));
         if let ControlAddress::Tcp(address) = &address
@@ -290,7 +300,7 @@ fn refuse_what_belongs_elsewhere(serve: &Serve, provider: &ProviderName, problem
         ("memory", serve.memory.as_ref().is_some_and(Checked::is_fine), ProviderName::Docker),
         ("pids", serve.pids.as_ref().is_some_and(Checked::is_fine), ProviderName::Docker),
         ("container-caps", serve.container_caps.as_ref().is_some_and(Checked::is_fine), ProviderName::Docker),
-        ("keep", serve.keep, ProviderName::Docker),
+        ("keep", serve.keep.0 == Ok(true), ProviderName::Docker),
         ("handoff-volume", serve.handoff_volume.as_ref().is_some_and(Checked::is_fine), ProviderName::Docker),
         ("backend", !serve.backend.is_empty(), ProviderName::Fixed),
     ];
@@ -317,7 +327,7 @@ fn docker(serve: &Serve, problems: &mut Problems) -> DockerSettings {
             .container_caps
             .clone()
             .map_or(Capabilities::Usual, |caps| problems.take("container-caps", caps, Capabilities::Usual)),
-        keep: serve.keep,
+        keep: problems.take("keep", serve.keep.clone(), false),
         volume: serve
             .handoff_volume
             .clone()
@@ -359,7 +369,7 @@ fn fixed(
 fn backends(serve: &Serve, problems: &mut Problems) -> Vec<FixedBackend> {
     let mut backends: Vec<FixedBackend> = Vec::new();
     let mut is_weighed = false;
-    for part in &serve.backend {
+    for part in serve.backend.iter().flat_map(|several| &several.0) {
         match (&part.0, backends.last_mut()) {
             (Ok(BackendPart::Backend(name, address)), _) => {
                 let (name, address) = (name.clone(), address.clone());

@@ -10,6 +10,7 @@ use simulate::peers::{HAPROXY_HEAVIEST, Peer};
 use simulate::{Contender, Distribution, Ids, MOST_BARS, Plan, Stage, Step};
 
 use super::Problems;
+use super::environment::FromEnvironment;
 use super::parameters::Parameters;
 use super::value::{Checked, Parsed, checked, within};
 
@@ -43,6 +44,9 @@ Examples:
 #[derive(Clone, Debug, Args)]
 #[command(after_long_help = STEPS)]
 pub struct Simulate {
+    /// Which of the following are set in the environment.
+    #[command(flatten)]
+    from_environment: FromEnvironment,
     /// What to simulate: ring, slots, maglev, rendezvous; haproxy, haproxy-W, nginx, envoy-ring; or all
     #[arg(long, value_name = "NAME[,NAME...]", default_value = "ring", value_delimiter = ',', value_parser = ValueParser::new(simulated))]
     mapping: Vec<Checked<Simulated>>,
@@ -84,11 +88,11 @@ impl Simulate {
     /// Checks every flag by itself, and then what they are together.
     ///
     /// # Errors
-    /// All problems at once; each names the flag, the given value and what is expected.
+    /// All problems at once; each names the flag or the variable, the given value and what is expected.
     pub fn check(self) -> Result<Plan, Problems> {
-        let mut problems = Problems(Vec::new());
+        let (mut problems, set) = (Problems::default(), self.from_environment.clone());
         let plan = self.read(&mut problems);
-        if problems.0.is_empty() { Ok(plan) } else { Err(problems) }
+        problems.or(plan, &set)
     }
 
     fn read(self, problems: &mut Problems) -> Plan {
@@ -153,7 +157,7 @@ fn contenders(
     // The parameters are the same for all mappings: report what is wrong with them once.
     parameters.scheme(MappingName::Ring, problems);
     let contender = |name| match name {
-        Simulated::Ours(name) => Some(Contender::Ours(parameters.scheme(name, &mut Problems(Vec::new())))),
+        Simulated::Ours(name) => Some(Contender::Ours(parameters.scheme(name, &mut Problems::default()))),
         Simulated::Theirs(peer, unit) => Some(Contender::Theirs { peer, unit }),
         Simulated::All => None,
     };

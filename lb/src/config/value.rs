@@ -66,11 +66,45 @@ pub(super) enum RespawnName {
     Same,
 }
 
+/// The values of a repeatable flag that stand in one text, with commas or spaces between them.
+#[derive(Clone, Debug)]
+pub(super) struct Several<T>(pub(super) Vec<Checked<T>>);
+
+/// The first word after `add` and `rm`: how many, or a hostname.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NumberOrName {
+    /// How many.
+    Number(u32),
+    /// The first hostname; the number is that of all hostnames.
+    Name(String),
+}
+
 /// The result of a value parser. It never fails: a message goes into the [`Checked`] value.
 pub(crate) type Parsed<T> = Result<Checked<T>, Infallible>;
 
 pub(super) fn checked<T>(value: Option<T>, given: &str, expected: impl Display) -> Parsed<T> {
     Ok(Checked(value.ok_or_else(|| format!("invalid value `{given}`: expected {expected}"))))
+}
+
+/// Reads each of several values. (No value at all is one that is empty.)
+fn several<T>(given: &str, read: impl Fn(&str) -> Parsed<T>) -> Result<Several<T>, Infallible> {
+    let read = |part| {
+        let Ok(value) = read(part);
+        value
+    };
+    let is_between = |letter: char| letter == ',' || letter.is_ascii_whitespace();
+    let values: Vec<_> = given.split(is_between).filter(|part| !part.is_empty()).map(read).collect();
+    Ok(Several(if values.is_empty() { vec![read("")] } else { values }))
+}
+
+/// A flag without a value; its variable has one.
+pub(super) fn boolean(given: &str) -> Parsed<bool> {
+    let value = match given.to_ascii_lowercase().as_str() {
+        "y" | "yes" | "t" | "true" | "on" | "1" => Some(true),
+        "n" | "no" | "f" | "false" | "off" | "0" => Some(false),
+        _ => None,
+    };
+    checked(value, given, "true or false")
 }
 
 pub(super) fn address(given: &str) -> Parsed<SocketAddr> {
@@ -377,39 +411,68 @@ pub(super) fn named_weight(given: &str) -> Result<(String, u64), &'static str> {
     named.ok_or("expected HOSTNAME=W with a whole number W from 0 to 100")
 }
 
+/// A word without a letter is a number: hostnames like `1.5` have to follow one.
+pub(super) fn number_or_name(given: &str) -> Result<NumberOrName, &'static str> {
+    if given.bytes().any(|byte| byte.is_ascii_alphabetic()) {
+        return Ok(NumberOrName::Name(given.to_owned()));
+    }
+    let number = given.parse().map(NumberOrName::Number);
+    number.map_err(|_| "expected how many, a whole number, or the first of the hostnames")
+}
+
 /// Where a client finds a running `lb`. Of several, as in the variable of that `lb`, it is the first.
 pub(super) fn where_to_ask(given: &str) -> Result<client::Address, String> {
     let first = given.split(',').next().unwrap_or_default();
     let address = match first.strip_prefix("unix:") {
         Some(path) => is_socket_path(path).then(|| client::Address::Unix(path.into())),
-        None => {
-            let is_plain = |address: &&str| has_port(address) && !address.contains(['/', '@', ' ']);
-            Some(first).filter(is_plain).map(|address| client::Address::Tcp(address.to_owned()))
-        }
+        None => Some(first).filter(is_host_and_port).map(|address| client::Address::Tcp(address.to_owned())),
     };
     address.ok_or_else(|| {
         format!("expected HOST:PORT, such as 127.0.0.1:5001, or unix:PATH with a path of at most {LONGEST_PATH} bytes")
     })
 }
 
-fn has_port(address: &&str) -> bool {
-    address
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse().is_ok_and(|port: u16| port > 0))
+/// Whether it is `HOST:PORT`: a name, an IPv4 address, or an IPv6 address in brackets, and a port that is not 0.
+fn is_host_and_port(address: &&str) -> bool {
+    if let Ok(address) = address.parse::<SocketAddr>() {
+        return address.port() > 0;
+    }
+    address.rsplit_once(':').is_some_and(|(host, port)| {
+        let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+        is_number && port.parse().is_ok_and(|port: u16| port > 0) && is_name(host)
+    })
 }
 
-/// `NAME=HOST:PORT`, or the `weight=W` that may follow it after a comma.
-pub(super) fn backend(given: &str) -> Parsed<BackendPart> {
+/// Whether it is the name of a host: RFC 1123, section 2.1, and `_`, which names of containers hold. A name whose last part is a
+/// number would be a damaged IPv4 address.
+fn is_name(host: &str) -> bool {
+    let is_sound = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let is_part = |part: &str| (1..=63).contains(&part.len()) && part.bytes().all(is_sound);
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let last = host.rsplit('.').next().unwrap_or_default();
+    host.len() <= 253 && host.split('.').all(is_part) && !last.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+pub(super) fn backends(given: &str) -> Result<Several<BackendPart>, Infallible> {
+    several(given, backend)
+}
+
+/// `NAME=HOST:PORT`, or the `weight=W` that may follow it.
+fn backend(given: &str) -> Parsed<BackendPart> {
     if let Some(weight) = given.strip_prefix("weight=").filter(|weight| !weight.contains(':')) {
         let value = weight.parse::<u64>().ok().and_then(|weight| Weight::try_from(weight).ok());
         return checked(value.map(BackendPart::Weight), given, format_args!("as weight {}", Weight::ALLOWED));
     }
     let value = given.split_once('=').and_then(|(name, address)| {
         let name = Hostname::try_from(name.to_owned()).ok()?;
-        Some(address).filter(has_port).map(|address| BackendPart::Backend(name, address.to_owned()))
+        Some(address).filter(is_host_and_port).map(|address| BackendPart::Backend(name, address.to_owned()))
     });
-    let takes = "NAME=HOST:PORT, or NAME=HOST:PORT,weight=W, with a NAME of the form";
-    checked(value, given, format_args!("{takes} {}", Hostname::PATTERN))
+    let takes = format_args!(
+        "NAME=HOST:PORT, or NAME=HOST:PORT,weight=W, with a NAME of the form {}, and as HOST a name, an IPv4 address, or an \
+         IPv6 address in brackets; several have commas or spaces between them",
+        Hostname::PATTERN
+    );
+    checked(value, given, takes)
 }
 
 /// `off`, or a factor.

@@ -17,6 +17,9 @@ pub(super) fn explain(snapshot: &Snapshot, policy: &MappingPolicy, id: String) -
     }
     let key = id.as_bytes();
     let location = snapshot.locate(key);
+    // From the hash of a short key, the seed can be computed: XXH3 is invertible there.
+    let (hash, position) =
+        (!policy.scheme.seed.is_set()).then_some((location.hash, location.position)).unzip();
     let Outlook { slots, pick, owner } = snapshot.outlook(key);
     let candidate = |(slot, skipped): (&Slot, Option<Skipped>)| Candidate {
         index: slot.index,
@@ -29,14 +32,22 @@ pub(super) fn explain(snapshot: &Snapshot, policy: &MappingPolicy, id: String) -
         key: id.clone(),
         key_bytes: hexadecimal(key),
         mapping: policy.scheme.algorithm.name().to_string(),
-        hash: location.hash,
-        position: location.position,
+        hash,
+        hash_text: hash.map(|hash| hash.to_string()),
+        position,
+        position_text: position.map(|position| position.to_string()),
+        position_percent: percent(location.position, snapshot.mapping().positions()),
         candidates: slots.into_iter().map(candidate).collect(),
         owner: owner.map(|owner| owner.name.clone()),
         pick: pick.map(|slot| slot.hostname.clone()),
         balance_factor: policy.balance.map(BalanceFactor::get),
         id,
     }))
+}
+
+/// The part of all positions that lies before this one, rounded down.
+fn percent(position: u64, positions: u128) -> u8 {
+    u8::try_from(u128::from(position) * 100 / positions).unwrap_or(u8::MAX)
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

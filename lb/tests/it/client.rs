@@ -73,6 +73,17 @@ fn answers_are_text_for_people() {
 }
 
 #[test]
+fn an_explanation_under_a_seed_tells_the_position_in_per_cent() {
+    let running = calm(&["--replicas", "1", "--hash-seed", "7"]);
+    let percent = &running.done(&json!({"cmd": "explain", "id": "7"}))["position_percent"];
+    let expected = format!(
+        "id 7 is key \"7\" (bytes 37): mapping ring, position {percent} % (a seed hides the hash)\n  1. server1   slot server1, up\n\
+         it goes to server1\n"
+    );
+    assert_eq!(lb(&["explain", "7"], &[("LB_CONTROL", &running.control.to_string())]).0, expected);
+}
+
+#[test]
 fn backends_tells_which_replicas_get_connections_handed_over() {
     for (transport, told) in [("proxy", "0 open, 0 in all"), ("handoff", "0 open, 0 in all, handed over")] {
         let running = Lb::start(&["--replicas", "1", "--transport", transport]);
@@ -183,6 +194,34 @@ fn a_failure_is_printed_to_stderr_and_exits_with_1() {
     assert!(refused(&["explain", ""], &right).starts_with("<Error> `id` is empty"));
     assert!(refused(&["rep", "--control-token", "wrong"], &right).contains("the token is wrong"));
     assert_eq!(lb(&["rep", "--control-token", "secret"], &right[..1]).2, Some(0));
+}
+
+#[test]
+fn names_alone_mean_their_number_and_a_bad_number_is_told_what_is_expected() {
+    let running = calm(&["--replicas", "2"]);
+    let control = [("LB_CONTROL", running.control.to_string())];
+    let control = control.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let said = |arguments: &[&str]| {
+        let (stdout, stderr, code) = lb(arguments, &control);
+        assert_eq!((stderr.as_str(), code), ("", Some(0)), "{arguments:?}");
+        stdout
+    };
+    assert_eq!(said(&["rm", "server1"]), "1 replicas\n  server2\n");
+    assert_eq!(said(&["add", "S5", "S4", "--weights", "2"]), "3 replicas\n  S5\n  server2\n  S4\n");
+    assert_eq!(said(&["rm", "S5", "S4"]), "1 replicas\n  server2\n");
+    // After a number everything is a name.
+    assert_eq!(said(&["add", "1", "7"]), "2 replicas\n  7\n  server2\n");
+    assert_eq!(said(&["rm", "1", "7"]), "1 replicas\n  server2\n");
+    for wrong in ["-1", "1.5", "1,5", "", "99999999999"] {
+        for words in [&["add"][..], &["rm"], &["plan", "add"], &["plan", "rm"]] {
+            let (stdout, stderr, code) = lb(&[words, &[wrong]].concat(), &control);
+            assert_eq!((stdout.as_str(), code), ("", Some(2)), "{words:?} {wrong}: {stderr}");
+            let expected =
+                format!("invalid value '{wrong}' for '<N|HOSTNAME>': expected how many, a whole number");
+            assert!(stderr.contains(&expected), "{words:?} {wrong}: {stderr}");
+        }
+    }
+    assert_eq!(running.hostnames(), ["server2"]);
 }
 
 #[test]

@@ -41,6 +41,60 @@ fn an_explanation_says_everything_in_both_languages() {
 }
 
 #[test]
+fn numbers_of_64_bits_stand_beside_as_text() {
+    for mapping in ["ring", "slots", "maglev", "rendezvous"] {
+        let lb = calm(&["--mapping", mapping]);
+        for id in ["132574", "abc"] {
+            let explanation = explain(&lb, id);
+            for field in ["hash", "position"] {
+                let text = &explanation[format!("{field}_text")];
+                assert_eq!(text.as_str().unwrap(), explanation[field].to_string(), "{explanation}");
+            }
+            let (position, percent) = (&explanation["position"], &explanation["position_percent"]);
+            let positions: u128 = match mapping {
+                "slots" => 512,
+                "maglev" => 65_537,
+                _ => 1 << 64,
+            };
+            let expected = u128::from(position.as_u64().unwrap()) * 100 / positions;
+            assert_eq!(u128::from(percent.as_u64().unwrap()), expected, "{explanation}");
+        }
+    }
+}
+
+/// XXH3 of one to three bytes is invertible: the seed could be computed from one hash.
+#[test]
+fn under_a_seed_no_answer_holds_a_hash() {
+    for mapping in ["ring", "slots", "maglev", "rendezvous"] {
+        let lb = calm(&["--mapping", mapping, "--hash-seed", "7"]);
+        for id in ["7", "132574", "a-key-of-more-than-sixteen-bytes"] {
+            let explanation = explain(&lb, id);
+            for field in ["hash", "hash_text", "position", "position_text"] {
+                assert!(explanation[field].is_null(), "{field}: {explanation}");
+            }
+            assert!(explanation["position_percent"].as_u64().unwrap() < 100, "{explanation}");
+            assert_eq!(explanation["pick"], *lb.route(id), "{explanation}");
+        }
+        let plan = json!({"cmd": "plan", "change": {"cmd": "rm", "n": 1}});
+        for command in [
+            json!({"cmd": "explain", "id": "7"}),
+            json!({"cmd": "mapping"}),
+            json!({"cmd": "backends"}),
+            plan,
+        ] {
+            let answer = by_line(&lb, &command);
+            assert_eq!(long_numbers(&answer), [""; 0], "{answer}");
+        }
+    }
+}
+
+/// The whole numbers of more than eight digits in a text: a hash has more, with a probability of nearly one.
+fn long_numbers(text: &str) -> Vec<&str> {
+    let numbers = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '.');
+    numbers.filter(|word| word.len() > 8 && word.bytes().all(|byte| byte.is_ascii_digit())).collect()
+}
+
+#[test]
 fn an_id_is_taken_from_the_query_as_it_stands() {
     let lb = calm(&["--replicas", "1"]);
     for (target, expected) in [

@@ -1,8 +1,11 @@
 //! Flags and environment: bad values are refused before anything is bound, with a message and an exit code.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
+
+use serde_json::json;
 
 use crate::control::calm;
 use crate::harness::{Lb, Replica, eventually};
@@ -43,9 +46,9 @@ fn taken() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// Whether a line of the message begins with this flag and contains `part`.
-fn says(message: &str, flag: &str, part: &str) -> bool {
-    message.lines().any(|line| line.starts_with(&format!("--{flag}: ")) && line.contains(part))
+/// Whether a line of the message begins with this flag or variable and contains `part`.
+fn says(message: &str, name: &str, part: &str) -> bool {
+    message.lines().any(|line| line.starts_with(&format!("{name}: ")) && line.contains(part))
 }
 
 #[test]
@@ -88,16 +91,17 @@ fn every_variable_is_read_and_all_bad_values_are_reported_together_before_anythi
         ("HANDOFF_VOLUME", "the name of a volume, of the form"),
         ("LOG", "a level (error, warn, info, debug, trace, off)"),
         ("LOG_FORMAT", "text or json"),
+        ("KEEP", "true or false"),
+        ("CONTROL_INSECURE", "true or false"),
     ];
     let mut command = command(&[], &[("LB_LISTEN", &address.to_string())]);
     command.envs(flags.map(|(variable, _)| (format!("LB_{variable}"), "a=?")));
     let (code, stdout, message) = end(command);
     assert_eq!((code, stdout.as_str()), (Some(2), ""), "{message}");
     for (variable, takes) in flags {
-        let flag = variable.to_lowercase().replace('_', "-");
         assert!(
-            says(&message, &flag, &format!("invalid value `a=?`: expected {takes}")),
-            "{flag}: {message}"
+            says(&message, &format!("LB_{variable}"), &format!("invalid value `a=?`: expected {takes}")),
+            "{variable}: {message}"
         );
     }
     assert_eq!(message.lines().count(), 1 + flags.len(), "{message}");
@@ -150,7 +154,7 @@ fn a_configuration_that_contradicts_itself_is_refused_with_2_before_anything_is_
             let (code, stdout, message) =
                 end(command(&[serve, &["--listen", &address], flags].concat(), &[]));
             assert_eq!((code, stdout.as_str()), (Some(2), ""), "{flags:?}: {message}");
-            assert!(says(&message, flag, part), "{flags:?}: {message}");
+            assert!(says(&message, &format!("--{flag}"), part), "{flags:?}: {message}");
             assert_eq!(message.lines().count(), 2, "{flags:?}: {message}");
         }
     }
@@ -158,11 +162,104 @@ fn a_configuration_that_contradicts_itself_is_refused_with_2_before_anything_is_
 
 #[test]
 fn formulas_can_be_given_in_the_environment() {
-    for (variable, flag) in [("LB_REQUEST_HASH", "request-hash"), ("LB_SERVER_HASH", "server-hash")] {
+    for variable in ["LB_REQUEST_HASH", "LB_SERVER_HASH"] {
         let (code, stdout, message) = end(command(&[], &[(variable, "i * (2")]));
         assert_eq!((code, stdout.as_str()), (Some(2), ""), "{message}");
-        assert!(says(&message, flag, "column 7: expected an operator or \")\""), "{message}");
+        assert!(says(&message, variable, "column 7: expected an operator or \")\""), "{message}");
     }
+}
+
+/// The names of all variables, from the help of all commands that have some.
+fn all_variables() -> BTreeSet<String> {
+    // Without line breaks: one may stand before the name.
+    let help = |arguments| end(command(arguments, &[])).1.split_whitespace().collect::<Vec<_>>().join(" ");
+    let texts: [String; 3] =
+        [help(&["serve", "--help"]), help(&["rep", "--help"]), help(&["simulate", "--help"])];
+    let variables = texts.iter().flat_map(|text| text.split("[env: ").skip(1));
+    variables.map(|rest| rest.split(['=', ']']).next().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset_for_every_flag_of_every_command() {
+    let variables = all_variables();
+    assert!(variables.len() > 40 && variables.contains("LB_SPARES"), "{variables:?}");
+    let all: Vec<(&str, &str)> = variables.iter().map(|variable| (variable.as_str(), "")).collect();
+    let ports = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--replicas", "1"];
+    let mut serve = command(&ports, &all);
+    serve.env("PATH", "/usr/bin:/bin");
+    let lb = Lb::launch_as(serve);
+    lb.wait_for_log("ready data=");
+    let control = lb.control.to_string();
+    let (code, stdout, stderr) = end(command(&["rep", "--control", &control], &all));
+    assert_eq!((code, stdout.as_str(), stderr.as_str()), (Some(0), "1 replicas\n  server1\n", ""));
+    let (code, _, stderr) = end(command(&["simulate", "--ids", "10"], &all));
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    // On the command line nothing is unset by an empty text.
+    let (code, _, message) = end(command(&["--spares", ""], &[]));
+    assert_eq!(code, Some(2));
+    assert!(says(&message, "--spares", "invalid value ``"), "{message}");
+}
+
+#[test]
+fn the_address_of_a_service_in_a_variable_is_ignored_with_a_warning() {
+    let service = ("LB_BACKEND_PORT", "tcp://172.17.0.2:5000");
+    let others = [
+        ("LB_PORT", "tcp://172.17.0.3:5000"),
+        ("LB_BACKEND_PORT_5000_TCP", "tcp://172.17.0.2:5000"),
+        ("LB_BACKEND_PORT_5000_TCP_ADDR", "172.17.0.2"),
+        ("LB_BACKEND_SERVICE_HOST", "172.17.0.2"),
+        ("LB_BACKEND_SERVICE_PORT", "5000"),
+        ("LB_BACKEND_NAME", "/lb/lb-backend"),
+    ];
+    let ports = ["--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--replicas", "1"];
+    let lb = Lb::launch_as(command(&ports, &[&[service], &others[..]].concat()));
+    lb.wait_for_log("ready data=");
+    let warnings: Vec<String> = lb.log().into_iter().filter(|line| line.contains(" WARN ")).collect();
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+    assert!(
+        warnings[0].contains("LB_BACKEND_PORT: ignored, because `tcp://172.17.0.2:5000`"),
+        "{warnings:?}"
+    );
+    // What no platform sets is meant for lb; and a flag is never ignored.
+    let (code, _, message) = end(command(&[], &[("LB_LISTEN", "tcp://127.0.0.1:0"), service]));
+    assert_eq!(code, Some(2), "{message}");
+    assert!(
+        says(&message, "LB_LISTEN", "invalid value `tcp://127.0.0.1:0`: expected an address"),
+        "{message}"
+    );
+    let (code, _, message) = end(command(&["--backend-port", service.1], &[]));
+    assert_eq!(code, Some(2), "{message}");
+    assert!(says(&message, "--backend-port", "invalid value `tcp://172.17.0.2:5000`"), "{message}");
+}
+
+#[test]
+fn a_message_names_the_variable_of_a_value_and_else_the_flag() {
+    let (_listener, address) = taken();
+    let address = address.to_string();
+    let cases: [(&[&str], [&str; 2], i32, &str); 8] = [
+        (&[], ["LB_SPARES", "many"], 2, "LB_SPARES: invalid value `many`"),
+        (&["--spares", "many"], ["LB_SPARES", "2"], 2, "--spares: invalid value `many`"),
+        (&[], ["LB_CONTROL", "0.0.0.0:0"], 2, "LB_CONTROL: 0.0.0.0:0 can be reached"),
+        (&[], ["LB_BACKEND", "a=127.0.0.1:1"], 2, "LB_BACKEND: it goes with --provider fixed only"),
+        (&[], ["LB_CONTROL_TOKEN_FILE", "/nowhere"], 2, "LB_CONTROL_TOKEN_FILE: /nowhere cannot be read"),
+        (&["--control", "127.0.0.1:0"], ["LB_LISTEN", &address], 1, "(LB_LISTEN): Address already in use"),
+        (&["simulate"], ["LB_POINTS", "0"], 2, "LB_POINTS: invalid value `0`"),
+        (
+            &["rep"],
+            ["LB_CONTROL", "127.0.0.1"],
+            2,
+            "invalid value '127.0.0.1' for 'LB_CONTROL': expected HOST:PORT",
+        ),
+    ];
+    for (arguments, [variable, value], expected_code, expected) in cases {
+        let (code, _, message) = end(command(arguments, &[(variable, value)]));
+        assert_eq!(code, Some(expected_code), "{variable}={value}: {message}");
+        assert!(message.contains(expected), "{variable}={value}: {message}");
+    }
+    let (code, _, message) =
+        end(command(&["rep"], &[("LB_CONTROL", &address), ("LB_CONTROL_TOKEN_FILE", "/nowhere")]));
+    assert_eq!(code, Some(1), "{message}");
+    assert!(message.starts_with("LB_CONTROL_TOKEN_FILE: /nowhere cannot be read"), "{message}");
 }
 
 #[test]
@@ -175,7 +272,7 @@ fn an_unknown_argument_is_refused_with_2() {
         &["--replicas", "1", "--replicas", "2"],
         &["--replicas", "1", "rep"],
         &["add"],
-        &["add", "many"],
+        &["add", "--", ""],
         &["rm", "-1"],
         &["explain"],
         &["rep", "--control", "nowhere"],
@@ -187,7 +284,7 @@ fn an_unknown_argument_is_refused_with_2() {
         assert!(message.starts_with("error: "), "{arguments:?}: {message}");
     }
     let (code, _, message) = end(command(&[], &[("LB_CONTROL_INSECURE", "perhaps")]));
-    assert!(code == Some(2) && message.contains("--control-insecure"), "{message}");
+    assert!(code == Some(2) && says(&message, "LB_CONTROL_INSECURE", "expected true or false"), "{message}");
 }
 
 #[test]
@@ -244,7 +341,7 @@ fn a_control_port_with_a_token_may_be_bound_beyond_loopback() {
         let lb = Lb::launch_as(command);
         assert!(lb.control.ip().is_unspecified());
         let is_guarded = flags.len() == 2 || variable.is_some_and(|(_, value)| value == "secret");
-        let answer = lb.ask(&serde_json::json!({"cmd": "rep"}));
+        let answer = lb.ask(&json!({"cmd": "rep"}));
         assert_eq!(answer["status"] == "failure", is_guarded, "{flags:?} {variable:?}: {answer}");
     }
     for no in ["false", "0"] {
@@ -255,8 +352,14 @@ fn a_control_port_with_a_token_may_be_bound_beyond_loopback() {
 
 #[test]
 fn the_environment_configures_lb_and_a_flag_overrides_it() {
+    for separator in [",", " ", ", ", "\n"] {
+        configured_by_the_environment(separator);
+    }
+}
+
+fn configured_by_the_environment(separator: &str) {
     let replicas = ["a", "b"].map(Replica::named);
-    let backends = format!("a={},b={}", replicas[0].address, replicas[1].address);
+    let backends = format!("a={}{separator}b={}", replicas[0].address, replicas[1].address);
     let variables = [
         ("LB_LISTEN", "127.0.0.1:0"),
         ("LB_CONTROL", "127.0.0.1:0"),

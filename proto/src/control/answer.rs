@@ -90,10 +90,18 @@ pub struct Explanation {
     pub key_bytes: String,
     /// The mapping's name.
     pub mapping: String,
-    /// The key's hash; under `rendezvous` its highest score.
-    pub hash: u64,
-    /// The key's position on the ring or its entry in the table; under `rendezvous`, which has neither, the hash again.
-    pub position: u64,
+    /// The key's hash; under `rendezvous` its highest score. `None` under a seed, which could be computed from it.
+    pub hash: Option<u64>,
+    /// The same as text: many readers of JSON round numbers above 2^53.
+    pub hash_text: Option<String>,
+    /// The key's position on the ring or its entry in the table; under `rendezvous`, which has neither, the hash again. `None`
+    /// under a seed.
+    pub position: Option<u64>,
+    /// The same as text.
+    pub position_text: Option<String>,
+    /// The position as a whole percentage of all positions, from 0 to 99.
+    #[serde(default)]
+    pub position_percent: u8,
     /// All slots: first those that are tried for this key, in that order, then the others.
     pub candidates: Vec<Candidate>,
     /// The name of the slot that owns the key, whatever its state. `None` where every slot has weight 0.

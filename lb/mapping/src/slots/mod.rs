@@ -182,7 +182,12 @@ impl Slots {
 
     pub(crate) fn locate(&self, key: &[u8]) -> Location {
         let hash = self.request_hash.value(self.seed.number(key));
-        Location { hash, position: remainder(hash, self.taken_before.len() as u64) }
+        Location { hash, position: remainder(hash, self.entries() as u64) }
+    }
+
+    /// How many entries the table has.
+    pub(crate) fn entries(&self) -> usize {
+        self.taken_before.len()
     }
 
     pub(crate) fn candidates(&self, key: &[u8]) -> Walk<'_, u32> {
