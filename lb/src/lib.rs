@@ -17,6 +17,7 @@ pub mod log;
 mod net;
 pub mod printable;
 mod provider;
+mod refusals;
 mod replica;
 mod snapshot;
 
@@ -35,9 +36,9 @@ use tracing::{info, warn};
 use config::{Config, Source};
 use control::port::{self, Desk, Listeners};
 use control::{Controller, Ending, Setup};
-use data::{FileBudget, Memory, Pipes, Plane, Warnings, Worker, listener, memory, watchdog};
+use data::{Admission, FileBudget, Memory, Pipes, Plane, Warnings, Worker, listener, memory, watchdog};
 use fleet::{Effect, Fleet, Lineup, Names, Policy};
-use net::{Errors, Tally};
+use net::Errors;
 use provider::Provider;
 use provider::doors::{Doors, Owner};
 use provider::engine::docker::Docker;
@@ -138,6 +139,8 @@ fn plane(config: &Config, fleet: Arc<Cell>, listeners: Vec<std::net::TcpListener
     Ok(Plane {
         fleet,
         limits: config.limits.clone(),
+        admission: Admission::new(&config.admission),
+        refusals: Arc::default(),
         pipes: Pipes::new(config.splice.unwrap_or(0), files.pipes(), config.workers),
         memory: Memory::default(),
         warnings: Warnings::default(),
@@ -146,7 +149,6 @@ fn plane(config: &Config, fleet: Arc<Cell>, listeners: Vec<std::net::TcpListener
         troubles: Errors::default(),
         sessions: TaskTracker::new(),
         handed_over: TaskTracker::new(),
-        turned_away: Tally::default(),
     })
 }
 
@@ -191,10 +193,20 @@ async fn assemble(
         }
     };
     let fleet = Fleet::new(policy, names, lineup, fastrand::u64(..));
-    let (health, drain_timeout) = (config.health, config.drain_timeout);
+    let refusals = Arc::clone(&plane.refusals);
     let plane = Arc::clone(plane);
-    let accepts = Box::new(move || plane.accepts());
-    Ok((fleet, Setup { health, drain_timeout, provider, cell, ending, accepts, evict }))
+    let setup = Setup {
+        health: config.health,
+        drain_timeout: config.drain_timeout,
+        most_per_replica: config.most_per_replica,
+        refusals,
+        provider,
+        cell,
+        ending,
+        accepts: Box::new(move || plane.accepts()),
+        evict,
+    };
+    Ok((fleet, setup))
 }
 
 /// Waits until the workers have ended with their last session and every connection that was handed over is closed. After `limit`,

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use proptest::{option, sample};
 use proto::control::{
     Answer, Backend, Backends, Basis, Body, Candidate, Connections, Displaced, Explanation, FailedConnects,
-    FailureKind, Health, Mapping, Move, Omitted, Parameters, Plan, Replicas, Reply, Shares, State, Transport,
-    Weight,
+    FailureKind, Health, Mapping, Move, Omitted, Parameters, Plan, Refused, Replicas, Reply, Shares, State,
+    Transport, Weight,
 };
 use serde_json::{Value, json};
 
@@ -94,6 +94,15 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn refused()(
+        (no_replica, max_connections, per_source) in any::<(u64, u64, u64)>(),
+        (rate, denied, left_early) in any::<(u64, u64, u64)>(),
+    ) -> Refused {
+        Refused { no_replica, max_connections, per_source, rate, denied, left_early }
+    }
+}
+
+prop_compose! {
     fn candidate()(
         (index, name, hostname) in (any::<u32>(), text(), text()), state in state(), skipped in option::of(text()),
     ) -> Candidate {
@@ -164,8 +173,9 @@ fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
         (any::<usize>(), vec(text(), 0..3))
             .prop_map(|(n, replicas)| Body::Replicas(Replicas { n, replicas })),
-        (any::<usize>(), vec(backend(), 0..3), vec(backend(), 0..3))
-            .prop_map(|(n, backends, spares)| Body::Backends(Backends { n, backends, spares })),
+        (any::<usize>(), vec(backend(), 0..3), vec(backend(), 0..3), refused()).prop_map(
+            |(n, backends, spares, refused)| Body::Backends(Backends { n, backends, spares, refused })
+        ),
         explanation().prop_map(Body::Explanation),
         any::<(usize, usize)>().prop_map(|(up, n)| Body::Health(Health { up, n })),
         mapping().prop_map(Body::Mapping),

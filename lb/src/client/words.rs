@@ -30,10 +30,18 @@ fn replicas(Replicas { n, replicas }: &Replicas) -> Vec<String> {
     [format!("{n} replicas")].into_iter().chain(names).collect()
 }
 
-fn backends(Backends { backends, spares, .. }: &Backends) -> Vec<String> {
+fn backends(Backends { backends, spares, refused, .. }: &Backends) -> Vec<String> {
     let header = ["index", "name", "hostname", "address", "state", "restarts", "connections"];
     let rows = backends.iter().chain(spares).map(backend);
-    columns([0, 2, 2, 2, 2, 2, 2], [header.map(str::to_owned)].into_iter().chain(rows))
+    let mut lines = columns([0, 2, 2, 2, 2, 2, 2], [header.map(str::to_owned)].into_iter().chain(rows));
+    // A client that leaves is no news: balancers in front look whether the port answers.
+    let refused =
+        refused.by_reason().into_iter().filter(|(reason, count)| *count > 0 && *reason != "left_early");
+    let refused: Vec<String> = refused.map(|(reason, count)| format!("{reason} {count}")).collect();
+    if !refused.is_empty() {
+        lines.push(format!("not served: {}", refused.join(", ")));
+    }
+    lines
 }
 
 fn backend(backend: &Backend) -> [String; 7] {

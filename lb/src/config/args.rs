@@ -5,20 +5,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::ValueParser;
-use clap::{ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser};
+use clap::{ArgAction, Args, Parser};
+use ipnet::IpNet;
 use mapping::{BalanceFactor, MappingName};
 use proto::control::{Hostname, Transport};
 use tracing_subscriber::filter::Targets;
 
-use super::environment::{self, FromEnvironment, Ignored};
-use super::order;
+use super::environment::FromEnvironment;
 use super::parameters::{ParameterChanges, Parameters};
 use super::simulate::Simulate;
 use super::value::{self, BackendPart, Checked, NumberOrName, ProviderName, RespawnName, Several};
 use crate::client::Address;
 use crate::control::port::Address as ControlAddress;
 use crate::control::{OnDown, Probe};
-use crate::data::KeyKind;
+use crate::data::{KeyKind, Rate};
 use crate::log::LogFormat;
 use crate::provider::engine::docker::Capabilities;
 use crate::provider::process::child;
@@ -35,19 +35,6 @@ pub struct Cli {
     /// The flags of `lb serve`, for `lb` without a subcommand.
     #[command(flatten)]
     pub serve: Serve,
-}
-
-impl Cli {
-    /// The command line of this process, completed from its environment; and the variables that do not count, to warn of. Ends
-    /// the process after `--help` and the like, and if there is no such command.
-    pub fn read() -> (Self, impl Iterator<Item = Ignored>) {
-        let (mut command, ignored) = environment::sift(Cli::command());
-        let matches = command.try_get_matches_from_mut(order::flags_last(std::env::args_os().collect()));
-        match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
-            Ok(cli) => (cli, ignored.into_iter()),
-            Err(error) => environment::blame_the_variable(error.format(&mut command)).exit(),
-        }
-    }
 }
 
 /// What `lb` can do.
@@ -336,6 +323,27 @@ pub struct Serve {
     /// How many distinct replicas are tried
     #[arg(long, help_heading = "Connections", env = "LB_CONNECT_ATTEMPTS", value_name = "N", default_value = "3", allow_hyphen_values = true, value_parser = ValueParser::new(value::small))]
     pub(super) connect_attempts: Checked<usize>,
+    /// The most connections at once; more wait in the kernel's queue [default: what the limit of open files allows]
+    #[arg(long, help_heading = "Limits", env = "LB_MAX_CONNECTIONS", value_name = "N", allow_hyphen_values = true, value_parser = ValueParser::new(value::connections))]
+    pub(super) max_connections: Option<Checked<usize>>,
+    /// The most connections of one source (an IPv4 address, an IPv6 /64) at once; more are reset
+    #[arg(long, help_heading = "Limits", env = "LB_MAX_CONNECTIONS_PER_SOURCE", value_name = "N|off", default_value = "off", allow_hyphen_values = true, value_parser = ValueParser::new(value::connections_or_off))]
+    pub(super) max_connections_per_source: Checked<Option<usize>>,
+    /// How many new connections of one source a second, and at once after a pause (without burst: as many as a second);
+    /// more are reset
+    #[arg(long, help_heading = "Limits", env = "LB_RATE_PER_SOURCE", value_name = "N/s[,burst=M]|off", default_value = "off", allow_hyphen_values = true, value_parser = ValueParser::new(value::rate))]
+    pub(super) rate_per_source: Checked<Option<Rate>>,
+    /// The most connections of one replica at once; more go to the next candidate
+    #[arg(long, help_heading = "Limits", env = "LB_MAX_CONNECTIONS_PER_REPLICA", value_name = "N|off", default_value = "off", allow_hyphen_values = true, value_parser = ValueParser::new(value::connections_or_off))]
+    pub(super) max_connections_per_replica: Checked<Option<usize>>,
+    /// Networks or addresses whose connections are accepted [default: all]; repeatable, or several with commas or spaces
+    /// between them
+    #[arg(long, help_heading = "Limits", env = "LB_ALLOW", value_name = "CIDR", value_parser = ValueParser::new(value::networks))]
+    pub(super) allow: Vec<Several<IpNet>>,
+    /// Networks or addresses whose connections are reset, also where --allow holds them; repeatable, or several with commas
+    /// or spaces between them
+    #[arg(long, help_heading = "Limits", env = "LB_DENY", value_name = "CIDR", value_parser = ValueParser::new(value::networks))]
+    pub(super) deny: Vec<Several<IpNet>>,
     /// What is probed: http:/PATH or tcp
     #[arg(long, help_heading = "Health", env = "LB_HEALTH", value_name = "PROBE", default_value = "http:/heartbeat", value_parser = ValueParser::new(value::probe))]
     pub(super) health: Checked<Probe>,

@@ -18,6 +18,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use clap::{CommandFactory as _, FromArgMatches as _};
+use ipnet::IpNet;
 use mapping::{BalanceFactor, Full, MOST_SLOTS, Mapping, MappingName, MappingPolicy, Member, Scheme};
 use proto::control::{Hostname, Transport, Weight};
 use tracing_subscriber::filter::Targets;
@@ -31,9 +33,9 @@ pub use value::Checked;
 
 use crate::control::port::Address as ControlAddress;
 use crate::control::{HealthPolicy, OnDown, Probe};
-use crate::data::{KeyKind, Limits, PeerOptions};
+use crate::data::{AdmissionRules, KeyKind, Limits, PeerOptions};
 use crate::log::LogFormat;
-use value::{BackendPart, ProviderName, RespawnName};
+use value::{BackendPart, ProviderName, RespawnName, Several};
 
 /// Everything `lb serve` has to know.
 #[derive(Clone, Debug)]
@@ -56,6 +58,10 @@ pub struct Config {
     pub mapping: MappingPolicy,
     /// The rules for sessions.
     pub limits: Limits,
+    /// Who is let in.
+    pub admission: AdmissionRules,
+    /// The most connections of a replica.
+    pub most_per_replica: Option<usize>,
     /// The folder in which replicas listen for connections that are handed over; `None`: a new one.
     pub handoff_dir: Option<PathBuf>,
     /// How large the pipes are, in bytes, through which bytes go without being copied; `None`: all are copied.
@@ -118,6 +124,19 @@ impl Problems {
     }
 }
 
+impl Cli {
+    /// The command line of this process, completed from its environment; and the variables that do not count, to warn of. Ends
+    /// the process after `--help` and the like, and if there is no such command.
+    pub fn read() -> (Self, impl Iterator<Item = Ignored>) {
+        let (mut command, ignored) = environment::sift(Cli::command());
+        let matches = command.try_get_matches_from_mut(order::flags_last(std::env::args_os().collect()));
+        match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+            Ok(cli) => (cli, ignored.into_iter()),
+            Err(error) => environment::blame_the_variable(error.format(&mut command)).exit(),
+        }
+    }
+}
+
 impl Config {
     /// Checks every flag by itself, and then what they are together.
     ///
@@ -150,6 +169,7 @@ impl Config {
         let (transport, handoff_dir) = handoff::read(&serve, &source, problems);
         let health = health(&serve, problems);
         let limits = limits(&serve, transport, problems);
+        let (admission, most_per_replica) = connection_limits(&serve, problems);
         let so_far = problems.0.len();
         let mapping = mapping(&serve, problems);
         let is_understood = problems.0.len() == so_far;
@@ -175,6 +195,8 @@ impl Config {
             source,
             mapping,
             limits,
+            admission,
+            most_per_replica,
             handoff_dir,
             splice: splice(serve.splice, serve.splice_pipe, problems),
             health,
@@ -225,6 +247,29 @@ fn limits(serve: &Serve, transport: Transport, problems: &mut Problems) -> Limit
             buffer: problems.take("socket-buffer", serve.socket_buffer.clone(), None),
         },
     }
+}
+
+/// Who is let in, and the most connections of a replica.
+fn connection_limits(serve: &Serve, problems: &mut Problems) -> (AdmissionRules, Option<usize>) {
+    let mut networks = |flag: &str, given: &[Several<IpNet>]| {
+        let given = given.iter().flat_map(|several| several.0.iter().cloned());
+        given.filter_map(|network| problems.take(flag, network.map(Some), None)).collect()
+    };
+    let (allow, deny) = (networks("allow", &serve.allow), networks("deny", &serve.deny));
+    let most = serve.max_connections.clone();
+    let rules = AdmissionRules {
+        allow,
+        deny,
+        most: most.map(|most| problems.take("max-connections", most, 0)),
+        most_per_source: problems.take(
+            "max-connections-per-source",
+            serve.max_connections_per_source.clone(),
+            None,
+        ),
+        rate_per_source: problems.take("rate-per-source", serve.rate_per_source.clone(), None),
+    };
+    let most_per_replica = serve.max_connections_per_replica.clone();
+    (rules, problems.take("max-connections-per-replica", most_per_replica, None))
 }
 
 fn splice(wanted: Checked<bool>, pipe: Checked<usize>, problems: &mut Problems) -> Option<usize> {

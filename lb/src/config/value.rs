@@ -2,10 +2,12 @@
 
 use std::convert::Infallible;
 use std::fmt::{self, Display};
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use mapping::{BalanceFactor, MOST_SLOTS};
 use proto::control::{Hostname, Transport, Weight};
 
@@ -14,7 +16,7 @@ use tracing_subscriber::filter::Targets;
 use crate::client;
 use crate::control::port::Address as ControlAddress;
 use crate::control::{OnDown, Probe};
-use crate::data::KeyKind;
+use crate::data::{KeyKind, Rate};
 use crate::log::LogFormat;
 use crate::provider::engine::docker::Capabilities;
 
@@ -211,6 +213,59 @@ pub(super) fn spares(given: &str) -> Parsed<usize> {
 
 pub(super) fn probes(given: &str) -> Parsed<u32> {
     within(given, (1, 1000))
+}
+
+/// The most connections that a limit can be set to: far more than a machine can have.
+const MOST_CONNECTIONS: usize = 1_000_000_000;
+
+pub(super) fn connections(given: &str) -> Parsed<usize> {
+    within(given, (1, MOST_CONNECTIONS))
+}
+
+pub(super) fn connections_or_off(given: &str) -> Parsed<Option<usize>> {
+    let value = if given == "off" {
+        Some(None)
+    } else {
+        connections(given).ok().and_then(|read| read.0.ok()).map(Some)
+    };
+    checked(value, given, format_args!("off, or a whole number from 1 to {MOST_CONNECTIONS}"))
+}
+
+/// The greatest rate and burst: above it, the time between two connections would be too short to measure.
+const MOST_A_SECOND: u32 = 1_000_000;
+
+/// `off`, `N/s` or `N/s,burst=M`. Without a burst, it is what a second allows.
+pub(super) fn rate(given: &str) -> Parsed<Option<Rate>> {
+    let number = |text: &str| {
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = text.parse::<NonZeroU32>().ok();
+        number.filter(|number| is_plain && number.get() <= MOST_A_SECOND)
+    };
+    let rate = || {
+        let (rate, burst) = given.split_once(',').map_or((given, None), |(rate, burst)| (rate, Some(burst)));
+        let per_second = number(rate.strip_suffix("/s")?)?;
+        let burst = match burst {
+            Some(burst) => number(burst.strip_prefix("burst=")?)?,
+            None => per_second,
+        };
+        Some(Rate { per_second, burst })
+    };
+    let value = if given == "off" { Some(None) } else { rate().map(Some) };
+    let takes = format_args!(
+        "off, N/s or N/s,burst=M, such as 100/s,burst=500, with whole numbers from 1 to {MOST_A_SECOND}"
+    );
+    checked(value, given, takes)
+}
+
+pub(super) fn networks(given: &str) -> Result<Several<IpNet>, Infallible> {
+    several(given, |given| {
+        let address = || given.parse::<IpAddr>().ok().map(IpNet::from);
+        checked(
+            given.parse().ok().or_else(address),
+            given,
+            "a network or an address, such as 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7",
+        )
+    })
 }
 
 /// The least memory of a container; the engine refuses less.

@@ -65,6 +65,9 @@ fn reason(slot: &Slot, skipped: Skipped, balance: Option<BalanceFactor>) -> Stri
             let times = balance.map_or_else(String::new, |factor| format!(", {factor} times the mean"));
             format!("over the bound: it has {open} of at most {most} connections{times}")
         }
+        Skipped::Full(Bound { most, open }) => {
+            format!("full: it has {open} of at most {most} connections (--max-connections-per-replica)")
+        }
         Skipped::FailsProbes => format!("fails its probes, so it comes after every healthy one{because}"),
         Skipped::NoWeight => "weight 0: it gets no new connections".to_owned(),
         Skipped::NoReplica => format!("{}, without a replica to connect to{because}", slot.state),

@@ -17,6 +17,7 @@ use rustix::net::{SendFlags, send};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::time::timeout;
 
+use super::admission::Places;
 use super::client::Client;
 use super::socket::write_some;
 use super::source::{Reading, Source};
@@ -34,6 +35,8 @@ pub(super) struct Request<'a> {
     pub(super) id: Option<&'a [u8]>,
     /// The bytes that have to be forwarded to a replica.
     pub(super) head: &'a [u8],
+    /// What the connection holds until its end.
+    pub(super) places: Option<&'a Arc<Places>>,
 }
 
 /// How a client reached a replica.
@@ -98,7 +101,8 @@ pub(super) async fn first_reachable(
     let candidates = snapshot.leases(request.key).take(plane.limits.connect_attempts);
     for (attempt, (slot, lease)) in candidates.enumerate() {
         let about = About { slot: &slot.name, key: request.key, request_id: request.id, attempt };
-        let step = match hand_over(lease, client, about, plane, failed) {
+        let offer = Offer { client, places: request.places, most: snapshot.most_per_replica() };
+        let step = match hand_over(lease, &offer, about, plane, failed) {
             Step::Stay(lease) => proxy(lease, request.head, plane, failed).await,
             step => step,
         };
@@ -109,22 +113,30 @@ pub(super) async fn first_reachable(
     None
 }
 
+/// A client that may be handed over.
+struct Offer<'a> {
+    client: &'a Client,
+    places: Option<&'a Arc<Places>>,
+    /// The most connections that a replica may have.
+    most: usize,
+}
+
 /// Hands the client's socket to the replica, if the replica takes connections over and the runtime does not watch the socket.
 fn hand_over(
     lease: Lease,
-    client: &Client,
+    offer: &Offer<'_>,
     about: About<'_>,
     plane: &Plane,
     failed: &mut Vec<Attempt>,
 ) -> Step {
-    let (Some(socket), Some(link)) = (client.unwatched(), lease.replica().link()) else {
+    let (Some(socket), Some(link)) = (offer.client.unwatched(), lease.replica().link()) else {
         return Step::Stay(lease);
     };
     let replica = Arc::clone(lease.replica());
     lease.connected();
-    let Err(refused) =
-        link.hand_over(socket, HandedOver { lease, counted: plane.handed_over.token() }, about)
-    else {
+    let places = offer.places.map(|places| Arc::clone(places) as _);
+    let held = HandedOver { lease, counted: plane.handed_over.token(), places };
+    let Err(refused) = link.hand_over(socket, held, about) else {
         return Step::Done(Reached::HandedOver(replica));
     };
     replica.not_connected();
@@ -134,8 +146,8 @@ fn hand_over(
         replica.probe_soon();
         return Step::Next;
     }
-    // The replica may be well, so its key stays at home.
-    Step::Stay(replica.lease(about.key))
+    // The replica may be well, so its key stays at home, unless another connection has taken its last place meanwhile.
+    replica.lease_within(about.key, offer.most).map_or(Step::Next, Step::Stay)
 }
 
 /// Connects to the replica and forwards the head.

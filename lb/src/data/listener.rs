@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::yield_now;
@@ -20,8 +20,11 @@ use tokio_util::task::AbortOnDropHandle;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::info;
 
+use super::admission::Seat;
+use super::session::{self, Room};
 use super::worker::Worker;
-use super::{PeerOptions, Plane, session};
+use super::{PeerOptions, Plane};
+use crate::refusals::Reason;
 
 /// How many connections may wait to be accepted; the kernel caps this at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -129,7 +132,7 @@ async fn mend(worker: &Worker, plane: &Arc<Plane>, mut trouble: io::Error) {
 /// It is not certain that the listener works.
 fn try_out(listener: &TcpListener, plane: &Arc<Plane>) -> io::Result<()> {
     match accept_now(listener) {
-        Ok((client, peer)) => session::start(client, peer, Arc::clone(plane), plane.sessions.token()),
+        Ok((client, peer)) => serve_now(client, peer, plane),
         Err(error) if error.kind() == ErrorKind::WouldBlock => {}
         Err(error) if Trouble::of(&error) == Trouble::Shortage => {}
         Err(error) => return Err(error),
@@ -154,8 +157,10 @@ async fn accept_until_trouble(listener: &AsyncFd<Arc<TcpListener>>, plane: &Arc<
                 Ok(connection) => connection,
                 Err(trouble) => return trouble,
             };
-            let room = room(plane).await;
-            session::start(client, peer, Arc::clone(plane), room);
+            if let Some((client, seat)) = admit(client, peer, plane) {
+                let room = room(seat, plane).await;
+                session::start(client, peer, Arc::clone(plane), room);
+            }
         }
         yield_now().await;
     }
@@ -178,9 +183,7 @@ fn accept_the_rest(listener: &TcpListener, plane: &Arc<Plane>) {
     let mut skipped = 0;
     for _ in 0..BACKLOG {
         match accept_now(listener) {
-            Ok((client, peer)) => {
-                session::start(client, peer, Arc::clone(plane), plane.sessions.token());
-            }
+            Ok((client, peer)) => serve_now(client, peer, plane),
             Err(error) if Trouble::of(&error) == Trouble::Connection && skipped < AT_ONCE => skipped += 1,
             Err(_) => return,
         }
@@ -217,9 +220,42 @@ async fn accept(listener: &AsyncFd<Arc<TcpListener>>, plane: &Plane) -> io::Resu
     }
 }
 
+/// Asks whether a client is let in. If it is not, its connection is reset, before a byte is read.
+fn admit(client: TcpStream, peer: SocketAddr, plane: &Plane) -> Option<(TcpStream, Option<Seat>)> {
+    let Some(admission) = &plane.admission else { return Some((client, None)) };
+    match admission.admit(peer.ip()) {
+        Ok(seat) => Some((client, seat)),
+        Err(reason) => {
+            // It fails only on a socket that is closed already.
+            let _ = SockRef::from(&client).set_linger(Some(Duration::ZERO));
+            plane.refusals.count(reason);
+            None
+        }
+    }
+}
+
+/// Waits until there is room for one more session: for its files, and among all that there may be.
+async fn room(seat: Option<Seat>, plane: &Plane) -> Room {
+    let counted = room_for_files(plane).await;
+    let Some(admission) = &plane.admission else { return Room { counted, places: None } };
+    let is_full = || {
+        plane.refusals.count(Reason::MaxConnections);
+        plane.files.complain(&"all that --max-connections allows are open");
+    };
+    Room { counted, places: admission.places(seat, is_full).await }
+}
+
+/// Serves a client that cannot wait for room, if it is let in.
+fn serve_now(client: TcpStream, peer: SocketAddr, plane: &Arc<Plane>) {
+    let Some((client, seat)) = admit(client, peer, plane) else { return };
+    let places = plane.admission.as_ref().and_then(|admission| admission.places_now(seat));
+    session::start(client, peer, Arc::clone(plane), Room { counted: plane.sessions.token(), places });
+}
+
 /// Waits until there is memory for one more session, and it leaves enough files for the rest of the program. The token counts as
 /// that session.
-async fn room(plane: &Plane) -> TaskTrackerToken {
+async fn room_for_files(plane: &Plane) -> TaskTrackerToken {
+    let mut waits = false;
     loop {
         if plane.memory.is_short() {
             sleep(PAUSE).await;
@@ -232,6 +268,9 @@ async fn room(plane: &Plane) -> TaskTrackerToken {
             return room;
         }
         drop(room);
+        if !std::mem::replace(&mut waits, true) {
+            plane.refusals.count(Reason::MaxConnections);
+        }
         plane.files.complain(&format_args!("{most} sessions are all that the limit of open files allows"));
         sleep(PAUSE).await;
     }

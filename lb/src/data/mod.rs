@@ -4,6 +4,7 @@
 //! workers share is in [`Plane`]. The data plane never starts, stops or judges a replica: it reads the newest snapshot, and
 //! at most reports that a replica looks suspicious.
 
+mod admission;
 mod client;
 mod clock;
 mod connect;
@@ -29,6 +30,7 @@ use std::time::Duration;
 use proto::control::Transport;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use admission::{Admission, AdmissionRules, Rate};
 pub(crate) use files::FileBudget;
 pub(crate) use memory::Memory;
 pub(crate) use peer::PeerOptions;
@@ -36,7 +38,8 @@ pub(crate) use splice::Pipes;
 pub(crate) use warnings::Warnings;
 pub(crate) use worker::Worker;
 
-use crate::net::{Errors, Tally};
+use crate::net::Errors;
+use crate::refusals::Refusals;
 use crate::snapshot::Cell;
 
 /// What a connection's key is.
@@ -82,6 +85,10 @@ pub(crate) struct Plane {
     pub(crate) fleet: Arc<Cell>,
     /// The rules for sessions.
     pub(crate) limits: Limits,
+    /// Who is let in; `None`: everybody.
+    pub(crate) admission: Option<Admission>,
+    /// Counts the connections that are not served.
+    pub(crate) refusals: Arc<Refusals>,
     /// How many sessions the limit of open files allows.
     pub(crate) files: FileBudget,
     /// The pipes for bytes that are not copied.
@@ -98,8 +105,6 @@ pub(crate) struct Plane {
     pub(crate) sessions: TaskTracker,
     /// The connections that were handed over and that no replica has reported as closed.
     pub(crate) handed_over: TaskTracker,
-    /// The clients for which there was no replica.
-    pub(crate) turned_away: Tally,
 }
 
 impl Plane {
@@ -113,7 +118,8 @@ impl Plane {
         if !self.workers.iter().any(Worker::accepts) {
             return Err("no worker accepts connections");
         }
-        if self.sessions.len() >= self.most_sessions() {
+        let has_no_place = self.admission.as_ref().is_some_and(Admission::is_full);
+        if has_no_place || self.sessions.len() >= self.most_sessions() {
             return Err("the limit of connections is reached");
         }
         Ok(())
@@ -133,7 +139,7 @@ mod testing {
 
     use super::stream::Stream;
     use super::{FileBudget, KeyKind, Limits, Memory, PeerOptions, Pipes, Plane, Warnings};
-    use crate::net::{Errors, Tally};
+    use crate::net::Errors;
     use crate::snapshot::{Cell, Snapshot};
 
     /// Rules for sessions that do not get in the way of a test.
@@ -167,7 +173,8 @@ mod testing {
             troubles: Errors::default(),
             sessions: TaskTracker::new(),
             handed_over: TaskTracker::new(),
-            turned_away: Tally::default(),
+            admission: None,
+            refusals: Arc::default(),
         }
     }
 

@@ -15,8 +15,9 @@ use proto::control::Transport;
 use rustix::net::{Shutdown, shutdown};
 use tokio::time::timeout;
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tracing::{Level, debug, enabled, warn};
+use tracing::{Level, debug, enabled};
 
+use super::admission::Places;
 use super::client::Client;
 use super::connect::{Attempt, Reached, Request, Upstream, first_reachable};
 use super::head::{self, Head, Kind};
@@ -24,18 +25,28 @@ use super::relay::{self, Ending, Pair, Traffic};
 use super::socket::{reset, write_some};
 use super::source::{Reading, discard};
 use super::{KeyKind, Limits, Plane};
+use crate::refusals::Reason;
 
 /// How long a client that gets no replica may take to read the answer.
 const FAREWELL: Duration = Duration::from_secs(1);
 /// The body of the answer to an HTTP client that gets no replica.
 const NO_REPLICA: &str = r#"{"message":"<Error> no server replica is available","status":"failure"}"#;
 
-/// Serves one client. It counts as a session for as long as it has the token.
+/// What a session has a part of until it ends.
+pub(super) struct Room {
+    /// It counts as a session.
+    #[expect(dead_code, reason = "nothing reads it: it is dropped with the session")]
+    pub(super) counted: TaskTrackerToken,
+    /// Its places, where connections are limited.
+    pub(super) places: Option<Arc<Places>>,
+}
+
+/// Serves one client.
 ///
 /// The first poll happens here, so a client that is handed over without a wait costs no task. Everything before the relay is a
 /// separate future, which is freed when the relay begins: most open connections are in the relay.
-pub(super) fn start(client: StdStream, peer: SocketAddr, plane: Arc<Plane>, counted: TaskTrackerToken) {
-    let mut opening = Box::pin(Session::open(Client::new(client), peer, plane, counted));
+pub(super) fn start(client: StdStream, peer: SocketAddr, plane: Arc<Plane>, room: Room) {
+    let mut opening = Box::pin(Session::open(Client::new(client), peer, plane, room));
     let relay = |opened: Option<(Session, Box<[u8]>)>| {
         if let Some((session, unsent)) = opened {
             tokio::spawn(session.relay(unsent));
@@ -55,7 +66,7 @@ struct Session {
     pair: Pair,
     /// Only if a log line will be written.
     story: Option<Box<Story>>,
-    _counted: TaskTrackerToken,
+    _room: Room,
 }
 
 impl Session {
@@ -65,7 +76,7 @@ impl Session {
         mut client: Client,
         peer: SocketAddr,
         plane: Arc<Plane>,
-        counted: TaskTrackerToken,
+        room: Room,
     ) -> Option<(Self, Box<[u8]>)> {
         let begun = Instant::now();
         let Head { mut bytes, kind, has_proxy_header } =
@@ -73,6 +84,7 @@ impl Session {
                 Ok(read) => read,
                 Err(error) => {
                     debug!(%peer, %error, "session: the client left before its first line");
+                    plane.refusals.count(Reason::LeftEarly);
                     if error.kind() == ErrorKind::UnexpectedEof {
                         client.let_go();
                     }
@@ -86,7 +98,8 @@ impl Session {
         let key = Key::of(&kind, peer.ip());
         let mut failed = Vec::new();
         let snapshot = plane.fleet.load_full();
-        let request = Request { key: key.bytes(), id: key.given(), head: &bytes };
+        let request =
+            Request { key: key.bytes(), id: key.given(), head: &bytes, places: room.places.as_ref() };
         let reached = first_reachable(&snapshot, &request, &client, &plane, &mut failed).await;
         drop(snapshot);
 
@@ -102,9 +115,7 @@ impl Session {
             }
             None => {
                 debug!(%peer, id = %key.id(), %key, attempts = %Attempts(&failed), "session: no replica is available");
-                plane
-                    .turned_away
-                    .count(|clients| warn!(clients, "no replica is available: clients were turned away"));
+                plane.refusals.count(Reason::NoReplica);
                 // It fails only if the client has left or memory is short.
                 let _ = turn_away(client, kind, &plane.limits).await;
                 return None;
@@ -122,7 +133,7 @@ impl Session {
             enabled!(Level::DEBUG).then(|| Box::new(Story::new(begun, peer, bytes.len(), &key, &failed)));
         let pair = Pair::new(client, peer.ip(), replica, lease, plane);
         let unsent = bytes.split_off(forwarded.min(bytes.len())).into_boxed_slice();
-        Some((Session { pair, story, _counted: counted }, unsent))
+        Some((Session { pair, story, _room: room }, unsent))
     }
 
     #[expect(

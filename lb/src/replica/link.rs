@@ -4,6 +4,7 @@
 //! the link and receives the numbers of closed connections from the replica. Nothing here waits.
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -66,6 +67,8 @@ pub(crate) struct HandedOver {
     pub(crate) lease: Lease,
     /// Its place among the open sessions.
     pub(crate) counted: TaskTrackerToken,
+    /// What else it holds until its end.
+    pub(crate) places: Option<Arc<dyn Debug + Send + Sync>>,
 }
 
 /// What a replica learns about a connection.

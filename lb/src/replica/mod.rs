@@ -158,6 +158,7 @@ impl Replica {
         link.end();
     }
 
+    #[cfg(test)]
     /// Leases the replica for one session with this key. A drain waits until the lease is dropped.
     #[must_use]
     pub(crate) fn lease(self: &Arc<Self>, key: &[u8]) -> Lease {

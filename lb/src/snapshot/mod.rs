@@ -25,6 +25,8 @@ pub(crate) struct Snapshot {
     mapping: Arc<Mapping>,
     slots: Vec<Slot>,
     balance: Option<BalanceFactor>,
+    /// The most connections of a replica, whatever the others have.
+    most: usize,
     /// The sum of the weights of all slots in rotation.
     weight: u64,
 }
@@ -32,10 +34,15 @@ pub(crate) struct Snapshot {
 impl Snapshot {
     /// A snapshot of `slots`, in the order of the members that `mapping` was built from.
     #[must_use]
-    pub(crate) fn new(mapping: Arc<Mapping>, slots: Vec<Slot>, balance: Option<BalanceFactor>) -> Self {
+    pub(crate) fn new(
+        mapping: Arc<Mapping>,
+        slots: Vec<Slot>,
+        balance: Option<BalanceFactor>,
+        most_per_replica: Option<usize>,
+    ) -> Self {
         let in_rotation = slots.iter().filter(|slot| slot.in_rotation().is_ok());
         let weight = in_rotation.map(|slot| u64::from(slot.weight)).sum();
-        Snapshot { mapping, slots, balance, weight }
+        Snapshot { mapping, slots, balance, most: most_per_replica.unwrap_or(usize::MAX), weight }
     }
 
     /// A snapshot without slots.
@@ -43,7 +50,7 @@ impl Snapshot {
     /// # Errors
     /// The mapping cannot be built, even for no slot.
     pub(crate) fn empty(policy: &MappingPolicy) -> Result<Self, Full> {
-        Ok(Snapshot::new(Arc::new(Mapping::build(&policy.scheme, &[])?), Vec::new(), policy.balance))
+        Ok(Snapshot::new(Arc::new(Mapping::build(&policy.scheme, &[])?), Vec::new(), policy.balance, None))
     }
 
     /// The mapping. The controller reuses it while slots and weights stay the same.
@@ -56,6 +63,12 @@ impl Snapshot {
     #[must_use]
     pub(crate) fn slots(&self) -> &[Slot] {
         &self.slots
+    }
+
+    /// The most connections of a replica; `usize::MAX` without a limit.
+    #[must_use]
+    pub(crate) fn most_per_replica(&self) -> usize {
+        self.most
     }
 
     /// Where a key falls in the mapping.

@@ -43,6 +43,8 @@ impl Slot {
 /// Why a slot does not get a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Skipped {
+    /// Its replica has as many connections as any may have. It is never tried.
+    Full(Bound),
     /// Its replica has reached the bound. It is tried after the replicas below theirs.
     OverBound(Bound),
     /// Its replica fails its probes, but runs. It is tried after every slot in rotation.
@@ -53,10 +55,10 @@ pub(crate) enum Skipped {
     NoReplica,
 }
 
-/// A replica's connections against the most that it may have while loads are bounded.
+/// A replica's connections against the most that it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bound {
-    /// The most it may have; the connection that is to be placed counts towards the mean.
+    /// The most it may have. Where the bound is a multiple of the mean, the connection that is to be placed counts towards that.
     pub(crate) most: usize,
     /// How many it has now.
     pub(crate) open: usize,

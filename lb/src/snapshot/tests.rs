@@ -17,6 +17,11 @@ fn replica(name: &str) -> Arc<Replica> {
 
 /// Slots of these weights and states, with a replica in each.
 fn snapshot(slots: &[(u32, State)], factor: Option<&str>) -> Snapshot {
+    limited(slots, factor, None)
+}
+
+/// The same, where no replica may have more than `most` connections.
+fn limited(slots: &[(u32, State)], factor: Option<&str>, most: Option<usize>) -> Snapshot {
     let named = |(index, &(weight, state)): (u32, &(u32, State))| {
         let name = format!("server{index}");
         let replica = Some(replica(&name));
@@ -26,7 +31,7 @@ fn snapshot(slots: &[(u32, State)], factor: Option<&str>) -> Snapshot {
     let member = |slot: &Slot| Member { index: slot.index, name: slot.name.clone(), weight: slot.weight };
     let members: Vec<Member> = slots.iter().map(member).collect();
     let mapping = Mapping::build(&Algorithm::Ring { points: 100 }.into(), &members).unwrap();
-    Snapshot::new(Arc::new(mapping), slots, factor.map(|factor| factor.parse().unwrap()))
+    Snapshot::new(Arc::new(mapping), slots, factor.map(|factor| factor.parse().unwrap()), most)
 }
 
 fn tried(snapshot: &Snapshot, key: &str) -> Vec<String> {
@@ -92,6 +97,46 @@ fn the_first_candidate_over_the_bound_is_tried_first() {
     let more: Vec<Lease> = fleet.leases(b"7").map(|(_, lease)| lease).collect();
     let names: Vec<&str> = more.iter().map(|lease| lease.replica().hostname.as_str()).collect();
     assert_eq!(names, [&order[2], &order[0], &order[1]]);
+}
+
+#[test]
+fn a_replica_with_as_many_connections_as_any_may_have_is_never_tried() {
+    let fleet = limited(&[(1, State::Up), (1, State::Up), (1, State::Down)], None, Some(2));
+    let in_rotation: Vec<String> =
+        in_order(&fleet, "7").into_iter().filter(|name| name != "server3").collect();
+    let mut held: Vec<Lease> = (0..6).filter_map(|_| lease(&fleet, "7")).collect();
+    let names: Vec<&str> = held.iter().map(|lease| lease.replica().hostname.as_str()).collect();
+    let [first, second] = [&in_rotation[0], &in_rotation[1]];
+    assert_eq!(
+        names,
+        [first, first, second, second, "server3", "server3"],
+        "the one that fails its probes is the last"
+    );
+    assert_eq!(tried(&fleet, "7"), [""; 0]);
+    let outlook = fleet.outlook(b"7");
+    assert!(outlook.pick.is_none() && outlook.slots.len() == 3);
+    let full = Some(Skipped::Full(Bound { most: 2, open: 2 }));
+    assert!(outlook.slots.iter().all(|(_, skipped)| *skipped == full), "{outlook:?}");
+    held.remove(0);
+    assert_eq!(tried(&fleet, "7"), [first.as_str()]);
+}
+
+#[test]
+fn workers_that_want_the_last_place_of_a_limited_replica_do_not_both_get_it() {
+    for _ in 0..300 {
+        let fleet = limited(&[(1, State::Up)], None, Some(1));
+        let start = std::sync::Barrier::new(2);
+        let taken = std::thread::scope(|scope| {
+            let worker = || {
+                start.wait();
+                lease(&fleet, "7")
+            };
+            let workers = [scope.spawn(worker), scope.spawn(worker)];
+            // The leases live until both workers have tried.
+            workers.map(|worker| worker.join().unwrap()).iter().flatten().count()
+        });
+        assert_eq!(taken, 1);
+    }
 }
 
 #[test]
@@ -191,7 +236,12 @@ fn any_slots() -> impl Strategy<Value = Vec<Random>> {
 }
 
 /// The rules in other words: why this slot is skipped, if it is.
-fn expected_reason(slots: &[Random], at: usize, factor: Option<&str>) -> Option<Skipped> {
+fn expected_reason(
+    slots: &[Random],
+    at: usize,
+    factor: Option<&str>,
+    limit: Option<usize>,
+) -> Option<Skipped> {
     let in_rotation = |slot: &&Random| slot.0 > 0 && slot.1 == State::Up && slot.2;
     let (weight, state, has_replica, open) = slots[at];
     if weight == 0 {
@@ -199,6 +249,9 @@ fn expected_reason(slots: &[Random], at: usize, factor: Option<&str>) -> Option<
     }
     if !has_replica || !matches!(state, State::Up | State::Down) {
         return Some(Skipped::NoReplica);
+    }
+    if let Some(most) = limit.filter(|&most| open >= most) {
+        return Some(Skipped::Full(Bound { most, open }));
     }
     if state == State::Down {
         return Some(Skipped::FailsProbes);
@@ -212,7 +265,8 @@ fn expected_reason(slots: &[Random], at: usize, factor: Option<&str>) -> Option<
 proptest! {
     #[test]
     fn the_outlook_names_the_replica_of_the_next_connection(
-        slots in any_slots(), factor in prop::sample::select(vec![None, Some("1"), Some("1.25"), Some("3")]), key in "[0-9]{1,6}",
+        slots in any_slots(), factor in prop::sample::select(vec![None, Some("1"), Some("1.25"), Some("3")]),
+        limit in prop::option::of(1..6_usize), key in "[0-9]{1,6}",
     ) {
         let states: Vec<(u32, State)> = slots.iter().map(|&(weight, state, ..)| (weight, state)).collect();
         let mut fleet = snapshot(&states, factor);
@@ -221,8 +275,8 @@ proptest! {
             slot.replica.take_if(|_| !has_replica);
             open.extend(slot.replica.iter().flat_map(|replica| (0..connections).map(|_| replica.lease(b"1"))));
         }
-        let fleet = Snapshot::new(fleet.mapping, fleet.slots, fleet.balance);
-        let reason = |at: usize| expected_reason(&slots, at, factor);
+        let fleet = Snapshot::new(fleet.mapping, fleet.slots, fleet.balance, limit);
+        let reason = |at: usize| expected_reason(&slots, at, factor, limit);
         let candidates: Vec<usize> = fleet.mapping.candidates(key.as_bytes()).collect();
         let all = |wanted: fn(Option<Skipped>) -> bool| candidates.iter().copied().filter(move |&at| wanted(reason(at)));
         let in_turn: Vec<usize> = all(|reason| reason.is_none())

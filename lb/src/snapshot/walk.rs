@@ -3,7 +3,8 @@
 //! A session walks and takes leases; `explain` walks and takes none. Both read the same counter (the sessions that hold a
 //! replica), so `explain` names the replica that the next connection gets. The walk never connects and never waits.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::iter;
 use std::sync::Arc;
 
@@ -28,7 +29,7 @@ pub(crate) struct Outlook<'a> {
 impl Snapshot {
     /// Leases on the replicas that may get a connection with this key, each with its slot, in the order in which to try them:
     /// first those in rotation and below the bound; then those that have reached it, because that is better than no replica; then
-    /// those that fail their probes but run. Each slot comes at most once.
+    /// those that fail their probes but run. Each slot comes at most once. None that has as many connections as any may have comes.
     pub(crate) fn leases<'a>(&'a self, key: &'a [u8]) -> impl Iterator<Item = (&'a Slot, Lease)> {
         let mut walk = Walk::new(self, key, |replica, most| replica.lease_within(key, most));
         iter::from_fn(move || {
@@ -45,13 +46,23 @@ impl Snapshot {
             let open = replica.open();
             if open < most { Ok(()) } else { Err(open) }
         });
-        let mut slots: Vec<_> = walk.by_ref().map(|(slot, verdict)| (slot, verdict.err())).collect();
+        let (mut slots, mut seen): (Vec<(&Slot, Option<Skipped>)>, _) = (Vec::new(), HashMap::new());
+        let mut pick = None;
+        for (slot, verdict) in walk.by_ref() {
+            let skipped = verdict.err();
+            pick = pick.or(Some(slot).filter(|_| skipped.is_none()));
+            // A slot that was skipped in the first round may come again in a later one, and be full then.
+            match seen.entry(slot.index) {
+                Entry::Vacant(place) => {
+                    place.insert(slots.len());
+                    slots.push((slot, skipped));
+                }
+                Entry::Occupied(place) if skipped.is_some() => slots[*place.get()].1 = skipped,
+                Entry::Occupied(_) => {}
+            }
+        }
         let owner = slots.first().map(|(slot, _)| *slot);
-        let pick = slots.iter().find(|(_, skipped)| skipped.is_none()).map(|(slot, _)| *slot);
-        // A slot that was skipped in the first round may have come again in a later one.
-        let mut seen = HashSet::new();
-        slots.retain(|(slot, _)| seen.insert(slot.index));
-        let others = self.slots.iter().filter(|slot| !seen.contains(&slot.index));
+        let others = self.slots.iter().filter(|slot| !seen.contains_key(&slot.index));
         slots.extend(others.map(|slot| (slot, walk.judge(slot).err())));
         for (slot, skipped) in &mut slots {
             skipped.take_if(|_| pick.is_some_and(|pick| pick.index == slot.index));
@@ -108,8 +119,20 @@ impl<'a, T, F: FnMut(&Arc<Replica>, usize) -> Result<T, usize>> Walk<'a, F> {
         if self.load.is_none() {
             self.load = self.snapshot.load();
         }
-        let most = self.load.map_or(usize::MAX, |load| load.most(slot));
-        (self.take)(replica, most).map_err(|open| Skipped::OverBound(Bound { most, open }))
+        let bound = self.load.map_or(usize::MAX, |load| load.most(slot));
+        self.take_below(replica, bound)
+    }
+
+    /// Takes the replica if it has fewer connections than the bound, and than any may have.
+    fn take_below(&mut self, replica: &Arc<Replica>, bound: usize) -> Result<T, Skipped> {
+        let most = self.snapshot.most;
+        (self.take)(replica, bound.min(most)).map_err(|open| {
+            if open >= most {
+                Skipped::Full(Bound { most, open })
+            } else {
+                Skipped::OverBound(Bound { most: bound, open })
+            }
+        })
     }
 
     fn within_bound(&mut self) -> Option<(&'a Slot, Result<T, Skipped>)> {
@@ -130,10 +153,9 @@ impl<'a, T, F: FnMut(&Arc<Replica>, usize) -> Result<T, usize>> Walk<'a, F> {
         }
     }
 
-    /// Takes the replica, however many connections it has.
-    fn take_anyway(&mut self, slot: &'a Slot) -> Option<(&'a Slot, Result<T, Skipped>)> {
-        let taken = (self.take)(slot.replica.as_ref()?, usize::MAX).ok()?;
-        Some((slot, Ok(taken)))
+    /// Takes the replica whatever the bound is.
+    fn take_over_bound(&mut self, slot: &'a Slot) -> Option<(&'a Slot, Result<T, Skipped>)> {
+        Some((slot, self.take_below(slot.replica.as_ref()?, usize::MAX)))
     }
 }
 
@@ -150,14 +172,14 @@ impl<'a, T, F: FnMut(&Arc<Replica>, usize) -> Result<T, usize>> Iterator for Wal
         }
         if self.round == Round::AboveBound {
             if let Some(slot) = self.full.pop() {
-                return self.take_anyway(slot);
+                return self.take_over_bound(slot);
             }
             // Only now, because computing an order costs time and the last resort is rarely needed.
             self.order = self.snapshot.mapping.candidates(self.key);
             self.round = Round::LastResort;
         }
         let slot = self.last_resort()?;
-        self.take_anyway(slot)
+        self.take_over_bound(slot)
     }
 }
 

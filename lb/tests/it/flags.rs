@@ -91,6 +91,12 @@ fn every_variable_is_read_and_all_bad_values_are_reported_together_before_anythi
         ("HANDOFF_VOLUME", "the name of a volume, of the form"),
         ("LOG", "a level (error, warn, info, debug, trace, off)"),
         ("LOG_FORMAT", "text or json"),
+        ("MAX_CONNECTIONS", "a whole number from 1 to 1000000000"),
+        ("MAX_CONNECTIONS_PER_SOURCE", "off, or a whole number from 1 to 1000000000"),
+        ("RATE_PER_SOURCE", "off, N/s or N/s,burst=M"),
+        ("MAX_CONNECTIONS_PER_REPLICA", "off, or a whole number from 1 to 1000000000"),
+        ("ALLOW", "a network or an address"),
+        ("DENY", "a network or an address"),
         ("KEEP", "true or false"),
         ("CONTROL_INSECURE", "true or false"),
     ];

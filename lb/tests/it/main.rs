@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod admission;
 mod book;
 mod client;
 mod commands;

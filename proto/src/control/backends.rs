@@ -17,6 +17,42 @@ pub struct Backends {
     /// Healthy replicas without a slot, ready to take one over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spares: Vec<Backend>,
+    /// The connections that were not served.
+    #[serde(default)]
+    pub refused: Refused,
+}
+
+/// How many connections were not served since `lb` started, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// No replica could be had.
+    pub no_replica: u64,
+    /// All places were taken: these waited, and were served later.
+    pub max_connections: u64,
+    /// The source had as many connections as it may (`--max-connections-per-source`).
+    pub per_source: u64,
+    /// The source made connections faster than it may (`--rate-per-source`).
+    pub rate: u64,
+    /// The address is not let in (`--deny`, `--allow`).
+    pub denied: u64,
+    /// The client left before its first line was complete.
+    pub left_early: u64,
+}
+
+impl Refused {
+    /// Each reason with its number.
+    #[must_use]
+    pub fn by_reason(&self) -> [(&'static str, u64); 6] {
+        let Refused { no_replica, max_connections, per_source, rate, denied, left_early } = *self;
+        [
+            ("no_replica", no_replica),
+            ("max_connections", max_connections),
+            ("per_source", per_source),
+            ("rate", rate),
+            ("denied", denied),
+            ("left_early", left_early),
+        ]
+    }
 }
 
 /// One slot and the replica in it.

@@ -15,7 +15,7 @@ pub use answer::{
     Answer, Basis, Body, Candidate, Displaced, Explanation, Failure, FailureKind, Health, Mapping, Move,
     Omitted, Parameters, Plan, Replicas, Reply, Shares,
 };
-pub use backends::{Backend, Backends, Connections, FailedConnects, State, Transport};
+pub use backends::{Backend, Backends, Connections, FailedConnects, Refused, State, Transport};
 pub use change::{Addition, Change, Remapping, Removal, parse_body};
 pub use command::{Command, Line};
 pub use value::{DrainTime, Hostname, Malformed, Weight};

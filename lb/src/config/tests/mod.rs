@@ -74,6 +74,8 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.health.on_down, OnDown::Keep);
     assert_eq!(config.start_timeout, Duration::from_secs(10));
     assert!(!config.same_name);
+    assert_eq!(config.admission, AdmissionRules::default());
+    assert_eq!(config.most_per_replica, None);
     assert_eq!(config.spares, 0);
     assert_eq!(config.drain_timeout, Duration::from_secs(30));
     assert_eq!(config.workers, cores());
@@ -368,6 +370,63 @@ fn a_weight_may_follow_a_backend() {
     assert_eq!(alone, ["--backend: weight=2 follows a NAME=HOST:PORT and a comma, once"]);
     let twice = problems(&["--provider", "fixed", "--backend", "a=h:1,weight=2,weight=3"]);
     assert_eq!(twice, ["--backend: weight=3 follows a NAME=HOST:PORT and a comma, once"]);
+}
+
+#[test]
+fn limits_are_off_or_numbers() {
+    let config = good(&words(
+        "--max-connections 1000 --max-connections-per-source 20 --rate-per-source 5/s,burst=9 \
+         --max-connections-per-replica 300 --allow 10.0.0.0/8,2001:db8::/32 --allow 192.0.2.7 --deny 10.1.0.0/16",
+    ));
+    assert_eq!((config.admission.most, config.admission.most_per_source), (Some(1000), Some(20)));
+    assert_eq!(config.most_per_replica, Some(300));
+    let rate = config.admission.rate_per_source.unwrap();
+    assert_eq!((rate.per_second.get(), rate.burst.get()), (5, 9));
+    let texts = |networks: &[ipnet::IpNet]| networks.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(texts(&config.admission.allow), ["10.0.0.0/8", "2001:db8::/32", "192.0.2.7/32"]);
+    assert_eq!(texts(&config.admission.deny), ["10.1.0.0/16"]);
+    let rate = good(&["--rate-per-source", "7/s"]).admission.rate_per_source.unwrap();
+    assert_eq!((rate.per_second.get(), rate.burst.get()), (7, 7));
+    let off = good(&words(
+        "--max-connections-per-source off --rate-per-source off --max-connections-per-replica off",
+    ));
+    assert_eq!((off.admission, off.most_per_replica), (AdmissionRules::default(), None));
+    check_takes(&[
+        (
+            "max-connections",
+            &["0", "-1", "off", "1000000001", ""],
+            "expected a whole number from 1 to 1000000000",
+        ),
+        (
+            "max-connections-per-source",
+            &["0", "-1", "many", ""],
+            "expected off, or a whole number from 1 to 1000000000",
+        ),
+        ("max-connections-per-replica", &["0", "1.5"], "expected off, or a whole number from 1 to"),
+        (
+            "rate-per-source",
+            &[
+                "",
+                "5",
+                "5/m",
+                "0/s",
+                "5/s,",
+                "5/s,burst=0",
+                "5/s,burst",
+                "+5/s",
+                "5/s,burst=+9",
+                "1000001/s",
+                "-5/s",
+            ],
+            "expected off, N/s or N/s,burst=M, such as 100/s,burst=500",
+        ),
+        (
+            "allow",
+            &["", "10.0.0.0/33", "10.0.0/8", "host", "10.0.0.1:80", "[::1]", "2001:db8::/129"],
+            "expected a network or an address, such as 10.0.0.0/8, 2001:db8::/32 or 192.0.2.7",
+        ),
+        ("deny", &["10.0.0.0/-1"], "expected a network or an address"),
+    ]);
 }
 
 #[test]

@@ -220,7 +220,7 @@ impl Controller {
             self.fleet.slots().chain(self.fleet.in_passing()).map(|view| self.backend(view)).collect();
         backends.sort_by_key(|backend| backend.index);
         let spares = self.fleet.spares().map(|view| self.backend(view)).collect();
-        Body::Backends(Backends { n, backends, spares })
+        Body::Backends(Backends { n, backends, spares, refused: self.setup.refusals.totals() })
     }
 
     fn backend(&self, view: View) -> Backend {

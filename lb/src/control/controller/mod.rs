@@ -24,6 +24,7 @@ use super::health::{self, HealthPolicy, OnDown};
 use super::{Events, Request};
 use crate::fleet::{CommandId, Effect, Event, Fleet, ReplicaId, SlotId, Time, View};
 use crate::provider::{Keeper, Provider, Reach, Report, Reports};
+use crate::refusals::Refusals;
 use crate::replica::{EVICTION, Replica};
 use crate::snapshot::{Cell, Slot, Snapshot};
 use commands::{Checks, Waiting};
@@ -40,6 +41,10 @@ const SILENCE: Duration = Duration::from_secs(5);
 pub(crate) struct Setup {
     pub(crate) health: HealthPolicy,
     pub(crate) drain_timeout: Duration,
+    /// The most connections of a replica.
+    pub(crate) most_per_replica: Option<usize>,
+    /// The connections that the data plane has not served.
+    pub(crate) refusals: Arc<Refusals>,
     pub(crate) provider: Provider,
     /// Where snapshots are published.
     pub(crate) cell: Arc<Cell>,
@@ -237,7 +242,8 @@ impl Controller {
         let slots =
             slots.map(|(member, view)| view.and_then(|view| self.slot(view)).unwrap_or_else(|| left(member)));
         let (mapping, balance) = (Arc::clone(self.publication.mapping()), self.fleet.mapping().balance);
-        self.setup.cell.store(Arc::new(Snapshot::new(mapping, slots.collect(), balance)));
+        let snapshot = Snapshot::new(mapping, slots.collect(), balance, self.setup.most_per_replica);
+        self.setup.cell.store(Arc::new(snapshot));
     }
 
     /// Has the next mapping built, if there is one to build.

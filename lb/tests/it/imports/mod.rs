@@ -96,15 +96,16 @@ fn reach<'a>(siblings: &'a Siblings, start: &'a str) -> BTreeSet<&'a str> {
 }
 
 /// The modules of `lb`, each with all modules that it may import, directly or indirectly. `config` reads flags for all of them.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("client", &["printable"]),
-    ("control", &["fleet", "mapping", "net", "printable", "provider", "replica", "snapshot"]),
-    ("data", &["mapping", "net", "replica", "snapshot"]),
+    ("control", &["fleet", "mapping", "net", "printable", "provider", "refusals", "replica", "snapshot"]),
+    ("data", &["mapping", "net", "refusals", "replica", "snapshot"]),
     ("fleet", &["mapping", "printable"]),
     ("log", &["printable"]),
     ("net", &[]),
     ("printable", &[]),
     ("provider", &["fleet", "mapping", "net", "printable"]),
+    ("refusals", &["net"]),
     ("replica", &["net"]),
     ("snapshot", &["mapping", "net", "replica"]),
 ];
