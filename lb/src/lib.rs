@@ -16,6 +16,7 @@ mod fleet;
 pub mod log;
 mod net;
 pub mod printable;
+pub mod privileges;
 mod provider;
 mod refusals;
 mod replica;
@@ -56,6 +57,38 @@ const REQUESTS: usize = 64;
 /// The longest that resetting the sessions may take at the end.
 const CUT: Duration = Duration::from_millis(200);
 
+/// Binding a port below this one is a privilege (ip(7)).
+const FIRST_UNPRIVILEGED: u16 = 1024;
+
+/// The ports, bound.
+pub struct Ports {
+    data: Vec<std::net::TcpListener>,
+    control: Listeners,
+}
+
+/// Binds the ports, and gives up every privilege that is not needed from then on. Call it while there is one thread.
+///
+/// # Errors
+/// A port cannot be bound, or the kernel refuses to take the privileges.
+pub fn bind(config: &Config) -> anyhow::Result<Ports> {
+    privileges::hide()?;
+    if !config.allow_new_privileges {
+        privileges::refuse_new()?;
+    }
+    let data = listener::bind(config.listen, config.workers, &config.limits.peer)
+        .with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
+    let control = Listeners::open(&config.control)?;
+    if let Some(user) = config.user {
+        data.iter().try_for_each(|listener| user.own(listener)).context("cannot give the ports to --user")?;
+        control.give_to(user).context("cannot give the control port to --user")?;
+        let low_ports = (1..FIRST_UNPRIVILEGED).contains(&config.listen.port());
+        user.take_on(low_ports).context("cannot change to --user")?;
+        // The kernel forgets it when the user changes.
+        privileges::hide()?;
+    }
+    Ok(Ports { data, control })
+}
+
 /// Serves until `stop` is cancelled. Then it gives both ports up after `--stop-delay`, drains, stops what it started, and
 /// returns. When `cut` is cancelled, it resets every session and returns at once. Its child processes then end with the process;
 /// containers keep running for the next `lb`.
@@ -64,12 +97,15 @@ const CUT: Duration = Duration::from_millis(200);
 /// that started it.
 ///
 /// # Errors
-/// A port cannot be bound, a worker cannot be started, or there is no container engine: then nothing runs. Or another `lb` has
+/// A worker cannot be started, or there is no container engine: then nothing runs. Or another `lb` has
 /// taken the containers over.
-pub async fn run(config: Config, stop: CancellationToken, cut: CancellationToken) -> anyhow::Result<()> {
-    let listeners = listener::bind(config.listen, config.workers, &config.limits.peer)
-        .with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
-    let control = Listeners::open(&config.control)?;
+pub async fn run(
+    config: Config,
+    ports: Ports,
+    stop: CancellationToken,
+    cut: CancellationToken,
+) -> anyhow::Result<()> {
+    let Ports { data: listeners, control } = ports;
     let data = listeners.first().context("there is no worker")?.local_addr()?;
     let addresses = (data, control.address().context("there is no control address")?.clone());
     info!("listening data={} control={}", addresses.0, addresses.1);

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use lb::Ports;
 use lb::config::{Cli, ClientCommand, Config, Ignored, Problems, Serve, Simulate, Subcommand};
 use lb::printable::printable;
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,6 +35,8 @@ fn main() -> ExitCode {
 }
 
 fn ask(command: ClientCommand) -> ExitCode {
+    // The token may be in the environment.
+    let _ = lb::privileges::hide();
     let set = command.from_environment().clone();
     let answer = command.request().and_then(|request| lb::client::run(&request));
     let done = answer.and_then(|answer| print(&answer));
@@ -46,6 +49,11 @@ fn serve(flags: Serve, ignored: impl Iterator<Item = Ignored>) -> ExitCode {
         Ok(config) => config,
         Err(problems) => return refuse(&problems),
     };
+    // Before the first thread is started.
+    let ports = match lb::bind(&config) {
+        Ok(ports) => ports,
+        Err(error) => return complain(&set.named_in(&format!("error: {error:#}")), FAILED),
+    };
     let _log = lb::log::begin(config.log.clone(), config.log_format);
     ignored.for_each(|variable| warn!("{variable}"));
     let served = match tokio::runtime::Builder::new_current_thread()
@@ -54,7 +62,7 @@ fn serve(flags: Serve, ignored: impl Iterator<Item = Ignored>) -> ExitCode {
         .build()
     {
         Ok(runtime) => {
-            let served = runtime.block_on(until_stopped(config));
+            let served = runtime.block_on(until_stopped(config, ports));
             // A name look-up that hangs must not delay the exit.
             runtime.shutdown_background();
             served
@@ -81,11 +89,11 @@ fn refuse(problems: &Problems) -> ExitCode {
 }
 
 /// Serves until the first SIGTERM or SIGINT, which begins the end. A second signal ends everything at once.
-async fn until_stopped(config: Config) -> anyhow::Result<()> {
+async fn until_stopped(config: Config, ports: Ports) -> anyhow::Result<()> {
     let first = terminated()?;
     let ignored = ignore_others()?;
     let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
-    let served = lb::run(config, stop.clone(), cut.clone());
+    let served = lb::run(config, ports, stop.clone(), cut.clone());
     let signals = async {
         first.await;
         // Not before the first signal, which would count for both. The handlers stay in place meanwhile.

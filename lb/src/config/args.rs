@@ -258,6 +258,12 @@ pub struct Serve {
     /// Bind the control port beyond loopback without a token
     #[arg(long, help_heading = "Ports", env = "LB_CONTROL_INSECURE", action = ArgAction::SetTrue, value_parser = ValueParser::new(value::boolean))]
     pub(super) control_insecure: Checked<bool>,
+    /// process, fixed: the user, and the group if it is not the user's own, as whom lb and its replicas run once the ports are bound; lb has to be started as root [default: as it was started]
+    #[arg(long, help_heading = "Privileges", env = "LB_USER", value_name = "NAME[:GROUP]")]
+    pub(super) user: Option<String>,
+    /// process: let commands gain privileges that lb does not have, such as by sudo
+    #[arg(long, help_heading = "Privileges", env = "LB_ALLOW_NEW_PRIVILEGES", action = ArgAction::SetTrue, value_parser = ValueParser::new(value::boolean))]
+    pub(super) allow_new_privileges: Checked<bool>,
     /// Replicas at start [default: 3, or every --backend]
     #[arg(long, help_heading = "Replicas", env = "LB_REPLICAS", value_name = "N", allow_hyphen_values = true, value_parser = ValueParser::new(value::replicas))]
     pub(super) replicas: Option<Checked<usize>>,

@@ -10,6 +10,7 @@ mod handoff;
 mod order;
 mod parameters;
 mod simulate;
+mod user;
 pub(crate) mod value;
 
 use std::collections::HashSet;
@@ -35,6 +36,7 @@ use crate::control::port::Address as ControlAddress;
 use crate::control::{HealthPolicy, OnDown, Probe};
 use crate::data::{AdmissionRules, KeyKind, Limits, PeerOptions};
 use crate::log::LogFormat;
+use crate::privileges::Identity;
 use value::{BackendPart, ProviderName, RespawnName, Several};
 
 /// Everything `lb serve` has to know.
@@ -46,6 +48,10 @@ pub struct Config {
     pub control: Vec<ControlAddress>,
     /// What a control command has to show.
     pub control_token: Option<String>,
+    /// As whom `lb` goes on once its ports are bound; `None`: as it was started.
+    pub user: Option<Identity>,
+    /// Whether children may gain privileges that `lb` does not have.
+    pub allow_new_privileges: bool,
     /// Data-plane threads.
     pub workers: usize,
     /// The slots at start, each with its weight.
@@ -166,6 +172,7 @@ impl Config {
                 None
             });
         let (source, slots) = source(&serve, problems);
+        let user = user::read(&serve, &source, problems);
         let (transport, handoff_dir) = handoff::read(&serve, &source, problems);
         let health = health(&serve, problems);
         let limits = limits(&serve, transport, problems);
@@ -187,6 +194,8 @@ impl Config {
             listen: problems.take("listen", serve.listen, ([127, 0, 0, 1], 0).into()),
             control,
             control_token,
+            user,
+            allow_new_privileges: problems.take("allow-new-privileges", serve.allow_new_privileges, false),
             workers: serve.workers.map_or_else(cores, |workers| problems.take("workers", workers, 1)),
             // A fixed address has only the one name.
             same_name: same_name || matches!(source, Source::Fixed(_)),
@@ -303,12 +312,7 @@ fn token(given: Option<String>, file: Option<&Path>) -> Result<Option<String>, S
             return Err("--control-token-file: there is a --control-token already; give one of them".into());
         }
         (Some(token), None) => ("--control-token".to_owned(), token),
-        (None, Some(file)) => {
-            let flag = format!("--control-token-file: {}", file.display());
-            let text = fs::read_to_string(file).map_err(|error| format!("{flag} cannot be read: {error}"))?;
-            // Editors and `echo` end a file with a line feed; a token has none.
-            (flag, text.trim_end_matches(['\r', '\n']).to_owned())
-        }
+        (None, Some(file)) => secret("--control-token-file", file)?,
         (None, None) => return Ok(None),
     };
     if token.is_empty() {
@@ -316,6 +320,14 @@ fn token(given: Option<String>, file: Option<&Path>) -> Result<Option<String>, S
     } else {
         Ok(Some(token))
     }
+}
+
+/// The secret in a file, after what a message about it begins with.
+fn secret(flag: &str, file: &Path) -> Result<(String, String), String> {
+    let flag = format!("{flag}: {}", file.display());
+    let text = fs::read_to_string(file).map_err(|error| format!("{flag} cannot be read: {error}"))?;
+    // Editors and `echo` end a file with a line feed; a secret has none.
+    Ok((flag, text.trim_end_matches(['\r', '\n']).to_owned()))
 }
 
 /// Where replicas come from, and the first slots.
@@ -348,6 +360,7 @@ fn refuse_what_belongs_elsewhere(serve: &Serve, provider: &ProviderName, problem
         ("keep", serve.keep.0 == Ok(true), ProviderName::Docker),
         ("handoff-volume", serve.handoff_volume.as_ref().is_some_and(Checked::is_fine), ProviderName::Docker),
         ("backend", !serve.backend.is_empty(), ProviderName::Fixed),
+        ("allow-new-privileges", serve.allow_new_privileges.0 == Ok(true), ProviderName::Process),
     ];
     for (flag, is_given, home) in flags {
         if is_given && home != *provider {

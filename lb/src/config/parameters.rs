@@ -1,11 +1,13 @@
 //! The flags for the parameters of the mappings. They come from the table of the crate `mapping`.
 
+use std::path::{Path, PathBuf};
+
 use clap::builder::ValueParser;
 use clap::{Arg, ArgMatches, Args, Command, Error, FromArgMatches};
 use mapping::{Algorithm, MappingName, NotAccepted, Parameter, Scheme, Seed};
 
-use super::Problems;
 use super::value::{self, Checked};
+use super::{Problems, secret};
 
 /// The parameters of the mappings, for `lb serve` and `lb simulate`.
 #[derive(Clone, Debug, Args)]
@@ -14,8 +16,11 @@ pub(super) struct Parameters {
     #[command(flatten)]
     values: ParameterValues,
     /// Keys the hash: without the number, an outsider cannot compute which ids fall on one replica [default: not keyed]
-    #[arg(long, env = "LB_HASH_SEED", value_name = "NUMBER", default_value = "0", hide_default_value = true, hide_env_values = true, allow_hyphen_values = true, value_parser = ValueParser::new(value::parsed::<Seed>))]
-    hash_seed: Checked<Seed>,
+    #[arg(long, env = "LB_HASH_SEED", value_name = "NUMBER", hide_env_values = true, allow_hyphen_values = true, value_parser = ValueParser::new(value::parsed::<Seed>))]
+    hash_seed: Option<Checked<Seed>>,
+    /// File that holds the number for --hash-seed, such as a mounted secret
+    #[arg(long, env = "LB_HASH_SEED_FILE", value_name = "FILE")]
+    hash_seed_file: Option<PathBuf>,
 }
 
 impl Parameters {
@@ -29,8 +34,29 @@ impl Parameters {
                 problems.add(format!("--{}: {problem}", flag(parameter)));
             }
         }
-        Scheme { algorithm, seed: problems.take("hash-seed", self.hash_seed.clone(), Seed::default()) }
+        Scheme { algorithm, seed: self.seed(problems) }
     }
+
+    /// The seed, from wherever it is given. A message never holds it.
+    fn seed(&self, problems: &mut Problems) -> Seed {
+        match (&self.hash_seed, &self.hash_seed_file) {
+            (None, None) => Seed::default(),
+            (Some(given), None) => problems.take("hash-seed", given.clone(), Seed::default()),
+            (None, Some(file)) => seed_in(file).unwrap_or_else(|problem| {
+                problems.add(problem);
+                Seed::default()
+            }),
+            (Some(_), Some(_)) => {
+                problems.add("--hash-seed-file: there is a --hash-seed already; give one of them");
+                Seed::default()
+            }
+        }
+    }
+}
+
+fn seed_in(file: &Path) -> Result<Seed, String> {
+    let (flag, text) = secret("--hash-seed-file", file)?;
+    text.parse().map_err(|problem| format!("{flag}: {problem}"))
 }
 
 /// A value of each parameter: of its flag, its variable, or the default.

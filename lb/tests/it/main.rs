@@ -33,6 +33,7 @@ mod orphans;
 mod output;
 mod peers;
 mod port_trap;
+mod privileges;
 mod probes;
 mod processes;
 mod refusals;

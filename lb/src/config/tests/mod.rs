@@ -517,6 +517,29 @@ fn a_token_may_stand_in_a_file() {
 }
 
 #[test]
+fn a_seed_may_stand_in_a_file_and_is_not_said_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("seed");
+    let path = file.to_str().unwrap();
+    for (text, seed) in [("7", 7), ("0x1F\n", 31), ("18446744073709551615\r\n", u64::MAX)] {
+        std::fs::write(&file, text).unwrap();
+        assert_eq!(good(&["--hash-seed-file", path]).mapping.scheme.seed, Seed(seed));
+    }
+    for wrong in ["", "secret\n", "7\n8\n"] {
+        std::fs::write(&file, wrong).unwrap();
+        let expected = format!(
+            "--hash-seed-file: {path}: invalid value: expected a whole number below 2^64, decimal or as 0x1F; 0 is none"
+        );
+        assert_eq!(problems(&["--hash-seed-file", path]), [expected], "{wrong}");
+    }
+    let both = problems(&["--hash-seed-file", path, "--hash-seed", "0"]);
+    assert_eq!(both, ["--hash-seed-file: there is a --hash-seed already; give one of them"]);
+    std::fs::remove_file(&file).unwrap();
+    let missing = problems(&["--hash-seed-file", path]);
+    assert!(missing[0].starts_with(&format!("--hash-seed-file: {path} cannot be read: ")), "{missing:?}");
+}
+
+#[test]
 fn a_fleet_has_to_fit_into_its_mapping() {
     let slots = ["--mapping", "slots", "--replicas"];
     good(&[&slots[..], &["56"]].concat());

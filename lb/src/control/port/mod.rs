@@ -36,6 +36,7 @@ pub(crate) use address::Address;
 pub(crate) use desk::Desk;
 
 use crate::net::Complaints;
+use crate::privileges::Identity;
 use audit::Who;
 use desk::{Caller, SENDER};
 use places::Places;
@@ -91,6 +92,15 @@ impl Listeners {
         };
         self.addresses.push(bound);
         Ok(())
+    }
+
+    /// Gives them to another user.
+    ///
+    /// # Errors
+    /// This process may not, or a socket's file is gone.
+    pub(crate) fn give_to(&self, user: Identity) -> io::Result<()> {
+        self.tcp.iter().try_for_each(|listener| user.own(listener))?;
+        self.unix.iter().try_for_each(|(_, file)| file.give_to(user))
     }
 
     /// The address to tell others, with its real port: the first TCP address, or else the first Unix socket.

@@ -16,6 +16,8 @@ use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, socket_with,
 };
 
+use crate::privileges::Identity;
+
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 128;
 /// Sockets are non-blocking and not inherited by child processes.
@@ -90,6 +92,15 @@ fn identity(metadata: &Metadata) -> String {
 }
 
 impl SocketFile {
+    /// Gives the socket's file and its lock to another user.
+    ///
+    /// # Errors
+    /// This process may not, or the file is gone.
+    pub(super) fn give_to(&self, user: Identity) -> io::Result<()> {
+        user.own(&self.lock.file)?;
+        user.own_socket_file(&self.path)
+    }
+
     /// Lets a successor have the path. Until it takes it, this socket stays reachable there.
     pub(super) fn release(&self) {
         // It fails only if the file system cannot lock, and then it could not be locked either.

@@ -96,14 +96,28 @@ fn reach<'a>(siblings: &'a Siblings, start: &'a str) -> BTreeSet<&'a str> {
 }
 
 /// The modules of `lb`, each with all modules that it may import, directly or indirectly. `config` reads flags for all of them.
-const ARROWS: [(&str, &[&str]); 11] = [
+const ARROWS: [(&str, &[&str]); 12] = [
     ("client", &["printable"]),
-    ("control", &["fleet", "mapping", "net", "printable", "provider", "refusals", "replica", "snapshot"]),
+    (
+        "control",
+        &[
+            "fleet",
+            "mapping",
+            "net",
+            "printable",
+            "privileges",
+            "provider",
+            "refusals",
+            "replica",
+            "snapshot",
+        ],
+    ),
     ("data", &["mapping", "net", "refusals", "replica", "snapshot"]),
     ("fleet", &["mapping", "printable"]),
     ("log", &["printable"]),
     ("net", &[]),
     ("printable", &[]),
+    ("privileges", &[]),
     ("provider", &["fleet", "mapping", "net", "printable"]),
     ("refusals", &["net"]),
     ("replica", &["net"]),
