@@ -32,6 +32,9 @@ pub(crate) struct Slot {
     pub(crate) hostname: String,
     pub(crate) address: Option<String>,
     pub(crate) state: String,
+    /// When that state began, RFC 3339; empty if `lb` does not say.
+    #[serde(default)]
+    pub(crate) since: String,
     /// Replacements in this slot so far.
     pub(crate) restarts: u64,
     /// The transport of a new connection, `proxy` or `handoff`; empty if `lb` does not say.
@@ -143,6 +146,13 @@ impl Control {
     /// Removes slots by their names, or by the hostnames of their replicas.
     pub(crate) async fn remove(&mut self, names: &[String]) -> anyhow::Result<()> {
         self.change("rm", names).await
+    }
+
+    /// Removes slots like [`Control::remove`]. Their sessions may go on for as long as `drain`, and are reset then.
+    pub(crate) async fn drain(&mut self, names: &[String], drain: Duration) -> anyhow::Result<()> {
+        let drain = format!("{}ms", drain.as_millis());
+        let command = json!({"cmd": "rm", "n": names.len(), "hostnames": names, "drain": drain});
+        self.ask::<Replicas>(command).await.map(drop)
     }
 
     async fn change(&mut self, command: &str, names: &[String]) -> anyhow::Result<()> {

@@ -406,7 +406,7 @@ pub(crate) struct Round {
     pub(crate) requests: u64,
     /// Requests that failed, in the order of their ends.
     pub(crate) lost: Vec<LostRequest>,
-    /// Requests that failed and are not in `lost`, because there are too many or because they were never sent.
+    /// Requests that failed and are not in `lost`, because there are too many.
     pub(crate) uncounted: u64,
     /// What did not hold.
     pub(crate) broken: Vec<Broken>,
@@ -465,6 +465,8 @@ pub(crate) enum Invariant {
     Commands,
     /// All slots are in rotation.
     Rotation,
+    /// No replica is replaced without a fault on its slot.
+    Healing,
     /// Each id has its slot.
     Keys,
     /// No session is open when no client is there.

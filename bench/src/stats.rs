@@ -117,7 +117,7 @@ pub(crate) enum Course {
     Flat,
     /// It grows by more than is tolerated, and goes on growing.
     Grows,
-    /// The error is too large to say.
+    /// The error is too large to say, or it slows down.
     Unclear,
 }
 
@@ -126,20 +126,26 @@ const ERRORS: f64 = 3.0;
 /// Values of which less is known than this are not judged.
 const FEWEST: usize = 6;
 
+/// Of what slows down to less than this share of its speed, it is not known whether it goes on.
+const STEADY: f64 = 0.75;
+
 /// The slope of a series without its first third, in which caches fill, and how the series goes on if it may grow by
 /// `tolerance` from one value to the next. `None` for a few values.
 ///
-/// It grows only if its second half does, too: a step that happens once is no leak.
+/// It grows only if its last half does, too, and hardly slower than the half before: a step that happens once, or an
+/// allocator that comes to rest, is no leak.
 pub(crate) fn course(values: &[f64], tolerance: f64) -> Option<(Slope, Course)> {
-    let steady = &values[values.len() / 3..];
-    if steady.len() < FEWEST {
+    let later = &values[values.len() / 3..];
+    if later.len() < FEWEST {
         return None;
     }
-    let whole = Slope::of(steady)?;
+    let (whole, halves) = (Slope::of(later)?, later.split_at(later.len() / 2));
+    let (first, last) = (Slope::of(halves.0)?, Slope::of(halves.1)?);
     let grows = |slope: Slope| slope.slope - ERRORS * slope.error > tolerance;
+    let is_steady = last.slope >= STEADY * first.slope;
     let course = if whole.slope + ERRORS * whole.error <= tolerance {
         Course::Flat
-    } else if grows(whole) && Slope::of(&steady[steady.len() / 2..]).is_some_and(grows) {
+    } else if grows(whole) && grows(last) && is_steady {
         Course::Grows
     } else {
         Course::Unclear
@@ -273,6 +279,7 @@ mod tests {
     fn what_fills_at_first_or_steps_once_is_no_leak() {
         assert_eq!(course_of(|at| at.min(12) as f64, 40), Some(Course::Flat));
         assert_eq!(course_of(|at| if at < 20 { 30.0 } else { 34.0 }, 40), Some(Course::Unclear));
+        assert_eq!(course_of(|at| 100.0 - 80.0 * (-(at as f64) / 15.0).exp(), 40), Some(Course::Unclear));
     }
 
     #[test]

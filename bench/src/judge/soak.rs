@@ -17,6 +17,7 @@ pub(super) fn of(soak: &Soak) -> Vec<Expectation> {
     let mut all = vec![
         unexplained(soak),
         kept(soak, Invariant::Rotation, &replicas),
+        kept(soak, Invariant::Healing, "no replica replaced without a fault on its slot"),
         kept(soak, Invariant::Keys, &ids),
         kept(soak, Invariant::Commands, "every command carried out"),
     ];
@@ -70,6 +71,7 @@ fn kept(soak: &Soak, invariant: Invariant, expected: &str) -> Expectation {
     let what = match invariant {
         Invariant::Commands => "Soak: commands",
         Invariant::Rotation => "Soak: the fleet",
+        Invariant::Healing => "Soak: healing",
         Invariant::Keys => "Soak: keys",
         Invariant::Sessions => "Soak: sessions",
     };
@@ -82,7 +84,7 @@ fn flat(holding: &Holding) -> Option<Expectation> {
     let found = format!("{:.2} ± {:.2} {} a round", slope.slope, slope.error, holding.unit);
     let passed = course != Course::Grows;
     let found = match course {
-        Course::Unclear => format!("{found}: the error is too large to judge it"),
+        Course::Unclear => format!("{found}: the error is too large, or it slows down: not judged"),
         Course::Flat | Course::Grows => found,
     };
     let expected = format!("growth of at most {} {} a round", holding.tolerance, holding.unit);
@@ -138,7 +140,14 @@ mod tests {
 
     #[test]
     fn each_invariant_is_an_expectation_of_its_own() {
-        for invariant in [Invariant::Commands, Invariant::Rotation, Invariant::Keys, Invariant::Sessions] {
+        let all = [
+            Invariant::Commands,
+            Invariant::Rotation,
+            Invariant::Healing,
+            Invariant::Keys,
+            Invariant::Sessions,
+        ];
+        for invariant in all {
             let broken = vec![Broken { invariant, found: "x".to_owned() }];
             let soak = Soak { is_own: true, ..soak(vec![Round { broken, ..round(4) }]) };
             let [one] = &failing(&soak)[..] else { panic!("{invariant:?}") };

@@ -8,9 +8,12 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::clients::{self, Met};
 use super::plan::{Fault, Remapping, Step};
-use super::rule::{Cause, Window};
+use super::rule::{Cause, DRAIN, Window};
 use super::stage::{Base, Stage, Watch};
 use crate::stand::{Stopped, Victim};
+
+/// How the names of added slots begin.
+const ADDED: &str = "soak-";
 
 /// What a fault did. Times are since the origin of the stage.
 #[derive(Debug, Default)]
@@ -82,7 +85,7 @@ impl Actor<'_> {
             }
             Fault::Add { replicas } => {
                 let names: Vec<String> =
-                    (1..=*replicas).map(|place| format!("soak-{round}-{place}")).collect();
+                    (1..=*replicas).map(|place| format!("{ADDED}{round}-{place}")).collect();
                 self.acted.what = format!("add {}", names.join(" "));
                 let mut control = self.stage.ask().await?;
                 control.add(&names).await?;
@@ -169,7 +172,7 @@ impl Actor<'_> {
 
     async fn remove(&mut self, names: &[String]) -> anyhow::Result<()> {
         let struck = self.stage.now();
-        self.stage.ask().await?.remove(names).await?;
+        self.stage.ask().await?.drain(names, DRAIN).await?;
         for name in names {
             self.costs(Cause::Removal, name, struck, self.stage.now());
         }
@@ -210,7 +213,7 @@ pub(super) async fn undo(
     for (fault, undo) in undos {
         if let Undo::Remove(names) = undo {
             let struck = stage.now();
-            control.remove(names).await?;
+            control.drain(names, DRAIN).await?;
             let window = |slot: &String| Window {
                 fault: *fault,
                 cause: Cause::Removal,
@@ -231,6 +234,22 @@ pub(super) async fn undo(
         control.set_mapping(&base.mapping).await?;
     }
     Ok(windows)
+}
+
+/// Brings the fleet back after an interruption, whatever of the round was done: what was added goes, what was removed comes
+/// back, and the mapping is as it was.
+///
+/// # Errors
+/// A command was refused.
+pub(super) async fn restore(stage: &Arc<Stage>, base: &Base) -> anyhow::Result<()> {
+    let slots = Watch::new(stage).slots().await?;
+    let names: Vec<String> = slots.into_iter().map(|slot| slot.name).collect();
+    let added: Vec<String> =
+        names.iter().filter(|name| name.starts_with(ADDED) && !base.names.contains(name)).cloned().collect();
+    let removed = base.names.iter().filter(|name| !names.contains(name));
+    let mut undos: Vec<(usize, Undo)> = removed.map(|name| (0, Undo::Add(name.clone()))).collect();
+    undos.push((0, if added.is_empty() { Undo::Remap } else { Undo::Remove(added) }));
+    undo(stage, base, &undos).await.map(drop)
 }
 
 /// Whether a field of `base` has another value in `now`.

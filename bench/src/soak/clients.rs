@@ -1,4 +1,4 @@
-//! Clients that misbehave. Those that wait for an answer check it; the others only try to do harm.
+//! Clients that misbehave, and sessions that last. Those that wait for an answer check it; the others only try to do harm.
 //!
 //! Every client has a deadline. On loopback they come from an address of their own, so that a limit per source does not hit the
 //! load.
@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::plan::{Dice, Fault, Step};
 use super::stage::Stage;
@@ -26,6 +27,13 @@ const ANSWER: u64 = 2 << 20;
 /// What a slow reader reads, and the pause after it.
 const SIP: usize = 32 * 1024;
 const PAUSE: Duration = Duration::from_millis(20);
+/// Sessions that last, and how many may follow each other in one round.
+const SESSIONS: u64 = 8;
+const FOLLOWERS: usize = 100;
+/// The pause between two lines of a session, and before the session that follows one that failed.
+const BEAT: Duration = Duration::from_millis(100);
+/// How long the answer to a line may take.
+const ANSWERED: Duration = Duration::from_secs(5);
 /// Lines that a connection of the flood sends to the control port.
 const LINES: usize = 20;
 
@@ -60,6 +68,43 @@ pub(super) async fn run(stage: &Arc<Stage>, step: &Step) -> Vec<Met> {
         met.extend(client.ok().flatten());
     }
     met
+}
+
+/// Keeps some sessions open, each with a line and its answer several times a second, until `end`. A session that fails is
+/// followed by another one. Returns all of them.
+pub(super) async fn sessions(stage: &Arc<Stage>, seed: u64, end: &CancellationToken) -> Vec<Met> {
+    let mut tasks = JoinSet::new();
+    for number in 0..SESSIONS {
+        let (target, end, mut dice) = (stage.data, end.clone(), Dice::new(seed, number));
+        tasks.spawn(async move {
+            let mut met = Vec::new();
+            while !end.is_cancelled() && met.len() < FOLLOWERS {
+                let id = Ids::Random.id(dice.next(), number);
+                let begun = Instant::now();
+                let outcome = session(target, &id, &end).await;
+                met.push(Met { id, begun, ended: Instant::now(), outcome });
+                end.run_until_cancelled(sleep(BEAT)).await;
+            }
+            met
+        });
+    }
+    tasks.join_all().await.into_iter().flatten().collect()
+}
+
+/// One session; it lasts until `end`, if it does not fail.
+async fn session(target: SocketAddr, id: &str, end: &CancellationToken) -> Result<(), Failure> {
+    let exchange = Exchange::Line { size: 64 };
+    let request = request(&exchange, id);
+    let mut stream = TcpStream::connect(target).await.map_err(|error| Failure::of(&error))?;
+    while !end.is_cancelled() {
+        let answered = async {
+            stream.write_all(&request.head).await.map_err(|error| Failure::of(&error))?;
+            receive(&mut stream, &exchange, &request, Duration::ZERO).await
+        };
+        timeout(ANSWERED, answered).await.unwrap_or(Err(Failure::Timeout))?;
+        end.run_until_cancelled(sleep(BEAT)).await;
+    }
+    Ok(())
 }
 
 /// The clients of one fault.

@@ -14,10 +14,11 @@ use crate::load::{self, Amount, Exchange, Failure, Ids, Loop, Plan, Progress, Ta
 
 /// Ids whose slot is looked up after each round.
 pub(crate) const IDS: u64 = 1000;
-/// Timeout of one request.
-const TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections of one kind of load: this many requests can wait while a replica is stopped.
-const CONNECTIONS: usize = 500;
+/// Timeout of one request: what takes longer hangs, even on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections of one kind of load: this many requests can wait while a replica is stopped. If all wait, requests that are due
+/// are not sent, and do not count.
+const CONNECTIONS: usize = 100;
 /// The duration of a load that is never ended.
 const LONGEST: Duration = Duration::from_secs(3600);
 /// The share of each kind of request, in hundredths.

@@ -35,6 +35,8 @@ use stage::Stage;
 pub(crate) use fault::Kind;
 pub(crate) use load::IDS;
 
+/// The token of an `lb` that is started here.
+const TOKEN: &str = "a-token-of-bench";
 /// How long processes may take to end after their `lb`.
 const GONE: Duration = Duration::from_secs(10);
 /// The pause between two looks.
@@ -58,10 +60,10 @@ pub(crate) async fn soak(args: &SoakArgs, stop: &CancellationToken, data: &mut D
     done
 }
 
-/// Starts the `lb`.
+/// Starts the `lb`. It has a token, so that a wrong one is wrong.
 async fn start(args: &SoakArgs) -> anyhow::Result<Lb> {
-    let replicas = ["--replicas".to_owned(), args.n.to_string()];
-    Lb::start(&[&replicas[..], &args.flags].concat(), None).await
+    let own = ["--replicas", &args.n.to_string(), "--control-token", TOKEN].map(str::to_owned);
+    Lb::start(&[&own[..], &args.flags].concat(), None).await
 }
 
 fn stage(args: &SoakArgs, own: Option<&Lb>) -> anyhow::Result<Stage> {
@@ -76,7 +78,7 @@ fn stage(args: &SoakArgs, own: Option<&Lb>) -> anyhow::Result<Stage> {
         ))
         .into());
     }
-    let token = args.control_token.clone();
+    let token = own.map(|_| TOKEN.to_owned()).or_else(|| args.control_token.clone());
     Ok(Stage { data, control, token, process, origin: Instant::now() })
 }
 

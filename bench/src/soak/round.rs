@@ -4,16 +4,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, bail};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::act::{self, Acted, Undo};
-use super::clients::Met;
+use super::clients::{self, Met};
 use super::load::{self, Ended, Load};
 use super::plan::{self, Step};
 use super::rule::{Candidates, Lost, Window, explanation};
 use super::stage::{Base, Stage, Watch, slots_by_hostname};
 use crate::args::SoakArgs;
+use crate::control::Slot;
 use crate::data::{Broken, Injected, Invariant, LostRequest, Outcomes, Round, Soak};
 use crate::load::{Failure, Tally};
 
@@ -25,6 +27,8 @@ const KEPT: usize = 1000;
 const BUCKET: f64 = 0.5;
 /// Ids that are named when they are in a wrong slot.
 const NAMED: usize = 3;
+/// How often ids are looked up until the fleet stays calm meanwhile.
+const TRIES: usize = 10;
 
 /// Runs rounds, and adds up their requests.
 pub(super) struct Rounds<'a> {
@@ -42,8 +46,10 @@ pub(super) struct Rounds<'a> {
 #[derive(Default)]
 struct Happened {
     acted: Vec<Acted>,
-    /// Requests of the load, and of clients that misbehave and still wait for an answer.
+    /// Requests of the load.
     ended: Vec<Ended>,
+    /// Sessions that last.
+    met: Vec<Met>,
     /// When keys began to move, and when they were back.
     moved: Option<(Duration, Duration)>,
     broken: Vec<Broken>,
@@ -83,18 +89,23 @@ impl<'a> Rounds<'a> {
     pub(super) async fn run(&mut self, number: u64) -> anyhow::Result<Round> {
         let begun = self.stage.now();
         let load = Load::new(self.stage.data, self.args.rate, (self.args.seed, number));
+        let end = self.stop.child_token();
         let faults = async {
             let happened = self.stop.run_until_cancelled(self.inflict(number)).await;
             load.enough();
+            end.cancel();
             happened
         };
-        let (sent, happened) = tokio::join!(load.send(self.stop), faults);
+        let sessions = clients::sessions(self.stage, !self.args.seed ^ number, &end);
+        let (sent, sessions, happened) = tokio::join!(load.send(self.stop), sessions, faults);
+        let Some(mut happened) = happened else {
+            act::restore(self.stage, &self.base).await.context("cannot undo the changes of the round")?;
+            bail!("interrupted");
+        };
         let (ended, tally) = sent?;
-        let Some(mut happened) = happened else { anyhow::bail!("interrupted") };
-        happened.ended = ended;
-        let unsent = failures_without_record(&tally);
+        (happened.ended, happened.met) = (ended, sessions);
         self.tally.add(tally);
-        let mut round = self.explained(number, &mut happened, unsent).await?;
+        let mut round = self.explained(number, &mut happened).await?;
         self.check(&mut round).await?;
         (round.at, round.seconds) = (begun.as_secs_f64(), (self.stage.now() - begun).as_secs_f64());
         Ok(round)
@@ -107,6 +118,7 @@ impl<'a> Rounds<'a> {
         let enough = tokio::time::Instant::now() + SHORTEST;
         let moves = steps.iter().any(|step| step.fault.moves_keys());
         let from = self.stage.now();
+        let before = Watch::new(self.stage).slots().await.unwrap_or_default();
         happened.acted = self.act(number, steps).await;
         let errors = happened.acted.iter().filter_map(|acted| acted.error.clone());
         happened.broken.extend(errors.map(|found| Broken { invariant: Invariant::Commands, found }));
@@ -115,9 +127,12 @@ impl<'a> Rounds<'a> {
             self.undo(&mut happened).await;
             happened.moved = Some((from, self.stage.now()));
         }
-        if let Err(error) = Watch::new(self.stage).until_all_up(Some(&self.base.names)).await {
-            let found = format!("the slots are not all in rotation: {error:#}");
-            happened.broken.push(Broken { invariant: Invariant::Rotation, found });
+        match Watch::new(self.stage).until_all_up(Some(&self.base.names)).await {
+            Ok(after) => happened.broken.extend(replaced(&before, &after, &happened.acted)),
+            Err(error) => {
+                let found = format!("the slots are not all in rotation: {error:#}");
+                happened.broken.push(Broken { invariant: Invariant::Rotation, found });
+            }
         }
         tokio::time::sleep_until(enough).await;
         happened
@@ -143,16 +158,8 @@ impl<'a> Rounds<'a> {
 
     /// Whether ids go where `explain` says while the fleet is changed.
     async fn moved(&self) -> Option<Broken> {
-        let compared = async {
-            let slots = Watch::new(self.stage).until_all_up(None).await?;
-            let owners = self.stage.ask().await?.owners(&load::ids(self.args.seed)).await?;
-            let hosts = load::answering(self.stage.data, self.args.seed, self.stop).await?;
-            anyhow::Ok(differences(&hosts, &slots_by_hostname(&slots), &owners, self.args.seed))
-        };
-        let found = match compared.await {
-            Ok(found) => found.map(|found| format!("while the fleet is changed, {found}")),
-            Err(error) => Some(format!("while the fleet is changed: {error:#}")),
-        };
+        let found = self.keys(None).await.unwrap_or_else(|error| Some(format!("{error:#}")));
+        let found = found.map(|found| format!("while the fleet is changed, {found}"));
         found.map(|found| Broken { invariant: Invariant::Keys, found })
     }
 
@@ -177,16 +184,11 @@ impl<'a> Rounds<'a> {
     }
 
     /// Finds the fault that explains each failure, and counts all requests over time.
-    async fn explained(
-        &mut self,
-        number: u64,
-        happened: &mut Happened,
-        unsent: u64,
-    ) -> anyhow::Result<Round> {
+    async fn explained(&mut self, number: u64, happened: &mut Happened) -> anyhow::Result<Round> {
         let stage = self.stage;
-        let met: Vec<Met> =
-            happened.acted.iter_mut().flat_map(|acted| std::mem::take(&mut acted.met)).collect();
-        let requests = (happened.ended.len() + met.len()) as u64 + unsent;
+        let mut met = std::mem::take(&mut happened.met);
+        met.extend(happened.acted.iter_mut().flat_map(|acted| std::mem::take(&mut acted.met)));
+        let requests = (happened.ended.len() + met.len()) as u64;
         let mut failed: Vec<Failed> =
             happened.ended.iter().filter_map(|ended| Failed::of(ended, stage)).collect();
         failed.extend(met.iter().filter_map(|met| Failed::of_client(met, stage)));
@@ -203,7 +205,7 @@ impl<'a> Rounds<'a> {
             lost.push(failed.lost(fault));
         }
         self.count(happened, &met, &lost);
-        let uncounted = unsent + (failed.len() - kept) as u64;
+        let uncounted = (failed.len() - kept) as u64;
         let faults = happened.acted.iter().zip(self.kinds(number)).map(|(acted, kind)| injected(acted, kind));
         let faults = faults.collect();
         let broken = std::mem::take(&mut happened.broken);
@@ -231,7 +233,8 @@ impl<'a> Rounds<'a> {
 
     /// What has to hold when the round is over: every id is in its slot, and no session is open. Then what `lb` holds.
     async fn check(&self, round: &mut Round) -> anyhow::Result<()> {
-        if let Some(found) = self.keys().await.unwrap_or_else(|error| Some(format!("{error:#}"))) {
+        let keys = self.keys(Some(&self.owners)).await;
+        if let Some(found) = keys.unwrap_or_else(|error| Some(format!("{error:#}"))) {
             round.broken.push(Broken { invariant: Invariant::Keys, found });
         }
         if self.args.target.is_none()
@@ -244,18 +247,48 @@ impl<'a> Rounds<'a> {
         Ok(())
     }
 
-    /// Ids that are not in the slot that they had before the first round, in words.
-    async fn keys(&self) -> anyhow::Result<Option<String>> {
-        let seed = self.args.seed;
-        let slots = Watch::new(self.stage).slots().await?;
-        let explained = self.stage.ask().await?.owners(&load::ids(seed)).await?;
-        if explained != self.owners {
-            let moved = explained.iter().zip(&self.owners).filter(|(now, before)| now != before).count();
-            return Ok(Some(format!("explain gives {moved} ids another slot than before the first round")));
+    /// Ids that are not in the slot that `explain` names, or that are not in their slots in `owners`, in words.
+    ///
+    /// If a slot changes meanwhile, they are looked up again: a probe that was sent to a stopped replica may fail after it goes
+    /// on. A fleet that never gets calm is an error.
+    async fn keys(&self, owners: Option<&[String]>) -> anyhow::Result<Option<String>> {
+        let ids = load::ids(self.args.seed);
+        let mut watch = Watch::new(self.stage);
+        for _ in 0..TRIES {
+            let slots = watch.until_all_up(None).await?;
+            let explained = self.stage.ask().await?.owners(&ids).await?;
+            let hosts = load::answering(self.stage.data, self.args.seed, self.stop).await;
+            if state(&slots) != state(&watch.slots().await?) {
+                continue;
+            }
+            if owners.is_some_and(|owners| owners != explained) {
+                let before = owners.into_iter().flatten();
+                let moved = explained.iter().zip(before).filter(|(now, before)| now != before).count();
+                let than = "another slot than before the first round";
+                return Ok(Some(format!("explain gives {moved} ids {than}")));
+            }
+            return Ok(differences(&hosts?, &slots_by_hostname(&slots), &explained, self.args.seed));
         }
-        let hosts = load::answering(self.stage.data, seed, self.stop).await?;
-        Ok(differences(&hosts, &slots_by_hostname(&slots), &self.owners, seed))
+        bail!("the fleet changed in each of {TRIES} attempts to look ids up");
     }
+}
+
+/// What says whether a fleet has changed: the replica of each slot, and when its state began.
+fn state(slots: &[Slot]) -> Vec<(&str, &str, &str)> {
+    slots.iter().map(|slot| (slot.name.as_str(), slot.hostname.as_str(), slot.since.as_str())).collect()
+}
+
+/// Replicas that were replaced in a slot on which there was no fault.
+fn replaced(before: &[Slot], after: &[Slot], acted: &[Acted]) -> Option<Broken> {
+    let victims: Vec<&String> =
+        acted.iter().flat_map(|acted| &acted.windows).map(|window| &window.slot).collect();
+    let is_new = |slot: &&Slot| {
+        before.iter().any(|was| was.name == slot.name && was.restarts != slot.restarts)
+            && !victims.contains(&&slot.name)
+    };
+    let names: Vec<&str> = after.iter().filter(is_new).map(|slot| slot.name.as_str()).collect();
+    let found = format!("replaced without a fault: the replica of {}", names.join(", "));
+    (!names.is_empty()).then_some(Broken { invariant: Invariant::Healing, found })
 }
 
 /// A request that failed, with times since the origin.
@@ -314,11 +347,6 @@ fn injected(acted: &Acted, kind: String) -> Injected {
     }
 }
 
-/// Requests that were due and never sent: they are counted as failures, and leave no record.
-fn failures_without_record(tally: &Tally) -> u64 {
-    tally.load().failures.get(&Failure::NotSent.to_string()).copied().unwrap_or_default()
-}
-
 fn add(series: &mut Vec<u64>, at: f64) {
     let entry = (at / BUCKET) as usize;
     if series.len() <= entry {
@@ -350,6 +378,7 @@ fn differences(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::soak::rule::Cause;
 
     #[test]
     fn ids_in_a_wrong_slot_are_counted_and_some_are_named() {
@@ -362,6 +391,31 @@ mod tests {
         assert!(found.contains("answered by no slot"), "{found}");
         let right = ["server1", "server2", "server1"].map(str::to_owned);
         assert_eq!(differences(&hosts[..3], &slots, &right, 1), None);
+    }
+
+    fn slot(name: &str, restarts: u64) -> Slot {
+        let text = format!(
+            r#"{{"name":"{name}","hostname":"{name}","address":null,"state":"up","restarts":{restarts}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_replica_that_is_replaced_without_a_fault_is_found() {
+        let before = [slot("a", 0), slot("b", 4)];
+        let after = [slot("a", 1), slot("b", 5), slot("c", 3)];
+        let window = Window {
+            fault: 0,
+            cause: Cause::Death,
+            slot: "a".to_owned(),
+            struck: Duration::ZERO,
+            noticed: Duration::ZERO,
+            back: Duration::MAX,
+        };
+        let acted = [Acted { windows: vec![window], ..Acted::default() }];
+        let broken = replaced(&before, &after, &acted).unwrap();
+        assert_eq!(broken.found, "replaced without a fault: the replica of b");
+        assert_eq!(replaced(&before, &[slot("a", 1), slot("b", 4)], &acted), None);
     }
 
     #[test]

@@ -18,9 +18,12 @@ use crate::load::Failure;
 
 /// Candidates that are tried (`--connect-attempts`).
 const ATTEMPTS: usize = 3;
-/// A request that was older than this when the fault struck hung before, and not because of it.
-const OLD: Duration = Duration::from_secs(1);
-/// How long sessions of a removed slot stay open at least (`--drain-timeout`).
+/// A request that was older than this when the fault struck hung before, and not because of it. Most take milliseconds, but
+/// the machine may be busy.
+const OLD: Duration = Duration::from_secs(5);
+/// What fails later than this after a fault was over has another reason.
+const LATE: Duration = Duration::from_secs(5);
+/// How long sessions of a removed slot may go on.
 pub(crate) const DRAIN: Duration = Duration::from_secs(1);
 
 /// How a fault ends what is under way on its victim.
@@ -65,7 +68,7 @@ pub(crate) struct Lost<'a> {
     pub(crate) ended: Duration,
     pub(crate) failure: Failure,
     pub(crate) candidates: Candidates<'a>,
-    /// Whether its client is slow, so that a second is nothing.
+    /// Whether its client is slow or keeps its session, so that a second is nothing.
     pub(crate) is_slow: bool,
 }
 
@@ -91,8 +94,14 @@ impl Window {
         let is_young = lost.is_slow || self.struck.saturating_sub(lost.begun) <= OLD;
         is_in_time
             && match self.cause {
-                Cause::Death => is_young && matches!(lost.failure, Failure::Reset | Failure::Closed),
-                Cause::Silence => is_young && !matches!(lost.failure, Failure::Status(_)),
+                Cause::Death => {
+                    let is_soon = lost.ended <= self.noticed.saturating_add(LATE);
+                    is_young && is_soon && matches!(lost.failure, Failure::Reset | Failure::Closed)
+                }
+                Cause::Silence => {
+                    let is_soon = lost.ended <= self.back.saturating_add(LATE);
+                    is_young && is_soon && !matches!(lost.failure, Failure::Status(_))
+                }
                 Cause::Removal => {
                     lost.failure == Failure::Reset && lost.ended >= self.struck.saturating_add(DRAIN)
                 }
@@ -174,11 +183,11 @@ mod tests {
         assert_eq!(found((1003, 1005), Failure::Reset, &["a", "b"], &kill), None);
         assert_eq!(found((990, 999), Failure::Reset, &["a", "b"], &kill), None);
         assert_eq!(
-            found((0, 1003), Failure::Reset, &["a", "b"], &[window(0, Cause::Death, "a", [2000; 3])]),
+            found((0, 1003), Failure::Reset, &["a", "b"], &[window(0, Cause::Death, "a", [7000; 3])]),
             None
         );
         assert_eq!(
-            found((0, 2003), Failure::Reset, &["a", "b"], &[window(0, Cause::Death, "a", [2000; 3])]),
+            found((0, 7003), Failure::Reset, &["a", "b"], &[window(0, Cause::Death, "a", [7000; 3])]),
             None
         );
         assert_eq!(found((995, 6000), Failure::Timeout, &["a", "b"], &kill), None);
@@ -247,11 +256,12 @@ mod tests {
             is_slow: false,
         };
         assert_eq!(explanation(&lost, &kill), Some(0));
-        // A slow client may have begun long before.
-        let slow = Lost { begun: ms(0), ended: ms(3000), is_slow: true, ..lost };
-        let kill = [window(0, Cause::Death, "b", [2990, 2992, 3020])];
+        // A slow client may have begun long before, and notices at once.
+        let slow = Lost { begun: ms(0), ended: ms(8000), is_slow: true, ..lost };
+        let kill = [window(0, Cause::Death, "b", [7990, 7992, 8020])];
         assert_eq!(explanation(&slow, &kill), Some(0));
         assert_eq!(explanation(&Lost { is_slow: false, ..slow }, &kill), None);
+        assert_eq!(explanation(&Lost { ended: ms(13_000), ..slow }, &kill), None);
         let all = ["a", "b", "c"].map(|slot| window(3, Cause::Death, slot, [900, 902, 1020]));
         let refused = Lost { failure: Failure::Status(503), ..lost };
         assert_eq!((explanation(&refused, &all), explanation(&refused, &all[..2])), (Some(3), None));

@@ -105,11 +105,18 @@ impl Watch {
         Watch { stage: Arc::clone(stage), control: None }
     }
 
-    /// All slots. A connection that broke, for instance because a flood took its place, is made again once.
+    /// The slots of the fleet. Those that drain have left it already.
     ///
     /// # Errors
     /// The control port does not answer.
     pub(super) async fn slots(&mut self) -> anyhow::Result<Vec<Slot>> {
+        let mut slots = self.all().await?;
+        slots.retain(|slot| slot.state != "draining");
+        Ok(slots)
+    }
+
+    /// All slots. A connection that broke, for instance because a flood took its place, is made again once.
+    async fn all(&mut self) -> anyhow::Result<Vec<Slot>> {
         if let Some(control) = &mut self.control
             && let Ok(slots) = control.slots().await
         {
@@ -178,7 +185,7 @@ impl Watch {
     pub(super) async fn until_no_session(&mut self) -> anyhow::Result<()> {
         let deadline = Instant::now() + GONE;
         loop {
-            let open: u64 = self.slots().await?.iter().map(|slot| slot.connections.open).sum();
+            let open: u64 = self.all().await?.iter().map(|slot| slot.connections.open).sum();
             if open == 0 {
                 return Ok(());
             }

@@ -5,7 +5,8 @@ use std::process::Command;
 use crate::harness::{Ran, Results, bench, end_of, eventually, until_it_works};
 use crate::servers::Backend;
 
-fn signal(pid: u32, name: &str) {
+/// Sends a signal to a process that the test started.
+pub(crate) fn signal(pid: u32, name: &str) {
     assert!(Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().unwrap().success());
 }
 
@@ -71,6 +72,7 @@ fn an_experiment_leaves_no_process_behind() {
         let ran = interrupted(&[command, "--requests", "50000000"], "lb-replica", &[name]);
         ran.failed_with("interrupted");
     }
+    interrupted(&["soak", "--time", "1h"], "lb-replica", &["INT"]).failed_with("interrupted");
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::thread;
 
 use serde_json::Value;
 
-use crate::harness::{Results, measured, run};
+use crate::harness::{Results, bench, end_of, eventually, measured, run};
+use crate::interruption::signal;
 use crate::servers::{Lb, Server};
 
 #[track_caller]
@@ -125,6 +126,18 @@ fn a_running_lb_is_as_it_was_afterwards() {
     all_held(&data);
     assert_eq!(lb.replicas(), before);
     assert_eq!(data["soak"]["ending"], Value::Null);
+}
+
+#[test]
+fn an_interrupted_soak_leaves_a_running_lb_as_it_was() {
+    let lb = Lb::start(&[]);
+    let before = lb.replicas();
+    let subject = ["--target", &lb.data, "--control", &lb.control, "--time", "1h"];
+    let child = bench(&[&["soak", "--faults", "add,rm,remap"], &subject[..]].concat()).spawn().unwrap();
+    eventually("a changed fleet", || (lb.replicas() != before).then_some(()));
+    signal(child.id(), "INT");
+    end_of(child).failed_with("interrupted");
+    assert_eq!(lb.replicas(), before);
 }
 
 #[test]

@@ -139,7 +139,7 @@ fn holdings(soak: &Soak) -> String {
                 match course {
                     Course::Flat => "flat".to_owned(),
                     Course::Grows => "**grows**".to_owned(),
-                    Course::Unclear => "not judged: the error is too large".to_owned(),
+                    Course::Unclear => "not judged: the error is too large, or it slows down".to_owned(),
                 },
             ),
         };
