@@ -92,6 +92,32 @@ fn with_user_everything_but_binding_happens_without_the_rights_of_root() {
 }
 
 #[test]
+fn with_user_a_low_port_whose_listener_is_destroyed_is_bound_again() {
+    if !is_root() {
+        return;
+    }
+    // Another address than in the test above.
+    let listen = low_address().replace("127.42.", "127.43.");
+    let lb = Lb::launch_as(lb_at(&listen, &["--replicas", "1", "--user", "nobody", "--workers", "2"]));
+    lb.wait_for_log("ready data=");
+    let source = listen.strip_suffix(":80").unwrap();
+    let killed = Command::new("ss").args(["-K", "state", "listening", "src", source]).output();
+    let refused =
+        killed.map_or_else(|error| error.to_string(), |killed| String::from_utf8(killed.stderr).unwrap());
+    if ["not supported", "not permitted", "No such file"].iter().any(|why| refused.contains(why)) {
+        eprintln!("skipped: no socket can be destroyed here: {refused}");
+        return;
+    }
+    lb.wait_for_log("can accept connections again");
+    eventually("both listeners", || {
+        let shown = Command::new("ss").args(["-Hltn", "src", source]).output().unwrap();
+        (String::from_utf8(shown.stdout).unwrap().lines().count() == 2).then_some(())
+    });
+    assert_ne!(lb.route("1"), "");
+    is_nobodys(lb.pid(), "0000000000000400");
+}
+
+#[test]
 fn with_user_no_capability_is_left_where_no_low_port_is_bound() {
     if !is_root() {
         return;
