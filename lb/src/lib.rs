@@ -37,7 +37,9 @@ use tracing::{info, warn};
 use config::{Config, Source};
 use control::port::{self, Desk, Listeners};
 use control::{Controller, Ending, Setup};
-use data::{Admission, FileBudget, Memory, Pipes, Plane, Warnings, Worker, listener, memory, watchdog};
+use data::{
+    Admission, FileBudget, Memory, Pipes, Plane, Stalls, Warnings, Worker, listener, memory, stalls, watchdog,
+};
 use fleet::{Effect, Fleet, Lineup, Names, Policy};
 use net::Errors;
 use provider::Provider;
@@ -130,6 +132,11 @@ pub async fn run(
         memory::watch(&watched.memory, &watched.pipes).await;
     }));
 
+    let watched = Arc::clone(&plane);
+    let _stalls = AbortOnDropHandle::new(tokio::spawn(async move {
+        stalls::watch(&watched.stalls, &watched.sessions).await;
+    }));
+
     let (ready, all_up) = oneshot::channel();
     let desk = Desk::new(requests, token);
     let _port = port::start(control, desk, plane.files.control_connections(), close.clone())?;
@@ -179,6 +186,7 @@ fn plane(config: &Config, fleet: Arc<Cell>, listeners: Vec<std::net::TcpListener
         refusals: Arc::default(),
         pipes: Pipes::new(config.splice.unwrap_or(0), files.pipes(), config.workers),
         memory: Memory::default(),
+        stalls: Stalls::new(config.limits.peer.unacknowledged()),
         warnings: Warnings::default(),
         files,
         workers: workers.collect::<Result<_, _>>()?,

@@ -401,7 +401,7 @@ pub struct Serve {
     /// How long a peer that has vanished may stay unnoticed on a silent connection
     #[arg(long, help_heading = "Connections", env = "LB_KEEPALIVE", value_name = "DURATION", default_value = "2m", allow_hyphen_values = true, value_parser = ValueParser::new(value::keepalive))]
     pub(super) keepalive: Checked<Duration>,
-    /// How long a peer may leave sent bytes unacknowledged, or its window closed, before it counts as gone
+    /// How long a peer may answer nothing while bytes are on their way to it, before it counts as gone
     #[arg(long, help_heading = "Connections", env = "LB_ACK_TIMEOUT", value_name = "DURATION|off", default_value = "55s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration_or_off))]
     pub(super) ack_timeout: Checked<Option<Duration>>,
     /// Size of each buffer of a socket in the kernel: it caps what one slow connection takes

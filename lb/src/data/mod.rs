@@ -19,6 +19,7 @@ mod session;
 mod socket;
 mod source;
 mod splice;
+pub(crate) mod stalls;
 mod stream;
 mod warnings;
 pub(crate) mod watchdog;
@@ -35,6 +36,7 @@ pub(crate) use files::FileBudget;
 pub(crate) use memory::Memory;
 pub(crate) use peer::PeerOptions;
 pub(crate) use splice::Pipes;
+pub(crate) use stalls::Stalls;
 pub(crate) use warnings::Warnings;
 pub(crate) use worker::Worker;
 
@@ -95,6 +97,8 @@ pub(crate) struct Plane {
     pub(crate) pipes: Pipes,
     /// How short the kernel's memory for TCP is.
     pub(crate) memory: Memory,
+    /// Which sockets are stalled by peers that answer.
+    pub(crate) stalls: Stalls,
     /// What is logged now and then.
     pub(crate) warnings: Warnings,
     /// The workers.
@@ -138,7 +142,7 @@ mod testing {
     use tokio_util::task::TaskTracker;
 
     use super::stream::Stream;
-    use super::{FileBudget, KeyKind, Limits, Memory, PeerOptions, Pipes, Plane, Warnings};
+    use super::{FileBudget, KeyKind, Limits, Memory, PeerOptions, Pipes, Plane, Stalls, Warnings};
     use crate::net::Errors;
     use crate::snapshot::{Cell, Snapshot};
 
@@ -168,6 +172,7 @@ mod testing {
             files: FileBudget::of_this_process(1, 0, false, 1),
             pipes: Pipes::new(0, 0, 1),
             memory: Memory::default(),
+            stalls: Stalls::default(),
             warnings: Warnings::default(),
             workers: Vec::new(),
             troubles: Errors::default(),

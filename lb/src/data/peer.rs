@@ -12,7 +12,8 @@ use socket2::{SockRef, TcpKeepalive};
 pub struct PeerOptions {
     /// How long a peer that has vanished may stay unnoticed while nothing is sent (tcp(7), `TCP_KEEPIDLE`).
     pub keepalive: Duration,
-    /// How long sent bytes may stay unacknowledged (tcp(7), `TCP_USER_TIMEOUT`); `None`: as long as the kernel tries.
+    /// How long a peer may answer nothing while bytes are on their way (tcp(7), `TCP_USER_TIMEOUT`); `None`: as long as the kernel
+    /// tries.
     pub ack_timeout: Option<Duration>,
     /// The size of each buffer of a socket in bytes (socket(7), `SO_RCVBUF`, `SO_SNDBUF`); `None`: the kernel decides.
     pub buffer: Option<usize>,
@@ -24,7 +25,7 @@ const PROBES: u32 = 4;
 impl PeerOptions {
     /// The time for acknowledgements. The kernel applies it to keepalive probes as well (tcp(7), `TCP_USER_TIMEOUT`), so it is
     /// not longer than the time for those.
-    fn unacknowledged(&self) -> Option<Duration> {
+    pub(crate) fn unacknowledged(&self) -> Option<Duration> {
         self.ack_timeout.map(|timeout| timeout.min(self.keepalive))
     }
 

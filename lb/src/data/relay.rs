@@ -23,7 +23,7 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::net::sockopt::{set_tcp_nodelay, set_tcp_quickack};
@@ -38,6 +38,7 @@ use super::flow::{Behind, Break, Ends, Flow};
 use super::socket::{all_sent, is_dead, reset, write_some};
 use super::source::{Reading, SCRATCH, Source, discard};
 use super::splice::{self, Borrower, Pipe};
+use super::stalls::Ear;
 use super::stream::Stream;
 use crate::replica::Lease;
 
@@ -111,6 +112,10 @@ impl Pair {
         Pair { client, replica, lease, plane, source, has_ended: AtomicBool::new(false) }
     }
 
+    fn sockets(&self) -> [&Stream; 2] {
+        [&self.client, &self.replica]
+    }
+
     /// Resets both connections at once, whatever is pending.
     fn cut(&self) {
         reset(&self.client);
@@ -144,7 +149,7 @@ pub(super) fn run(pair: &Pair, unsent: Vec<u8>) -> impl Future<Output = (Ending,
     // An open connection should be small, so the future keeps only what is made of the arguments.
     let flows =
         [Flow::new(Sockets::new(pair, true), unsent), Flow::new(Sockets::new(pair, false), Vec::new())];
-    let mut relay = Relay { flows, clock: Clock::new(&pair.plane.limits) };
+    let mut relay = Relay { flows, clock: Clock::new(&pair.plane.limits), ear: Ear::new(&pair.plane.stalls) };
     async move {
         let ending = tokio::select! {
             ending = relay.run() => ending,
@@ -164,6 +169,7 @@ struct Relay<'a> {
     /// Up and down.
     flows: [Direction<'a>; 2],
     clock: Clock,
+    ear: Ear<'a>,
 }
 
 impl Relay<'_> {
@@ -178,6 +184,7 @@ impl Relay<'_> {
 
     /// Polls both directions; ready with the first one that ends, or when a time limit is reached.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<FirstEnd, Expired>> {
+        self.ear.heed(self.flows[0].ends.pair.sockets(), cx);
         // A busy direction may use up the budget of the task. Either may go first, so neither can starve the other.
         let first = usize::from(fastrand::bool());
         for at in [first, 1 - first] {
@@ -202,8 +209,10 @@ impl Relay<'_> {
                 None => future::pending().await,
             }
         };
-        let silence = first.ends.pair.plane.limits.half_close_timeout;
+        let pair = first.ends.pair;
+        let silence = pair.plane.limits.half_close_timeout;
         tokio::select! {
+            never = self.ear.heed_on(pair.sockets()) => match never {},
             end = conclude(end, first, other, silence) => ending(end, endings),
             () = aged => Ending::Aged,
         }
@@ -275,7 +284,7 @@ async fn conclude_half_closed(other: &mut Direction<'_>, silence: Duration) -> R
 }
 
 /// Runs the direction that is left after the other one ended with a FIN. It may be silent for so long: its other end may have
-/// vanished without a word.
+/// vanished without a word. A peer that does not take its bytes is not silent: if it vanishes, the kernel notices.
 async fn half_closed(flow: &mut Direction<'_>, silence: Duration) -> Result<(), Break> {
     let mut clock = Clock::of_silence(silence);
     // Nothing is read any more from the side that sent its FIN, so its reset shows only as an error of the socket.
@@ -287,11 +296,18 @@ async fn half_closed(flow: &mut Direction<'_>, silence: Duration) -> Result<(), 
         if lost.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(Break::Sink));
         }
+        let pair = flow.ends.pair;
         let flow = std::slice::from_mut(&mut *flow);
-        clock.poll(flow, cx).map(|expired| match expired {
-            Expired::Idle | Expired::Aged => Err(Break::Idle),
-            Expired::Local => Err(Break::Local),
-        })
+        loop {
+            match ready!(clock.poll(flow, cx)) {
+                Expired::Local => return Poll::Ready(Err(Break::Local)),
+                Expired::Idle | Expired::Aged => {}
+            }
+            if !pair.sockets().into_iter().any(|socket| pair.plane.stalls.is_stalled(socket)) {
+                return Poll::Ready(Err(Break::Idle));
+            }
+            clock = Clock::of_silence(silence);
+        }
     })
     .await
 }

@@ -19,7 +19,7 @@ fn ending(wire: &Wire, client: &TcpStream) -> String {
 }
 
 /// A byte each way, again and again, for this time.
-fn talk((client, replica): &(TcpStream, TcpStream), time: Duration) {
+pub(crate) fn talk((client, replica): &(TcpStream, TcpStream), time: Duration) {
     let begun = Instant::now();
     while begun.elapsed() < time {
         send(client, 1);

@@ -19,7 +19,15 @@ impl Wire {
 
     /// Like [`Wire::start`], with a change to the command that starts `lb`.
     pub(crate) fn start_as(flags: &[&str], other: impl FnOnce(Command) -> Command) -> Wire {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Wire::start_before(TcpListener::bind("127.0.0.1:0").unwrap(), flags, other)
+    }
+
+    /// Like [`Wire::start_as`], before a replica that listens already.
+    pub(crate) fn start_before(
+        listener: TcpListener,
+        flags: &[&str],
+        other: impl FnOnce(Command) -> Command,
+    ) -> Wire {
         socket2::SockRef::from(&listener).set_read_timeout(Some(PATIENCE)).unwrap();
         let backend = format!("a={}", listener.local_addr().unwrap());
         let fleet =
