@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::fault::Kind;
 use crate::load::Ids;
-use crate::soak::Kind;
 use crate::stand::Provider;
 
 /// Measures lb and other TCP load balancers, draws charts, and writes a report

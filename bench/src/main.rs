@@ -14,6 +14,7 @@ mod compare;
 mod control;
 mod data;
 mod experiment;
+mod fault;
 mod judge;
 mod load;
 mod report;

@@ -3,7 +3,6 @@
 //! The figures for `slots` follow from its formulas alone: over all six-digit ids at N = 3 its shares are 84.37 %, 4.69 %
 //! and 10.94 %, whatever the load balancer does. All others come from the data itself.
 
-use super::soak;
 use crate::data::{Balance, Comparison, Data, Drill, Expectation, Healing, Scaling};
 use crate::stats::{sampling_band, standard_deviation};
 
@@ -33,7 +32,6 @@ pub(super) fn of(data: &Data) -> Vec<Expectation> {
         all.extend(of_loads("A-4", variants.a1.iter().chain(scaled)));
     }
     all.extend(data.comparison.iter().flat_map(of_comparison));
-    all.extend(data.soak.iter().flat_map(soak::of));
     all
 }
 

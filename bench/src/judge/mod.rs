@@ -17,6 +17,7 @@ pub(crate) use bars::ROUNDS;
 /// Fills in the expectations and the bars that apply to this data.
 pub(crate) fn judge(data: &mut Data) {
     data.expectations = expect::of(data);
+    data.expectations.extend(data.soak.iter().flat_map(soak::of));
     data.bars = data.comparison.iter().flat_map(bars::of).collect();
 }
 

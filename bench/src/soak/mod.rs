@@ -9,7 +9,6 @@
 
 mod act;
 mod clients;
-mod fault;
 mod load;
 mod plan;
 mod round;
@@ -32,7 +31,6 @@ use crate::stand::processes::{self, Processes};
 use round::Rounds;
 use stage::Stage;
 
-pub(crate) use fault::Kind;
 pub(crate) use load::IDS;
 
 /// The token of an `lb` that is started here.

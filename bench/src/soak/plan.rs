@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand_pcg::Pcg64Mcg;
 use rand_pcg::rand_core::{Rng as _, SeedableRng as _};
 
-use super::fault::Kind;
+use crate::fault::Kind;
 
 /// The most faults in a round.
 const FAULTS: u64 = 3;

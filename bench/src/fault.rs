@@ -1,4 +1,4 @@
-//! The kinds of faults: their names on the command line, and what each of them is.
+//! The kinds of faults of a soak: their names on the command line, and what each of them is.
 
 use std::fmt;
 
