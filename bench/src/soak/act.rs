@@ -174,7 +174,7 @@ impl Actor<'_> {
         let struck = self.stage.now();
         self.stage.ask().await?.drain(names, DRAIN).await?;
         for name in names {
-            self.costs(Cause::Removal, name, struck, self.stage.now());
+            self.costs(self.base.removal(), name, struck, self.stage.now());
         }
         Ok(())
     }
@@ -216,7 +216,7 @@ pub(super) async fn undo(
             control.drain(names, DRAIN).await?;
             let window = |slot: &String| Window {
                 fault: *fault,
-                cause: Cause::Removal,
+                cause: base.removal(),
                 slot: slot.clone(),
                 struck,
                 noticed: stage.now(),

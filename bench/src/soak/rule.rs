@@ -33,8 +33,10 @@ pub(crate) enum Cause {
     Death,
     /// The replica did not answer, and may have been replaced later.
     Silence,
-    /// The slot was removed.
+    /// The slot was removed: `lb` resets what is open when the drain has ended.
     Removal,
+    /// The slot was removed, and connections are handed over: its replica ends what is open, as it likes.
+    Retirement,
 }
 
 /// A fault on one slot. Times are since the beginning of the soak.
@@ -92,6 +94,7 @@ impl Window {
     fn costs(&self, lost: &Lost<'_>) -> bool {
         let is_in_time = lost.begun <= self.noticed && lost.ended >= self.struck;
         let is_young = lost.is_slow || self.struck.saturating_sub(lost.begun) <= OLD;
+        let is_drained = lost.ended >= self.struck.saturating_add(DRAIN);
         is_in_time
             && match self.cause {
                 Cause::Death => {
@@ -102,9 +105,8 @@ impl Window {
                     let is_soon = lost.ended <= self.back.saturating_add(LATE);
                     is_young && is_soon && !matches!(lost.failure, Failure::Status(_))
                 }
-                Cause::Removal => {
-                    lost.failure == Failure::Reset && lost.ended >= self.struck.saturating_add(DRAIN)
-                }
+                Cause::Removal => is_drained && lost.failure == Failure::Reset,
+                Cause::Retirement => is_drained && matches!(lost.failure, Failure::Reset | Failure::Closed),
             }
     }
 
@@ -209,8 +211,11 @@ mod tests {
         assert_eq!(found((900, 2100), Failure::Reset, &["a"], &removal), Some(2));
         assert_eq!(found((900, 1020), Failure::Reset, &["a", "b"], &removal), None);
         assert_eq!(found((1011, 2500), Failure::Reset, &["a", "b"], &removal), None);
-        // A cut answer must not look complete.
+        // A cut answer must not look complete, unless the replica itself ends it.
         assert_eq!(found((900, 2100), Failure::Closed, &["a", "b"], &removal), None);
+        let retirement = [window(2, Cause::Retirement, "a", [1000, 1010, 9000])];
+        assert_eq!(found((900, 2100), Failure::Closed, &["a", "b"], &retirement), Some(2));
+        assert_eq!(found((900, 1020), Failure::Closed, &["a", "b"], &retirement), None);
     }
 
     #[test]

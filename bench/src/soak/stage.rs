@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 use tokio::time::sleep;
 
+use super::rule::Cause;
 use crate::control::{Control, Slot};
 use crate::stand::Victim;
 use crate::stand::processes::{self, Holdings, Processes};
@@ -41,6 +42,15 @@ pub(super) struct Base {
     pub(super) names: Vec<String>,
     /// How keys are mapped, as the fields of a change of the mapping.
     pub(super) mapping: Value,
+    /// Whether connections are handed over to replicas.
+    pub(super) hands_over: bool,
+}
+
+impl Base {
+    /// How the removal of a slot ends its sessions.
+    pub(super) fn removal(&self) -> Cause {
+        if self.hands_over { Cause::Retirement } else { Cause::Removal }
+    }
 }
 
 impl Stage {
@@ -67,7 +77,8 @@ impl Stage {
             // The seed is a secret, and stays as it is.
             fields.remove("seeded");
         }
-        Ok(Base { names: slots.into_iter().map(|slot| slot.name).collect(), mapping })
+        let hands_over = slots.iter().any(|slot| slot.transport == "handoff");
+        Ok(Base { names: slots.into_iter().map(|slot| slot.name).collect(), mapping, hands_over })
     }
 
     /// The process of the replica in a slot, which has to be a child of the `lb`.
