@@ -166,8 +166,8 @@ fn a_replica_of_the_same_user_cannot_read_the_secrets_of_lb() {
         "cat {token} {seed} /proc/$PPID/environ; ls /proc/$PPID/fd; head -c 1 /proc/$PPID/mem; \
          echo looked as $(id -u) >&2; exec sleep 1000"
     );
-    let flags =
-        ["--user", "nobody", "--control-token-file", &token, "--hash-seed-file", &seed, "--command", &spy];
+    let secrets = ["--control-token-file", &token, "--hash-seed-file", &seed];
+    let flags = [&["--replicas", "1", "--user", "nobody", "--command", &spy], &secrets[..]].concat();
     let mut command = Lb::command(&flags);
     command.env("SOME_SECRET", SECRETS[1]);
     let lb = Lb::launch_as(command);
