@@ -21,6 +21,7 @@ mod provider;
 mod refusals;
 mod replica;
 mod snapshot;
+mod sock_diag;
 
 use std::io;
 use std::sync::Arc;

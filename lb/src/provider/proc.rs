@@ -1,11 +1,16 @@
-//! What the kernel shows of processes and their listening sockets (proc(5)). Reading it is slow, so it is read only while a replica is
+//! What the kernel shows of processes (proc(5)) and their listening sockets. Reading it is slow, so it is read only while a replica is
 //! in doubt, and not on a thread that others wait for.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetResponse, StateFlags};
 use rustix::process::Pid;
+use tracing::debug;
+
+use crate::sock_diag;
 
 /// A process that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,54 +90,39 @@ enum Reach {
 }
 
 impl Listener {
-    /// The sockets that get the connections to this port of 127.0.0.1. Empty if that cannot be read.
+    /// The sockets that get the connections to this port of 127.0.0.1. Empty if the kernel cannot be asked.
     pub(super) fn at(port: u16) -> Vec<Self> {
-        let mut found: Vec<Self> = ["/proc/net/tcp", "/proc/net/tcp6"]
-            .into_iter()
-            .flat_map(|table| read_listeners(Path::new(table)))
-            .filter_map(|row| Listener::parse(&row, port))
-            .collect();
+        let mut found = Vec::new();
+        let take = |socket: &InetResponse| {
+            let id = &socket.header.socket_id;
+            if let Some(reach) = Reach::of(id.source_address).filter(|_| id.source_port == port) {
+                let (user, socket) = (socket.header.uid, socket.header.inode.into());
+                found.push(Listener { socket, user, reach });
+            }
+        };
+        if let Err(error) = sock_diag::each(&StateFlags::LISTEN, &ExtensionFlags::empty(), take) {
+            debug!("the kernel does not tell who listens: {error}");
+        }
         let closest = found.iter().map(|listener| listener.reach).min();
         found.retain(|listener| Some(listener.reach) == closest);
         found
     }
-
-    /// Reads a row of `/proc/net/tcp`, if it is a socket that listens at this port: `N: ADDRESS:PORT REMOTE STATE QUEUES TIMER
-    /// RETRANSMITS USER TIMEOUT INODE ...`. An address is written as words in the machine's order of bytes.
-    fn parse(row: &str, port: u16) -> Option<Self> {
-        let fields: Vec<&str> = row.split_whitespace().collect();
-        let (address, given) = fields.get(1)?.split_once(':')?;
-        let is_it = *fields.get(3)? == LISTENS && u16::from_str_radix(given, 16) == Ok(port);
-        let word = |bytes: [u8; 4]| format!("{:08X}", u32::from_ne_bytes(bytes));
-        let (loopback, mapped) = (word([127, 0, 0, 1]), word([0, 0, 0xff, 0xff]));
-        let reach = if address.bytes().all(|digit| digit == b'0') {
-            Reach::Everywhere
-        } else if [loopback.clone(), format!("{}{mapped}{loopback}", "0".repeat(16))]
-            .contains(&address.to_owned())
-        {
-            Reach::Loopback
-        } else {
-            return None;
-        };
-        let (user, socket) = (fields.get(7)?.parse().ok()?, fields.get(9)?.parse().ok()?);
-        is_it.then_some(Listener { socket, user, reach })
-    }
 }
 
-/// The state of a listening socket.
-const LISTENS: &str = "0A";
-
-/// The rows of a table up to the first connection: the sockets that listen come first, and there may be a million connections.
-fn read_listeners(table: &Path) -> Vec<String> {
-    use std::io::{BufRead as _, BufReader};
-    let Ok(file) = fs::File::open(table) else { return Vec::new() };
-    let rows = BufReader::with_capacity(4096, file).lines().map_while(Result::ok).skip(1);
-    rows.take_while(|row| row.split_whitespace().nth(3) == Some(LISTENS)).collect()
+impl Reach {
+    /// `None`: no connection to 127.0.0.1 goes there.
+    fn of(bound: IpAddr) -> Option<Self> {
+        match bound.to_canonical() {
+            bound if bound.is_unspecified() => Some(Reach::Everywhere),
+            IpAddr::V4(Ipv4Addr::LOCALHOST) => Some(Reach::Loopback),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv6Addr, TcpListener};
+    use std::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -163,19 +153,22 @@ mod tests {
 
     #[test]
     fn a_socket_elsewhere_or_a_connection_is_no_listener() {
-        let _elsewhere = TcpListener::bind((Ipv6Addr::LOCALHOST, 0));
-        let row = |address: &str, state: &str| {
-            format!(
-                "0: {address}:1F90 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 1000 0 4242 1"
-            )
-        };
-        let loopback = format!("{:08X}", u32::from_ne_bytes([127, 0, 0, 1]));
-        let listener = Listener { socket: 4242, user: 1000, reach: Reach::Loopback };
-        assert_eq!(Listener::parse(&row(&loopback, "0A"), 8080), Some(listener));
-        for (address, state, port) in
-            [("0101A8C0", "0A", 8080), (&loopback, "01", 8080), (&loopback, "0A", 8081)]
-        {
-            assert_eq!(Listener::parse(&row(address, state), port), None, "{address} {state} {port}");
+        let reach = |address: &str| Reach::of(address.parse().unwrap());
+        for (address, expected) in [
+            ("127.0.0.1", Some(Reach::Loopback)),
+            ("::ffff:127.0.0.1", Some(Reach::Loopback)),
+            ("0.0.0.0", Some(Reach::Everywhere)),
+            ("::", Some(Reach::Everywhere)),
+            ("192.168.1.1", None),
+            ("127.0.0.2", None),
+            ("::1", None),
+        ] {
+            assert_eq!(reach(address), expected, "{address}");
         }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (client, server) = (TcpStream::connect(("127.0.0.1", port)).unwrap(), listener.accept().unwrap());
+        drop(listener);
+        assert_eq!(Listener::at(port), [], "a connection whose own port it is: {client:?} {server:?}");
     }
 }

@@ -96,7 +96,7 @@ fn reach<'a>(siblings: &'a Siblings, start: &'a str) -> BTreeSet<&'a str> {
 }
 
 /// The modules of `lb`, each with all modules that it may import, directly or indirectly. `config` reads flags for all of them.
-const ARROWS: [(&str, &[&str]); 12] = [
+const ARROWS: [(&str, &[&str]); 13] = [
     ("client", &["printable"]),
     (
         "control",
@@ -110,18 +110,20 @@ const ARROWS: [(&str, &[&str]); 12] = [
             "refusals",
             "replica",
             "snapshot",
+            "sock_diag",
         ],
     ),
-    ("data", &["mapping", "net", "refusals", "replica", "snapshot"]),
+    ("data", &["mapping", "net", "refusals", "replica", "snapshot", "sock_diag"]),
     ("fleet", &["mapping", "printable"]),
     ("log", &["printable"]),
     ("net", &[]),
     ("printable", &[]),
     ("privileges", &[]),
-    ("provider", &["fleet", "mapping", "net", "printable"]),
+    ("provider", &["fleet", "mapping", "net", "printable", "sock_diag"]),
     ("refusals", &["net"]),
     ("replica", &["net"]),
     ("snapshot", &["mapping", "net", "replica"]),
+    ("sock_diag", &[]),
 ];
 
 /// The imports of `graph` that [`ARROWS`] forbids.
