@@ -9,7 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// A limit for every wait: generous, because the machine may be slow.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(900);
 
 /// A program of the workspace. `cargo test --workspace` builds all of them before the first test runs.
 pub(crate) fn program(name: &str) -> PathBuf {
