@@ -25,7 +25,10 @@ fuzz_target!(|input: (u16, &[u8])| {
 fn check(bytes: &[u8], line: &FirstLine<'_>) {
     let whole = bytes.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let whole = whole.strip_suffix(b"\r").unwrap_or(whole);
-    assert!(!whole.iter().any(|byte| matches!(byte, 0..=6 | 0x0e..=0x1a | 0x1c..=0x1f | 0x7f)), "no text holds it");
+    assert!(
+        !whole.iter().any(|byte| matches!(byte, 0..=6 | 0x0e..=0x1a | 0x1c..=0x1f | 0x7f)),
+        "no text holds it"
+    );
     match line {
         FirstLine::Http(target) => {
             let parts: Vec<&[u8]> = whole.split(|&byte| byte == b' ').collect();
