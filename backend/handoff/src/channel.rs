@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use rustix::io::Errno;
-use rustix::net::sockopt::socket_peercred;
 use rustix::net::{RecvFlags, Shutdown};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -36,7 +36,9 @@ impl Channel {
     /// # Errors
     /// Those of getsockopt(2).
     pub fn peer(&self) -> io::Result<u32> {
-        Ok(socket_peercred(self.replica.get_ref())?.uid.as_raw())
+        // Not rustix::net::sockopt::socket_peercred (1.x): a peer in another PID namespace has the PID 0 here, and there that
+        // becomes an error.
+        Ok(getsockopt(self.replica.get_ref(), PeerCredentials)?.uid())
     }
 
     /// Hands a connected, non-blocking TCP socket over; it never waits. The caller closes its own descriptor afterwards.
