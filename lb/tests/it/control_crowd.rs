@@ -52,7 +52,7 @@ fn connections_that_finish_no_request_make_room_for_a_command() {
         let header = "Authorization: Bearer secret\r\n";
         let answer = Conversation::with(&lb).say(request("GET /rep", header, "")).response();
         assert_eq!(answer.body, listing(&["server1"]), "{begin}");
-        // Nobody had to wait until the deadline of the crowd was over.
+        // The commands did not wait until the deadline of the crowd was over.
         assert!(open(&mut crowd) > CROWD / 4, "{begin}");
     }
 }

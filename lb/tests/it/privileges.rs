@@ -236,7 +236,7 @@ fn only_root_can_become_another_user() {
     if !is_root() {
         return;
     }
-    // A copy that nobody may run, wherever the tests are.
+    // A copy that the user `nobody` may run, wherever the tests are.
     let folder = TempDir::new().unwrap();
     fs::set_permissions(folder.path(), Permissions::from_mode(0o755)).unwrap();
     let program = folder.path().join("lb");

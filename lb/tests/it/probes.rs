@@ -103,7 +103,7 @@ fn a_page_without_an_end_passes_by_its_head() {
     assert_eq!(lb.slot(1)["state"], "up");
 }
 
-/// How a connection ends that nobody writes to.
+/// Waits for the end of a connection on which the peer writes nothing. It has to be a reset.
 fn ending(stream: &mut TcpStream) -> io::Result<()> {
     match stream.read(&mut [0]) {
         Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(()),

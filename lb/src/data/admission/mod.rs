@@ -2,7 +2,7 @@
 //!
 //! A source is an IPv4 address, or the first 64 bits of an IPv6 address, which is what one client can have many addresses of. The
 //! decision needs the client's address and the time only. It reads no byte and makes no system call, and a client that is
-//! refused costs no memory. Whoever accepts a connection performs the decision.
+//! refused costs no memory. The listener performs the decision.
 
 mod lists;
 mod rate;
