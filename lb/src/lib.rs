@@ -42,7 +42,7 @@ use data::{
     Admission, FileBudget, Memory, Pipes, Plane, Stalls, Warnings, Worker, listener, memory, stalls, watchdog,
 };
 use fleet::{Effect, Fleet, Lineup, Names, Policy};
-use net::Errors;
+use net::Throttle;
 use provider::Provider;
 use provider::doors::{Doors, Owner};
 use provider::engine::docker::Docker;
@@ -191,7 +191,7 @@ fn plane(config: &Config, fleet: Arc<Cell>, listeners: Vec<std::net::TcpListener
         warnings: Warnings::default(),
         files,
         workers: workers.collect::<Result<_, _>>()?,
-        troubles: Errors::default(),
+        troubles: Throttle::default(),
         sessions: TaskTracker::new(),
         handed_over: TaskTracker::new(),
     })

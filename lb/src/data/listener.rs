@@ -18,7 +18,7 @@ use tokio::time::{interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tracing::info;
+use tracing::{error, info};
 
 use super::admission::Seat;
 use super::session::{self, Room};
@@ -101,10 +101,13 @@ async fn accept_all(worker: &Worker, plane: &Arc<Plane>) {
 async fn mend(worker: &Worker, plane: &Arc<Plane>, mut trouble: io::Error) {
     let (mut pause, mut is_said) = (PAUSE, false);
     loop {
-        is_said |= plane.troubles.say(&format_args!(
-            "worker {} cannot accept connections; its listener is bound again: {trouble}",
-            worker.number
-        ));
+        if plane.troubles.ask().is_some() {
+            is_said = true;
+            error!(
+                "worker {} cannot accept connections; its listener is bound again: {trouble}",
+                worker.number
+            );
+        }
         sleep(pause).await;
         pause = LONGEST_PAUSE.min(2 * pause);
         let Some(listener) = worker.listener() else { return };

@@ -40,7 +40,7 @@ pub(crate) use stalls::Stalls;
 pub(crate) use warnings::Warnings;
 pub(crate) use worker::Worker;
 
-use crate::net::Errors;
+use crate::net::Throttle;
 use crate::refusals::Refusals;
 use crate::snapshot::Cell;
 
@@ -103,8 +103,8 @@ pub(crate) struct Plane {
     pub(crate) warnings: Warnings,
     /// The workers.
     pub(crate) workers: Vec<Worker>,
-    /// Says that a listener does not work.
-    pub(crate) troubles: Errors,
+    /// Keeps it rare in the log that a listener does not work.
+    pub(crate) troubles: Throttle,
     /// All sessions of all workers.
     pub(crate) sessions: TaskTracker,
     /// The connections that were handed over and that no replica has reported as closed.
@@ -143,7 +143,7 @@ mod testing {
 
     use super::stream::Stream;
     use super::{FileBudget, KeyKind, Limits, Memory, PeerOptions, Pipes, Plane, Stalls, Warnings};
-    use crate::net::Errors;
+    use crate::net::Throttle;
     use crate::snapshot::{Cell, Snapshot};
 
     /// Rules for sessions that do not get in the way of a test.
@@ -175,7 +175,7 @@ mod testing {
             stalls: Stalls::default(),
             warnings: Warnings::default(),
             workers: Vec::new(),
-            troubles: Errors::default(),
+            troubles: Throttle::default(),
             sessions: TaskTracker::new(),
             handed_over: TaskTracker::new(),
             admission: None,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
-use tracing::{error, warn};
+use tracing::warn;
 
 pub(crate) use addresses::Addresses;
 
@@ -105,21 +105,6 @@ impl Complaints {
         if self.0.ask().is_some() {
             warn!("{port}: no new connections for the moment: {what}");
         }
-    }
-}
-
-/// Logs errors, once a second at most.
-#[derive(Debug, Default)]
-pub(crate) struct Errors(Throttle);
-
-impl Errors {
-    /// Returns whether it was logged.
-    pub(crate) fn say(&self, what: &dyn Display) -> bool {
-        let is_due = self.0.ask().is_some();
-        if is_due {
-            error!("{what}");
-        }
-        is_due
     }
 }
 
