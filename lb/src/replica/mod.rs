@@ -3,6 +3,8 @@
 //! A session holds a [`Lease`] on its replica. If it hands its connection over, the [`Link`] keeps the lease. The control plane reads
 //! the counters, waits until no lease is left, and ends sessions. Nothing here connects, probes or decides.
 
+mod dials;
+mod key;
 mod link;
 
 use std::net::SocketAddr;
@@ -12,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use proto::control::{Connections, FailedConnects};
+use proto::control::Connections;
 use slab::Slab;
 use tokio::sync::Notify;
 use tokio::time::timeout;
@@ -21,6 +23,9 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::net::Addresses;
+pub(crate) use dials::Dialled;
+use dials::Dials;
+use key::Key;
 use link::HandoffEndpoint;
 pub(crate) use link::{About, HandedOver, Link};
 
@@ -55,31 +60,6 @@ struct Open {
     keys: Slab<Key>,
     /// Ends the sessions that are open now.
     reset: Arc<CancellationToken>,
-}
-
-/// How an attempt to connect to a replica went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dialled {
-    /// There is a connection.
-    Ok,
-    /// The replica refused.
-    Refused,
-    /// It did not answer in time.
-    Timeout,
-    /// It failed for a reason of this machine.
-    Local,
-    /// It failed in any other way.
-    Other,
-}
-
-/// How many attempts went how.
-#[derive(Debug, Default)]
-struct Dials([AtomicU64; 5]);
-
-impl Dials {
-    fn of(&self, how: Dialled) -> u64 {
-        self.0[how as usize].load(Relaxed)
-    }
 }
 
 impl Replica {
@@ -219,16 +199,12 @@ impl Replica {
     /// How many connections it has, and has had.
     #[must_use]
     pub(crate) fn connections(&self) -> Connections {
-        let [refused, timeout, local, other] =
-            [Dialled::Refused, Dialled::Timeout, Dialled::Local, Dialled::Other]
-                .map(|how| self.dials.of(how));
-        let failed = FailedConnects { refused, timeout, local, other };
-        Connections { open: self.open(), total: self.connected.load(Relaxed), failed }
+        Connections { open: self.open(), total: self.connected.load(Relaxed), failed: self.dials.failed() }
     }
 
     /// Counts an attempt to connect to it.
     pub(crate) fn dialled(&self, how: Dialled) {
-        self.dials.0[how as usize].fetch_add(1, Relaxed);
+        self.dials.count(how);
     }
 
     /// The bytes received from it so far: a sign of life, whatever its probes say.
@@ -326,36 +302,6 @@ impl Drop for Lease {
     }
 }
 
-/// The key of a session. It tells where the session would go under another mapping.
-///
-/// Its size is fixed, so that no client can fill the memory with long keys. A longer key is not kept.
-#[derive(Clone, Debug)]
-struct Key {
-    /// The length in bytes; more than `LONGEST` if the key is too long to be kept.
-    length: u8,
-    bytes: [u8; LONGEST],
-}
-
-/// The longest key that is kept: any number, a UUID and any IP address are shorter.
-const LONGEST: usize = 39;
-
-impl Key {
-    fn of(key: &[u8]) -> Self {
-        let mut bytes = [0; LONGEST];
-        match bytes.get_mut(..key.len()) {
-            Some(room) => {
-                room.copy_from_slice(key);
-                Key { length: key.len() as u8, bytes }
-            }
-            None => Key { length: u8::MAX, bytes },
-        }
-    }
-
-    fn bytes(&self) -> Option<&[u8]> {
-        self.bytes.get(..self.length.into())
-    }
-}
-
 impl Lease {
     /// The leased replica.
     #[must_use]
@@ -381,6 +327,9 @@ impl Lease {
 
 #[cfg(test)]
 mod tests {
+    use proto::control::FailedConnects;
+
+    use super::key::LONGEST;
     use super::*;
 
     fn keys(replica: &Replica) -> Vec<Option<Vec<u8>>> {
