@@ -7,7 +7,7 @@ use proto::control::{
 
 use super::args::{Client, ClientCommand, MappingAction, MappingChange, PlannedChange, Which};
 use super::environment::FromEnvironment;
-use super::token;
+use super::secret;
 use super::value::NumberOrName;
 use crate::client::Request;
 
@@ -49,7 +49,8 @@ impl ClientCommand {
             ClientCommand::Explain { id, client } => (Command::Explain { id }, client),
         };
         let Client { control, control_token, control_token_file, json, .. } = client;
-        let token = token(control_token, control_token_file.as_deref()).map_err(anyhow::Error::msg)?;
+        let token =
+            secret::token(control_token, control_token_file.as_deref()).map_err(anyhow::Error::msg)?;
         Ok(Request { command, control, token, json })
     }
 }

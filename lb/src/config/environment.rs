@@ -170,6 +170,12 @@ impl FromArgMatches for FromEnvironment {
     }
 }
 
+/// Where the engine is, by the variable that every Docker client goes by.
+#[expect(clippy::disallowed_methods, reason = "this module is the only reader of the environment")]
+pub(super) fn docker_host() -> Option<String> {
+    std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -55,7 +55,7 @@ impl Parameters {
 }
 
 fn seed_in(file: &Path) -> Result<Seed, String> {
-    let (flag, text) = secret("--hash-seed-file", file)?;
+    let (flag, text) = secret::read("--hash-seed-file", file)?;
     text.parse().map_err(|problem| format!("{flag}: {problem}"))
 }
 
