@@ -13,6 +13,7 @@ mod flow;
 mod head;
 pub(crate) mod listener;
 pub(crate) mod memory;
+mod pair;
 mod peer;
 mod relay;
 mod session;

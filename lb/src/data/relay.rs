@@ -7,7 +7,7 @@
 //! - A reset is passed on as a reset, after every byte that came before it: nothing that was cut looks complete.
 //! - If this machine fails (a call has an error although both connections live), both are reset at once. The same happens if
 //!   the session is dropped before its end.
-//! - A slow reader slows its writer: at most [`SCRATCH`] bytes, or one pipe, are pending in each direction.
+//! - A slow reader slows its writer: at most [`SCRATCH`](super::source::SCRATCH) bytes, or one pipe, are pending in each direction.
 //! - An idle connection holds no buffer and no pipe: a worker's connections share one scratch buffer and some pipes, and a
 //!   direction keeps only what could not be written at once.
 //! - A busy connection lets the others on its worker have a turn.
@@ -15,32 +15,23 @@
 //! [`Flow`] is one direction, and [`Clock`] is what time limits there are; this module decides what becomes of the other
 //! direction when one has ended. It never looks at the bytes.
 
-use std::cell::Cell;
 use std::fmt;
 use std::future::{self, poll_fn};
-use std::io;
-use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::net::sockopt::{set_tcp_nodelay, set_tcp_quickack};
 use rustix::net::{Shutdown, shutdown};
 use tokio::io::Interest;
-use tokio::task::yield_now;
 use tokio::time::sleep;
 
-use super::Plane;
 use super::clock::{Clock, Expired};
-use super::flow::{Behind, Break, Ends, Flow};
-use super::socket::{all_sent, is_dead, reset, write_some};
-use super::source::{Reading, SCRATCH, Source, discard};
-use super::splice::{self, Borrower, Pipe};
+use super::flow::{Break, Flow};
+use super::pair::{Direction, Pair, Sockets};
+use super::socket::{all_sent, reset};
+use super::source::discard;
 use super::stalls::Ear;
 use super::stream::Stream;
-use crate::replica::Lease;
 
 /// How long a reset waits for a slow reader of the bytes before it.
 const LINGER: Duration = Duration::from_secs(300);
@@ -89,59 +80,6 @@ impl fmt::Display for Ending {
     }
 }
 
-/// The two connections of a session, and its hold on the replica. Both are reset if it is dropped before the relay has ended.
-pub(super) struct Pair {
-    client: Stream,
-    replica: Stream,
-    pub(super) lease: Lease,
-    plane: Arc<Plane>,
-    source: Borrower,
-    has_ended: AtomicBool,
-}
-
-impl Pair {
-    /// A client that is connected to its replica.
-    pub(super) fn new(
-        client: Stream,
-        source: IpAddr,
-        replica: Stream,
-        lease: Lease,
-        plane: Arc<Plane>,
-    ) -> Self {
-        let source = borrower(source);
-        Pair { client, replica, lease, plane, source, has_ended: AtomicBool::new(false) }
-    }
-
-    fn sockets(&self) -> [&Stream; 2] {
-        [&self.client, &self.replica]
-    }
-
-    /// Resets both connections at once, whatever is pending.
-    fn cut(&self) {
-        reset(&self.client);
-        reset(&self.replica);
-    }
-}
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        if !self.has_ended.load(Relaxed) {
-            self.cut();
-        }
-    }
-}
-
-/// Who borrows pipes for this client.
-fn borrower(source: IpAddr) -> Borrower {
-    match source.to_canonical() {
-        IpAddr::V4(address) => address.to_bits(),
-        IpAddr::V6(address) => {
-            let network = address.to_bits() >> 64;
-            (network >> 32) as u32 ^ network as u32
-        }
-    }
-}
-
 /// Relays until both directions have ended, a time limit is reached, or the session is evicted. The caller drops the pair then.
 ///
 /// `unsent` was read from the client before and goes first. It is not counted.
@@ -158,7 +96,7 @@ pub(super) fn run(pair: &Pair, unsent: Vec<u8>) -> impl Future<Output = (Ending,
         if matches!(ending, Ending::Idle | Ending::Aged | Ending::Evicted | Ending::Local) {
             pair.cut();
         }
-        pair.has_ended.store(true, Relaxed);
+        pair.has_ended();
         let [up, down] = relay.flows.map(|flow| flow.moved);
         (ending, Traffic { up, down })
     }
@@ -312,18 +250,6 @@ async fn half_closed(flow: &mut Direction<'_>, silence: Duration) -> Result<(), 
     .await
 }
 
-impl Direction<'_> {
-    /// Asks the kernel whether the connection that broke is gone. If it lives, the error was not its peer's.
-    fn judge(&self, end: Result<(), Break>) -> Result<(), Break> {
-        let lost = match end {
-            Err(Break::Source) => self.ends.from(),
-            Err(Break::Sink) => self.ends.to(),
-            Ok(()) | Err(Break::Local | Break::Idle) => return end,
-        };
-        if is_dead(lost) { end } else { Err(Break::Local) }
-    }
-}
-
 /// The ending of a session whose first direction ran from `source` to `sink`.
 fn ending(result: Result<(), Break>, [source, sink]: [Ending; 2]) -> Ending {
     match result {
@@ -332,109 +258,6 @@ fn ending(result: Result<(), Break>, [source, sink]: [Ending; 2]) -> Ending {
         Err(Break::Sink) => sink,
         Err(Break::Local) => Ending::Local,
         Err(Break::Idle) => Ending::Idle,
-    }
-}
-
-/// The sockets of one direction, with the system calls on them.
-struct Sockets<'a> {
-    pair: &'a Pair,
-    is_up: bool,
-    /// Whether the replica's socket is already set up for more than one message in this direction.
-    is_prompt: Cell<bool>,
-}
-
-type Direction<'a> = Flow<Sockets<'a>>;
-
-impl<'a> Sockets<'a> {
-    fn new(pair: &'a Pair, is_up: bool) -> Self {
-        Sockets { pair, is_up, is_prompt: Cell::new(false) }
-    }
-
-    /// Sets the replica's socket up so that no message waits for an acknowledgement. The first message each way never waits, so
-    /// most short connections need no such call.
-    fn be_prompt(&self) {
-        if self.is_prompt.replace(true) {
-            return;
-        }
-        // If a call fails, the connection is slower but right.
-        if self.is_up {
-            // Nagle's algorithm here would hold back the bytes after the head.
-            let _ = set_tcp_nodelay(&self.pair.replica, true);
-        } else {
-            // Nagle's algorithm there holds back a second write until the first is acknowledged. That would take 40 ms,
-            // because the connection began with delayed acknowledgements.
-            let _ = set_tcp_quickack(&self.pair.replica, true);
-        }
-    }
-
-    fn from(&self) -> &'a Stream {
-        if self.is_up { &self.pair.client } else { &self.pair.replica }
-    }
-
-    fn to(&self) -> &'a Stream {
-        if self.is_up { &self.pair.replica } else { &self.pair.client }
-    }
-}
-
-impl Ends for Sockets<'_> {
-    type Pipe = Pipe;
-    const STREAK: u32 = 2 * SCRATCH as u32;
-    const AT_ONCE: u64 = 1024 * 1024;
-    const SMALL_LOAN: usize = 48 * 1024;
-    const PROVEN: u32 = 8 * 1024 * 1024;
-
-    fn poll_source(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.from().poll_read_ready(cx)
-    }
-
-    fn poll_sink(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.to().poll_write_ready(cx)
-    }
-
-    fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
-        pin!(yield_now()).poll(cx)
-    }
-
-    fn read(&self, take: impl FnOnce(&[u8], Behind)) -> io::Result<Option<usize>> {
-        let take = |chunk: &[u8], behind| {
-            if !self.is_up && behind == Behind::Unknown {
-                self.be_prompt();
-            }
-            take(chunk, behind);
-        };
-        Source::Watched(self.from()).read(Reading::TakeAndLookBehind, SCRATCH, take)
-    }
-
-    fn write(&self, bytes: &[u8], are_last: bool) -> io::Result<usize> {
-        if self.is_up {
-            self.be_prompt();
-        }
-        write_some(self.to(), bytes, are_last)
-    }
-
-    fn fill(&self, most: usize) -> io::Result<Option<(Pipe, usize)>> {
-        self.pair.plane.pipes.fill(self.from(), most, self.pair.source)
-    }
-
-    fn drain(&self, pipe: &Pipe, most: usize) -> io::Result<usize> {
-        if self.is_up {
-            self.be_prompt();
-        }
-        splice::drain(pipe, self.to(), most)
-    }
-
-    fn copy_out(&self, pipe: &Pipe, left: usize) -> io::Result<Vec<u8>> {
-        splice::copy_out(pipe, left)
-    }
-
-    fn put_back(&self, pipe: Pipe) {
-        splice::put_back(pipe);
-    }
-
-    fn count(&self, bytes: usize) {
-        if !self.is_up {
-            self.pair.lease.received(bytes);
-        }
     }
 }
 

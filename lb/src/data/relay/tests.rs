@@ -1,10 +1,14 @@
 //! The relay on real sockets, for orders of events that a test can force.
 
-use rustix::net::sockopt::{tcp_nodelay, tcp_quickack};
+use std::io;
+use std::sync::Arc;
+
+use rustix::net::sockopt::{set_tcp_nodelay, set_tcp_quickack, tcp_nodelay, tcp_quickack};
 use tokio::task::{consume_budget, yield_now};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::data::stream::Stream;
 use crate::data::testing::{connection, plane};
 use crate::replica::Replica;
 
@@ -62,7 +66,7 @@ async fn a_break_of_a_connection_that_lives_is_local() {
     }
     reset(&replica);
     drop(replica);
-    pair.replica.ready(Interest::ERROR).await.unwrap();
+    pair.sockets()[1].ready(Interest::ERROR).await.unwrap();
     assert_eq!(down.judge(Err(Break::Source)), Err(Break::Source));
     assert_eq!(down.judge(Err(Break::Sink)), Err(Break::Local), "the client lives");
 }
@@ -71,8 +75,8 @@ async fn a_break_of_a_connection_that_lives_is_local() {
 #[tokio::test]
 async fn nothing_waits_for_an_acknowledgement_from_the_second_write_on() {
     let (pair, client, replica) = pair().await;
-    set_tcp_nodelay(&pair.replica, false).unwrap();
-    set_tcp_quickack(&pair.replica, false).unwrap();
+    set_tcp_nodelay(pair.sockets()[1], false).unwrap();
+    set_tcp_quickack(pair.sockets()[1], false).unwrap();
     let mut relay = Box::pin(run(&pair, Vec::new()));
     for (from, to, is_up) in [(&replica, &client, false), (&client, &replica, true)] {
         from.writable().await.unwrap();
@@ -82,7 +86,7 @@ async fn nothing_waits_for_an_acknowledgement_from_the_second_write_on() {
             _ = &mut relay => panic!("the relay ended before both sides did"),
             () = arrives => {}
         }
-        let is_prompt = if is_up { tcp_nodelay(&pair.replica) } else { tcp_quickack(&pair.replica) };
+        let is_prompt = if is_up { tcp_nodelay(pair.sockets()[1]) } else { tcp_quickack(pair.sockets()[1]) };
         assert!(is_prompt.unwrap(), "up: {is_up}");
     }
 }
@@ -95,7 +99,7 @@ async fn the_last_bytes_before_a_reset_do_not_wait_for_an_end() {
     replica.try_write(b"answer").unwrap();
     reset(&replica);
     drop(replica);
-    while !pair.replica.ready(Interest::READABLE).await.unwrap().is_read_closed() {}
+    while !pair.sockets()[1].ready(Interest::READABLE).await.unwrap().is_read_closed() {}
     let mut up = Flow::new(Sockets::new(&pair, true), Vec::new());
     let mut down = Flow::new(Sockets::new(&pair, false), Vec::new());
     let answer = async {
