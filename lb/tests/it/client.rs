@@ -18,6 +18,13 @@ fn lb(arguments: &[&str], environment: &[(&str, &str)]) -> (String, String, Opti
     (text(output.stdout), text(output.stderr), output.status.code())
 }
 
+/// What a command prints that succeeds.
+fn done(arguments: &[&str], environment: &[(&str, &str)]) -> String {
+    let (stdout, stderr, code) = lb(arguments, environment);
+    assert_eq!((stderr.as_str(), code), ("", Some(0)), "{arguments:?}");
+    stdout
+}
+
 #[test]
 fn json_prints_the_answer_as_it_was_received() {
     let running = calm(&["--replicas", "1"]);
@@ -97,11 +104,7 @@ fn mappings_and_plans_are_text_for_people() {
     let running = calm(&["--replicas", "2"]);
     let control = [("LB_CONTROL", running.control.to_string())];
     let control = control.each_ref().map(|(name, value)| (*name, value.as_str()));
-    let said = |arguments: &[&str]| {
-        let (stdout, stderr, code) = lb(arguments, &control);
-        assert_eq!((stderr.as_str(), code), ("", Some(0)), "{arguments:?}");
-        stdout
-    };
+    let said = |arguments: &[&str]| done(arguments, &control);
     let plain = "mapping ring\npoints 1000\nbalance_factor off\nseeded false\nweights server1=1 server2=1\n";
     assert_eq!(said(&["mapping"]), plain);
     let plan = said(&["plan", "add", "server3", "--weights", "2"]);
@@ -201,11 +204,7 @@ fn names_alone_mean_their_number_and_a_bad_number_is_told_what_is_expected() {
     let running = calm(&["--replicas", "2"]);
     let control = [("LB_CONTROL", running.control.to_string())];
     let control = control.each_ref().map(|(name, value)| (*name, value.as_str()));
-    let said = |arguments: &[&str]| {
-        let (stdout, stderr, code) = lb(arguments, &control);
-        assert_eq!((stderr.as_str(), code), ("", Some(0)), "{arguments:?}");
-        stdout
-    };
+    let said = |arguments: &[&str]| done(arguments, &control);
     assert_eq!(said(&["rm", "server1"]), "1 replicas\n  server2\n");
     assert_eq!(said(&["add", "S5", "S4", "--weights", "2"]), "3 replicas\n  S5\n  server2\n  S4\n");
     assert_eq!(said(&["rm", "S5", "S4"]), "1 replicas\n  server2\n");
