@@ -53,6 +53,8 @@ pub(crate) enum Command {
         experiment: ExperimentArgs,
         #[command(flatten)]
         drill: DrillArgs,
+        #[command(flatten)]
+        swarm: SwarmArgs,
     },
     /// A-4: A-1 and A-2 with other mappings and hash functions
     A4 {
@@ -165,6 +167,20 @@ pub(crate) struct DrillArgs {
     /// Requests per second during the drill
     #[arg(long, value_name = "R", default_value = "1000", value_parser = rate)]
     pub(crate) rate: f64,
+}
+
+/// The flags of A-3 on a Docker Swarm.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SwarmArgs {
+    /// swarm: how many lbs serve the fleet together, each beside a manager
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=5))]
+    pub(crate) balancers: u16,
+    /// swarm: the script that builds the nodes; with the variable SW_DIR, a Swarm that it has built is used
+    #[arg(long, value_name = "SCRIPT", default_value = "lb/tests/it/swarm/nodes.sh")]
+    pub(crate) nodes: PathBuf,
+    /// swarm: the static program of the replicas, which becomes the image in all nodes
+    #[arg(long, value_name = "PROGRAM", default_value = "target/static/backend")]
+    pub(crate) replica: PathBuf,
 }
 
 /// The flags of a comparison.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{Command, CompareArgs, ExperimentArgs, LoadArgs, Misused, OutputArgs, Protocol, SoakArgs};
 use crate::data::{Data, Environment, Load};
-use crate::experiment::{Setting, balance, healing, mapping};
+use crate::experiment::{Setting, balance, healing, mapping, swarm};
 use crate::load::{Amount, Exchange, LINE_MAX, Loop, Plan};
 use crate::stand::{Provider, host, sibling};
 use crate::stats::{max_over_mean, standard_deviation};
@@ -206,7 +206,10 @@ async fn measure(command: &Command, stop: &CancellationToken, data: &mut Data) -
             let variants: Vec<_> = chosen.mapping.iter().map(|name| mapping(name)).collect();
             balance::a2(setting(experiment), &variants, data).await
         }
-        Command::A3 { experiment, drill } => healing::a3(setting(experiment), *drill, data).await,
+        Command::A3 { experiment, drill, swarm } if experiment.provider == Provider::Swarm => {
+            swarm::run(setting(experiment), *drill, swarm, data).await
+        }
+        Command::A3 { experiment, drill, .. } => healing::a3(setting(experiment), *drill, data).await,
         Command::A4 { experiment } => balance::a4(setting(experiment), data).await,
         Command::Suite { experiment, drill, compare, no_compare } => {
             let setting = setting(experiment);
@@ -244,7 +247,14 @@ async fn contest(
 fn check(command: &Command, args: &ExperimentArgs) -> Result<(), Misused> {
     let needs_control = matches!(command, Command::A2 { .. } | Command::A3 { .. } | Command::Suite { .. })
         && args.control.is_none();
+    let is_a3 = matches!(command, Command::A3 { .. });
     match command {
+        _ if args.provider == Provider::Swarm && !is_a3 => Err(Misused(
+            "--provider: invalid value `swarm`: expected process or docker (only a3 measures a Docker Swarm)".into(),
+        )),
+        _ if args.provider == Provider::Swarm && args.target.is_some() => Err(Misused(
+            "--target: expected no --target with --provider swarm: bench has to know the nodes of the Swarm".into(),
+        )),
         _ if args.target.is_none() => Ok(()),
         Command::A4 { .. } => Err(Misused(
             "--target: expected no --target for a4, which starts an lb for each mapping and cannot measure a running one".into(),
@@ -273,6 +283,7 @@ fn begun(command: &Command, args: &ExperimentArgs) -> anyhow::Result<Data> {
     let replicas = match (args.target, args.provider) {
         (Some(target), _) => return Ok(empty(&[], args.seed, format!("those of {target}"))),
         (None, Provider::Process) => "processes".to_owned(),
+        (None, Provider::Swarm) => "services of a Docker Swarm".to_owned(),
         (None, Provider::Docker) => format!("containers of {}", args.image),
     };
     Ok(empty(&[("lb", &sibling("lb")?)], args.seed, replicas))

@@ -31,6 +31,9 @@ pub(crate) struct Slot {
     pub(crate) name: String,
     pub(crate) hostname: String,
     pub(crate) address: Option<String>,
+    /// Its node and its task, in a Swarm.
+    pub(crate) node: Option<String>,
+    pub(crate) task: Option<String>,
     pub(crate) state: String,
     /// When that state began, RFC 3339; empty if `lb` does not say.
     #[serde(default)]
@@ -73,6 +76,14 @@ struct Replicas {
 #[derive(Deserialize)]
 struct Backends {
     backends: Vec<Slot>,
+    #[serde(default)]
+    spares: Vec<Spare>,
+    epoch: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct Spare {
+    state: String,
 }
 
 impl Control {
@@ -96,6 +107,21 @@ impl Control {
     /// Every slot.
     pub(crate) async fn slots(&mut self) -> anyhow::Result<Vec<Slot>> {
         Ok(self.ask::<Backends>(json!({"cmd": "backends"})).await?.backends)
+    }
+
+    /// Every slot, if all slots and spares are up.
+    pub(crate) async fn settled(&mut self) -> anyhow::Result<Option<Vec<Slot>>> {
+        let Backends { backends, spares, .. } = self.ask(json!({"cmd": "backends"})).await?;
+        let mut states =
+            backends.iter().map(|slot| &slot.state).chain(spares.iter().map(|spare| &spare.state));
+        let is_settled = states.all(|state| state == "up");
+        Ok(is_settled.then_some(backends))
+    }
+
+    /// The version of what several `lb`s agree on.
+    pub(crate) async fn epoch(&mut self) -> anyhow::Result<u64> {
+        let epoch = self.ask::<Backends>(json!({"cmd": "backends"})).await?.epoch;
+        epoch.context("this lb shares its fleet with no other: it has no epoch")
     }
 
     /// The slots and the explanation of an id, asked for together.

@@ -3,8 +3,8 @@
 //! Two planes, and one way between them. The control plane decides what the fleet is and publishes it as a snapshot. The
 //! data plane reads the newest snapshot and moves bytes. They never import each other.
 //!
-//! In reading order: [`config`] reads flags and environment; the crate [`mapping`] maps keys to slots; `fleet` decides, as a
-//! pure state machine; `replica` is the shared state of one running replica; `snapshot` is the fleet as the data plane sees
+//! In reading order: [`config`] reads flags and environment; the crate [`mapping`] maps keys to slots; the crate [`fleet`]
+//! decides, as a pure state machine; `replica` is the shared state of one running replica; `snapshot` is the fleet as the data plane sees
 //! it; `data` serves connections; `control` owns the fleet; `provider` starts and stops replicas; [`client`] is the other
 //! end of the control port. [`run`] is the whole task graph. The crate `simulate` compares mappings, offline.
 
@@ -12,46 +12,54 @@ pub mod client;
 pub mod config;
 mod control;
 mod data;
-mod fleet;
+pub mod journal;
 pub mod log;
 mod net;
-pub mod printable;
+pub mod panics;
 pub mod privileges;
 mod provider;
 mod refusals;
 mod replica;
+mod resolver;
 mod snapshot;
 mod sock_diag;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use proto::control::{Hostname, Transport};
+use anyhow::{Context as _, bail, ensure};
+use fleet::{Authority, Effect, Event, Fleet, Lineup, Names, Policy, Roster, Time};
+use mapping::MappingPolicy;
+use proto::control::{Hostname, Transport, Weight};
+use proto::journal::Event as Happened;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use config::{Config, Source};
+use config::{Config, Resolution, Source};
 use control::port::{self, Desk, Listeners};
-use control::{Controller, Ending, Setup};
+use control::{Clock, Controller, Ending, Setup};
 use data::{
     Admission, FileBudget, Memory, Pipes, Plane, Stalls, Warnings, Worker, listener, memory, stalls, watchdog,
 };
-use fleet::{Effect, Fleet, Lineup, Names, Policy};
+use journal::Journal;
 use net::Throttle;
 use provider::Provider;
+use provider::dns::Dns;
 use provider::doors::{Doors, Owner};
 use provider::engine::docker::Docker;
 #[doc(hidden)]
 pub use provider::engine::record::rewritten as rewritten_record;
+use provider::engine::swarm::{self, Swarm};
 use provider::fixed::Fixed;
 use provider::process::Process;
 pub use provider::process::child::{guard, run as become_replica};
 use provider::process::reaper::{self, Children};
+use resolver::Resolver;
 use snapshot::{Cell, Snapshot};
 
 /// The most commands that may wait for the controller.
@@ -92,64 +100,79 @@ pub fn bind(config: &Config) -> anyhow::Result<Ports> {
     Ok(Ports { data, control })
 }
 
-/// Serves until `stop` is cancelled. Then it gives both ports up after `--stop-delay`, drains, stops what it started, and
-/// returns. When `cut` is cancelled, it resets every session and returns at once. Its child processes then end with the process;
-/// containers keep running for the next `lb`.
+/// What ends `lb`, and the sessions that end with it.
+#[derive(Clone, Debug, Default)]
+pub struct Life {
+    /// Cancelled: it gives both ports up after `--stop-delay`, drains, and stops what it started.
+    pub stop: CancellationToken,
+    /// Cancelled: it resets every session and ends at once. Its child processes end with the process; containers keep running for
+    /// the next `lb`.
+    pub cut: CancellationToken,
+    /// Cancelled by a panic in the control plane ([`panics`]): it ends as when it is stopped, and with an error.
+    pub failed: CancellationToken,
+    sessions: TaskTracker,
+}
+
+impl Life {
+    /// Resets every session, in place of a control plane that has ended without it. Call it outside a runtime.
+    pub fn cut_off(&self) {
+        self.cut.cancel();
+        self.sessions.close();
+        // Without I/O, which may be what has failed.
+        if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() {
+            let _ = runtime.block_on(async { timeout(CUT, self.sessions.wait()).await });
+        }
+    }
+}
+
+/// Serves until its `life` is over.
 ///
 /// Run it on a current-thread runtime that lives as long as the process: the kernel ties each child process to the *thread*
 /// that started it.
 ///
 /// # Errors
 /// A worker cannot be started, or there is no container engine: then nothing runs. Or another `lb` has
-/// taken the containers over.
-pub async fn run(
-    config: Config,
-    ports: Ports,
-    stop: CancellationToken,
-    cut: CancellationToken,
-) -> anyhow::Result<()> {
+/// taken the containers over, or the control plane has failed.
+pub async fn run(config: Config, ports: Ports, life: Life, journal: Arc<Journal>) -> anyhow::Result<()> {
+    let Life { stop, cut, failed, sessions } = life;
     let Ports { data: listeners, control } = ports;
     let data = listeners.first().context("there is no worker")?.local_addr()?;
     let addresses = (data, control.address().context("there is no control address")?.clone());
-    info!("listening data={} control={}", addresses.0, addresses.1);
+    tell_start(&addresses, &journal);
 
     let cell = Arc::new(Cell::from_pointee(Snapshot::empty(&config.mapping)?));
-    let plane = Arc::new(plane(&config, Arc::clone(&cell), listeners)?);
+    let plane = Arc::new(plane(&config, Arc::clone(&cell), listeners, sessions)?);
     let (evict, drain_timeout, stop_delay, token) =
         (cut.child_token(), config.drain_timeout, config.stop_delay, config.control_token.clone());
     // Both ports are open until this is cancelled, so that a successor can bind both when the drain begins.
     let close = CancellationToken::new();
+    // Without a control plane, no worker accepts.
+    let _closed_at_last = close.clone().drop_guard();
     let over = CancellationToken::new();
     let ending = Ending { stop: stop.clone(), over: over.clone() };
     // Replicas that keep running keep the connections that were handed over.
     let handed_over = if config.replicas_go_on() { TaskTracker::new() } else { plane.handed_over.clone() };
-    let (fleet, setup) = assemble(config, cell, ending, &plane, evict.clone()).await?;
+    let (fleet, setup) =
+        assemble(config, (Arc::clone(&cell), Arc::clone(&journal)), ending, &plane, evict.clone()).await?;
     let workers = TaskTracker::new();
     watchdog::start(&plane, &close, &workers)?;
 
     let (requests, requested) = mpsc::channel(REQUESTS);
     let watched = Arc::clone(&plane);
-    let _memory = AbortOnDropHandle::new(tokio::spawn(async move {
-        memory::watch(&watched.memory, &watched.pipes).await;
-    }));
-
-    let watched = Arc::clone(&plane);
-    let _stalls = AbortOnDropHandle::new(tokio::spawn(async move {
-        stalls::watch(&watched.stalls, &watched.sessions).await;
+    let _watch = AbortOnDropHandle::new(tokio::spawn(async move {
+        let memory = memory::watch(&watched.memory, &watched.pipes);
+        let stalls = stalls::watch(&watched.stalls, &watched.sessions);
+        tokio::join!(memory, stalls, watched.refusals.report(), watched.warnings.report())
     }));
 
     let (ready, all_up) = oneshot::channel();
-    let desk = Desk::new(requests, token);
+    let desk = Desk::new(requests, cell, Arc::clone(&journal), token);
     let _port = port::start(control, desk, plane.files.control_connections(), close.clone())?;
     let mut controller = tokio::spawn(Controller::run(fleet, setup, ready, requested));
-    tokio::spawn(async move {
-        if let Ok(replicas) = all_up.await {
-            info!("ready data={} control={} replicas={replicas}", addresses.0, addresses.1);
-        }
-    });
+    tokio::spawn(tell_when_ready(all_up, addresses, Arc::clone(&journal)));
 
     tokio::select! {
-        () = told_to_stop(&stop, stop_delay, &cut) => {}
+        biased;
         ended = &mut controller => {
             // Without a controller no replica is looked after. A session that is cut off must not look complete.
             close.cancel();
@@ -157,13 +180,41 @@ pub async fn run(
             ended.context("the controller failed")??;
             bail!("the controller has ended");
         }
+        () = failed.cancelled() => {
+            error!("a part of the control plane has failed, so lb ends");
+            stop.cancel();
+        }
+        () = told_to_stop(&stop, stop_delay, &cut) => {}
     }
+    journal.record(Happened::Stopping {});
     info!("stopping: connections may finish for {drain_timeout:?}");
     close.cancel();
     drain(&workers, &handed_over, drain_timeout, &evict).await;
     over.cancel();
     let stopped = async { controller.await.context("the controller failed")? };
-    cut.run_until_cancelled(stopped).await.unwrap_or(Ok(()))
+    cut.run_until_cancelled(stopped).await.unwrap_or(Ok(()))?;
+    ensure!(!failed.is_cancelled(), "a part of the control plane has failed (the log says more)");
+    Ok(())
+}
+
+fn tell_start((data, control): &(SocketAddr, port::Address), journal: &Journal) {
+    info!("listening data={data} control={control}");
+    journal.record(Happened::Started {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        data: data.to_string(),
+        control: control.to_string(),
+    });
+}
+
+async fn tell_when_ready(
+    all_up: oneshot::Receiver<usize>,
+    (data, control): (SocketAddr, port::Address),
+    journal: Arc<Journal>,
+) {
+    if let Ok(replicas) = all_up.await {
+        info!("ready data={data} control={control} replicas={replicas}");
+        journal.record(Happened::Ready { replicas });
+    }
 }
 
 /// Waits for the first signal, and then until the ports have to be closed: at the end of the delay, or with the second signal.
@@ -176,9 +227,16 @@ async fn told_to_stop(stop: &CancellationToken, delay: Duration, cut: &Cancellat
 }
 
 /// What the workers share.
-fn plane(config: &Config, fleet: Arc<Cell>, listeners: Vec<std::net::TcpListener>) -> io::Result<Plane> {
+fn plane(
+    config: &Config,
+    fleet: Arc<Cell>,
+    listeners: Vec<std::net::TcpListener>,
+    sessions: TaskTracker,
+) -> io::Result<Plane> {
     let workers = (1..).zip(listeners).map(|(number, listener)| Worker::new(number, listener));
-    let others = port::files(&config.control) + provider::process::FILES;
+    let resolver = if config.source.resolves_names() { resolver::FILES } else { 0 };
+    let journal = if config.journal.is_some() { journal::file::FILES } else { 0 };
+    let others = port::files(&config.control) + provider::process::FILES + resolver + journal;
     let files = FileBudget::of_this_process(config.workers, config.spares, config.splice.is_some(), others);
     Ok(Plane {
         fleet,
@@ -192,7 +250,7 @@ fn plane(config: &Config, fleet: Arc<Cell>, listeners: Vec<std::net::TcpListener
         files,
         workers: workers.collect::<Result<_, _>>()?,
         troubles: Throttle::default(),
-        sessions: TaskTracker::new(),
+        sessions,
         handed_over: TaskTracker::new(),
     })
 }
@@ -200,18 +258,13 @@ fn plane(config: &Config, fleet: Arc<Cell>, listeners: Vec<std::net::TcpListener
 /// Assembles the fleet that `lb` begins with, and what its controller works with.
 async fn assemble(
     config: Config,
-    cell: Arc<Cell>,
+    (cell, journal): (Arc<Cell>, Arc<Journal>),
     ending: Ending,
     plane: &Arc<Plane>,
     evict: CancellationToken,
 ) -> anyhow::Result<((Fleet, Vec<Effect>), Setup)> {
-    let policy = Policy {
-        mapping: config.mapping.clone(),
-        start_timeout: config.start_timeout,
-        same_name: config.same_name,
-        restartable: !matches!(config.source, Source::Fixed(_)),
-        keep: matches!(&config.source, Source::Docker(settings) if settings.keep),
-    };
+    let clock = Clock::start();
+    let policy = policy(&config, &clock);
     let owner = if matches!(config.source, Source::Docker(_)) { Owner::OfReplicas } else { Owner::Ours };
     let doors = match config.limits.transport {
         Transport::Proxy => None,
@@ -219,6 +272,7 @@ async fn assemble(
     };
     let children = Children::default();
     tokio::spawn(reaper::reap(children.clone())?);
+    let mut roster = None;
     let (provider, names, lineup) = match config.source {
         Source::Process { command } => {
             let lineup = Lineup::new(config.slots, config.spares);
@@ -231,27 +285,87 @@ async fn assemble(
             let (docker, found) = Docker::open(settings, doors, wanted, &config.mapping.scheme).await?;
             (Provider::Docker(docker), Names::Random, Lineup::of(found.seats, found.spares, config.spares))
         }
+        Source::Swarm(settings) => {
+            let beginning = beginning(config.slots, config.spares, config.mapping.clone());
+            let names = Names::Ruled(swarm::service::rule(&settings.common.fleet));
+            let (swarm, epoch, found) = Swarm::open(settings, beginning).await?;
+            roster = Some((epoch, found));
+            (Provider::Swarm(swarm), names, Lineup::default())
+        }
         Source::Fixed(backends) => {
             let names = backends.iter().map(|backend| (backend.name.clone(), backend.weight)).collect();
             let lineup = Lineup::new(config.slots, config.spares);
-            (Provider::Fixed(Fixed::new(backends, doors)), Names::Fixed(names), lineup)
+            let fixed = Fixed::new(backends, doors, || resolver(config.resolution))?;
+            (Provider::Fixed(fixed), Names::Fixed(names), lineup)
+        }
+        Source::Dns(name) => {
+            let dns = Dns::new(resolver(config.resolution)?, name, config.mapping.clone());
+            (Provider::Dns(dns), Names::Random, Lineup::default())
         }
     };
-    let fleet = Fleet::new(policy, names, lineup, fastrand::u64(..));
-    let refusals = Arc::clone(&plane.refusals);
-    let plane = Arc::clone(plane);
+    let (mut fleet, mut effects) = Fleet::new(policy, names, lineup, fastrand::u64(..));
+    if let Some((epoch, roster)) = roster {
+        effects.extend(fleet.apply(Time::ZERO, Event::Adopted(epoch, roster)));
+    }
+    let accepting = Arc::clone(plane);
     let setup = Setup {
+        clock,
         health: config.health,
-        drain_timeout: config.drain_timeout,
         most_per_replica: config.most_per_replica,
-        refusals,
+        refusals: Arc::clone(&plane.refusals),
         provider,
         cell,
+        journal,
         ending,
-        accepts: Box::new(move || plane.accepts()),
+        accepts: Box::new(move || accepting.accepts()),
         evict,
     };
-    Ok((fleet, setup))
+    Ok(((fleet, effects), setup))
+}
+
+/// The roster of a new fleet: these slots, and spares with random names.
+fn beginning(slots: Vec<(Hostname, Weight)>, spares: usize, mapping: MappingPolicy) -> Roster {
+    let seats = Lineup::new(slots, 0).seats;
+    let spare = || Hostname::try_from(format!("server-{:06x}", fastrand::u32(..1 << 24))).ok();
+    let spares = std::iter::repeat_with(spare).flatten().take(spares).collect();
+    Roster { mapping, seats, spares, coming: Vec::new(), leaving: Vec::new() }
+}
+
+/// Removes all that the `lb`s of a fleet have made in a Swarm; returns what was removed, in words.
+///
+/// # Errors
+/// There is no such fleet, no Swarm, or the Swarm refuses.
+pub async fn remove_fleet(removal: &config::Removal) -> anyhow::Result<String> {
+    let config::Removal { host, fleet, network } = removal;
+    provider::engine::swarm::removal::remove(host.as_deref(), fleet, network).await
+}
+
+/// The rules of the fleet.
+fn policy(config: &Config, clock: &Clock) -> Policy {
+    Policy {
+        mapping: config.mapping.clone(),
+        start_timeout: config.start_timeout,
+        drain_timeout: config.drain_timeout,
+        authority: authority(config),
+        born: clock.born(),
+    }
+}
+
+/// Who decides which replica sits where.
+fn authority(config: &Config) -> Authority {
+    match &config.source {
+        Source::Swarm(_) => Authority::Shared,
+        Source::Dns(_) => Authority::Outside,
+        source => Authority::Alone {
+            same_name: config.same_name,
+            restartable: !matches!(source, Source::Fixed(_)),
+            keep: matches!(source, Source::Docker(settings) if settings.keep),
+        },
+    }
+}
+
+fn resolver(Resolution { servers, rules }: Resolution) -> anyhow::Result<Resolver> {
+    Resolver::start(&servers, rules).context("names cannot be resolved")
 }
 
 /// Waits until the workers have ended with their last session and every connection that was handed over is closed. After `limit`,

@@ -5,20 +5,25 @@
 
 use std::io::{self, Write};
 
-use tracing::error;
+use proto::printable::{clipped, printable_json};
+use tracing::Level;
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Layer as _, registry};
-
-use crate::printable::{clipped, printable_json};
+use tracing_subscriber::{Layer, Registry, registry};
 
 /// The most lines that may wait for the reader.
 const WAITING_LINES: usize = 8192;
 /// The longest line for people, in characters. (A JSON object cannot be cut off.)
 const LONGEST_LINE: usize = 16 * 1024;
+
+/// The target of lines that say what the journal tells in words of its own.
+pub(crate) const TOLD: &str = "lb::fleet";
+
+/// Another reader of the log than stderr.
+pub type Reader = Box<dyn Layer<Registry> + Send + Sync>;
 
 /// The form of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +34,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// Begins to log. When the guard is dropped, it writes the lines that still wait, for at most a second.
-pub fn begin(filter: Targets, format: LogFormat) -> WorkerGuard {
+/// Begins to log. `reader` sees every event as well. When the guard is dropped, it writes the lines that still wait, for at most a second.
+pub fn begin(filter: Targets, format: LogFormat, reader: Reader) -> WorkerGuard {
     let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES);
     let (writer, guard) = builder.finish(std::io::stderr());
     let lines = Lines { writer, format };
@@ -40,19 +45,19 @@ pub fn begin(filter: Targets, format: LogFormat) -> WorkerGuard {
         LogFormat::Text => layer.with_writer(move || lines.clone()).boxed(),
         LogFormat::Json => layer.json().with_writer(move || lines.clone()).boxed(),
     };
-    registry().with(layer.with_filter(filter)).init();
-    log_panics();
+    registry().with(reader).with(layer.with_filter(without_hickory(filter))).init();
     guard
 }
 
-/// Makes a panic a line of the log, in its form. (By default it is text on stderr, whatever the form of the log.)
-fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| {
-        let thread = std::thread::current();
-        let message = panic.payload_as_str().unwrap_or("it has no message");
-        let place = panic.location().map(ToString::to_string);
-        error!(thread = thread.name(), place, "panic: {message}");
-    }));
+/// The client of the DNS warns of each packet that it does not like. Unless it is to be debugged, the resolver says what comes of that,
+/// at most once a second.
+fn without_hickory(filter: Targets) -> Targets {
+    let quiet = |filter: Targets, target: &str| {
+        let is_usual =
+            filter.would_enable(target, &Level::WARN) && !filter.would_enable(target, &Level::DEBUG);
+        if is_usual { filter.with_target(target, Level::ERROR) } else { filter }
+    };
+    ["hickory_net", "hickory_proto", "hickory_resolver"].into_iter().fold(filter, quiet)
 }
 
 /// Takes one event at a time, and writes it as one line.
@@ -88,6 +93,27 @@ fn line(event: &[u8], format: LogFormat) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_client_of_the_dns_is_heard_only_if_it_is_to_be_debugged() {
+        let shows = |filter: &str, level| {
+            without_hickory(filter.parse().unwrap()).would_enable("hickory_net::udp", &level)
+        };
+        for (filter, warnings, details) in [
+            ("info", false, false),
+            ("debug", true, true),
+            ("off", false, false),
+            ("warn,hickory_net=debug", true, true),
+        ] {
+            assert_eq!(
+                (shows(filter, Level::WARN), shows(filter, Level::DEBUG)),
+                (warnings, details),
+                "{filter}"
+            );
+        }
+        assert!(shows("info", Level::ERROR) && !shows("off", Level::ERROR));
+        assert!(without_hickory("info".parse().unwrap()).would_enable("lb::resolver", &Level::WARN));
+    }
 
     #[test]
     fn an_event_is_one_line_that_no_terminal_obeys() {

@@ -2,15 +2,21 @@
 
 use std::convert::Infallible;
 use std::io::{self, ErrorKind, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use lb::Ports;
-use lb::config::{Cli, ClientCommand, Config, Ignored, Problems, Serve, Simulate, Subcommand};
-use lb::printable::printable;
+use anyhow::{Context as _, anyhow};
+use lb::config::{
+    Cli, ClientCommand, Config, FleetAction, FleetRm, Ignored, Problems, Serve, Simulate, Simulation,
+    Subcommand,
+};
+use lb::journal::Journal;
+use lb::{Life, Ports};
+use proto::control::Command;
+use proto::printable::printable;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// The exit code of a failure at run time.
@@ -28,6 +34,7 @@ fn main() -> ExitCode {
         Some(Subcommand::Serve(flags)) => return serve(*flags, ignored),
         Some(Subcommand::Simulate(flags)) => return simulate(*flags),
         Some(Subcommand::Client(command)) => return ask(*command),
+        Some(Subcommand::Fleet { action: FleetAction::Rm(flags) }) => return remove_fleet(flags),
         Some(Subcommand::Replica(arguments)) => lb::become_replica(&arguments),
         Some(Subcommand::Guard { group }) => lb::guard(group),
     };
@@ -38,8 +45,10 @@ fn ask(command: ClientCommand) -> ExitCode {
     // The token may be in the environment.
     let _ = lb::privileges::hide();
     let set = command.from_environment().clone();
-    let answer = command.request().and_then(|request| lb::client::run(&request));
-    let done = answer.and_then(|answer| print(&answer));
+    let done = command.request().and_then(|request| match request.command {
+        Command::Events { .. } => lb::client::show(&request, print),
+        _ => print(&lb::client::run(&request)?).map(drop),
+    });
     done.map_or_else(|error| complain(&set.named_in(&format!("{error:#}")), FAILED), |()| ExitCode::SUCCESS)
 }
 
@@ -54,33 +63,52 @@ fn serve(flags: Serve, ignored: impl Iterator<Item = Ignored>) -> ExitCode {
         Ok(ports) => ports,
         Err(error) => return complain(&set.named_in(&format!("error: {error:#}")), FAILED),
     };
-    let _log = lb::log::begin(config.log.clone(), config.log_format);
-    ignored.for_each(|variable| warn!("{variable}"));
-    let served = match tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .thread_keep_alive(FOR_EVER)
-        .build()
-    {
-        Ok(runtime) => {
-            let served = runtime.block_on(until_stopped(config, ports));
-            // A name look-up that hangs must not delay the exit.
-            runtime.shutdown_background();
-            served
-        }
-        Err(error) => Err(error.into()),
+    let (journal, _file) = match lb::journal::open(config.journal.as_ref()) {
+        Ok(opened) => opened,
+        Err(error) => return complain(&set.named_in(&format!("error: {error:#}")), FAILED),
     };
-    served.map_or_else(
+    let _log = lb::log::begin(config.log.clone(), config.log_format, lb::journal::warnings::reader(&journal));
+    ignored.for_each(|variable| warn!("{variable}"));
+    block_on(config, ports, journal).map_or_else(
         |error| complain(&set.named_in(&format!("error: {error:#}")), FAILED),
         |()| ExitCode::SUCCESS,
     )
 }
 
+/// Serves on a runtime of this thread. If that fails, no connection that is cut off looks complete.
+fn block_on(config: Config, ports: Ports, journal: Arc<Journal>) -> anyhow::Result<()> {
+    let life = Life::default();
+    lb::panics::log(life.failed.clone());
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().thread_keep_alive(FOR_EVER).build()?;
+    let served = AssertUnwindSafe(|| runtime.block_on(until_stopped(config, ports, life.clone(), journal)));
+    let served = catch_unwind(served).unwrap_or_else(|panic| {
+        life.cut_off();
+        Err(anyhow!("the control plane has failed: {}", lb::panics::message(&*panic)))
+    });
+    // A name look-up that hangs must not delay the exit.
+    runtime.shutdown_background();
+    served
+}
+
 fn simulate(flags: Simulate) -> ExitCode {
-    let plan = match flags.check() {
-        Ok(plan) => plan,
+    let answer = match flags.check() {
+        Ok(Simulation::Mappings(plan)) => simulate::run(&plan),
+        Ok(Simulation::Cluster(plan)) => simulate::cluster::run(&plan),
         Err(problems) => return refuse(&problems),
     };
-    let done = simulate::run(&plan).and_then(|answer| print(&answer));
+    let done = answer.and_then(|answer| print(&answer).map(drop));
+    done.map_or_else(|error| complain(&format!("error: {error:#}"), FAILED), |()| ExitCode::SUCCESS)
+}
+
+fn remove_fleet(flags: FleetRm) -> ExitCode {
+    let removal = match flags.check() {
+        Ok(removal) => removal,
+        Err(problems) => return refuse(&problems),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let done = runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(lb::remove_fleet(&removal)));
+    let done = done.and_then(|answer| print(&answer).map(drop));
     done.map_or_else(|error| complain(&format!("error: {error:#}"), FAILED), |()| ExitCode::SUCCESS)
 }
 
@@ -89,11 +117,16 @@ fn refuse(problems: &Problems) -> ExitCode {
 }
 
 /// Serves until the first SIGTERM or SIGINT, which begins the end. A second signal ends everything at once.
-async fn until_stopped(config: Config, ports: Ports) -> anyhow::Result<()> {
+async fn until_stopped(
+    config: Config,
+    ports: Ports,
+    life: Life,
+    journal: Arc<Journal>,
+) -> anyhow::Result<()> {
     let first = terminated()?;
     let ignored = ignore_others()?;
-    let (stop, cut) = (CancellationToken::new(), CancellationToken::new());
-    let served = lb::run(config, ports, stop.clone(), cut.clone());
+    let (stop, cut) = (life.stop.clone(), life.cut.clone());
+    let served = lb::run(config, ports, life, journal);
     let signals = async {
         first.await;
         // Not before the first signal, which would count for both. The handlers stay in place meanwhile.
@@ -141,11 +174,11 @@ fn terminated() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Prints an answer to stdout. A reader that has gone has seen enough (`lb backends | head -n 1`).
-fn print(answer: &str) -> anyhow::Result<()> {
+/// Prints an answer to stdout, and says whether there is a reader for more. One that has gone has seen enough (`lb backends | head -n 1`).
+fn print(answer: &str) -> anyhow::Result<bool> {
     match writeln!(io::stdout(), "{answer}") {
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        printed => printed.context("cannot write the answer"),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
+        printed => printed.map(|()| true).context("cannot write the answer"),
     }
 }
 

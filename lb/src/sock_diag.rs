@@ -12,6 +12,7 @@ use netlink_packet_sock_diag::SockDiagMessage;
 use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP};
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
 use rustix::fd::OwnedFd;
+use rustix::io::retry_on_intr;
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
@@ -57,7 +58,7 @@ fn message(request: InetRequest) -> Vec<u8> {
 fn receive(socket: &OwnedFd, take: &mut impl FnMut(&InetResponse)) -> io::Result<()> {
     let mut piece = vec![0; PIECE];
     loop {
-        let (length, _) = recv(socket, &mut piece[..], RecvFlags::empty())?;
+        let (length, _) = retry_on_intr(|| recv(socket, &mut piece[..], RecvFlags::empty()))?;
         let mut rest = &piece[..length];
         while !rest.is_empty() {
             let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest).map_err(io::Error::other)?;

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use proptest::{option, sample};
 use proto::control::{
     Answer, Backend, Backends, Basis, Body, Candidate, Connections, Displaced, Explanation, FailedConnects,
-    FailureKind, Health, Mapping, Move, Omitted, Parameters, Plan, Refused, Replicas, Reply, Shares, State,
-    Transport, Weight,
+    FailureKind, Health, Mapping, Move, Omitted, Parameters, Plan, Refused, Replicas, Reply, Resolutions,
+    Shares, State, Transport, Weight,
 };
 use serde_json::{Value, json};
 
@@ -84,21 +84,24 @@ fn state() -> impl Strategy<Value = State> {
 prop_compose! {
     fn backend()(
         (index, name, address, reason) in (option::of(any::<u32>()), option::of(text()), option::of(text()), option::of(text())),
+        (node, task) in (option::of(text()), option::of(text())),
         (hostname, weight, state, since) in (text(), some_weight(), state(), text()),
         transport in sample::select(vec![Transport::Proxy, Transport::Handoff]),
         (restarts, open, total) in any::<(u64, usize, u64)>(),
     ) -> Backend {
         let connections = Connections { open, total, failed: FailedConnects::default() };
-        Backend { index, name, hostname, address, weight, state, reason, since, restarts, transport, connections }
+        Backend {
+            index, name, hostname, address, node, task, weight, state, reason, since, restarts, transport, connections,
+        }
     }
 }
 
 prop_compose! {
     fn refused()(
         (no_replica, max_connections, per_source) in any::<(u64, u64, u64)>(),
-        (rate, denied, left_early) in any::<(u64, u64, u64)>(),
+        (rate, denied, left_early, local) in any::<(u64, u64, u64, u64)>(),
     ) -> Refused {
-        Refused { no_replica, max_connections, per_source, rate, denied, left_early }
+        Refused { no_replica, max_connections, per_source, rate, denied, left_early, local }
     }
 }
 
@@ -169,13 +172,33 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn backends()(
+        n in any::<usize>(),
+        backends in vec(backend(), 0..3),
+        spares in vec(backend(), 0..3),
+        refused in refused(),
+        epoch in option::of(any::<u64>()),
+        dns in option::of(resolutions()),
+    ) -> Backends {
+        Backends { n, backends, spares, refused, epoch, dns }
+    }
+}
+
+prop_compose! {
+    fn resolutions()(
+        (records, nothing, failed) in any::<(u64, u64, u64)>(),
+        last_failure in option::of(text()),
+    ) -> Resolutions {
+        Resolutions { records, nothing, failed, last_failure }
+    }
+}
+
 fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
         (any::<usize>(), vec(text(), 0..3))
             .prop_map(|(n, replicas)| Body::Replicas(Replicas { n, replicas })),
-        (any::<usize>(), vec(backend(), 0..3), vec(backend(), 0..3), refused()).prop_map(
-            |(n, backends, spares, refused)| Body::Backends(Backends { n, backends, spares, refused })
-        ),
+        backends().prop_map(Body::Backends),
         explanation().prop_map(Body::Explanation),
         any::<(usize, usize)>().prop_map(|(up, n)| Body::Health(Health { up, n })),
         mapping().prop_map(Body::Mapping),

@@ -3,14 +3,20 @@
 //! Plain numbers and names, with what follows from a single one of them; no I/O and no judgement. A recorded file can be made into a report again at any time
 //! (`bench report`), so fields are only ever added. Times are seconds unless their name says otherwise.
 
+mod drill;
+mod healing;
 mod soak;
+mod swarm;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::stats::sampling_band;
+pub(crate) use drill::{Around, Drill, Kill, Series, Timeline};
+pub(crate) use healing::{Check, Healing};
 pub(crate) use soak::{Broken, Ending, Holding, Injected, Invariant, LostRequest, Outcomes, Round, Soak};
+pub(crate) use swarm::{Agreement, Crash, Quiet, Swarm};
 
 /// Everything that one run of `bench` found.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -178,7 +184,10 @@ impl Data {
     pub(crate) fn is_empty(&self) -> bool {
         self.a1.is_empty()
             && self.a2.is_empty()
-            && self.a3.as_ref().is_none_or(|a3| a3.checks.is_empty() && a3.drill.is_none())
+            && self
+                .a3
+                .as_ref()
+                .is_none_or(|a3| a3.checks.is_empty() && a3.drill.is_none() && a3.swarm.is_none())
             && self.a4.as_ref().is_none_or(|a4| a4.a1.is_empty())
             && self.comparison.as_ref().is_none_or(|comparison| comparison.contenders.is_empty())
             && self.soak.as_ref().is_none_or(|soak| soak.rounds.is_empty())
@@ -215,121 +224,6 @@ pub(crate) struct Variants {
     /// Mappings that this `lb` refused, with its reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) refused: Vec<(Variant, String)>,
-}
-
-/// the control port, and recovery from kills.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Healing {
-    /// Every control endpoint and error case.
-    pub(crate) checks: Vec<Check>,
-    /// Replicas killed under load.
-    pub(crate) drill: Option<Drill>,
-}
-
-/// A request to the control port, and whether its answer was right.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Check {
-    /// What is tried, in words.
-    pub(crate) what: String,
-    /// The request.
-    pub(crate) request: String,
-    /// The answer that is right.
-    pub(crate) expected: String,
-    /// The answer.
-    pub(crate) answer: String,
-    /// Whether it is right.
-    pub(crate) passed: bool,
-}
-
-/// Replicas killed one after the other under load.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Drill {
-    /// The planned number of kills.
-    #[serde(default)]
-    pub(crate) wanted: u64,
-    /// The kills, in order.
-    pub(crate) kills: Vec<Kill>,
-    /// Requests over time.
-    pub(crate) timeline: Timeline,
-    /// Requests shortly before and after a kill, added up over all kills.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) around: Option<Around>,
-    /// The whole load.
-    pub(crate) load: Load,
-    /// Ids whose slot was looked up over the data port before the first kill and after the last recovery.
-    pub(crate) mapping_asked: u64,
-    /// How many of them were in another slot afterwards.
-    pub(crate) mapping_moved: u64,
-    /// Milliseconds between two answers of the control port (median): the resolution of the phases.
-    pub(crate) resolution_ms: f64,
-}
-
-/// One kill and its recovery. Phases are milliseconds after the replica was seen to be dead.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Kill {
-    /// When, in seconds on the timeline.
-    pub(crate) at: f64,
-    /// The slot's name.
-    pub(crate) slot: String,
-    /// The hostname of the replica that was killed.
-    pub(crate) victim: String,
-    /// The hostname of its replacement.
-    pub(crate) heir: String,
-    /// The control port no longer shows the victim as up.
-    pub(crate) detected: Option<f64>,
-    /// `explain` no longer picks the victim for an id of the slot.
-    pub(crate) out: Option<f64>,
-    /// The replacement has an address.
-    pub(crate) started: Option<f64>,
-    /// The slot is up again.
-    pub(crate) ready: Option<f64>,
-    /// `explain` picks the replacement for that id.
-    pub(crate) back: Option<f64>,
-    /// The replacement gave its first answer to a client.
-    pub(crate) answered: Option<f64>,
-    /// Requests that were begun before the victim was dead, and failed.
-    pub(crate) failed_before: u64,
-    /// Requests that were begun after it was dead and before the next kill, and failed.
-    pub(crate) failed_after: u64,
-    /// Requests that were begun after it was dead and before the next kill.
-    pub(crate) begun_after: u64,
-}
-
-/// Requests over time, by slot.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Timeline {
-    /// Seconds for one entry of the series.
-    pub(crate) bucket: f64,
-    /// Right answers in each bucket by the time of the answer, for each slot, in order.
-    pub(crate) slots: Vec<Series>,
-    /// Failures in each bucket.
-    pub(crate) failures: Vec<u64>,
-}
-
-/// Requests around a kill, added up over all kills; time is 0 when the replica was seen to be dead.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Around {
-    /// Where the first bucket begins, in milliseconds: before the kill, so negative.
-    pub(crate) from: f64,
-    /// Milliseconds for one entry of the series.
-    pub(crate) bucket: f64,
-    /// Kills that were added up.
-    pub(crate) kills: u64,
-    /// Right answers of the slot whose replica was killed, by the time of the answer.
-    pub(crate) slot: Vec<u64>,
-    /// Right answers of all other slots.
-    pub(crate) others: Vec<u64>,
-    /// Failures.
-    pub(crate) failures: Vec<u64>,
-}
-
-/// Counts over time.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Series {
-    /// The slot's name.
-    pub(crate) name: String,
-    /// One count for each bucket.
-    pub(crate) counts: Vec<u64>,
 }
 
 /// The name of the contender that is `lb` with `--transport handoff`.

@@ -5,38 +5,30 @@
 //! connection can have reached it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
 use tokio::time::sleep;
 
-use super::balance::THREE;
-use super::{Setting, Subject, TIMEOUT, mapping};
+use super::under_load::{calm, under_load};
+use super::{Setting, Subject};
 use crate::args::DrillArgs;
 use crate::control::{Control, Slot};
 use crate::data::{Around, Drill, Kill, Series, Timeline};
-use crate::load::{self, Amount, Ids, Loop, Outcome, Plan, Progress, Record};
+use crate::load::{Failure, Ids, Outcome, Plan, Progress, Record};
 use crate::shown;
 use crate::stand::Victim;
 use crate::stats::Spread;
 
 /// How long a recovery may take before the drill fails.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Time with right answers before the next kill.
-const CALM: Duration = Duration::from_millis(400);
 /// For this time after a kill, the control port is asked without a pause.
 const CLOSELY: Duration = Duration::from_millis(20);
-/// A request that failed counts as under way at a kill if it was younger than this; most take a millisecond.
+/// A request that failed counts as under way at a kill if it was younger than this; most take a millisecond. One whose connection broke
+/// counts whatever its age: a loaded machine keeps requests waiting.
 const YOUNG: Duration = Duration::from_millis(100);
-/// How long the drill waits for the last answers. By then every request has been answered or has timed out.
-const LAST: Duration = TIMEOUT.saturating_add(Duration::from_millis(500));
 /// The pause between two looks at something slow.
 const LOOK: Duration = Duration::from_millis(5);
-/// The duration of the load if the drill never ended it.
-const LONGEST: Duration = Duration::from_secs(3600);
-/// The maximum number of connections: this many requests can wait while a replica is gone.
-const CONNECTIONS: usize = 500;
 /// Buckets of [`Around`].
 const AROUND: usize = 60;
 /// The timeline has about this many buckets; their length in seconds is one of [`LENGTHS`].
@@ -52,6 +44,12 @@ struct Event {
     heir: String,
     signalled: Instant,
     dead: Instant,
+    /// The same moment as the clock of the engines says it.
+    died: SystemTime,
+    /// The task of the replacement, if it is one of a Swarm.
+    task: Option<String>,
+    /// Since when that task runs, as its node says.
+    running: Option<SystemTime>,
     seen: Seen,
 }
 
@@ -68,13 +66,18 @@ struct Seen {
 }
 
 /// Runs the drill and fills `found`.
-pub(crate) async fn run(setting: Setting<'_>, args: DrillArgs, found: &mut Drill) -> anyhow::Result<()> {
-    let subject = Subject::of(setting.args, &mapping("ring"), THREE).await?;
+pub(super) async fn run(
+    setting: Setting<'_>,
+    args: DrillArgs,
+    subject: &Subject,
+    found: &mut Drill,
+) -> anyhow::Result<()> {
     let mut control = subject.control().await?;
-    let before = owners(setting, &subject, &mut control, "owners before the drill").await?;
+    let before = owners(setting, subject, &mut control, "owners before the drill").await?;
     let mut hosts = Hosts::new(&all_up(&mut control).await?);
-    let (load, events, failed) = kill_under_load(setting, args, &subject, &before).await?;
+    let (load, events, failed) = kill_under_load(setting, args, subject, &before).await?;
     events.iter().for_each(|event| hosts.moved_in(&event.heir, &event.slot));
+    found.grace_ms = subject.grace.as_secs_f64() * 1e3;
     fill(found, &events, &load.tally.records, load.tally.begun(), &hosts);
     (found.load, found.wanted) = (load.tally.load(), args.kills.into());
     failed?;
@@ -82,7 +85,7 @@ pub(crate) async fn run(setting: Setting<'_>, args: DrillArgs, found: &mut Drill
     if let Some(reason) = load.cut_short.filter(|_| events.len() < args.kills.into()) {
         bail!("the drill: {reason}");
     }
-    let after = owners(setting, &subject, &mut control, "owners after the drill").await?;
+    let after = owners(setting, subject, &mut control, "owners after the drill").await?;
     found.mapping_asked = before.len() as u64;
     found.mapping_moved =
         before.iter().filter(|(number, slot)| after.get(number) != Some(slot)).count() as u64;
@@ -108,12 +111,11 @@ impl Hosts {
     }
 }
 
-/// Waits until all slots are up; returns them.
-async fn all_up(control: &mut Control) -> anyhow::Result<Vec<Slot>> {
+/// Waits until all slots and spares are up; returns the slots.
+pub(super) async fn all_up(control: &mut Control) -> anyhow::Result<Vec<Slot>> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let slots = control.slots().await?;
-        if slots.iter().all(|slot| slot.state == "up") {
+        if let Some(slots) = control.settled().await? {
             return Ok(slots);
         }
         if Instant::now() > deadline {
@@ -154,31 +156,12 @@ async fn kill_under_load(
     subject: &Subject,
     owners: &HashMap<u64, String>,
 ) -> anyhow::Result<(Outcome, Vec<Event>, anyhow::Result<()>)> {
-    let plan = Arc::new(Plan {
-        pace: Loop::Open { rate: args.rate },
-        connections: CONNECTIONS,
-        amount: Amount::Duration(LONGEST),
-        keep_records: true,
-        ..setting.plan(subject.data)
-    });
-    let (progress, end) = (Arc::new(Progress::new()), setting.stop.child_token());
-    let load = async {
-        let outcome = load::run(&plan, &progress, &end).await;
-        end.cancel();
-        outcome
-    };
-    // Requests that hang must show: no more are sent, and those under way may take until their timeout.
-    let ended = async {
-        progress.finish();
-        sleep(LAST).await;
-        end.cancel();
-    };
     let mut events = Vec::new();
-    let kills = async {
+    let kills = async |progress: &Progress| {
         let mut control = subject.control().await?;
         let bar = shown::bar(args.kills.into(), "kills");
         for number in 0..usize::from(args.kills) {
-            calm(&progress, args.rate).await;
+            calm(progress, args.rate).await;
             let slots = all_up(&mut control).await?;
             let slot = &slots[number % slots.len()];
             let id = id_of(setting, owners, &slot.name)?;
@@ -186,28 +169,15 @@ async fn kill_under_load(
             events.push(event);
             if let Some(event) = events.last_mut() {
                 watch(&mut control, event, &id).await?;
+                event.running = subject.runs_since(event.task.as_deref()).await?;
             }
             bar.inc(1);
         }
-        calm(&progress, args.rate).await;
+        calm(progress, args.rate).await;
         anyhow::Ok(())
     };
-    let kills = async {
-        let killed = end.run_until_cancelled(kills).await;
-        end.run_until_cancelled(ended).await;
-        killed.unwrap_or(Ok(()))
-    };
-    let (outcome, failed) = tokio::join!(load, kills);
-    Ok((outcome?, events, failed))
-}
-
-/// Waits until clients have had right answers for [`CALM`].
-async fn calm(progress: &Progress, rate: f64) {
-    let served = || progress.ended().0 - progress.ended().1;
-    let enough = served() + (rate * CALM.as_secs_f64()).ceil() as u64;
-    while served() < enough {
-        sleep(LOOK).await;
-    }
+    let (outcome, failed) = under_load(setting, args.rate, subject, kills).await?;
+    Ok((outcome, events, failed))
 }
 
 /// An id that goes to the slot called `name`.
@@ -231,6 +201,9 @@ fn kill(slot: &Slot) -> anyhow::Result<Event> {
         heir: String::new(),
         signalled,
         dead: Instant::now(),
+        died: SystemTime::now(),
+        task: None,
+        running: None,
         seen: Seen::default(),
     })
 }
@@ -247,7 +220,7 @@ async fn watch(control: &mut Control, event: &mut Event, id: &str) -> anyhow::Re
         let found = found.with_context(|| format!("slot {} is gone", event.slot))?;
         let is_heir = found.restarts != event.restarts;
         event.seen.note((&event.victim, &found), is_heir, explanation.pick.as_deref(), now);
-        event.heir = found.hostname;
+        (event.heir, event.task) = (found.hostname, found.task);
         if event.seen.is_over() {
             return Ok(());
         }
@@ -292,19 +265,22 @@ fn fill(found: &mut Drill, events: &[Event], records: &[Record], begun: Instant,
     found.timeline = timeline(records, begun, hosts);
     found.around = around(events, records, hosts);
     found.kills = events.iter().map(|event| as_kill(event, records, begun)).collect();
+    let grace = Duration::from_secs_f64(found.grace_ms / 1e3);
+    let is_after = |event: &Event, record: &Record| event.dead + grace <= record.begun;
     for record in records {
-        let Some(before) = events.iter().rposition(|event| event.dead <= record.begun) else { continue };
+        let Some(before) = events.iter().rposition(|event| is_after(event, record)) else { continue };
         found.kills[before].begun_after += 1;
     }
     for record in records.iter().filter(|record| record.outcome.is_err()) {
-        // A request that had waited for long does not fail because of this kill.
+        let has_broken = matches!(record.outcome, Err(Failure::Reset | Failure::Closed));
+        // Another request that had waited for long does not fail because of this kill.
         let was_under_way = |event: &Event| {
-            record.begun < event.dead
+            !is_after(event, record)
                 && event.signalled <= record.ended
-                && event.signalled.saturating_duration_since(record.begun) < YOUNG
+                && (has_broken || event.signalled.saturating_duration_since(record.begun) < YOUNG)
         };
         let before = events.iter().position(was_under_way);
-        let after = events.iter().rposition(|event| event.dead <= record.begun);
+        let after = events.iter().rposition(|event| is_after(event, record));
         match (before, after) {
             (Some(kill), _) => found.kills[kill].failed_before += 1,
             (None, Some(kill)) => found.kills[kill].failed_after += 1,
@@ -329,6 +305,9 @@ fn as_kill(event: &Event, records: &[Record], begun: Instant) -> Kill {
         started: event.seen.started.map(after),
         ready: event.seen.ready.map(after),
         back: event.seen.back.map(after),
+        running: event
+            .running
+            .map(|since| since.duration_since(event.died).map_or(0.0, |passed| passed.as_secs_f64() * 1e3)),
         answered: records.iter().filter(by_heir).map(|record| record.ended).min().map(after),
         ..Kill::default()
     }

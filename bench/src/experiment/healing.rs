@@ -1,6 +1,7 @@
 //! every command of the control port, and replicas killed under load.
 
-use super::{Setting, checks, drill};
+use super::balance::THREE;
+use super::{Setting, Subject, checks, drill, mapping};
 use crate::args::DrillArgs;
 use crate::data::{Data, Healing};
 
@@ -11,7 +12,8 @@ pub(crate) async fn a3(setting: Setting<'_>, args: DrillArgs, data: &mut Data) -
         checks::run(setting, &mut healing.checks).await?;
     }
     if args.kills > 0 {
-        drill::run(setting, args, healing.drill.insert(Default::default())).await?;
+        let subject = Subject::of(setting.args, &mapping("ring"), THREE).await?;
+        drill::run(setting, args, &subject, healing.drill.insert(Default::default())).await?;
     }
     Ok(())
 }

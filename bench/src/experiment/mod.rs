@@ -7,11 +7,13 @@ pub(crate) mod balance;
 mod checks;
 mod drill;
 pub(crate) mod healing;
+pub(crate) mod swarm;
+mod under_load;
 mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail};
 use tokio_util::sync::CancellationToken;
@@ -21,7 +23,7 @@ use crate::control::Control;
 use crate::data::Variant;
 use crate::load::{Amount, Exchange, Ids, Loop, Outcome, Plan};
 use crate::shown;
-use crate::stand::{Lb, Provider};
+use crate::stand::{Lb, Nodes, Provider};
 
 /// Timeout of one request.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -71,9 +73,15 @@ impl Setting<'_> {
 #[derive(Debug)]
 pub(crate) struct Subject {
     pub(crate) data: SocketAddr,
+    /// More data ports: connections go to all of them in turn.
+    others: Vec<SocketAddr>,
     /// Its control port; `None` if it is not an `lb`.
     pub(crate) control: Option<SocketAddr>,
     token: Option<String>,
+    /// For this time after the death of a replica, a new request may still fail with it.
+    grace: Duration,
+    /// The nodes of the Swarm that starts its replicas.
+    nodes: Option<Nodes>,
     /// The `lb` that was started; it ends when this is dropped.
     _own: Option<Lb>,
 }
@@ -82,13 +90,19 @@ impl Subject {
     /// The running load balancer of `--target`, if it is given.
     fn running(args: &ExperimentArgs) -> Option<Self> {
         let token = args.control_token.clone();
-        args.target.map(|data| Subject { data, control: args.control, token, _own: None })
+        args.target.map(|data| Subject { token, ..Subject::at(data, args.control) })
+    }
+
+    fn at(data: SocketAddr, control: Option<SocketAddr>) -> Self {
+        let grace = Duration::ZERO;
+        Subject { data, others: Vec::new(), control, token: None, grace, nodes: None, _own: None }
     }
 
     /// Starts an `lb` with these flags.
     async fn start(args: &ExperimentArgs, flags: &[String]) -> anyhow::Result<Self> {
         let lb = Lb::start(&[&provider(args)[..], flags].concat(), None).await?;
-        Ok(Subject { data: lb.data, control: Some(lb.control), token: None, _own: Some(lb) })
+        let subject = Subject::at(lb.data, Some(lb.control));
+        Ok(Subject { _own: Some(lb), ..subject })
     }
 
     /// The running load balancer of `--target`, or a new `lb` with `n` replicas.
@@ -98,6 +112,14 @@ impl Subject {
         }
         let replicas = ["--replicas".to_owned(), n.to_string()];
         Subject::start(args, &[&variant.flags[..], &replicas].concat()).await
+    }
+
+    /// Since when a task of the Swarm runs; `None` if there is no Swarm, or the task has ended again.
+    async fn runs_since(&self, task: Option<&str>) -> anyhow::Result<Option<SystemTime>> {
+        match (&self.nodes, task) {
+            (Some(nodes), Some(task)) => nodes.runs_since(task).await,
+            _ => Ok(None),
+        }
     }
 
     /// Connects to its control port.
@@ -110,7 +132,8 @@ impl Subject {
 /// The flags of `lb` that choose its provider.
 fn provider(args: &ExperimentArgs) -> Vec<String> {
     let flags = match args.provider {
-        Provider::Process => return Vec::new(),
+        // An lb on a Swarm is started where it is measured.
+        Provider::Process | Provider::Swarm => return Vec::new(),
         Provider::Docker => {
             let own = format!("bench-{}", std::process::id());
             ["--provider", "docker", "--image", &args.image, "--fleet", &own, "--network", &own]

@@ -154,25 +154,26 @@ fn of_healing(healing: &Healing) -> Vec<Expectation> {
         ));
     }
     if let Some(drill) = &healing.drill {
-        all.extend(of_drill(drill));
+        all.extend(of_drill("A-3, drill", drill));
     }
     all
 }
 
-fn of_drill(drill: &Drill) -> Vec<Expectation> {
+/// What has to hold of a drill; `title` says which one it is.
+pub(super) fn of_drill(title: &str, drill: &Drill) -> Vec<Expectation> {
     let kills = usize::try_from(drill.wanted).unwrap_or(usize::MAX).max(drill.kills.len());
     let begun: u64 = drill.kills.iter().map(|kill| kill.begun_after).sum();
     let failed: u64 = drill.kills.iter().map(|kill| kill.failed_after).sum();
     let back = drill.kills.iter().filter(|kill| kill.back.is_some() && kill.answered.is_some()).count();
     let mut all = vec![
         expectation(
-            "A-3, drill: failed requests among those begun after a kill",
+            format!("{title}: failed requests among those begun after a kill"),
             "none",
             format!("{failed} of {begun}"),
             failed == 0 && begun > 0,
         ),
         expectation(
-            "A-3, drill: replacements that answered",
+            format!("{title}: replacements that answered"),
             format!("all {kills}"),
             format!("{back} of {kills}"),
             back == kills,
@@ -180,7 +181,7 @@ fn of_drill(drill: &Drill) -> Vec<Expectation> {
     ];
     if drill.mapping_asked > 0 {
         all.push(expectation(
-            "A-3, drill: keys that moved to another slot",
+            format!("{title}: keys that moved to another slot"),
             "none",
             format!("{} of {}", drill.mapping_moved, drill.mapping_asked),
             drill.mapping_moved == 0,
@@ -287,7 +288,7 @@ mod tests {
         let drill = |kill: Kill, moved: u64| {
             let drill =
                 Drill { kills: vec![kill], mapping_asked: 10, mapping_moved: moved, ..Drill::default() };
-            let healing = Healing { checks: Vec::new(), drill: Some(drill) };
+            let healing = Healing { drill: Some(drill), ..Healing::default() };
             of(&Data { a3: Some(healing), ..Data::default() }).iter().all(|one| one.passed)
         };
         assert!(drill(good.clone(), 0));

@@ -7,6 +7,7 @@
 mod bars;
 mod expect;
 mod soak;
+mod swarm;
 
 use anyhow::bail;
 
@@ -18,7 +19,10 @@ pub(crate) use bars::ROUNDS;
 pub(crate) fn judge(data: &mut Data) {
     data.expectations = expect::of(data);
     data.expectations.extend(data.soak.iter().flat_map(soak::of));
+    let on_swarm = data.a3.iter().filter_map(|a3| a3.swarm.as_ref());
+    data.expectations.extend(on_swarm.flat_map(swarm::expectations));
     data.bars = data.comparison.iter().flat_map(bars::of).collect();
+    data.bars.extend(data.a3.iter().flat_map(swarm::bars));
 }
 
 /// Whether the run succeeded: every expectation holds and, with `hold_bars`, every bar is reached.

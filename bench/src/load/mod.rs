@@ -160,8 +160,20 @@ pub(crate) async fn run(
     progress: &Arc<Progress>,
     stop: &CancellationToken,
 ) -> anyhow::Result<Outcome> {
-    ports::check_files(plan.connections)?;
     worker::try_once(plan).await?;
+    send(plan, progress, stop).await
+}
+
+/// Like [`run`], for a target that may be in trouble from the first request on.
+///
+/// # Errors
+/// The limit of open files is too low.
+pub(crate) async fn send(
+    plan: &Arc<Plan>,
+    progress: &Arc<Progress>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Outcome> {
+    ports::check_files(plan.connections)?;
     let end = stop.child_token();
     let schedule = Arc::new(pace::Schedule::begin(plan, Instant::now()));
     let mut parts = Vec::new();

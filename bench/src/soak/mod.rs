@@ -51,8 +51,9 @@ pub(crate) async fn soak(args: &SoakArgs, stop: &CancellationToken, data: &mut D
         is_own: own.is_some(),
         ..Soak::default()
     });
-    let done = rounds(args, &stage, stop, found).await;
+    let mut done = rounds(args, &stage, stop, found).await;
     if let Some(lb) = own {
+        done = done.with_context(|| format!("the last lines of the lb:\n{}", lb.last_words()));
         found.ending = Some(end(lb).await?);
     }
     done

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::ValueEnum;
 
-use super::{Program, sibling};
+use super::{Place, Program, sibling};
 
 /// How long it may take until all replicas are in rotation.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,7 +20,12 @@ pub(crate) enum Provider {
     Process,
     /// As containers; the image must exist
     Docker,
+    /// a3 only: as services of a Docker Swarm of several nodes on this machine, which bench builds (as root)
+    Swarm,
 }
+
+/// The token of an `lb` that listens beyond loopback.
+pub(crate) const TOKEN: &str = "a-token-of-bench";
 
 /// A running `lb` with its replicas, which ends when it is dropped.
 #[derive(Debug)]
@@ -51,7 +56,27 @@ impl Lb {
         let mut command = Command::new(sibling("lb")?);
         command.args(["serve", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]);
         command.args(["--drain-timeout", "1s"]).args(flags);
-        let program = Program::start(&command, core)?;
+        Lb::launched(&command, core).await
+    }
+
+    /// Starts it in the network namespace of a container, where it needs [`TOKEN`]; `engine` is as in `DOCKER_HOST`. Waits until all
+    /// its replicas are in rotation.
+    ///
+    /// # Errors
+    /// As for [`Lb::start`].
+    pub(crate) async fn start_at(place: &Place, engine: &str, flags: &[String]) -> anyhow::Result<Self> {
+        let mut command = Command::new("nsenter");
+        command.env("DOCKER_HOST", engine).arg(format!("--net=/proc/{}/ns/net", place.pid));
+        command.arg(sibling("lb")?).args(["serve", "--control-token", TOKEN, "--drain-timeout", "1s"]);
+        let address = place.listen().to_string();
+        command.args(["--listen", &address, "--control", &address]).args(flags);
+        let lb = Lb::launched(&command, None).await?;
+        lb.program.says(" ready data=", PATIENCE).await?;
+        Ok(lb)
+    }
+
+    async fn launched(command: &Command, core: Option<usize>) -> anyhow::Result<Self> {
+        let program = Program::start(command, core)?;
         let line = program.says("listening data=", PATIENCE).await?;
         let address = |name| {
             let word = line.split_whitespace().find_map(|word| word.strip_prefix(name));
@@ -63,6 +88,11 @@ impl Lb {
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.program.pid()
+    }
+
+    /// The last lines of its log.
+    pub(crate) fn last_words(&self) -> String {
+        self.program.last_words()
     }
 
     /// Ends it with SIGTERM, and waits for it; returns how it ended.

@@ -114,6 +114,7 @@ impl Program {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"LB_")) {
             outer.env_remove(name);
         }
+        outer.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
         outer.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = outer.spawn().with_context(|| format!("cannot start {name}"))?;
         let log = Arc::new(Log::default());

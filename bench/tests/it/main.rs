@@ -10,3 +10,4 @@ mod interruption;
 mod load;
 mod servers;
 mod soak;
+mod swarm;

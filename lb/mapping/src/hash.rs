@@ -52,6 +52,13 @@ impl Seed {
         self.0 != 0
     }
 
+    /// A digest by which a mistake is noticed. It has 16 bits, too few to find the seed.
+    #[must_use]
+    pub fn digest(self) -> u16 {
+        let [low, high, ..] = xxh3_64(&self.0.to_le_bytes()).to_le_bytes();
+        u16::from_le_bytes([low, high])
+    }
+
     pub(crate) fn hash(self, bytes: &[u8]) -> u64 {
         xxh3_64_with_seed(bytes, self.0)
     }

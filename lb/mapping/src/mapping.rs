@@ -1,9 +1,9 @@
 //! One interface to the four mappings.
 
-use crate::algorithm::{Algorithm, Scheme};
+use crate::algorithm::{Algorithm, MappingName, Scheme};
 use crate::candidates::Candidates;
 use crate::full::Full;
-use crate::hash::Location;
+use crate::hash::{Location, Seed};
 use crate::maglev::Maglev;
 use crate::member::Member;
 use crate::rendezvous::Rendezvous;
@@ -61,6 +61,28 @@ impl Mapping {
             Algorithm::Ring { points } => Ring::check(*points, members).map(drop),
             Algorithm::Slots(shape) => Slots::build(shape, scheme.seed, members).map(drop),
             Algorithm::Maglev | Algorithm::Rendezvous => Ok(()),
+        }
+    }
+
+    /// The name of its algorithm.
+    #[must_use]
+    pub const fn name(&self) -> MappingName {
+        match self {
+            Mapping::Ring(_) => MappingName::Ring,
+            Mapping::Slots(_) => MappingName::Slots,
+            Mapping::Maglev(_) => MappingName::Maglev,
+            Mapping::Rendezvous(_) => MappingName::Rendezvous,
+        }
+    }
+
+    /// The seed of its hash of keys.
+    #[must_use]
+    pub fn seed(&self) -> Seed {
+        match self {
+            Mapping::Ring(ring) => ring.seed(),
+            Mapping::Slots(slots) => slots.seed(),
+            Mapping::Maglev(maglev) => maglev.seed(),
+            Mapping::Rendezvous(rendezvous) => rendezvous.seed(),
         }
     }
 

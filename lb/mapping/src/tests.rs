@@ -22,6 +22,15 @@ fn an_empty_mapping_has_no_candidates() {
 }
 
 #[test]
+fn a_mapping_knows_its_algorithm_and_its_seed() {
+    for algorithm in Algorithm::examples() {
+        let scheme = Scheme { seed: Seed(7), ..algorithm.clone().into() };
+        let mapping = Mapping::build(&scheme, &named(["a", "b"])).unwrap();
+        assert_eq!((mapping.name(), mapping.seed()), (algorithm.name(), Seed(7)));
+    }
+}
+
+#[test]
 fn members_without_points_are_no_candidates() {
     let mapping = Algorithm::Ring { points: 0 }.of(&named(["a", "b"]));
     assert_eq!(mapping.candidates(b"132574").next(), None);

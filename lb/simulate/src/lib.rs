@@ -1,10 +1,13 @@
 //! `lb simulate`: what a mapping does to keys, computed offline, for the mappings of `lb` and for those of its peers. It
 //! tells how even the shares of servers are, what moves when servers come and go, and what the mapping costs.
 //!
+//! [`cluster`] is another simulation: several balancers with real fleets, and an engine, on one simulated clock.
+//!
 //! It never serves, connects or listens, and it needs no running `lb`. Its only I/O is to write pictures. `lb` reads the
 //! command line and prints the answer.
 
 mod chart;
+pub mod cluster;
 mod cost;
 mod ids;
 mod model;

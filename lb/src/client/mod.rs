@@ -2,6 +2,8 @@
 //!
 //! It never judges a command: the running `lb` decides what is allowed.
 
+mod events;
+mod incidents;
 mod words;
 
 use std::fmt;
@@ -13,11 +15,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use proto::control::{Command, Reply};
+use proto::incident::Incident;
+use proto::printable::{printable, printable_json};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use words::in_words;
-
-use crate::printable::{printable, printable_json};
 
 /// The deadline of an answer: `lb` answers every command within a minute.
 const PATIENCE: Duration = Duration::from_secs(65);
@@ -64,6 +66,9 @@ pub struct Request {
 /// `lb` cannot be reached, or its answer cannot be read; or its answer is a failure, which is the message then.
 pub fn run(request: &Request) -> anyhow::Result<String> {
     let answer = ask(request)?;
+    if let Ok(incidents) = serde_json::from_str::<Vec<Incident>>(&answer) {
+        return Ok(if request.json { printable_json(&answer) } else { incidents::all_in_words(&incidents) });
+    }
     if request.json {
         let IgnoredAny = body(request, &answer)?;
         return Ok(printable_json(&answer));
@@ -84,24 +89,72 @@ fn body<B: DeserializeOwned>(request: &Request, answer: &str) -> anyhow::Result<
     }
 }
 
-/// The answer as one line, without its line feed.
-fn ask(Request { command, control, token, .. }: &Request) -> anyhow::Result<String> {
-    let none_answers = || format!("no lb answers on {control} (--control)");
-    let answer = match control {
+/// Has the journal of a running `lb` printed line by line: `print` gets each line, and says whether there is a reader for more.
+///
+/// # Errors
+/// As for [`run`]; or `lb` ends while its journal is followed.
+pub fn show(request: &Request, print: impl FnMut(&str) -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    events::show(request, print)
+}
+
+/// A connection to the control port.
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.read(buffer),
+            Stream::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write(bytes),
+            Stream::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A connection with deadlines.
+fn connect_to(request: &Request) -> anyhow::Result<Stream> {
+    let none_answers = || format!("no lb answers on {} (--control)", request.control);
+    Ok(match &request.control {
         Address::Tcp(address) => {
             let stream = connect(address).with_context(none_answers)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
-            exchange(stream, &command.to_line(token.as_deref()))?
+            Stream::Tcp(stream)
         }
         Address::Unix(path) => {
             let stream = UnixStream::connect(path).with_context(none_answers)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
-            exchange(stream, &command.to_line(None))?
+            Stream::Unix(stream)
         }
-    };
+    })
+}
+
+/// The command as it is sent.
+fn line(Request { command, control, token, .. }: &Request) -> String {
+    let token = token.as_deref().filter(|_| matches!(control, Address::Tcp(_)));
+    command.to_line(token)
+}
+
+/// The answer as one line, without its line feed.
+fn ask(request: &Request) -> anyhow::Result<String> {
+    let answer = exchange(connect_to(request)?, &line(request))?;
     if answer.is_empty() {
+        let control = &request.control;
         bail!("{control} closed the connection without an answer: expected a control port of lb (--control)");
     }
     Ok(String::from_utf8_lossy(&answer).trim_end().to_owned())

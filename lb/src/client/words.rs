@@ -2,11 +2,10 @@
 
 use comfy_table::Table;
 use proto::control::{
-    Backend, Backends, Basis, Body, Candidate, Explanation, Health, Mapping, Move, Plan, Replicas, Shares,
-    Transport,
+    Backend, Backends, Basis, Body, Candidate, Explanation, Health, Mapping, Move, Plan, Replicas,
+    Resolutions, Shares, Transport,
 };
-
-use crate::printable::printable;
+use proto::printable::printable;
 
 /// The most moves of a plan that are listed.
 const MOVES: usize = 20;
@@ -30,7 +29,7 @@ fn replicas(Replicas { n, replicas }: &Replicas) -> Vec<String> {
     [format!("{n} replicas")].into_iter().chain(names).collect()
 }
 
-fn backends(Backends { backends, spares, refused, .. }: &Backends) -> Vec<String> {
+fn backends(Backends { backends, spares, refused, dns, .. }: &Backends) -> Vec<String> {
     let header = ["index", "name", "hostname", "address", "state", "restarts", "connections"];
     let rows = backends.iter().chain(spares).map(backend);
     let mut lines = columns([0, 2, 2, 2, 2, 2, 2], [header.map(str::to_owned)].into_iter().chain(rows));
@@ -41,7 +40,17 @@ fn backends(Backends { backends, spares, refused, .. }: &Backends) -> Vec<String
     if !refused.is_empty() {
         lines.push(format!("not served: {}", refused.join(", ")));
     }
+    lines.extend(dns.as_ref().and_then(resolutions));
     lines
+}
+
+/// How questions to the DNS have ended, if one was in vain.
+fn resolutions(Resolutions { records, nothing, failed, last_failure }: &Resolutions) -> Option<String> {
+    let last = last_failure.as_ref().map_or_else(String::new, |last| format!(", the last one for {last}"));
+    let is_news = *nothing > 0 || *failed > 0;
+    is_news.then(|| {
+        format!("dns: {records} answers with records, {nothing} without, {failed} questions failed{last}")
+    })
 }
 
 fn backend(backend: &Backend) -> [String; 7] {
@@ -60,6 +69,10 @@ fn backend(backend: &Backend) -> [String; 7] {
     if backend.transport == Transport::Handoff {
         connections.push_str(", handed over");
     }
+    let mut address = or_dash(backend.address.clone());
+    if let Some(node) = &backend.node {
+        address.push_str(&format!(" on {node}"));
+    }
     if let Some(reason) = &backend.reason {
         connections.push_str(&format!("  ({reason})"));
     }
@@ -67,7 +80,7 @@ fn backend(backend: &Backend) -> [String; 7] {
         or_dash(backend.index.map(|index| index.to_string())),
         or_dash(backend.name.clone()),
         backend.hostname.clone(),
-        or_dash(backend.address.clone()),
+        address,
         backend.state.to_string(),
         backend.restarts.to_string(),
         connections,
@@ -162,4 +175,19 @@ fn columns<const N: usize>(gaps: [u16; N], rows: impl Iterator<Item = [String; N
         column.set_padding((gap, 0));
     }
     table.lines().map(|line| line.trim_end().to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_on_another_machine_is_shown_with_its_machine() {
+        let body = r#"{"N":1,"backends":[{"index":1,"name":"a","hostname":"a","address":"10.0.1.5:80","node":"worker1","task":"x7",
+            "state":"up","since":"","restarts":2,"connections":{"open":0,"total":0}}],"epoch":12}"#;
+        let backends = Body::Backends(serde_json::from_str(body).unwrap());
+        let expected = "index  name  hostname  address                 state  restarts  connections\n\
+             1      a     a         10.0.1.5:80 on worker1  up     2         0 open, 0 in all";
+        assert_eq!(in_words(&backends), expected);
+    }
 }

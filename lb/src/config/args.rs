@@ -1,26 +1,17 @@
-//! The command line: flags, their environment variables, defaults and help.
+//! The command line: subcommands, and the flags of all but `lb serve`.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::builder::ValueParser;
-use clap::{ArgAction, Args, Parser};
-use ipnet::IpNet;
-use mapping::{BalanceFactor, MappingName};
-use proto::control::{Hostname, Transport};
-use tracing_subscriber::filter::Targets;
+use clap::{Args, Parser};
+use proto::control::Hostname;
 
 use super::environment::FromEnvironment;
-use super::parameters::{ParameterChanges, Parameters};
+use super::parameters::ParameterChanges;
+use super::serve::Serve;
 use super::simulate::Simulate;
-use super::value::{self, BackendPart, Checked, NumberOrName, ProviderName, RespawnName, Several};
+use super::value::{self, Checked, NumberOrName};
 use crate::client::Address;
-use crate::control::port::Address as ControlAddress;
-use crate::control::{OnDown, Probe};
-use crate::data::{KeyKind, Rate};
-use crate::log::LogFormat;
-use crate::provider::engine::docker::Capabilities;
 use crate::provider::process::child;
 
 /// A self-healing layer-4 TCP load balancer: connections with the same id reach the same server.
@@ -47,6 +38,12 @@ pub enum Subcommand {
     Client(Box<ClientCommand>),
     /// Compute offline how even mappings are and what a change moves, for lb, HAProxy, nginx and Envoy
     Simulate(Box<Simulate>),
+    /// Look after a fleet in a Docker Swarm, without a running lb
+    Fleet {
+        /// What to do with it.
+        #[command(subcommand)]
+        action: FleetAction,
+    },
     /// Become a replica (used by `lb` itself)
     #[command(hide = true)]
     Replica(child::Arguments),
@@ -57,6 +54,27 @@ pub enum Subcommand {
         #[arg(value_parser = clap::value_parser!(i32).range(2..))]
         group: i32,
     },
+}
+
+/// The commands of `lb fleet`.
+#[derive(Debug, clap::Subcommand)]
+pub enum FleetAction {
+    /// Remove the services, the config object and the network of a fleet; every lb of it that runs ends
+    Rm(FleetRm),
+}
+
+/// Which fleet to remove.
+#[derive(Debug, Args)]
+pub struct FleetRm {
+    /// Which of the following are set in the environment.
+    #[command(flatten)]
+    pub from_environment: FromEnvironment,
+    /// The name of the fleet
+    #[arg(long, env = "LB_FLEET", value_name = "NAME", default_value = "lb", value_parser = ValueParser::new(value::fleet))]
+    pub(super) fleet: Checked<Hostname>,
+    /// The network of the fleet; one that lb has not made stays
+    #[arg(long, env = "LB_NETWORK", value_name = "NETWORK", default_value = "lb", value_parser = ValueParser::new(value::network))]
+    pub(super) network: Checked<String>,
 }
 
 /// Commands to a running `lb`.
@@ -123,6 +141,30 @@ pub enum ClientCommand {
     Explain {
         /// The request id, as it would stand in a first line
         id: String,
+        /// Where to ask.
+        #[command(flatten)]
+        client: Client,
+    },
+    /// Show each loss of a replica, and how long each phase of the recovery took
+    Incidents {
+        /// Where to ask.
+        #[command(flatten)]
+        client: Client,
+    },
+    /// Show what has happened
+    Events {
+        /// Only events after this one (a number), or of the last so many seconds, minutes or hours (30s, 5m, 1h)
+        #[arg(long, value_name = "SEQ|DURATION", allow_hyphen_values = true)]
+        since: Option<String>,
+        /// Go on with what happens
+        #[arg(long, short)]
+        follow: bool,
+        /// Where to ask.
+        #[command(flatten)]
+        client: Client,
+    },
+    /// Exit with 0 exactly while a new client would be served
+    Health {
         /// Where to ask.
         #[command(flatten)]
         client: Client,
@@ -229,208 +271,4 @@ pub struct Client {
     /// Print the answer as it comes
     #[arg(long, global = true, help_heading = "Control port")]
     pub json: bool,
-}
-
-/// The flags of `lb serve`.
-#[derive(Clone, Debug, Args)]
-pub struct Serve {
-    /// Which of the following are set in the environment.
-    #[command(flatten)]
-    pub from_environment: FromEnvironment,
-    /// Data port
-    #[arg(long, help_heading = "Ports", env = "LB_LISTEN", value_name = "ADDR", default_value = "0.0.0.0:5000", value_parser = ValueParser::new(value::address))]
-    pub(super) listen: Checked<SocketAddr>,
-    /// Control port, or unix:PATH for a socket of which the file's permission is the token; repeatable
-    #[arg(long, help_heading = "Ports", env = "LB_CONTROL", value_name = "ADDR|unix:PATH", default_value = "127.0.0.1:5001", value_delimiter = ',', value_parser = ValueParser::new(value::control))]
-    pub(super) control: Vec<Checked<ControlAddress>>,
-    /// Token for control commands; needed where the control port is bound beyond loopback
-    #[arg(
-        long,
-        help_heading = "Ports",
-        env = "LB_CONTROL_TOKEN",
-        value_name = "TOKEN",
-        hide_env_values = true
-    )]
-    pub(super) control_token: Option<String>,
-    /// File that holds the token for control commands, such as a mounted secret
-    #[arg(long, help_heading = "Ports", env = "LB_CONTROL_TOKEN_FILE", value_name = "FILE")]
-    pub(super) control_token_file: Option<PathBuf>,
-    /// Bind the control port beyond loopback without a token
-    #[arg(long, help_heading = "Ports", env = "LB_CONTROL_INSECURE", action = ArgAction::SetTrue, value_parser = ValueParser::new(value::boolean))]
-    pub(super) control_insecure: Checked<bool>,
-    /// process, fixed: the user, and the group if it is not the user's own, as whom lb and its replicas run once the ports are bound; lb has to be started as root [default: as it was started]
-    #[arg(long, help_heading = "Privileges", env = "LB_USER", value_name = "NAME[:GROUP]")]
-    pub(super) user: Option<String>,
-    /// process: let commands gain privileges that lb does not have, such as by sudo
-    #[arg(long, help_heading = "Privileges", env = "LB_ALLOW_NEW_PRIVILEGES", action = ArgAction::SetTrue, value_parser = ValueParser::new(value::boolean))]
-    pub(super) allow_new_privileges: Checked<bool>,
-    /// Replicas at start [default: 3, or every --backend]
-    #[arg(long, help_heading = "Replicas", env = "LB_REPLICAS", value_name = "N", allow_hyphen_values = true, value_parser = ValueParser::new(value::replicas))]
-    pub(super) replicas: Option<Checked<usize>>,
-    /// Where replicas come from: process, docker or fixed
-    #[arg(long, help_heading = "Replicas", env = "LB_PROVIDER", value_name = "NAME", default_value = "process", value_parser = ValueParser::new(value::provider))]
-    pub(super) provider: Checked<ProviderName>,
-    /// process: what to run (by `sh -c`) instead of the demo server; {port} is replaced, PORT and SERVER_ID are set
-    #[arg(long, help_heading = "Replicas", env = "LB_COMMAND", value_name = "CMD")]
-    pub(super) command: Option<String>,
-    /// fixed: an address to balance over, and its weight from 0 to 100 (1 if not given); repeatable, or several with commas
-    /// or spaces between them
-    #[arg(long, help_heading = "Replicas", env = "LB_BACKEND", value_name = "NAME=HOST:PORT[,weight=W]", value_parser = ValueParser::new(value::backends))]
-    pub(super) backend: Vec<Several<BackendPart>>,
-    /// docker: the image of the replicas; lb never pulls it
-    #[arg(long, help_heading = "Containers", env = "LB_IMAGE", value_name = "IMAGE", default_value = "lb-backend", value_parser = ValueParser::new(value::image))]
-    pub(super) image: Checked<String>,
-    /// docker: the network of the replicas; lb makes it if it is missing
-    #[arg(long, help_heading = "Containers", env = "LB_NETWORK", value_name = "NETWORK", default_value = "lb", value_parser = ValueParser::new(value::network))]
-    pub(super) network: Checked<String>,
-    /// docker: the name of this fleet; lb touches only containers with this name in their label
-    #[arg(long, help_heading = "Containers", env = "LB_FLEET", value_name = "NAME", default_value = "lb", value_parser = ValueParser::new(value::fleet))]
-    pub(super) fleet: Checked<Hostname>,
-    /// docker: the port on which a replica listens inside its container
-    #[arg(long, help_heading = "Containers", env = "LB_BACKEND_PORT", value_name = "PORT", default_value = "5000", allow_hyphen_values = true, value_parser = ValueParser::new(value::port))]
-    pub(super) backend_port: Checked<u16>,
-    /// docker: memory that a container may use [default: no limit]
-    #[arg(long, help_heading = "Containers", env = "LB_MEMORY", value_name = "SIZE", allow_hyphen_values = true, value_parser = ValueParser::new(value::memory))]
-    pub(super) memory: Option<Checked<i64>>,
-    /// docker: processes and threads that a container may have [default: 2048]
-    #[arg(long, help_heading = "Containers", env = "LB_PIDS", value_name = "N|unlimited", allow_hyphen_values = true, value_parser = ValueParser::new(value::pids))]
-    pub(super) pids: Option<Checked<i64>>,
-    /// docker: the capabilities of a container: default (those that the engine gives, without NET_RAW), none, or a list such
-    /// as CHOWN,NET_BIND_SERVICE [default: default]
-    #[arg(long, help_heading = "Containers", env = "LB_CONTAINER_CAPS", value_name = "CAPS", value_parser = ValueParser::new(value::capabilities))]
-    pub(super) container_caps: Option<Checked<Capabilities>>,
-    /// docker: leave the containers running at the end, for the next lb of this fleet to adopt
-    #[arg(long, help_heading = "Containers", env = "LB_KEEP", action = ArgAction::SetTrue, value_parser = ValueParser::new(value::boolean))]
-    pub(super) keep: Checked<bool>,
-    /// How keys find slots: ring, slots, maglev or rendezvous
-    #[arg(long, help_heading = "Mapping", env = "LB_MAPPING", value_name = "NAME", default_value = "ring", value_parser = ValueParser::new(value::parsed::<MappingName>))]
-    pub(super) mapping: Checked<MappingName>,
-    /// The parameters of the mappings.
-    #[command(flatten, next_help_heading = "Mapping")]
-    pub(super) parameters: Parameters,
-    /// No replica gets more connections than this factor times the mean; the excess goes to the next candidate
-    #[arg(long, help_heading = "Mapping", env = "LB_BALANCE_FACTOR", value_name = "FACTOR|off", default_value = "off", allow_hyphen_values = true, value_parser = ValueParser::new(value::balance_factor))]
-    pub(super) balance_factor: Checked<Option<BalanceFactor>>,
-    /// What is hashed: the request id, or source, the client's IP address
-    #[arg(long, help_heading = "Mapping", env = "LB_KEY", value_name = "id|source", default_value = "id", value_parser = ValueParser::new(value::key))]
-    pub(super) key: Checked<KeyKind>,
-    /// Query parameter that holds the request id
-    #[arg(long, help_heading = "Mapping", env = "LB_ID_PARAM", value_name = "NAME", default_value = "id", value_parser = ValueParser::new(value::parameter))]
-    pub(super) id_param: Checked<String>,
-    /// How long the first line may take, from accept on
-    #[arg(long, help_heading = "Connections", env = "LB_FIRST_LINE_TIMEOUT", value_name = "DURATION", default_value = "5s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
-    pub(super) first_line_timeout: Checked<Duration>,
-    /// How long the first line may be
-    #[arg(long, help_heading = "Connections", env = "LB_FIRST_LINE_MAX", value_name = "SIZE", default_value = "8KiB", allow_hyphen_values = true, value_parser = ValueParser::new(value::first_line_size))]
-    pub(super) first_line_max: Checked<usize>,
-    /// How long one connection attempt may take
-    #[arg(long, help_heading = "Connections", env = "LB_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "1s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
-    pub(super) connect_timeout: Checked<Duration>,
-    /// How many distinct replicas are tried
-    #[arg(long, help_heading = "Connections", env = "LB_CONNECT_ATTEMPTS", value_name = "N", default_value = "3", allow_hyphen_values = true, value_parser = ValueParser::new(value::small))]
-    pub(super) connect_attempts: Checked<usize>,
-    /// The most connections at once; more wait in the kernel's queue [default: what the limit of open files allows]
-    #[arg(long, help_heading = "Limits", env = "LB_MAX_CONNECTIONS", value_name = "N", allow_hyphen_values = true, value_parser = ValueParser::new(value::connections))]
-    pub(super) max_connections: Option<Checked<usize>>,
-    /// The most connections of one source (an IPv4 address, an IPv6 /64) at once; more are reset
-    #[arg(long, help_heading = "Limits", env = "LB_MAX_CONNECTIONS_PER_SOURCE", value_name = "N|off", default_value = "off", allow_hyphen_values = true, value_parser = ValueParser::new(value::connections_or_off))]
-    pub(super) max_connections_per_source: Checked<Option<usize>>,
-    /// How many new connections of one source a second, and at once after a pause (without burst: as many as a second);
-    /// more are reset
-    #[arg(long, help_heading = "Limits", env = "LB_RATE_PER_SOURCE", value_name = "N/s[,burst=M]|off", default_value = "off", allow_hyphen_values = true, value_parser = ValueParser::new(value::rate))]
-    pub(super) rate_per_source: Checked<Option<Rate>>,
-    /// The most connections of one replica at once; more go to the next candidate
-    #[arg(long, help_heading = "Limits", env = "LB_MAX_CONNECTIONS_PER_REPLICA", value_name = "N|off", default_value = "off", allow_hyphen_values = true, value_parser = ValueParser::new(value::connections_or_off))]
-    pub(super) max_connections_per_replica: Checked<Option<usize>>,
-    /// Networks or addresses whose connections are accepted [default: all]; repeatable, or several with commas or spaces
-    /// between them
-    #[arg(long, help_heading = "Limits", env = "LB_ALLOW", value_name = "CIDR", value_parser = ValueParser::new(value::networks))]
-    pub(super) allow: Vec<Several<IpNet>>,
-    /// Networks or addresses whose connections are reset, also where --allow holds them; repeatable, or several with commas
-    /// or spaces between them
-    #[arg(long, help_heading = "Limits", env = "LB_DENY", value_name = "CIDR", value_parser = ValueParser::new(value::networks))]
-    pub(super) deny: Vec<Several<IpNet>>,
-    /// What is probed: http:/PATH or tcp
-    #[arg(long, help_heading = "Health", env = "LB_HEALTH", value_name = "PROBE", default_value = "http:/heartbeat", value_parser = ValueParser::new(value::probe))]
-    pub(super) health: Checked<Probe>,
-    /// Time between two probes
-    #[arg(long, help_heading = "Health", env = "LB_HEALTH_INTERVAL", value_name = "DURATION", default_value = "500ms", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
-    pub(super) health_interval: Checked<Duration>,
-    /// How long a probe may take
-    #[arg(long, help_heading = "Health", env = "LB_HEALTH_TIMEOUT", value_name = "DURATION", default_value = "500ms", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
-    pub(super) health_timeout: Checked<Duration>,
-    /// Failed probes in a row that take a replica out of rotation
-    #[arg(long, help_heading = "Health", env = "LB_FALL", value_name = "N", default_value = "2", allow_hyphen_values = true, value_parser = ValueParser::new(value::probes))]
-    pub(super) fall: Checked<u32>,
-    /// Passed probes in a row that put a replica into rotation
-    #[arg(long, help_heading = "Health", env = "LB_RISE", value_name = "N", default_value = "1", allow_hyphen_values = true, value_parser = ValueParser::new(value::probes))]
-    pub(super) rise: Checked<u32>,
-    /// An unhealthy replica that still runs is replaced after this long without a passed probe and without a byte from it, if it has no open sessions or is stopped
-    #[arg(long, help_heading = "Health", env = "LB_REPLACE_AFTER", value_name = "DURATION", default_value = "3s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
-    pub(super) replace_after: Checked<Duration>,
-    /// The same for a replica that has open sessions and is not stopped: it may be busy with them
-    #[arg(long, help_heading = "Health", env = "LB_REPLACE_BUSY_AFTER", value_name = "DURATION", default_value = "60s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
-    pub(super) replace_busy_after: Checked<Duration>,
-    /// Open connections of a replica that fails its probes: keep, or reset, so that clients connect again elsewhere
-    #[arg(long, help_heading = "Health", env = "LB_ON_DOWN", value_name = "keep|reset", default_value = "keep", value_parser = ValueParser::new(value::on_down))]
-    pub(super) on_down: Checked<OnDown>,
-    /// How long a new replica may take to pass its first probes
-    #[arg(long, help_heading = "Replicas", env = "LB_START_TIMEOUT", value_name = "DURATION", default_value = "10s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
-    pub(super) start_timeout: Checked<Duration>,
-    /// Hostname of a replacement: random or same
-    #[arg(long, help_heading = "Replicas", env = "LB_RESPAWN_NAME", value_name = "random|same", default_value = "random", value_parser = ValueParser::new(value::respawn_name))]
-    pub(super) respawn_name: Checked<RespawnName>,
-    /// Healthy replicas outside the mapping, ready to take over a slot
-    #[arg(long, help_heading = "Replicas", env = "LB_SPARES", value_name = "N", default_value = "0", allow_hyphen_values = true, value_parser = ValueParser::new(value::spares))]
-    pub(super) spares: Checked<usize>,
-    /// How long connections may take to finish, after rm and at shutdown
-    #[arg(long, help_heading = "Connections", env = "LB_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration_or_none))]
-    pub(super) drain_timeout: Checked<Duration>,
-    /// How long both ports stay open after the first signal, while /healthz says 503, for balancers in front to notice
-    #[arg(long, help_heading = "Connections", env = "LB_STOP_DELAY", value_name = "DURATION", default_value = "0s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration_or_none))]
-    pub(super) stop_delay: Checked<Duration>,
-    /// How long both directions of a connection may be silent before it is reset
-    #[arg(long, help_heading = "Connections", env = "LB_IDLE_TIMEOUT", value_name = "DURATION|off", default_value = "off", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration_or_off))]
-    pub(super) idle_timeout: Checked<Option<Duration>>,
-    /// How long one direction may be silent after the other has ended
-    #[arg(long, help_heading = "Connections", env = "LB_HALF_CLOSE_TIMEOUT", value_name = "DURATION", default_value = "60s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
-    pub(super) half_close_timeout: Checked<Duration>,
-    /// How long a connection may last before it is reset; one that was handed over is left alone
-    #[arg(long, help_heading = "Connections", env = "LB_MAX_CONNECTION_AGE", value_name = "DURATION|off", default_value = "off", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration_or_off))]
-    pub(super) max_connection_age: Checked<Option<Duration>>,
-    /// How long a peer that has vanished may stay unnoticed on a silent connection
-    #[arg(long, help_heading = "Connections", env = "LB_KEEPALIVE", value_name = "DURATION", default_value = "2m", allow_hyphen_values = true, value_parser = ValueParser::new(value::keepalive))]
-    pub(super) keepalive: Checked<Duration>,
-    /// How long a peer may answer nothing while bytes are on their way to it, before it counts as gone
-    #[arg(long, help_heading = "Connections", env = "LB_ACK_TIMEOUT", value_name = "DURATION|off", default_value = "55s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration_or_off))]
-    pub(super) ack_timeout: Checked<Option<Duration>>,
-    /// Size of each buffer of a socket in the kernel: it caps what one slow connection takes
-    #[arg(long, help_heading = "Connections", env = "LB_SOCKET_BUFFER", value_name = "SIZE|off", default_value = "off", allow_hyphen_values = true, value_parser = ValueParser::new(value::socket_buffer))]
-    pub(super) socket_buffer: Checked<Option<usize>>,
-    /// Data-plane threads [default: number of cores]
-    #[arg(long, help_heading = "Connections", env = "LB_WORKERS", value_name = "N", allow_hyphen_values = true, value_parser = ValueParser::new(value::small))]
-    pub(super) workers: Option<Checked<usize>>,
-    /// Zero-copy relay: auto (long runs of bytes are not copied) or never
-    #[arg(long, help_heading = "Connections", env = "LB_SPLICE", value_name = "auto|never", default_value = "auto", value_parser = ValueParser::new(value::splice))]
-    pub(super) splice: Checked<bool>,
-    /// How much a pipe of the zero-copy relay holds (to be changed by tests only: small ones are full more often)
-    #[arg(long, hide = true, value_name = "SIZE", default_value = "1MiB", value_parser = ValueParser::new(value::pipe_size))]
-    pub(super) splice_pipe: Checked<usize>,
-    /// How a connection gets to its replica: proxy (bytes are passed on) or handoff (a replica on this host that takes
-    /// connections over gets the client's socket itself; others are proxied to)
-    #[arg(long, help_heading = "Connections", env = "LB_TRANSPORT", value_name = "proxy|handoff", default_value = "proxy", value_parser = ValueParser::new(value::transport))]
-    pub(super) transport: Checked<Transport>,
-    /// handoff: the folder in which replicas listen for connections [default: a new one, for child processes]
-    #[arg(long, help_heading = "Connections", env = "LB_HANDOFF_DIR", value_name = "DIR")]
-    pub(super) handoff_dir: Option<PathBuf>,
-    /// handoff, docker: the volume that holds that folder, if lb itself runs in a container [default: none, the folder is
-    /// on the engine's machine]
-    #[arg(long, help_heading = "Connections", env = "LB_HANDOFF_VOLUME", value_name = "VOLUME", value_parser = ValueParser::new(value::volume))]
-    pub(super) handoff_volume: Option<Checked<String>>,
-    /// What to log: a level, or TARGET=LEVEL pairs with commas between them
-    #[arg(long, help_heading = "Log", env = "LB_LOG", value_name = "FILTER", default_value = "info", value_parser = ValueParser::new(value::log_filter))]
-    pub(super) log: Checked<Targets>,
-    /// How to log: text or json
-    #[arg(long, help_heading = "Log", env = "LB_LOG_FORMAT", value_name = "text|json", default_value = "text", value_parser = ValueParser::new(value::log_format))]
-    pub(super) log_format: Checked<LogFormat>,
 }

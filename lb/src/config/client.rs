@@ -2,7 +2,7 @@
 
 use proto::control::{
     Addition, Change, Command, DrainTime, Failure, FailureKind, Hostname, Malformed, Remapping, Removal,
-    Weight,
+    Since, Weight,
 };
 
 use super::args::{Client, ClientCommand, MappingAction, MappingChange, PlannedChange, Which};
@@ -21,7 +21,10 @@ impl ClientCommand {
         | ClientCommand::Backends { client }
         | ClientCommand::Mapping { client, .. }
         | ClientCommand::Plan { client, .. }
-        | ClientCommand::Explain { client, .. }) = self;
+        | ClientCommand::Explain { client, .. }
+        | ClientCommand::Incidents { client }
+        | ClientCommand::Events { client, .. }
+        | ClientCommand::Health { client }) = self;
         &client.from_environment
     }
 
@@ -47,6 +50,13 @@ impl ClientCommand {
             }
             ClientCommand::Plan { change, client } => (Command::Plan { change: planned(change)? }, client),
             ClientCommand::Explain { id, client } => (Command::Explain { id }, client),
+            ClientCommand::Incidents { client } => (Command::Incidents {}, client),
+            ClientCommand::Events { since, follow, client } => {
+                let since = since.map(|since| since.parse::<Since>()).transpose();
+                let since = since.map_err(|error| anyhow::anyhow!("--since: {error}"))?;
+                (Command::Events { since, follow }, client)
+            }
+            ClientCommand::Health { client } => (Command::Health {}, client),
         };
         let Client { control, control_token, control_token_file, json, .. } = client;
         let token =

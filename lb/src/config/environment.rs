@@ -176,6 +176,12 @@ pub(super) fn docker_host() -> Option<String> {
     std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty())
 }
 
+/// A variable that replicas get as well; `None` if it is not set, or is no text.
+#[expect(clippy::disallowed_methods, reason = "this module is the only reader of the environment")]
+pub(super) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

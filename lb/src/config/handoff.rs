@@ -14,6 +14,14 @@ pub(super) fn read(serve: &Serve, source: &Source, problems: &mut Problems) -> (
     let dir = serve.handoff_dir.clone();
     match (transport, source, &dir) {
         (Transport::Proxy, ..) => refuse_without_effect(serve, problems),
+        (Transport::Handoff, Source::Dns(_), _) => {
+            problems.add(
+                "--transport: handoff takes replicas on this host, so it does not go with --provider dns",
+            );
+        }
+        (Transport::Handoff, Source::Swarm(_), _) => problems.add(
+            "--transport: handoff goes to replicas on this machine, and those of --provider swarm are on several: expected proxy",
+        ),
         (Transport::Handoff, Source::Process { .. }, None) => {}
         (Transport::Handoff, _, Some(dir)) => check(dir, source, problems),
         (Transport::Handoff, Source::Docker(_) | Source::Fixed(_), None) => {
@@ -54,7 +62,7 @@ fn check(dir: &Path, source: &Source, problems: &mut Problems) {
         Source::Fixed(backends) => {
             backends.iter().map(|backend| backend.name.as_str().len() + SUFFIX.len()).max().unwrap_or(0)
         }
-        Source::Process { .. } | Source::Docker(_) => FRESH_NAME,
+        Source::Process { .. } | Source::Docker(_) | Source::Swarm(_) | Source::Dns(_) => FRESH_NAME,
     };
     let room = LONGEST_PATH - 1 - longest_name;
     if dir.as_os_str().len() > room {

@@ -5,11 +5,15 @@
 
 mod args;
 mod client;
+mod cluster;
 mod environment;
+mod fleet;
 mod handoff;
 mod order;
 mod parameters;
+mod resolution;
 mod secret;
+mod serve;
 mod simulate;
 mod source;
 mod user;
@@ -25,11 +29,17 @@ use mapping::{BalanceFactor, Full, MOST_SLOTS, Mapping, MappingName, MappingPoli
 use proto::control::{Hostname, Transport, Weight};
 use tracing_subscriber::filter::Targets;
 
-pub use crate::provider::engine::docker::{Capabilities, Settings as DockerSettings};
-pub use crate::provider::fixed::FixedBackend;
-pub use args::{Cli, ClientCommand, Serve, Subcommand};
+pub use crate::provider::engine::docker::Settings as DockerSettings;
+pub use crate::provider::engine::dress::{Capabilities, Common as ContainerSettings, Variable};
+pub use crate::provider::engine::swarm::Settings as SwarmSettings;
+pub use crate::provider::fixed::{FixedBackend, Location};
+pub use crate::resolver::{Rules as ResolutionRules, ServiceName};
+pub use args::{Cli, ClientCommand, FleetAction, FleetRm, Subcommand};
 pub use environment::{FromEnvironment, Ignored};
-pub use simulate::Simulate;
+pub use fleet::Removal;
+pub use resolution::Resolution;
+pub use serve::Serve;
+pub use simulate::{Simulate, Simulation};
 pub use source::Source;
 pub use value::Checked;
 
@@ -61,6 +71,8 @@ pub struct Config {
     pub spares: usize,
     /// Where replicas come from.
     pub source: Source,
+    /// How names are resolved.
+    pub resolution: Resolution,
     /// How keys are mapped to slots.
     pub mapping: MappingPolicy,
     /// The rules for sessions.
@@ -87,6 +99,8 @@ pub struct Config {
     pub log: Targets,
     /// How it is logged.
     pub log_format: LogFormat,
+    /// The file to which the journal is appended, and the size in bytes at which it is rotated.
+    pub journal: Option<(PathBuf, u64)>,
 }
 
 /// What is wrong with a configuration, a line each.
@@ -147,7 +161,7 @@ impl Config {
         match &self.source {
             Source::Process { .. } => false,
             Source::Docker(settings) => settings.keep,
-            Source::Fixed(_) => true,
+            Source::Swarm(_) | Source::Fixed(_) | Source::Dns(_) => true,
         }
     }
 
@@ -159,6 +173,7 @@ impl Config {
                 None
             });
         let (source, slots) = source::read(&serve, problems);
+        let resolution = resolution::read(&serve, problems);
         let user = user::read(&serve, &source, problems);
         let (transport, handoff_dir) = handoff::read(&serve, &source, problems);
         let health = health(&serve, problems);
@@ -171,6 +186,9 @@ impl Config {
         if spares > 0 && matches!(source, Source::Fixed(_)) {
             problems
                 .add("--spares: fixed addresses cannot be started, so there can be no spares; leave it at 0");
+        }
+        if spares > 0 && matches!(source, Source::Dns(_)) {
+            problems.add("--spares: with --provider dns, each server of the name has a slot; leave it at 0");
         }
         if is_understood {
             check_fit(&mapping.scheme, &slots, problems);
@@ -189,6 +207,7 @@ impl Config {
             slots,
             spares,
             source,
+            resolution,
             mapping,
             limits,
             admission,
@@ -201,6 +220,7 @@ impl Config {
             stop_delay: problems.take("stop-delay", serve.stop_delay, Duration::ZERO),
             log: problems.take("log", serve.log, Targets::new()),
             log_format: problems.take("log-format", serve.log_format, LogFormat::Text),
+            journal: serve.journal.map(|file| (file, problems.take("journal-size", serve.journal_size, 0))),
         }
     }
 }

@@ -1,18 +1,20 @@
-//! The flags of `lb simulate`, checked all at once into one [`Plan`].
+//! The flags of `lb simulate`, checked all at once into one [`Simulation`].
 
 use std::path::PathBuf;
 
-use clap::Args;
 use clap::builder::ValueParser;
+use clap::{Args, Subcommand};
 use mapping::{MOST_SLOTS, MappingName};
 use proto::control::{Hostname, Weight};
+use simulate::cluster::ClusterPlan;
 use simulate::peers::{HAPROXY_HEAVIEST, Peer};
 use simulate::{Contender, Distribution, Ids, MOST_BARS, Plan, Stage, Step};
 
 use super::Problems;
+use super::cluster::Cluster;
 use super::environment::FromEnvironment;
 use super::parameters::Parameters;
-use super::value::{Checked, Parsed, checked, within};
+use super::value::{Checked, Parsed, checked, picture, within};
 
 /// The most steps: each takes a pass over all ids.
 const MOST_STEPS: usize = 100;
@@ -42,8 +44,11 @@ Examples:
 
 /// The flags of `lb simulate`.
 #[derive(Clone, Debug, Args)]
-#[command(after_long_help = STEPS)]
+#[command(after_long_help = STEPS, args_conflicts_with_subcommands = true)]
 pub struct Simulate {
+    /// Something else than a mapping.
+    #[command(subcommand)]
+    topic: Option<Topic>,
     /// Which of the following are set in the environment.
     #[command(flatten)]
     from_environment: FromEnvironment,
@@ -84,15 +89,34 @@ pub struct Simulate {
     draw: Option<Checked<PathBuf>>,
 }
 
+/// What to simulate beside mappings.
+#[derive(Clone, Debug, Subcommand)]
+enum Topic {
+    /// Play faults of many replicas and several balancers: keys moved, disagreement, commands, calls
+    Cluster(Cluster),
+}
+
+/// What to simulate, checked.
+#[derive(Clone, Debug)]
+pub enum Simulation {
+    /// Mappings, on paper.
+    Mappings(Plan),
+    /// Several balancers, on one clock.
+    Cluster(ClusterPlan),
+}
+
 impl Simulate {
     /// Checks every flag by itself, and then what they are together.
     ///
     /// # Errors
     /// All problems at once; each names the flag or the variable, the given value and what is expected.
-    pub fn check(self) -> Result<Plan, Problems> {
+    pub fn check(mut self) -> Result<Simulation, Problems> {
         let (mut problems, set) = (Problems::default(), self.from_environment.clone());
-        let plan = self.read(&mut problems);
-        problems.or(plan, &set)
+        let simulation = match self.topic.take() {
+            Some(Topic::Cluster(cluster)) => Simulation::Cluster(cluster.read(&mut problems)),
+            None => Simulation::Mappings(self.read(&mut problems)),
+        };
+        problems.or(simulation, &set)
     }
 
     fn read(self, problems: &mut Problems) -> Plan {
@@ -245,10 +269,4 @@ fn step(given: &str) -> Parsed<Step> {
 
 fn weight(given: &str) -> Parsed<(Hostname, Weight)> {
     checked(simulate::weighed(given), given, "NAME=W with a whole number W from 0 to 100")
-}
-
-fn picture(given: &str) -> Parsed<PathBuf> {
-    let value =
-        Some(PathBuf::from(given)).filter(|file| file.extension().is_some_and(|ending| ending == "svg"));
-    checked(value, given, "the name of a file that ends with .svg")
 }

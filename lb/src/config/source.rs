@@ -4,8 +4,12 @@ use std::collections::HashSet;
 
 use proto::control::{Hostname, Weight};
 
-use super::value::{BackendPart, Checked, ProviderName};
-use super::{Capabilities, DockerSettings, FixedBackend, Problems, Serve, environment};
+use super::value::{BackendPart, Checked, Given, ProviderName};
+use super::{
+    Capabilities, ContainerSettings, DockerSettings, FixedBackend, Problems, Serve, ServiceName,
+    SwarmSettings, Variable, environment,
+};
+use crate::provider::engine::swarm::service::is_name;
 
 /// Where replicas come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,15 +21,32 @@ pub enum Source {
     },
     /// Containers.
     Docker(DockerSettings),
+    /// Services of a Docker Swarm.
+    Swarm(SwarmSettings),
     /// Addresses of servers that `lb` neither starts nor stops.
     Fixed(Vec<FixedBackend>),
+    /// The servers that this name leads to.
+    Dns(ServiceName),
+}
+
+impl Source {
+    /// Whether names are resolved while `lb` runs.
+    pub(crate) fn resolves_names(&self) -> bool {
+        match self {
+            Source::Dns(_) => true,
+            Source::Fixed(backends) => backends.iter().any(FixedBackend::has_name),
+            Source::Process { .. } | Source::Docker(_) | Source::Swarm(_) => false,
+        }
+    }
 }
 
 /// Where replicas come from, and the first slots.
 pub(super) fn read(serve: &Serve, problems: &mut Problems) -> (Source, Vec<(Hostname, Weight)>) {
     let provider = problems.take("provider", serve.provider.clone(), ProviderName::Process);
     let replicas = serve.replicas.clone().map(|replicas| problems.take("replicas", replicas, 0));
-    let docker = docker(serve, problems);
+    let common = common(serve, problems);
+    let docker = docker(serve, common.clone(), problems);
+    let swarm = swarm(serve, common, problems);
     refuse_what_belongs_elsewhere(serve, &provider, problems);
     let names = (1..=replicas.unwrap_or(3)).map(|index| Hostname::try_from(format!("server{index}")));
     let slots = names.flatten().map(|name| (name, Weight::default())).collect();
@@ -37,34 +58,51 @@ pub(super) fn read(serve: &Serve, problems: &mut Problems) -> (Source, Vec<(Host
             (Source::Process { command: serve.command.clone() }, slots)
         }
         ProviderName::Docker => (Source::Docker(docker), slots),
+        ProviderName::Swarm => {
+            check_fleet(&swarm.common.fleet, problems);
+            (Source::Swarm(swarm), slots)
+        }
         ProviderName::Fixed => fixed(serve, replicas, problems),
+        ProviderName::Dns => (dns(serve, replicas, problems), Vec::new()),
     }
 }
 
 /// Flags that have no default are given on purpose; with the wrong provider they would be without effect.
 fn refuse_what_belongs_elsewhere(serve: &Serve, provider: &ProviderName, problems: &mut Problems) {
+    use ProviderName::{Dns, Docker, Fixed, Process, Swarm};
+    let containers: &[ProviderName] = &[Docker, Swarm];
     let flags = [
-        ("command", serve.command.is_some(), ProviderName::Process),
-        ("memory", serve.memory.as_ref().is_some_and(Checked::is_fine), ProviderName::Docker),
-        ("pids", serve.pids.as_ref().is_some_and(Checked::is_fine), ProviderName::Docker),
-        ("container-caps", serve.container_caps.as_ref().is_some_and(Checked::is_fine), ProviderName::Docker),
-        ("keep", serve.keep.0 == Ok(true), ProviderName::Docker),
-        ("handoff-volume", serve.handoff_volume.as_ref().is_some_and(Checked::is_fine), ProviderName::Docker),
-        ("backend", !serve.backend.is_empty(), ProviderName::Fixed),
-        ("allow-new-privileges", serve.allow_new_privileges.0 == Ok(true), ProviderName::Process),
+        ("command", serve.command.is_some(), &[Process][..]),
+        ("memory", serve.memory.as_ref().is_some_and(Checked::is_fine), containers),
+        ("pids", serve.pids.as_ref().is_some_and(Checked::is_fine), containers),
+        ("container-caps", serve.container_caps.as_ref().is_some_and(Checked::is_fine), containers),
+        ("cpus", serve.cpus.as_ref().is_some_and(Checked::is_fine), &[Swarm]),
+        ("constraint", !serve.constraint.is_empty(), &[Swarm]),
+        ("env", !serve.env.is_empty(), containers),
+        ("secret", !serve.secret.is_empty(), &[Swarm]),
+        ("keep", serve.keep.0 == Ok(true), &[Docker]),
+        ("handoff-volume", serve.handoff_volume.as_ref().is_some_and(Checked::is_fine), &[Docker]),
+        ("backend", !serve.backend.is_empty(), &[Fixed]),
+        ("dns", serve.dns.is_some(), &[Dns]),
+        ("allow-new-privileges", serve.allow_new_privileges.0 == Ok(true), &[Process]),
     ];
-    for (flag, is_given, home) in flags {
-        if is_given && home != *provider {
-            problems.add(format!("--{flag}: it goes with --provider {home} only"));
+    for (flag, is_given, homes) in flags {
+        if is_given && !homes.contains(provider) {
+            let homes: Vec<String> = homes.iter().map(ToString::to_string).collect();
+            problems.add(format!("--{flag}: it goes with --provider {} only", homes.join(" and ")));
         }
+    }
+    if !serve.dns_server.is_empty() && !matches!(provider, ProviderName::Dns | ProviderName::Fixed) {
+        problems.add("--dns-server: it goes with --provider dns and fixed only");
     }
 }
 
 /// The processes and threads of a container, unless told otherwise: far more than a server uses, and too few to harm the machine.
 const PIDS: i64 = 2048;
 
-fn docker(serve: &Serve, problems: &mut Problems) -> DockerSettings {
-    DockerSettings {
+/// What the containers of a fleet have in common, whichever engine runs them.
+fn common(serve: &Serve, problems: &mut Problems) -> ContainerSettings {
+    ContainerSettings {
         host: environment::docker_host(),
         image: problems.take("image", serve.image.clone(), String::new()),
         network: problems.take("network", serve.network.clone(), String::new()),
@@ -76,11 +114,89 @@ fn docker(serve: &Serve, problems: &mut Problems) -> DockerSettings {
             .container_caps
             .clone()
             .map_or(Capabilities::Usual, |caps| problems.take("container-caps", caps, Capabilities::Usual)),
+        environment: environment(serve, problems),
+    }
+}
+
+/// The variables that replicas get.
+fn environment(serve: &Serve, problems: &mut Problems) -> Vec<Variable> {
+    let mut variables: Vec<Variable> = Vec::new();
+    for given in serve.env.iter().flat_map(|several| &several.0) {
+        let variable = match &given.0 {
+            Ok(Given::Whole(variable)) => variable.clone(),
+            Ok(Given::Name(name)) => match environment::variable(name) {
+                Some(value) => Variable { name: name.clone(), value },
+                None => {
+                    problems.add(format!(
+                        "--env: {name} is not set in the environment of lb: expected {name}=VALUE"
+                    ));
+                    continue;
+                }
+            },
+            Err(problem) => {
+                problems.add(format!("--env: {problem}"));
+                continue;
+            }
+        };
+        if variables.iter().any(|other| other.name == variable.name) {
+            problems.add(format!("--env: {} is given twice; each name must be unique", variable.name));
+        }
+        variables.push(variable);
+    }
+    variables
+}
+
+fn docker(serve: &Serve, common: ContainerSettings, problems: &mut Problems) -> DockerSettings {
+    DockerSettings {
+        common,
         keep: problems.take("keep", serve.keep.clone(), false),
         volume: serve
             .handoff_volume
             .clone()
             .map(|volume| problems.take("handoff-volume", volume, String::new())),
+    }
+}
+
+fn dns(serve: &Serve, replicas: Option<usize>, problems: &mut Problems) -> Source {
+    if replicas.is_some() {
+        problems.add("--replicas: with --provider dns, the records of the name decide how many there are");
+    }
+    let stand_in = ServiceName::Records(String::new());
+    Source::Dns(match serve.dns.clone() {
+        Some(name) => problems.take("dns", name, stand_in),
+        None => {
+            problems
+                .add("--dns: --provider dns takes --dns NAME[:PORT], the name that leads to the replicas");
+            stand_in
+        }
+    })
+}
+
+/// Refuses the name of a fleet with which the names of its services would be none that Swarm takes.
+fn check_fleet(fleet: &str, problems: &mut Problems) {
+    // What is wrong with it anyway has been said.
+    if !fleet.is_empty() && !is_name(&format!("{fleet}-server-xxxxxx")) {
+        problems.add(format!(
+            "--fleet: {fleet} cannot begin the name of a service: with --provider swarm, expected at most 49 letters, digits, - and _"
+        ));
+    }
+}
+
+fn swarm(serve: &Serve, common: ContainerSettings, problems: &mut Problems) -> SwarmSettings {
+    let constraints = serve.constraint.iter().cloned();
+    let secrets = serve.secret.iter().cloned();
+    let secrets: Vec<String> = secrets.map(|one| problems.take("secret", one, String::new())).collect();
+    for (at, secret) in secrets.iter().enumerate() {
+        // An empty one stands for a name that has been refused.
+        if !secret.is_empty() && secrets[..at].contains(secret) {
+            problems.add(format!("--secret: {secret} is given twice; each name must be unique"));
+        }
+    }
+    SwarmSettings {
+        common,
+        constraints: constraints.map(|one| problems.take("constraint", one, String::new())).collect(),
+        secrets,
+        cpus: serve.cpus.clone().map(|cpus| problems.take("cpus", cpus, 0)),
     }
 }
 
@@ -114,9 +230,9 @@ fn backends(serve: &Serve, problems: &mut Problems) -> Vec<FixedBackend> {
     let mut is_weighed = false;
     for part in serve.backend.iter().flat_map(|several| &several.0) {
         match (&part.0, backends.last_mut()) {
-            (Ok(BackendPart::Backend(name, address)), _) => {
-                let (name, address) = (name.clone(), address.clone());
-                backends.push(FixedBackend { name, address, weight: Weight::default() });
+            (Ok(BackendPart::Backend(name, location)), _) => {
+                let (name, location) = (name.clone(), location.clone());
+                backends.push(FixedBackend { name, location, weight: Weight::default() });
                 is_weighed = false;
             }
             (Ok(BackendPart::Weight(weight)), Some(backend)) if !is_weighed => {

@@ -9,9 +9,9 @@ use crate::privileges::Identity;
 /// Reads the flag, and looks its names up in the user database of this machine.
 pub(super) fn read(serve: &Serve, source: &Source, problems: &mut Problems) -> Option<Identity> {
     let given = serve.user.as_deref()?;
-    if matches!(source, Source::Docker(_)) {
+    if matches!(source, Source::Docker(_) | Source::Swarm(_)) {
         problems.add(
-            "--user: it goes with --provider process and fixed only: who may talk to the engine is root anyway",
+            "--user: it goes with --provider process, fixed and dns only: who may talk to the engine is root anyway",
         );
     } else if !geteuid().is_root() {
         let user = geteuid().as_raw();

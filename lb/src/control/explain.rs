@@ -1,46 +1,46 @@
 //! `explain`: where a connection with a request id would go now, and why every other replica is skipped.
 //!
-//! It takes the walk of the data plane ([`Snapshot::outlook`]) and puts it into words. It decides nothing.
+//! It takes the walk of the data plane ([`Snapshot::outlook`]) and puts it into words. It decides nothing, and sends no message: the
+//! snapshot has everything.
 
 use std::fmt::Write as _;
 
-use mapping::{BalanceFactor, MappingPolicy};
+use mapping::BalanceFactor;
 use proto::control::{Body, Candidate, Explanation, Failure, FailureKind};
 
 use crate::snapshot::{Bound, Outlook, Skipped, Slot, Snapshot};
 
 /// Explains where a connection with the request id `id` would go now.
-pub(super) fn explain(snapshot: &Snapshot, policy: &MappingPolicy, id: String) -> Result<Body, Failure> {
+pub(super) fn explain(snapshot: &Snapshot, id: String) -> Result<Body, Failure> {
     if id.is_empty() {
         let message = "`id` is empty: expected a request id, as it stands in a first line";
         return Err(FailureKind::BadRequest.because(message));
     }
     let key = id.as_bytes();
-    let location = snapshot.locate(key);
+    let (mapping, balance, location) = (snapshot.mapping(), snapshot.balance(), snapshot.locate(key));
     // From the hash of a short key, the seed can be computed: XXH3 is invertible there.
-    let (hash, position) =
-        (!policy.scheme.seed.is_set()).then_some((location.hash, location.position)).unzip();
+    let (hash, position) = (!mapping.seed().is_set()).then_some((location.hash, location.position)).unzip();
     let Outlook { slots, pick, owner } = snapshot.outlook(key);
     let candidate = |(slot, skipped): (&Slot, Option<Skipped>)| Candidate {
         index: slot.index,
         name: slot.name.clone(),
         hostname: slot.hostname.clone(),
         state: slot.state,
-        skipped: skipped.map(|skipped| reason(slot, skipped, policy.balance)),
+        skipped: skipped.map(|skipped| reason(slot, skipped, balance)),
     };
     Ok(Body::Explanation(Explanation {
         key: id.clone(),
         key_bytes: hexadecimal(key),
-        mapping: policy.scheme.algorithm.name().to_string(),
+        mapping: mapping.name().to_string(),
         hash,
         hash_text: hash.map(|hash| hash.to_string()),
         position,
         position_text: position.map(|position| position.to_string()),
-        position_percent: percent(location.position, snapshot.mapping().positions()),
+        position_percent: percent(location.position, mapping.positions()),
         candidates: slots.into_iter().map(candidate).collect(),
         owner: owner.map(|owner| owner.name.clone()),
         pick: pick.map(|slot| slot.hostname.clone()),
-        balance_factor: policy.balance.map(BalanceFactor::get),
+        balance_factor: balance.map(BalanceFactor::get),
         id,
     }))
 }

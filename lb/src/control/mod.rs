@@ -1,7 +1,7 @@
 //! The control plane: the owner of the fleet, and everything that reports to it.
 //!
-//! The control port sends [`Request`]s, the health checks and the drains send events, the provider sends reports. Only the
-//! [`controller`] applies them to the [`fleet`](crate::fleet), performs the effects and publishes snapshots. It runs on its own
+//! The control port sends [`Request`]s (what a snapshot tells, it answers itself), the health checks and the drains send events, the
+//! provider sends reports. Only the [`controller`] applies them to the crate [`fleet`], performs the effects and publishes snapshots. It runs on its own
 //! runtime, so that a busy data port never delays a health check, and takes a request only when nothing else is due.
 
 mod controller;
@@ -11,22 +11,40 @@ mod link;
 mod plan;
 pub(crate) mod port;
 
-use proto::control::{Answer, Command};
+use fleet::Event;
+use proto::control::{Answer, Change};
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use controller::{Controller, Ending, Setup};
+pub(crate) use controller::{Clock, Controller, Ending, Setup};
 pub(crate) use health::{HealthPolicy, OnDown, Probe};
 
-use crate::fleet::Event;
+/// What only the controller can do, or knows.
+#[derive(Debug)]
+pub(crate) enum Operation {
+    /// Make a change.
+    Change(Change),
+    /// Show what a change would move.
+    Plan(Change),
+    /// Show how keys are mapped.
+    Mapping,
+    /// List the replicas.
+    Replicas,
+    /// Show every slot.
+    Backends,
+    /// Tell whether a new client would be served now.
+    Health,
+    /// Tell the incidents.
+    Incidents,
+}
 
-/// A command, and where its answer goes.
+/// An operation, and where its answer goes.
 #[derive(Debug)]
 pub(crate) struct Request {
-    pub(crate) command: Command,
+    pub(crate) operation: Operation,
     pub(crate) reply: oneshot::Sender<Answer>,
 }
 
-/// Sends commands to the controller. The queue is bounded, so a sender waits when it is full.
+/// Sends operations to the controller. The queue is bounded, so a sender waits when it is full.
 pub(crate) type Requests = mpsc::Sender<Request>;
 
 /// Tells the controller what happened to replicas. The queue is bounded, so a sender waits when it is full.

@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use fleet::Preview;
 use mapping::{Keys, Mapping, Member, Shift, Side, Transfer};
 use proto::control::{Basis, Displaced, Failure, FailureKind, Move, Omitted, Plan, Shares};
 
-use crate::fleet::Preview;
 use crate::snapshot::Snapshot;
 
 /// How many moves are listed one by one. There can be as many as pairs of slots.

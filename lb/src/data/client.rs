@@ -11,7 +11,7 @@ use std::io::{self, ErrorKind};
 use std::mem;
 use std::net::TcpStream as StdStream;
 
-use super::socket::reset;
+use super::socket::{is_dead, reset};
 use super::source::Source;
 use super::stream::Stream;
 
@@ -47,6 +47,15 @@ impl Client {
     /// The socket, if the runtime does not watch it.
     pub(super) fn unwatched(&self) -> Option<&StdStream> {
         if let Socket::Unwatched(socket) = &self.0 { Some(socket) } else { None }
+    }
+
+    /// Whether the connection still exists.
+    pub(super) fn is_alive(&self) -> bool {
+        match &self.0 {
+            Socket::Unwatched(socket) => !is_dead(socket),
+            Socket::Watched(stream) => !is_dead(stream),
+            Socket::Gone => false,
+        }
     }
 
     /// Has the runtime watch it.

@@ -1,4 +1,5 @@
-//! The time limits of a relay: how long it may be silent, how old it may get, and how long a direction may keep a pipe.
+//! The time limits of a relay: how long it may be silent, how old it may get, how long a direction may keep a pipe, and when a call that
+//! was interrupted is made again.
 //!
 //! A limit that is off costs nothing. One that is on costs no timer for each byte: the timer is set again only when it has run
 //! out, or when something is due before it. Nothing here touches a socket.
@@ -11,6 +12,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Limits;
 use super::flow::{Break, Ends, Flow};
+use super::socket::SOON;
 use super::splice::LENT;
 
 /// Why a relay has to end.
@@ -59,11 +61,12 @@ impl Clock {
         Some(end.saturating_duration_since(Instant::now()))
     }
 
-    /// Takes pipes back that were lent for too long. Ready when a limit is reached.
+    /// Takes pipes back that were lent for too long, and has the task run again soon after an interruption. Ready when a limit is reached.
     ///
     /// It has to be called after each poll of the directions, of which there are at most two.
     pub(super) fn poll<E: Ends>(&mut self, flows: &mut [Flow<E>], cx: &mut Context<'_>) -> Poll<Expired> {
-        if self.0.is_none() && flows.iter().all(|flow| flow.loan().is_none()) {
+        let is_idle = |flow: &Flow<E>| flow.loan().is_none() && !flow.is_interrupted();
+        if self.0.is_none() && flows.iter().all(is_idle) {
             return Poll::Pending;
         }
         let watch = self.0.get_or_insert_with(|| Box::new(Watch::new(None, None)));
@@ -78,7 +81,8 @@ impl Clock {
             if silent.is_some_and(|due| due <= now) {
                 return Poll::Ready(Expired::Idle);
             }
-            let Some(due) = [pipe, silent, watch.end].into_iter().flatten().min() else {
+            let again = flows.iter().any(Flow::is_interrupted).then(|| now + SOON);
+            let Some(due) = [pipe, silent, watch.end, again].into_iter().flatten().min() else {
                 return Poll::Pending;
             };
             if watch.poll_timer(due, cx).is_pending() {

@@ -163,9 +163,9 @@ async fn proxy(lease: Lease, head: &[u8], plane: &Plane, failed: &mut Vec<Attemp
             let outcome = outcome(&error);
             replica.dialled(outcome);
             if outcome == Dialled::Local {
-                plane.warnings.local(&replica.hostname, &error);
+                plane.warnings.local_connect(&replica.hostname, &error);
             } else {
-                replica.suspect();
+                replica.suspicion.raise();
                 replica.probe_soon();
             }
             failed.push(Attempt { hostname: replica.hostname.clone(), transport: "", error });
@@ -213,7 +213,7 @@ async fn connect(
     head: &[u8],
     limits: &Limits,
 ) -> io::Result<(Stream, usize)> {
-    let is_suspect = replica.is_suspect();
+    let is_suspect = replica.suspicion.is_raised();
     let is_sent_at_once = !head.is_empty() && !is_suspect;
     let socket = dial(address, is_sent_at_once, limits)?.into();
     let stream = Stream::watch(socket).map_err(|(_, error)| error)?;
@@ -232,11 +232,16 @@ async fn connect(
     if is_suspect {
         // Nothing is forwarded yet, so another replica may still be tried. (Boxed, because it is rare.)
         Box::pin(look_twice(&stream, SECOND_THOUGHT)).await?;
-        replica.trust();
+        replica.suspicion.clear();
     }
     // What is not written now goes with the relay.
-    let forwarded = if head.is_empty() { 0 } else { write_some(&stream, head, false)? };
-    Ok((stream, forwarded))
+    if head.is_empty() {
+        return Ok((stream, 0));
+    }
+    match write_some(&stream, head, false) {
+        Err(error) if error.kind() == ErrorKind::Interrupted => Ok((stream, 0)),
+        written => Ok((stream, written?)),
+    }
 }
 
 /// Waits for a moment, and fails if the replica closes the connection that it has just accepted.

@@ -27,6 +27,23 @@ pub(super) enum Break {
     Idle,
 }
 
+/// Why a direction stops for now.
+enum Stop {
+    /// A call was interrupted before it did anything. It has to be made again soon.
+    Interrupted,
+    Broken(Break),
+}
+
+impl Stop {
+    fn of(error: &io::Error, end: Break) -> Self {
+        if is_interruption(error) { Stop::Interrupted } else { Stop::Broken(end) }
+    }
+}
+
+fn is_interruption(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Interrupted
+}
+
 /// What comes behind the bytes that were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Behind {
@@ -38,7 +55,8 @@ pub(super) enum Behind {
     Reset,
 }
 
-/// The system calls of a direction: its two sockets, and the pipes between them.
+/// The system calls of a direction: its two sockets, and the pipes between them. The error EINTR means that a call has done nothing and
+/// has to be made again, a little later.
 pub(super) trait Ends {
     /// A pipe between the two sockets.
     type Pipe;
@@ -102,6 +120,8 @@ pub(super) struct Flow<E: Ends> {
     run: u32,
     /// Whether the run before that pause was long enough for a pipe.
     streams: bool,
+    /// Whether a call has to be made again.
+    is_interrupted: bool,
     /// What is behind the last bytes that were read.
     behind: Behind,
     /// Whether the end of the source becomes an end of the sink. If the sink will be reset instead, no byte may wait for its end.
@@ -121,6 +141,7 @@ impl<E: Ends> Flow<E> {
             proven: 0,
             run: 0,
             streams: false,
+            is_interrupted: false,
             behind: Behind::Unknown,
             passes_end: true,
         }
@@ -129,6 +150,11 @@ impl<E: Ends> Flow<E> {
     /// A number that is another one after each call that moved bytes, in or out.
     pub(super) fn progress(&self) -> u32 {
         self.steps
+    }
+
+    /// Whether it has to be polled again soon, whatever happens: a call was interrupted.
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.is_interrupted
     }
 
     /// If it has a pipe: a number that is another one for each loan.
@@ -162,18 +188,30 @@ impl<E: Ends> Flow<E> {
 
     /// Moves bytes until there is nothing to read or no room to write. `Ok` is the end of the source, with every byte written.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Break>> {
+        self.is_interrupted = false;
+        match ready!(self.poll_all(cx)) {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(Stop::Broken(end)) => Poll::Ready(Err(end)),
+            Err(Stop::Interrupted) => {
+                self.is_interrupted = true;
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Stop>> {
         let begun = self.moved;
         loop {
-            ready!(self.poll_pending(cx)).map_err(|_| self.lose())?;
+            ready!(self.poll_pending(cx)).map_err(|error| self.lose(&error))?;
             match self.behind {
                 Behind::Unknown => {}
                 Behind::End => return Poll::Ready(Ok(())),
-                Behind::Reset => return Poll::Ready(Err(Break::Source)),
+                Behind::Reset => return Poll::Ready(Err(Stop::Broken(Break::Source))),
             }
             if self.moved - begun >= E::AT_ONCE {
                 ready!(self.ends.poll_turn(cx));
             }
-            ready!(self.poll_source(cx)).map_err(|_| Break::Source)?;
+            ready!(self.poll_source(cx)).map_err(|error| Stop::of(&error, Break::Source))?;
             if self.move_some()? == Some(0) {
                 return Poll::Ready(Ok(()));
             }
@@ -223,10 +261,10 @@ impl<E: Ends> Flow<E> {
     }
 
     /// One step through a pipe or by a copy. Returns how many bytes were read; 0 is the end, `None` that there was nothing.
-    fn move_some(&mut self) -> Result<Option<usize>, Break> {
+    fn move_some(&mut self) -> Result<Option<usize>, Stop> {
         if self.streams || self.run >= E::STREAK {
             let most = if self.proven < E::PROVEN { E::SMALL_LOAN } else { usize::MAX };
-            let filled = self.ends.fill(most).map_err(|_| Break::Source)?;
+            let filled = self.ends.fill(most).map_err(|error| Stop::of(&error, Break::Source))?;
             if let Some((pipe, bytes)) = filled {
                 self.loans = self.loans.wrapping_add(1);
                 self.pending = Pending::Piped(pipe, bytes);
@@ -238,7 +276,7 @@ impl<E: Ends> Flow<E> {
     }
 
     /// One read and one write.
-    fn copy_some(&mut self) -> Result<Option<usize>, Break> {
+    fn copy_some(&mut self) -> Result<Option<usize>, Stop> {
         let (ends, pending, behind, passes_end) =
             (&self.ends, &mut self.pending, &mut self.behind, self.passes_end);
         let mut outcome = Ok(0);
@@ -248,6 +286,9 @@ impl<E: Ends> Flow<E> {
             }
             *behind = next;
             outcome = ends.write(chunk, next == Behind::End && passes_end);
+            if outcome.as_ref().is_err_and(is_interruption) {
+                outcome = Ok(0); // They are written next.
+            }
             if let Ok(written) = outcome
                 && written < chunk.len()
             {
@@ -257,9 +298,9 @@ impl<E: Ends> Flow<E> {
                 }
             }
         });
-        let read = read.map_err(|_| Break::Source)?;
+        let read = read.map_err(|error| Stop::of(&error, Break::Source))?;
         self.count(read.unwrap_or(0));
-        outcome.map_err(|_| Break::Sink)?;
+        outcome.map_err(|_| Stop::Broken(Break::Sink))?;
         Ok(read)
     }
 
@@ -272,10 +313,14 @@ impl<E: Ends> Flow<E> {
         self.ends.count(bytes);
     }
 
-    /// Drops the pending bytes: the sink takes no more, and a pipe with bytes in it is of no use to other directions.
-    fn lose(&mut self) -> Break {
-        self.pending = Pending::Nothing;
-        Break::Sink
+    /// Drops the pending bytes, unless it was only an interruption: the sink takes no more, and a pipe with bytes in it is of no use to
+    /// other directions.
+    fn lose(&mut self, error: &io::Error) -> Stop {
+        let stop = Stop::of(error, Break::Sink);
+        if matches!(stop, Stop::Broken(_)) {
+            self.pending = Pending::Nothing;
+        }
+        stop
     }
 }
 

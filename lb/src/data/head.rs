@@ -8,10 +8,11 @@ use std::io::{self, ErrorKind};
 
 use proto::line::{self, FirstLine, Progress};
 use tokio::io::Interest;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Limits;
 use super::client::Client;
+use super::socket::SOON;
 use super::source::{Reading, Source};
 
 /// What a client sent before its replica was chosen.
@@ -59,6 +60,10 @@ pub(super) async fn read(
             // Asked before the read, so that the read finds everything that came before the end.
             let has_ended = client.ready(Interest::READABLE).await?.is_read_closed();
             let kind = step(Source::Watched(client), reading, has_ended, &mut bytes, limits);
+            if kind.as_ref().is_err_and(|error| error.kind() == ErrorKind::Interrupted) {
+                sleep(SOON).await;
+                continue;
+            }
             if reading == Reading::Peek && has_ended {
                 // A peek at the bytes before a reset does not report the reset.
                 client.take_error()?.map_or(Ok(()), Err)?;

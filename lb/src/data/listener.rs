@@ -5,6 +5,7 @@
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use super::admission::Seat;
 use super::session::{self, Room};
 use super::worker::Worker;
 use super::{PeerOptions, Plane};
+use crate::net::Trouble;
 use crate::refusals::Reason;
 
 /// How many connections may wait to be accepted; the kernel caps this at `net.core.somaxconn`.
@@ -70,8 +72,13 @@ fn listen(address: SocketAddr, shared: bool, peer: &PeerOptions) -> io::Result<T
 /// Accepts connections until `close`, and returns when all sessions have ended.
 pub(super) async fn run(at: usize, plane: Arc<Plane>, close: CancellationToken) {
     let worker = &plane.workers[at];
-    let _pulse = AbortOnDropHandle::new(tokio::spawn(pulse(at, Arc::clone(&plane))));
-    close.run_until_cancelled(accept_all(worker, &plane)).await;
+    let mut pulse = AbortOnDropHandle::new(tokio::spawn(pulse(at, Arc::clone(&plane))));
+    tokio::select! {
+        () = close.cancelled() => {}
+        () = accept_all(worker, &plane) => {}
+        // Without it the worker would be taken for blocked for ever. A runtime that fails is begun again as a whole.
+        Err(failed) = &mut pulse => if let Ok(panic) = failed.try_into_panic() { resume_unwind(panic) },
+    }
     worker.set_accepts(false);
     if let Some(listener) = worker.replace_listener(None) {
         accept_the_rest(&listener, &plane);
@@ -88,7 +95,7 @@ async fn accept_all(worker: &Worker, plane: &Arc<Plane>) {
         let trouble = match working {
             Ok(watched) => {
                 worker.set_accepts(true);
-                accept_until_trouble(&watched, plane).await
+                accept_until_trouble(&watched, worker, plane).await
             }
             Err(trouble) => trouble,
         };
@@ -153,10 +160,14 @@ fn watch(listener: Arc<TcpListener>) -> io::Result<AsyncFd<Arc<TcpListener>>> {
 }
 
 /// Accepts connections until the listener fails.
-async fn accept_until_trouble(listener: &AsyncFd<Arc<TcpListener>>, plane: &Arc<Plane>) -> io::Error {
+async fn accept_until_trouble(
+    listener: &AsyncFd<Arc<TcpListener>>,
+    worker: &Worker,
+    plane: &Arc<Plane>,
+) -> io::Error {
     loop {
         for _ in 0..AT_ONCE {
-            let (client, peer) = match accept(listener, plane).await {
+            let (client, peer) = match accept(listener, worker, plane).await {
                 Ok(connection) => connection,
                 Err(trouble) => return trouble,
             };
@@ -205,10 +216,21 @@ fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
 ///
 /// # Errors
 /// The listener does not work.
-async fn accept(listener: &AsyncFd<Arc<TcpListener>>, plane: &Plane) -> io::Result<(TcpStream, SocketAddr)> {
-    let mut skipped = 0;
+async fn accept(
+    listener: &AsyncFd<Arc<TcpListener>>,
+    worker: &Worker,
+    plane: &Plane,
+) -> io::Result<(TcpStream, SocketAddr)> {
+    let (mut skipped, mut is_short) = (0, false);
     loop {
-        let error = match listener.async_io(Interest::READABLE, |listener| accept_now(listener)).await {
+        let accepted = accept_any(listener, worker).await;
+        let was_short = is_short;
+        // A client waits then that cannot be accepted.
+        is_short = accepted.as_ref().is_err_and(|error| Trouble::of(error) == Trouble::Shortage);
+        if is_short != was_short {
+            worker.set_accepts(!is_short);
+        }
+        let error = match accepted {
             Ok(connection) => return Ok(connection),
             Err(error) => error,
         };
@@ -219,6 +241,24 @@ async fn accept(listener: &AsyncFd<Arc<TcpListener>>, plane: &Plane) -> io::Resu
                 plane.files.complain(&error);
                 sleep(PAUSE).await;
             }
+        }
+    }
+}
+
+/// Waits until accept(2) gives anything but EAGAIN. The runtime hears only of a change, so the worker's pulse has it tried as well: no
+/// client waits for the next one, whatever was missed.
+async fn accept_any(
+    listener: &AsyncFd<Arc<TcpListener>>,
+    worker: &Worker,
+) -> io::Result<(TcpStream, SocketAddr)> {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.async_io(Interest::READABLE, |listener| accept_now(listener)) => accepted,
+            () = worker.pulse() => accept_now(listener.get_ref()),
+        };
+        if !accepted.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+            return accepted;
         }
     }
 }
@@ -257,84 +297,31 @@ fn serve_now(client: TcpStream, peer: SocketAddr, plane: &Arc<Plane>) {
 
 /// Waits until there is memory for one more session, and it leaves enough files for the rest of the program. The token counts as
 /// that session.
-async fn room_for_files(plane: &Plane) -> TaskTrackerToken {
+pub(super) async fn room_for_files(plane: &Plane) -> TaskTrackerToken {
     let mut waits = false;
     loop {
-        if plane.memory.is_short() {
-            sleep(PAUSE).await;
-            continue;
+        // How short memory is, is logged where it is looked up.
+        if !plane.memory.is_short() {
+            let most = plane.most_sessions();
+            // Taken first and counted then, so that two workers do not both take the last place.
+            let room = plane.sessions.token();
+            if plane.sessions.len() <= most {
+                return room;
+            }
+            drop(room);
+            let all = format_args!("{most} sessions are all that the limit of open files allows");
+            plane.files.complain(&all);
         }
-        let most = plane.most_sessions();
-        // Taken first and counted then, so that two workers do not both take the last place.
-        let room = plane.sessions.token();
-        if plane.sessions.len() <= most {
-            return room;
-        }
-        drop(room);
         if !std::mem::replace(&mut waits, true) {
             plane.refusals.count(Reason::MaxConnections);
         }
-        plane.files.complain(&format_args!("{most} sessions are all that the limit of open files allows"));
         sleep(PAUSE).await;
-    }
-}
-
-/// What an error of accept(2) says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trouble {
-    /// One client left before it was accepted, or its network failed. So many of these in a row that no client is ever accepted are
-    /// the listener's trouble.
-    Connection,
-    /// There is no file or memory left for a connection. The listener is fine.
-    Shortage,
-    /// The listener does not work: it was destroyed (ss(8), `--kill`), or every call is refused.
-    Listener,
-}
-
-impl Trouble {
-    /// The pending network errors of a new connection that accept(2) lists under "Error handling", and a client that has left.
-    const CONNECTION: [Errno; 10] = [
-        Errno::CONNABORTED,
-        Errno::INTR,
-        Errno::NETDOWN,
-        Errno::PROTO,
-        Errno::NOPROTOOPT,
-        Errno::HOSTDOWN,
-        Errno::NONET,
-        Errno::HOSTUNREACH,
-        Errno::OPNOTSUPP,
-        Errno::NETUNREACH,
-    ];
-    const SHORTAGE: [Errno; 4] = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-
-    /// An error that is in no list is taken for the listener's: no error may be tried again without a pause.
-    fn of(error: &io::Error) -> Self {
-        let is_one_of =
-            |list: &[Errno]| Errno::from_io_error(error).is_some_and(|errno| list.contains(&errno));
-        if is_one_of(&Self::CONNECTION) {
-            Trouble::Connection
-        } else if is_one_of(&Self::SHORTAGE) {
-            Trouble::Shortage
-        } else {
-            Trouble::Listener
-        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_known_errors_of_accept_are_not_the_listeners() {
-        let trouble = |errno: Errno| Trouble::of(&errno.into());
-        assert_eq!(trouble(Errno::CONNABORTED), Trouble::Connection);
-        assert_eq!(trouble(Errno::HOSTUNREACH), Trouble::Connection);
-        assert_eq!(trouble(Errno::MFILE), Trouble::Shortage);
-        for errno in [Errno::INVAL, Errno::PERM, Errno::BADF, Errno::NOTSOCK, Errno::NOSYS, Errno::FAULT] {
-            assert_eq!(trouble(errno), Trouble::Listener, "{errno}");
-        }
-    }
 
     #[test]
     fn a_listener_that_was_shut_down_has_a_trouble_of_its_own() {

@@ -3,6 +3,7 @@
 //! Beyond the pressure mark of `tcp_mem` (tcp(7)) the kernel shrinks the windows of all connections, old ones too. So near it `lb`
 //! lends no pipes, and beyond it new connections wait in the kernel's queue. Where the files cannot be read, nothing is limited.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
@@ -73,37 +74,59 @@ impl Pages {
     }
 }
 
-/// Looks the memory up again and again, and limits what is given out. It never ends.
-pub(crate) async fn watch(memory: &Memory, pipes: &Pipes) {
+/// Looks the memory up again and again, and limits what is given out.
+pub(crate) async fn watch(memory: &Memory, pipes: &Pipes) -> Infallible {
+    heed(memory, pipes, Pages::now).await
+}
+
+async fn heed(memory: &Memory, pipes: &Pipes, mut look: impl FnMut() -> Option<Pages>) -> Infallible {
     let (mut period, mut before) = (interval(PERIOD), Level::default());
     loop {
         period.tick().await;
-        let Some(pages) = Pages::now() else { return };
-        let level = pages.level();
+        let pages = look();
+        let level = pages.map_or(Level::Fine, Pages::level);
         memory.is_short.store(level == Level::Beyond, Relaxed);
         pipes.close(level != Level::Fine);
-        let Pages { used, mark } = pages;
-        match level {
-            Level::Beyond => warn!(
-                "memory: {used} pages are in use for TCP, and the kernel's pressure mark is {mark}: no new connections for the \
-                 moment (net.ipv4.tcp_mem, --socket-buffer)"
-            ),
-            Level::Near if before != Level::Near => warn!(
-                "memory: {used} pages are in use for TCP, and the kernel's pressure mark is {mark}: bytes are copied, not spliced, \
-                 for the moment (net.ipv4.tcp_mem, --socket-buffer)"
-            ),
-            Level::Fine if before != Level::Fine => {
-                info!("memory: {used} pages are in use for TCP, of {mark}: no shortage any more");
-            }
-            Level::Near | Level::Fine => {}
-        }
+        report(pages, before);
         before = level;
+    }
+}
+
+/// Logs what is new.
+fn report(pages: Option<Pages>, before: Level) {
+    let Some(pages) = pages else {
+        if before != Level::Fine {
+            info!("memory: the kernel does not say how much is in use for TCP: nothing is limited");
+        }
+        return;
+    };
+    let Pages { used, mark } = pages;
+    match pages.level() {
+        Level::Beyond => warn!(
+            "memory: {used} pages are in use for TCP, and the kernel's pressure mark is {mark}: no new connections for the \
+             moment (net.ipv4.tcp_mem, --socket-buffer)"
+        ),
+        Level::Near if before != Level::Near => warn!(
+            "memory: {used} pages are in use for TCP, and the kernel's pressure mark is {mark}: bytes are copied, not spliced, \
+             for the moment (net.ipv4.tcp_mem, --socket-buffer)"
+        ),
+        Level::Fine if before != Level::Fine => {
+            info!("memory: {used} pages are in use for TCP, of {mark}: no shortage any more");
+        }
+        Level::Near | Level::Fine => {}
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
     use super::*;
+    use crate::data::listener::room_for_files;
+    use crate::data::testing::plane;
+    use crate::data::{Plane, Worker};
 
     #[test]
     fn the_kernel_says_how_much_is_in_use() {
@@ -115,6 +138,49 @@ mod tests {
             assert_eq!(Pages::read(sockstat, tcp_mem), None);
         }
         assert!(Pages::now().is_some(), "this machine has both files");
+    }
+
+    /// A plane with a worker that accepts.
+    fn accepting() -> Plane {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let worker = Worker::new(1, listener).unwrap();
+        worker.set_accepts(true);
+        Plane { workers: vec![worker], ..plane() }
+    }
+
+    /// Looks at the memory once, and waits until the look has been taken in.
+    async fn look(plane: &Plane, used: Option<u64>) {
+        let looks = AtomicBool::new(false);
+        let pages = used.map(|used| Pages { used, mark: 100 });
+        let looked = poll_fn(|_| if looks.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending });
+        let heed = heed(&plane.memory, &plane.pipes, || {
+            looks.store(true, Relaxed);
+            pages
+        });
+        tokio::select! {
+            biased;
+            never = heed => match never {},
+            () = looked => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn beyond_the_mark_new_connections_wait_and_healthz_says_so() {
+        let plane = accepting();
+        look(&plane, Some(100)).await;
+        assert_eq!(plane.accepts(), Ok(()));
+        look(&plane, Some(101)).await;
+        assert_eq!(plane.accepts(), Err("new connections wait for memory"));
+        let mut waits = pin!(room_for_files(&plane));
+        assert!(futures_util::poll!(&mut waits).is_pending());
+        assert_eq!(plane.refusals.totals().max_connections, 1);
+        look(&plane, Some(50)).await;
+        drop(waits.await);
+        assert_eq!(plane.accepts(), Ok(()));
+        // A file that cannot be read is no shortage, even if the last look has shown one.
+        look(&plane, Some(101)).await;
+        look(&plane, None).await;
+        assert_eq!(plane.accepts(), Ok(()));
     }
 
     #[test]

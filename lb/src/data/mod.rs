@@ -26,6 +26,7 @@ mod warnings;
 pub(crate) mod watchdog;
 mod worker;
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,7 +43,7 @@ pub(crate) use warnings::Warnings;
 pub(crate) use worker::Worker;
 
 use crate::net::Throttle;
-use crate::refusals::Refusals;
+use crate::refusals::{Reason, Refusals};
 use crate::snapshot::Cell;
 
 /// What a connection's key is.
@@ -123,11 +124,20 @@ impl Plane {
         if !self.workers.iter().any(Worker::accepts) {
             return Err("no worker accepts connections");
         }
+        if self.memory.is_short() {
+            return Err("new connections wait for memory");
+        }
         let has_no_place = self.admission.as_ref().is_some_and(Admission::is_full);
         if has_no_place || self.sessions.len() >= self.most_sessions() {
             return Err("the limit of connections is reached");
         }
         Ok(())
+    }
+
+    /// Counts a connection that is reset for a reason of this machine.
+    fn has_failed(&self, error: &io::Error) {
+        self.refusals.count(Reason::Local);
+        self.warnings.local_reset(error);
     }
 }
 

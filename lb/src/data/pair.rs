@@ -8,7 +8,7 @@ use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use rustix::net::sockopt::{set_tcp_nodelay, set_tcp_quickack};
@@ -29,6 +29,8 @@ pub(super) struct Pair {
     pub(super) lease: Lease,
     pub(super) plane: Arc<Plane>,
     source: Borrower,
+    /// The number of the last error of a call, for the log. (The largest one is 4095.)
+    error: AtomicU16,
     has_ended: AtomicBool,
 }
 
@@ -42,7 +44,22 @@ impl Pair {
         plane: Arc<Plane>,
     ) -> Self {
         let source = borrower(source);
-        Pair { client, replica, lease, plane, source, has_ended: AtomicBool::new(false) }
+        let (error, has_ended) = (AtomicU16::new(0), AtomicBool::new(false));
+        Pair { client, replica, lease, plane, source, error, has_ended }
+    }
+
+    /// The last error of a call.
+    pub(super) fn error(&self) -> io::Error {
+        io::Error::from_raw_os_error(self.error.load(Relaxed).into())
+    }
+
+    /// Notes an error, and passes it on.
+    pub(super) fn note<T>(&self, result: io::Result<T>) -> io::Result<T> {
+        if let Err(error) = &result {
+            let number = error.raw_os_error().and_then(|number| u16::try_from(number).ok());
+            self.error.store(number.unwrap_or(0), Relaxed);
+        }
+        result
     }
 
     /// The relay has ended: dropping the pair closes what is still open, without a reset.
@@ -147,29 +164,29 @@ impl Ends for Sockets<'_> {
             }
             take(chunk, behind);
         };
-        Source::Watched(self.from()).read(Reading::TakeAndLookBehind, SCRATCH, take)
+        self.pair.note(Source::Watched(self.from()).read(Reading::TakeAndLookBehind, SCRATCH, take))
     }
 
     fn write(&self, bytes: &[u8], are_last: bool) -> io::Result<usize> {
         if self.is_up {
             self.be_prompt();
         }
-        write_some(self.to(), bytes, are_last)
+        self.pair.note(write_some(self.to(), bytes, are_last))
     }
 
     fn fill(&self, most: usize) -> io::Result<Option<(Pipe, usize)>> {
-        self.pair.plane.pipes.fill(self.from(), most, self.pair.source)
+        self.pair.note(self.pair.plane.pipes.fill(self.from(), most, self.pair.source))
     }
 
     fn drain(&self, pipe: &Pipe, most: usize) -> io::Result<usize> {
         if self.is_up {
             self.be_prompt();
         }
-        splice::drain(pipe, self.to(), most)
+        self.pair.note(splice::drain(pipe, self.to(), most))
     }
 
     fn copy_out(&self, pipe: &Pipe, left: usize) -> io::Result<Vec<u8>> {
-        splice::copy_out(pipe, left)
+        self.pair.note(splice::copy_out(pipe, left))
     }
 
     fn put_back(&self, pipe: Pipe) {

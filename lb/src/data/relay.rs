@@ -17,6 +17,7 @@
 
 use std::fmt;
 use std::future::{self, poll_fn};
+use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -179,7 +180,7 @@ async fn conclude(
     other: &mut Direction<'_>,
     silence: Duration,
 ) -> Result<(), Break> {
-    let end = first.judge(end.and_then(|()| pass_fin(first.ends.to())));
+    let end = first.judge(end.and_then(|()| pass_fin(first)));
     match end {
         Ok(()) => return conclude_half_closed(other, silence).await,
         Err(Break::Source) => reset_after(future::ready(()), first.ends.to()).await,
@@ -261,9 +262,10 @@ fn ending(result: Result<(), Break>, [source, sink]: [Ending; 2]) -> Ending {
     }
 }
 
-fn pass_fin(to: &Stream) -> Result<(), Break> {
+fn pass_fin(flow: &Direction<'_>) -> Result<(), Break> {
+    let passed = shutdown(flow.ends.to(), Shutdown::Write).map_err(io::Error::from);
     // A failure is judged by whether the connection lives.
-    shutdown(to, Shutdown::Write).map_err(|_| Break::Sink)
+    flow.ends.pair.note(passed).map_err(|_| Break::Sink)
 }
 
 /// Resets a connection after the `rest` is written to it and the kernel has sent every byte: a reset throws away what is

@@ -3,7 +3,7 @@
 //! It knows neither client nor replica, and keeps nothing from one call to the next but a scratch buffer for each worker.
 
 use std::cell::RefCell;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::TcpStream as StdStream;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::pin;
@@ -13,10 +13,10 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use tokio::io::Interest;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::flow::Behind;
-use super::socket::once;
+use super::socket::{SOON, once};
 use super::stream::Stream;
 
 /// The most that a relay reads at once, and so the most that can wait for a slow reader, in bytes.
@@ -51,7 +51,8 @@ pub(super) enum Reading {
 impl Source<'_> {
     /// Receives at most `most` bytes (and at most 64 KiB), and gives them to `take` with what is known to be behind them.
     ///
-    /// `Some(0)` means the end of the stream, `None` that there is nothing to read now.
+    /// `Some(0)` means the end of the stream, `None` that there is nothing to read now. The error EINTR means that it has to be tried
+    /// again [`SOON`].
     pub(super) fn read(
         self,
         reading: Reading,
@@ -62,8 +63,8 @@ impl Source<'_> {
             let room = &mut scratch[..most.min(LONGEST)];
             let (most, mut behind) = (room.len(), Behind::Unknown);
             let received = self.when_readable(most, || {
-                let read;
-                (read, behind) = self.receive(reading, room)?;
+                let (read, seen) = self.receive(reading, room)?;
+                behind = seen;
                 Ok(read)
             })?;
             if let Some(bytes) = received {
@@ -77,12 +78,13 @@ impl Source<'_> {
     fn when_readable(
         self,
         most: usize,
-        call: impl FnOnce() -> io::Result<usize>,
+        mut call: impl FnMut() -> io::Result<usize>,
     ) -> io::Result<Option<usize>> {
         match self {
             Source::Watched(stream) => once(stream, Interest::READABLE, most, call),
             Source::Unwatched(_) => match call() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+                // If it is watched from now on, the runtime hears of what is there already.
+                Err(error) if is_nothing(&error) => Ok(None),
                 received => received.map(Some),
             },
         }
@@ -121,13 +123,21 @@ impl AsFd for Source<'_> {
     }
 }
 
+/// Whether an error says only that no byte was received now.
+fn is_nothing(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
+}
+
 /// Reads and drops what comes, until the end of the stream, an error, or `limit`.
 pub(super) async fn discard(stream: &Stream, limit: Duration) {
     let until_the_end = async {
         while stream.readable().await.is_ok() {
             let read = Source::Watched(stream).read(Reading::Take, SCRATCH, |_, _| ());
-            if matches!(read, Ok(Some(0)) | Err(_)) {
-                break;
+            match read {
+                Ok(Some(0)) => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => sleep(SOON).await,
+                Err(_) => break,
+                Ok(_) => {}
             }
         }
     };

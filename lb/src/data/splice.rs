@@ -19,7 +19,7 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_siz
 use tokio::io::Interest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::socket::is_dead;
+use super::socket::{insist, is_dead};
 use super::stream::Stream;
 
 /// The smallest pipe that is better than copying, in bytes. A user beyond `pipe-user-pages-soft` gets smaller ones (pipe(7)).
@@ -140,6 +140,9 @@ impl Drop for Loan {
     }
 }
 
+/// How often a read of bytes that are in a pipe may be interrupted.
+const TRIES: u32 = 8;
+
 const FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
 
 /// Whether an error of splice(2) certainly says nothing about the socket. An error of the socket has to be passed on at once: the
@@ -152,11 +155,11 @@ fn says_nothing(error: Errno) -> bool {
 /// Moves at most `most` bytes, which have to be in the pipe, to a socket. Returns how many it moved.
 ///
 /// A signal may make it move fewer although the socket has room, so only EAGAIN clears the readiness. Because the pipe is not
-/// empty, EAGAIN is about the socket.
+/// empty, EAGAIN is about the socket. An error is that of [`insist`].
 pub(super) fn drain(pipe: &Pipe, to: &Stream, most: usize) -> io::Result<usize> {
-    let moved = to.try_io(Interest::WRITABLE, || Ok(splice(&pipe.open.read, None, to, None, most, FLAGS)?));
-    match moved {
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(0),
+    let call = || Ok(splice(&pipe.open.read, None, to, None, most, FLAGS)?);
+    match to.try_io(Interest::WRITABLE, || insist(to, Interest::WRITABLE, call)) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
         moved => moved,
     }
 }
@@ -164,11 +167,14 @@ pub(super) fn drain(pipe: &Pipe, to: &Stream, most: usize) -> io::Result<usize> 
 /// Takes `left` bytes, which have to be in the pipe, out of it.
 pub(super) fn copy_out(pipe: &Pipe, left: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; left];
-    let mut read = 0;
+    let (mut read, mut tries) = (0, TRIES);
     while read < left {
-        match rustix::io::read(&pipe.open.read, &mut bytes[read..])? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            some => read += some,
+        match rustix::io::read(&pipe.open.read, &mut bytes[read..]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(some) => read += some,
+            // They are there.
+            Err(Errno::INTR | Errno::AGAIN) if tries > 0 => tries -= 1,
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(bytes)

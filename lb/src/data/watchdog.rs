@@ -3,7 +3,6 @@
 //! A worker that fails is logged and started again; its listening socket, and the clients in the queue of that socket, outlive it.
 //! A worker whose thread does nothing is logged. This module never touches a connection.
 
-use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use tracing::{error, info};
 
 use super::worker::Worker;
 use super::{Plane, listener};
+use crate::panics::message;
 
 /// How often the heartbeat of a worker is looked for.
 const LOOK: Duration = Duration::from_secs(1);
@@ -57,17 +57,12 @@ fn spawn(at: usize, plane: &Arc<Plane>, close: &CancellationToken) -> io::Result
     let run = move || {
         // A panic drops the runtime, and with it every session of this worker.
         let run = move || runtime.block_on(listener::run(at, plane, close));
-        let ended = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| message(&*panic));
+        let ended = catch_unwind(AssertUnwindSafe(run)).map_err(|panic| message(&*panic).to_owned());
         // It fails only while the process ends.
         let _ = report.send(ended);
     };
     thread::Builder::new().name(name).spawn(run)?;
     Ok(end)
-}
-
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked").to_owned()
 }
 
 /// Starts a worker again whenever it fails, until it ends as it was told to. Its listener is closed then.
@@ -124,18 +119,5 @@ async fn watch(worker: &Worker, thread: &mut oneshot::Receiver<End>) -> End {
                 info!("worker {} goes on", worker.number);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_message_of_a_panic_is_its_reason() {
-        let message_of = |panic: fn()| message(&*catch_unwind(panic).unwrap_err());
-        assert_eq!(message_of(|| panic!("no epoll")), "no epoll");
-        assert_eq!(message_of(|| panic!("no {}", "epoll")), "no epoll");
-        assert_eq!(message_of(|| std::panic::panic_any(5)), "it panicked");
     }
 }

@@ -7,6 +7,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
 /// What is known of a worker outside its thread.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -19,6 +22,8 @@ pub(crate) struct Worker {
     accepts: AtomicBool,
     is_blocked: AtomicBool,
     beats: AtomicU64,
+    /// Notified with each beat.
+    pulse: Notify,
 }
 
 impl Worker {
@@ -34,6 +39,7 @@ impl Worker {
             accepts: AtomicBool::new(false),
             is_blocked: AtomicBool::new(false),
             beats: AtomicU64::new(0),
+            pulse: Notify::new(),
         })
     }
 
@@ -50,6 +56,12 @@ impl Worker {
     /// Notes that its thread runs.
     pub(super) fn beat(&self) {
         self.beats.fetch_add(1, Relaxed);
+        self.pulse.notify_waiters();
+    }
+
+    /// Waits for the next beat.
+    pub(super) fn pulse(&self) -> Notified<'_> {
+        self.pulse.notified()
     }
 
     /// How often its thread has run.

@@ -47,7 +47,8 @@ impl Addresses {
         self.others.len() == others.others.len() && self.iter().all(|address| others.contains(address))
     }
 
-    fn contains(&self, address: SocketAddr) -> bool {
+    /// Whether it is one of them.
+    pub(crate) fn contains(&self, address: SocketAddr) -> bool {
         self.iter().any(|known| known == address)
     }
 }

@@ -1,24 +1,27 @@
 //! Socket constants, addresses and error classes that both planes use.
 
+mod accept;
 mod addresses;
 
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
+pub(crate) use accept::Trouble;
 pub(crate) use addresses::Addresses;
 
 /// How long to watch a new connection that the peer may close at once.
 pub(crate) const SECOND_THOUGHT: Duration = Duration::from_millis(50);
 /// The shortest time between two log lines about the same shortage.
-const QUIET: Duration = Duration::from_secs(1);
+pub(crate) const QUIET: Duration = Duration::from_secs(1);
 
 /// Whether a connect failed for a reason of this machine: a shortage of files, memory, epoll watches or ports, or a call that
 /// may not be made. Such an error says nothing about the peer.
@@ -96,6 +99,44 @@ impl Default for Throttle {
     }
 }
 
+/// Gathers what may happen many times a second, for one log line a second. Whatever is counted is said, also if the thread that counted
+/// it is gone by then.
+#[derive(Debug)]
+pub(crate) struct Tally<T> {
+    /// How many since the last line, and the last one.
+    since: Mutex<(u64, Option<T>)>,
+    more: Notify,
+}
+
+impl<T> Default for Tally<T> {
+    fn default() -> Self {
+        Tally { since: Mutex::new((0, None)), more: Notify::new() }
+    }
+}
+
+impl<T> Tally<T> {
+    pub(crate) fn count(&self, what: T) {
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        *since = (since.0 + 1, Some(what));
+        self.more.notify_one();
+    }
+
+    /// Has each number and the last one of so many logged, the first at once, until this is dropped.
+    pub(crate) async fn report(&self, log: impl Fn(u64, T)) -> Infallible {
+        loop {
+            self.more.notified().await;
+            if let (count, Some(last)) = self.take() {
+                log(count, last);
+            }
+            sleep(QUIET).await;
+        }
+    }
+
+    fn take(&self) -> (u64, Option<T>) {
+        std::mem::take(&mut *self.since.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// Logs that connections cannot be accepted, once a second at most: a shortage shows many times a second.
 #[derive(Debug, Default)]
 pub(crate) struct Complaints(Throttle);
@@ -104,23 +145,6 @@ impl Complaints {
     pub(crate) fn complain(&self, port: &str, what: &dyn Display) {
         if self.0.ask().is_some() {
             warn!("{port}: no new connections for the moment: {what}");
-        }
-    }
-}
-
-/// Counts what may happen many times a second, for one log line a second.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Tally(Arc<AtomicU64>);
-
-impl Tally {
-    /// Counts one. `report` gets the number of a second, at its end. Call it on a runtime.
-    pub(crate) fn count(&self, report: fn(u64)) {
-        if self.0.fetch_add(1, Relaxed) == 0 {
-            let count = Arc::clone(&self.0);
-            tokio::spawn(async move {
-                sleep(QUIET).await;
-                report(count.swap(0, Relaxed));
-            });
         }
     }
 }
@@ -135,6 +159,17 @@ mod tests {
         let due = [0, 1, 999, 1000, 1001, 1999, 2500]
             .map(|milliseconds| throttle.ask_at(start + Duration::from_millis(milliseconds)));
         assert_eq!(due, [Some(1), None, None, Some(3), None, None, Some(3)]);
+    }
+
+    #[test]
+    fn a_tally_has_all_that_was_counted_since_the_last_look_and_the_last_one() {
+        let tally = Tally::default();
+        std::thread::scope(|scope| {
+            scope.spawn(|| (1..=3).for_each(|number| tally.count(number)));
+        });
+        assert_eq!((tally.take(), tally.take()), ((3, Some(3)), (0, None)));
+        tally.count(4);
+        assert_eq!(tally.take(), (1, Some(4)));
     }
 
     #[test]

@@ -1,78 +1,79 @@
-//! The provider of fixed addresses. It looks them up, and never starts or stops what listens there.
+//! The provider of fixed servers, each at an address or a name of its own.
 
 use std::collections::HashMap;
-use std::io;
-use std::time::Duration;
+use std::net::SocketAddr;
 
-use proto::control::{Hostname, Weight};
-use tokio::net::lookup_host;
-use tokio::time::timeout;
+use fleet::ReplicaId;
+use proto::control::{Hostname, Resolutions, Weight};
 
 use super::doors::Doors;
-use super::{Reach, Report, Reports};
-use crate::fleet::ReplicaId;
-use crate::net::Addresses;
-
-/// How long a lookup may take.
-const LOOK_UP: Duration = Duration::from_secs(5);
+use super::{Reports, named};
+use crate::resolver::{Followed, Resolver};
 
 /// A server that runs without `lb`'s help.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FixedBackend {
     /// The name of its slot.
     pub name: Hostname,
-    /// `HOST:PORT`.
-    pub address: String,
+    /// Where it is.
+    pub location: Location,
     /// The weight of its slot.
     pub weight: Weight,
 }
 
-/// The addresses, by name, each `HOST:PORT`, and the folder in which the servers take connections over.
+impl FixedBackend {
+    /// Whether its location is a name that has to be resolved.
+    pub(crate) fn has_name(&self) -> bool {
+        matches!(self.location, Location::Host(..))
+    }
+}
+
+/// Where a server is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// At this address.
+    Address(SocketAddr),
+    /// At the addresses of this host, and this port.
+    Host(String, u16),
+}
+
+/// The servers by name, and the folder in which they take connections over.
 #[derive(Debug)]
 pub(crate) struct Fixed {
-    addresses: HashMap<Hostname, String>,
+    servers: HashMap<Hostname, Followed>,
+    /// Only if one of them has a name.
+    resolver: Option<Resolver>,
     doors: Option<Doors>,
 }
 
 impl Fixed {
-    pub(crate) fn new(backends: Vec<FixedBackend>, doors: Option<Doors>) -> Self {
-        let addresses = backends.into_iter().map(|backend| (backend.name, backend.address)).collect();
-        Fixed { addresses, doors }
+    /// Follows every name from now on, with a resolver that is made if there is one.
+    pub(crate) fn new<E>(
+        backends: Vec<FixedBackend>,
+        doors: Option<Doors>,
+        make: impl FnOnce() -> Result<Resolver, E>,
+    ) -> Result<Self, E> {
+        let resolver = backends.iter().any(FixedBackend::has_name).then(make).transpose()?;
+        let mut servers = HashMap::new();
+        for FixedBackend { name, location, .. } in backends {
+            let followed = match (location, &resolver) {
+                (Location::Address(address), _) => Followed::fixed(address),
+                (Location::Host(host, port), Some(resolver)) => resolver.follow_host(&host, port),
+                (Location::Host(..), None) => continue,
+            };
+            servers.insert(name, followed);
+        }
+        Ok(Fixed { servers, resolver, doors })
     }
 
     pub(super) fn start(&self, id: ReplicaId, hostname: &Hostname, reports: Reports) {
-        let address = self.addresses.get(hostname).cloned().unwrap_or_default();
+        // The fleet has no other names.
+        let Some(server) = self.servers.get(hostname) else { return };
         let door = self.doors.as_ref().map(|doors| doors.of(hostname));
-        tokio::spawn(async move {
-            let inspector = Inspector { address };
-            let report = match timeout(LOOK_UP, look_up(&inspector.address)).await {
-                Ok(Ok(addresses)) => {
-                    let inspector = super::Inspector::Fixed(inspector);
-                    Report::Started(id, Reach { addresses, door, inspector })
-                }
-                Ok(Err(error)) => Report::Lost(id, format!("cannot look up {}: {error}", inspector.address)),
-                Err(late) => Report::Lost(id, format!("cannot look up {}: {late}", inspector.address)),
-            };
-            // It fails only if the program ends.
-            let _ = reports.send(report).await;
-        });
+        named::start(id, server.clone(), door, reports);
     }
-}
 
-/// Looks a fixed address up again.
-pub(crate) struct Inspector {
-    /// `HOST:PORT`.
-    address: String,
-}
-
-impl Inspector {
-    /// The addresses that it has now; `None` if it has none. It takes as long as the resolver does.
-    pub(super) async fn look_up(&self) -> Option<Addresses> {
-        look_up(&self.address).await.ok()
+    pub(super) fn resolutions(&self) -> Option<Resolutions> {
+        self.resolver.as_ref().map(Resolver::resolutions)
     }
-}
-
-async fn look_up(address: &str) -> io::Result<Addresses> {
-    let found = lookup_host(address).await?;
-    Addresses::of(found).ok_or_else(|| io::Error::other("it has no address"))
 }

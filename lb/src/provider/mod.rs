@@ -2,34 +2,52 @@
 //!
 //! A provider starts and stops replicas as it is told to, and reports that a replica has started or ended. It never decides that
 //! a replica has to be replaced.
+//!
+//! Where several `lb`s serve one fleet, its provider also keeps the roster that they share ([`fleet::Roster`]): it replaces it as it is told
+//! to ([`Provider::propose`]), and reports every change of it, its own and those of other `lb`s ([`Report::Adopted`]).
 
+pub(crate) mod dns;
 pub(crate) mod doors;
 pub(crate) mod engine;
 pub(crate) mod fixed;
+mod named;
 mod proc;
 pub(crate) mod process;
 
 use std::path::PathBuf;
 
-use proto::control::Hostname;
+use fleet::{Assignment, Epoch, Rejection, ReplicaId, Roster, Seat, Stopping};
+use proto::control::{Hostname, Resolutions};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::fleet::{Assignment, ReplicaId, Seat, Stopping};
 use crate::net::Addresses;
+use crate::resolver::Followed;
 
 /// The addresses of a replica, its door, and who can say more about it.
 pub(crate) struct Reach {
     pub(crate) addresses: Addresses,
     /// The path at which it takes connections over; `None` if it was not told to.
     pub(crate) door: Option<PathBuf>,
+    /// `None` where the provider itself runs it.
+    pub(crate) task: Option<Task>,
     pub(crate) inspector: Inspector,
+}
+
+/// What runs a replica on one of several machines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Task {
+    pub(crate) id: String,
+    /// The name of the machine.
+    pub(crate) node: String,
 }
 
 /// What only its provider can tell about a running replica. To ask takes time, so it is asked only while the replica is in doubt.
 pub(crate) enum Inspector {
     Process(process::inspect::Inspector),
     Container(engine::docker::inspect::Inspector),
-    Fixed(fixed::Inspector),
+    Service(engine::swarm::inspect::Inspector),
+    /// A server that has a name, or only an address.
+    Named(Followed),
 }
 
 impl From<process::inspect::Inspector> for Inspector {
@@ -44,14 +62,30 @@ impl From<engine::docker::inspect::Inspector> for Inspector {
     }
 }
 
+impl From<engine::swarm::inspect::Inspector> for Inspector {
+    fn from(inspector: engine::swarm::inspect::Inspector) -> Self {
+        Inspector::Service(inspector)
+    }
+}
+
 impl Inspector {
+    /// A probe has failed. The provider may look sooner whether the replica has ended. It never waits.
+    pub(crate) fn doubt(&self) {
+        match self {
+            Inspector::Service(service) => service.doubt(),
+            // Their providers learn of an end at once, or never.
+            Inspector::Process(_) | Inspector::Container(_) | Inspector::Named(_) => {}
+        }
+    }
+
     /// Whether the replica is stopped (SIGSTOP, a paused container), so that it cannot answer, and not merely busy. False where that
     /// is not known.
     pub(crate) async fn is_stopped(&self) -> bool {
         match self {
             Inspector::Process(process) => process.is_stopped().await,
             Inspector::Container(container) => container.is_stopped().await,
-            Inspector::Fixed(_) => false,
+            // Only the engine of its node could say so.
+            Inspector::Service(_) | Inspector::Named(_) => false,
         }
     }
 
@@ -63,20 +97,29 @@ impl Inspector {
         match self {
             Inspector::Process(process) => process.check_owner().await,
             // A container has an address of its own, and a fixed server is what listens there.
-            Inspector::Container(_) | Inspector::Fixed(_) => Ok(()),
+            Inspector::Container(_) | Inspector::Service(_) | Inspector::Named(_) => Ok(()),
         }
     }
 
-    /// The addresses that the name of the replica has now; `None` if it has none, or no name.
-    pub(crate) async fn look_up(&self) -> Option<Addresses> {
+    /// Waits until the name of the replica has other addresses; for ever if it has no name.
+    pub(crate) async fn moved(&mut self) -> Addresses {
         match self {
-            Inspector::Fixed(fixed) => fixed.look_up().await,
-            Inspector::Process(_) | Inspector::Container(_) => None,
+            Inspector::Named(name) => name.moved().await,
+            Inspector::Process(_) | Inspector::Container(_) | Inspector::Service(_) => {
+                std::future::pending().await
+            }
+        }
+    }
+
+    /// Asks soon for the addresses that the name of the replica has now.
+    pub(crate) fn ask_soon(&self) {
+        if let Inspector::Named(name) = self {
+            name.ask_soon();
         }
     }
 }
 
-/// What a provider reports about a replica.
+/// What a provider reports about a replica, or about the roster.
 pub(crate) enum Report {
     /// It has been started; it listens there, or soon will.
     Started(ReplicaId, Reach),
@@ -84,6 +127,14 @@ pub(crate) enum Report {
     Lost(ReplicaId, String),
     /// It could not be started for a reason that lies in the provider, not in the replica.
     Hindered(ReplicaId, String),
+    /// It waits to be started elsewhere, for this reason.
+    Waits(ReplicaId, String),
+    /// The roster is this one now. Some in between may be skipped, but none comes after a later one.
+    Adopted(Epoch, Roster),
+    /// What became of the proposal. A [`Rejection::Stale`] follows the roster that was there first.
+    Proposed(Result<Epoch, Rejection>),
+    /// Nothing is left of the replica of this name.
+    Removed(Hostname),
 }
 
 /// The channel for reports. It is bounded: a provider that reports too fast waits.
@@ -96,8 +147,12 @@ pub(crate) enum Provider {
     Process(process::Process),
     /// Containers.
     Docker(engine::docker::Docker),
+    /// Services of a Swarm.
+    Swarm(engine::swarm::Swarm),
     /// Servers at fixed addresses.
     Fixed(fixed::Fixed),
+    /// The servers that a name leads to.
+    Dns(dns::Dns),
 }
 
 impl Provider {
@@ -108,19 +163,56 @@ impl Provider {
         match self {
             Provider::Process(process) => process.start(id, assignment.hostname, reports, stopped),
             Provider::Docker(docker) => docker.start(id, assignment, reports, stopped),
+            Provider::Swarm(swarm) => swarm.start(id, assignment, reports, stopped),
             Provider::Fixed(fixed) => fixed.start(id, &assignment.hostname, reports),
+            Provider::Dns(dns) => dns.start(id, &assignment.hostname, reports),
         }
         keeper
     }
 
+    /// Begins to report the roster, where others than this `lb` decide about it. Call it once, before the first start.
+    pub(crate) fn begin(&mut self, reports: Reports) {
+        match self {
+            Provider::Swarm(swarm) => swarm.follow(reports),
+            Provider::Dns(dns) => dns.begin(reports),
+            Provider::Process(_) | Provider::Docker(_) | Provider::Fixed(_) => {}
+        }
+    }
+
+    /// Replaces the roster of this epoch, and reports `Proposed` within 5 s. There is one proposal at a time.
+    pub(crate) fn propose(&mut self, epoch: Epoch, roster: Roster, reports: Reports) {
+        match self {
+            Provider::Swarm(swarm) => swarm.propose(epoch, roster, reports),
+            Provider::Process(_) | Provider::Docker(_) | Provider::Fixed(_) | Provider::Dns(_) => {
+                let refusal = Rejection::Failed("this provider shares no roster".to_owned());
+                tokio::spawn(async move { reports.send(Report::Proposed(Err(refusal))).await });
+            }
+        }
+    }
+
+    /// Removes the replica of this name, which is leaving in this epoch. This or another `lb` may have started it. One that was created
+    /// for a later epoch is another, and stays. Reports `Removed` when nothing of it is left, and tries until then.
+    pub(crate) fn remove(&mut self, (epoch, hostname): (Epoch, Hostname), reports: Reports) {
+        match self {
+            Provider::Swarm(swarm) => swarm.remove(epoch, hostname, reports),
+            // Only this `lb` has started replicas, and each is stopped by its keeper.
+            Provider::Process(_) | Provider::Docker(_) | Provider::Fixed(_) | Provider::Dns(_) => {}
+        }
+    }
+
+    /// Whether it alone says which slots there are: no command changes them.
+    pub(crate) fn brings_slots(&self) -> bool {
+        matches!(self, Provider::Dns(_))
+    }
+
     /// Whether the replicas know their hostname.
     pub(crate) fn names_replicas(&self) -> bool {
-        !matches!(self, Provider::Fixed(_))
+        !matches!(self, Provider::Fixed(_) | Provider::Dns(_))
     }
 
     /// Whether the network of a replica ends with it. Then its connections may not be told of its end.
     pub(crate) fn takes_the_network_along(&self) -> bool {
-        matches!(self, Provider::Docker(_))
+        matches!(self, Provider::Docker(_) | Provider::Swarm(_))
     }
 
     /// Persists these seats for the next start. Only containers outlive this program.
@@ -140,11 +232,24 @@ impl Provider {
         }
     }
 
-    /// Completes when another `lb` holds these replicas. This one must not touch them any more.
-    pub(crate) async fn lost(&self) {
+    /// How the questions to the DNS have ended, if there are names.
+    pub(crate) fn resolutions(&self) -> Option<Resolutions> {
         match self {
-            Provider::Docker(docker) => docker.lost().await,
-            Provider::Process(_) | Provider::Fixed(_) => std::future::pending().await,
+            Provider::Fixed(fixed) => fixed.resolutions(),
+            Provider::Dns(dns) => Some(dns.resolutions()),
+            Provider::Process(_) | Provider::Docker(_) | Provider::Swarm(_) => None,
+        }
+    }
+
+    /// Completes when the replicas are no longer those of this `lb`, which must not touch them any more; why.
+    pub(crate) async fn lost(&self) -> String {
+        match self {
+            Provider::Docker(docker) => {
+                docker.lost().await;
+                "another lb has taken the fleet over".to_owned()
+            }
+            Provider::Swarm(swarm) => swarm.over().await,
+            Provider::Process(_) | Provider::Fixed(_) | Provider::Dns(_) => std::future::pending().await,
         }
     }
 
@@ -153,7 +258,8 @@ impl Provider {
         match self {
             Provider::Process(process) => process.stopped().await,
             Provider::Docker(docker) => docker.stopped().await,
-            Provider::Fixed(_) => {}
+            Provider::Swarm(swarm) => swarm.leave(),
+            Provider::Fixed(_) | Provider::Dns(_) => {}
         }
     }
 }

@@ -2,13 +2,13 @@
 //! in doubt, and not on a thread that others wait for.
 
 use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use netlink_packet_sock_diag::inet::{ExtensionFlags, InetResponse, StateFlags};
 use rustix::process::Pid;
-use tracing::debug;
 
 use crate::sock_diag;
 
@@ -90,8 +90,11 @@ enum Reach {
 }
 
 impl Listener {
-    /// The sockets that get the connections to this port of 127.0.0.1. Empty if the kernel cannot be asked.
-    pub(super) fn at(port: u16) -> Vec<Self> {
+    /// The sockets that get the connections to this port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked.
+    pub(super) fn at(port: u16) -> io::Result<Vec<Self>> {
         let mut found = Vec::new();
         let take = |socket: &InetResponse| {
             let id = &socket.header.socket_id;
@@ -100,12 +103,10 @@ impl Listener {
                 found.push(Listener { socket, user, reach });
             }
         };
-        if let Err(error) = sock_diag::each(&StateFlags::LISTEN, &ExtensionFlags::empty(), take) {
-            debug!("the kernel does not tell who listens: {error}");
-        }
+        sock_diag::each(&StateFlags::LISTEN, &ExtensionFlags::empty(), take)?;
         let closest = found.iter().map(|listener| listener.reach).min();
         found.retain(|listener| Some(listener.reach) == closest);
-        found
+        Ok(found)
     }
 }
 
@@ -142,11 +143,11 @@ mod tests {
         for address in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0", "[::ffff:127.0.0.1]:0"] {
             let Ok(socket) = TcpListener::bind(address) else { continue };
             let port = socket.local_addr().unwrap().port();
-            let listeners = Listener::at(port);
+            let listeners = Listener::at(port).unwrap();
             assert!(us.holds(&listeners), "{address}: {listeners:?}");
             assert!(!us.is_stopped && listeners.len() == 1);
             drop(socket);
-            assert_eq!(Listener::at(port), [], "{address}");
+            assert_eq!(Listener::at(port).unwrap(), [], "{address}");
             assert!(!us.holds(&[]));
         }
     }
@@ -169,6 +170,10 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let (client, server) = (TcpStream::connect(("127.0.0.1", port)).unwrap(), listener.accept().unwrap());
         drop(listener);
-        assert_eq!(Listener::at(port), [], "a connection whose own port it is: {client:?} {server:?}");
+        assert_eq!(
+            Listener::at(port).unwrap(),
+            [],
+            "a connection whose own port it is: {client:?} {server:?}"
+        );
     }
 }

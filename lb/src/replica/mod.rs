@@ -6,10 +6,11 @@
 mod dials;
 mod key;
 mod link;
+mod suspicion;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use dials::Dials;
 use key::Key;
 use link::HandoffEndpoint;
 pub(crate) use link::{About, HandedOver, Link};
+use suspicion::Suspicion;
 
 /// The longest that evicted sessions may take to end.
 pub(crate) const EVICTION: Duration = Duration::from_secs(1);
@@ -50,7 +52,8 @@ pub(crate) struct Replica {
     dials: Dials,
     received: AtomicU64,
     probe_wanted: Notify,
-    is_suspect: AtomicBool,
+    /// Whether a connect or a probe has failed.
+    pub(crate) suspicion: Suspicion,
 }
 
 /// The open sessions of a replica.
@@ -77,7 +80,7 @@ impl Replica {
             dials: Dials::default(),
             received: AtomicU64::new(0),
             probe_wanted: Notify::new(),
-            is_suspect: AtomicBool::new(false),
+            suspicion: Suspicion::default(),
         }
     }
 
@@ -222,23 +225,6 @@ impl Replica {
     /// Waits until a session has asked for a probe.
     pub(crate) async fn probe_wanted(&self) {
         self.probe_wanted.notified().await;
-    }
-
-    /// Marks it as suspect, because a connect or a probe has failed: the next session checks its connection before it forwards a
-    /// byte.
-    pub(crate) fn suspect(&self) {
-        self.is_suspect.store(true, Relaxed);
-    }
-
-    /// Whether its last connect or probe failed.
-    #[must_use]
-    pub(crate) fn is_suspect(&self) -> bool {
-        self.is_suspect.load(Relaxed)
-    }
-
-    /// Clears the suspicion after a passed probe, or after a connection that was checked.
-    pub(crate) fn trust(&self) {
-        self.is_suspect.store(false, Relaxed);
     }
 
     /// Waits until it has no session.

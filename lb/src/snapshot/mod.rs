@@ -65,6 +65,12 @@ impl Snapshot {
         &self.slots
     }
 
+    /// The bound of loads, if there is one.
+    #[must_use]
+    pub(crate) fn balance(&self) -> Option<BalanceFactor> {
+        self.balance
+    }
+
     /// The most connections of a replica; `usize::MAX` without a limit.
     #[must_use]
     pub(crate) fn most_per_replica(&self) -> usize {

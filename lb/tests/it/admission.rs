@@ -9,6 +9,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
+use crate::control::http;
 use crate::harness::{Lb, eventually, field, id_for, patient, reset, say, session};
 
 /// A new connection from this address of the machine. A reset may come before it is made.
@@ -187,6 +188,9 @@ fn over_the_connections_of_a_replica_the_next_candidate_gets_them_and_then_nobod
         assert_eq!(lb.exchange(format!("{id}\n").as_bytes()), b"", "closed");
         assert_eq!(refused(&lb, "no_replica"), 2);
         lb.wait_for_log("no replica is available");
+        let health = http(&lb, "GET /healthz", "");
+        assert_eq!(health.status, 503, "{}", health.body);
+        assert!(health.body.contains("--max-connections-per-replica"), "{}", health.body);
         drop(held.remove(0));
         eventually("the place at the owner", || (lb.route(&id) == "server2").then_some(()));
     }
@@ -240,7 +244,7 @@ fn without_limits_nothing_is_refused_and_backends_says_so() {
     let mut held: Vec<TcpStream> = (0..50).map(|_| from("127.0.0.1", lb.data)).collect();
     assert!(held.iter_mut().all(is_served));
     let none = json!({
-        "no_replica": 0, "max_connections": 0, "per_source": 0, "rate": 0, "denied": 0, "left_early": 0
+        "no_replica": 0, "max_connections": 0, "per_source": 0, "rate": 0, "denied": 0, "left_early": 0, "local": 0
     });
     assert_eq!(lb.done(&json!({"cmd": "backends"}))["refused"], none);
 }

@@ -80,6 +80,17 @@ fn answers_are_text_for_people() {
 }
 
 #[test]
+fn health_exits_with_zero_exactly_while_a_new_client_would_be_served() {
+    let running = calm(&["--replicas", "2"]);
+    let control = [("LB_CONTROL", running.control.to_string())];
+    let control = control.each_ref().map(|(name, value)| (*name, value.as_str()));
+    assert_eq!(done(&["health"], &control), "2 of 2 replicas are in rotation\n");
+    done(&["mapping", "set", "--weight", "server1=0", "--weight", "server2=0"], &control);
+    let none = "<Error> no server replica is available\n".to_owned();
+    assert_eq!(lb(&["health"], &control), (String::new(), none, Some(1)));
+}
+
+#[test]
 fn an_explanation_under_a_seed_tells_the_position_in_per_cent() {
     let running = calm(&["--replicas", "1", "--hash-seed", "7"]);
     let percent = &running.done(&json!({"cmd": "explain", "id": "7"}))["position_percent"];

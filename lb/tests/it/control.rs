@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Lb, patient};
+use crate::harness::Lb;
 
 /// `lb` whose replicas stay in rotation: the probes are so patient that a slow machine fails none.
 pub(crate) fn calm(flags: &[&str]) -> Lb {
@@ -34,7 +34,7 @@ pub(crate) struct Conversation(BufReader<TcpStream>);
 
 impl Conversation {
     pub(crate) fn with(lb: &Lb) -> Self {
-        Conversation(BufReader::new(patient(TcpStream::connect(lb.control).unwrap())))
+        Conversation(BufReader::new(lb.dial(lb.control)))
     }
 
     pub(crate) fn stream(&mut self) -> &mut TcpStream {

@@ -191,12 +191,12 @@ fn every_command_that_asks_for_a_change_is_in_the_audit() {
         std::process::id()
     );
     assert_eq!(field(&line, "by="), ours);
-    assert!(line.contains("result=<Error> "), "{line}");
+    assert!(line.contains("result=\"<Error> "), "{line}");
 
     // The client leaves without waiting for its answer.
     connect(&path).write_all(b"{\"cmd\":\"add\",\"n\":1,\"hostnames\":[\"S5\"]}\n").unwrap();
     let line = lb.wait_for_log(r#"command={"cmd":"add","n":1,"hostnames":["S5"]}"#);
-    assert!(line.ends_with("result=\"done\""), "{line}");
+    assert!(line.ends_with("result=\"done\" replicas=\"server1,S5\""), "{line}");
     assert_eq!(lines().len(), 3);
     assert!(lb.log().iter().all(|line| !line.contains("secret")));
 }

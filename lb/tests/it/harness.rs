@@ -1,5 +1,6 @@
 //! A real `lb` on free ports, replicas that misbehave on demand, and ways to wait for a state instead of a time.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
@@ -9,6 +10,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+pub(crate) use crate::gate::{Gate, demo_after};
+use crate::namespaces::inside;
 pub(crate) use crate::processes::{group_of, is_alive, processes_with, signal};
 pub(crate) use crate::replica::Replica;
 pub(crate) use crate::streams::{patient, raw_answer, reset, say, session};
@@ -19,8 +22,18 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `condition` returns a value.
 #[track_caller]
-pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) fn eventually<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    eventually_within(PATIENCE, what, condition)
+}
+
+/// Like [`eventually`], for what takes longer than others.
+#[track_caller]
+pub(crate) fn eventually_within<T>(
+    patience: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(value) = condition() {
             return value;
@@ -40,6 +53,8 @@ pub(crate) struct Lb {
     child: Child,
     pub(crate) data: SocketAddr,
     pub(crate) control: SocketAddr,
+    /// The network namespace of its ports; `None` for that of this process.
+    namespace: Option<File>,
     log: Arc<Log>,
     /// Keeps the log's pipe open after the last line was read.
     _reader: thread::JoinHandle<BufReader<ChildStderr>>,
@@ -72,6 +87,13 @@ impl Lb {
         command
     }
 
+    /// Launches a command that becomes `lb` in another network namespace (exec), and waits until it listens.
+    pub(crate) fn launch_elsewhere(command: Command) -> Lb {
+        let mut lb = Lb::launch_as(command);
+        lb.namespace = Some(File::open(format!("/proc/{}/ns/net", lb.pid())).unwrap());
+        lb
+    }
+
     /// Launches a command that is `lb` or becomes it (exec), and waits until it listens.
     pub(crate) fn launch_as(command: Command) -> Lb {
         Lb::launch_read_until(command, |_| false)
@@ -100,7 +122,7 @@ impl Lb {
             stderr
         });
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut lb = Lb { child, data: unknown, control: unknown, log, _reader: reader };
+        let mut lb = Lb { child, data: unknown, control: unknown, namespace: None, log, _reader: reader };
         let line = lb.wait_for_log("listening data=");
         // In a JSON log, a quote ends the last address.
         let address = |name| field(&line, name).split('"').next().unwrap().parse().unwrap();
@@ -155,7 +177,16 @@ impl Lb {
 
     /// A new connection to the data port.
     pub(crate) fn connect(&self) -> TcpStream {
-        patient(TcpStream::connect(self.data).unwrap())
+        self.dial(self.data)
+    }
+
+    /// A new connection to one of its ports.
+    pub(crate) fn dial(&self, address: SocketAddr) -> TcpStream {
+        let dial = || patient(TcpStream::connect(address).unwrap());
+        match &self.namespace {
+            None => dial(),
+            Some(namespace) => inside(namespace, dial),
+        }
     }
 
     /// Sends `bytes` and FIN to the data port; everything that comes back.
@@ -186,7 +217,7 @@ impl Lb {
 
     /// The answer of the control port to one JSON line.
     pub(crate) fn ask(&self, command: &Value) -> Value {
-        let mut stream = patient(TcpStream::connect(self.control).unwrap());
+        let mut stream = self.dial(self.control);
         stream.write_all(format!("{command}\n").as_bytes()).unwrap();
         let mut line = String::new();
         BufReader::new(stream).read_line(&mut line).unwrap();
@@ -325,37 +356,6 @@ pub(crate) fn field<'a>(line: &'a str, name: &str) -> &'a str {
 #[track_caller]
 pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("not a string: {value}"))
-}
-
-/// A shell command that runs `before` and then becomes a demo replica.
-pub(crate) fn demo_after(before: &str) -> String {
-    format!("{before} exec {} replica --parent $PPID", env!("CARGO_BIN_EXE_lb"))
-}
-
-/// A file that a command waits for: to create it is to open the gate.
-pub(crate) struct Gate(tempfile::TempDir);
-
-impl Gate {
-    pub(crate) fn new() -> Gate {
-        Gate(tempfile::TempDir::new().unwrap())
-    }
-
-    pub(crate) fn file(&self) -> std::path::PathBuf {
-        self.0.path().join("open")
-    }
-
-    pub(crate) fn open(&self) {
-        std::fs::write(self.file(), "").unwrap();
-    }
-
-    pub(crate) fn close(&self) {
-        std::fs::remove_file(self.file()).unwrap();
-    }
-
-    /// A demo replica that begins to listen when the gate is open.
-    pub(crate) fn command(&self) -> String {
-        demo_after(&format!("until test -e {}; do sleep 0.02; done;", self.file().display()))
-    }
 }
 
 /// Child processes that first say which port they got, so that the test can serve it.

@@ -10,24 +10,27 @@ use std::net::{Shutdown, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use crate::harness::{Lb, Replica, eventually, fixed, flags, signal};
+use serde_json::json;
+
+use crate::harness::{Lb, Replica, eventually, field, fixed, flags, signal};
 use crate::noise::{KIB, MIB, noise};
 
 /// The calls that the data plane makes while it serves, each with errors that the kernel may give for it. Not among them:
 /// `epoll_wait`, without which no runtime can go on, and `close`, which never fails without closing (close(2)).
 const CALLS: &[(&str, &[&str])] = &[
-    ("accept4", &["EMFILE", "ENOMEM", "ECONNABORTED"]),
-    ("recvfrom", &["ENOMEM", "EIO"]),
-    ("sendto", &["ENOBUFS", "ENOMEM", "EPIPE"]),
-    ("splice", &["ENOMEM", "EIO"]),
+    ("accept4", &["EMFILE", "ENOMEM", "ECONNABORTED", "EAGAIN", "EINTR"]),
+    ("recvfrom", &["ENOMEM", "EIO", "EAGAIN", "EINTR", "ENOTCONN"]),
+    ("sendto", &["ENOBUFS", "ENOMEM", "EPIPE", "EAGAIN", "EINTR"]),
+    ("splice", &["ENOMEM", "EIO", "EAGAIN", "EINTR"]),
     ("pipe2", &["EMFILE"]),
     ("fcntl", &["EPERM"]),
     ("setsockopt", &["ENOMEM"]),
     ("getsockopt", &["ENOBUFS"]),
     ("socket", &["EMFILE", "ENOBUFS"]),
-    ("connect", &["EADDRNOTAVAIL", "ENOMEM"]),
+    ("connect", &["EADDRNOTAVAIL", "ENOMEM", "EAGAIN", "ECONNREFUSED"]),
     ("shutdown", &["ENOBUFS"]),
-    ("poll", &["ENOMEM"]),
+    ("poll", &["ENOMEM", "EINTR"]),
+    ("fstat", &["ENOMEM"]),
     ("epoll_ctl", &["ENOMEM", "ENOSPC"]),
 ];
 /// How long an answer is, in bytes.
@@ -175,7 +178,9 @@ fn a_call_that_fails_leaves_no_client_without_an_end_and_none_with_a_wrong_one()
             }
         }
     }
-    assert!(lb.log().iter().all(|line| !line.contains("panicked")), "a panic");
+    assert!(lb.log().iter().all(|line| !line.contains("panic")), "a panic");
+    assert!(resets(&lb) > 0, "there were some");
+    eventually("every reset in the log", || (logged(&lb) == resets(&lb)).then_some(()));
 }
 
 #[test]
@@ -202,6 +207,17 @@ fn a_shortage_of_ports_is_said_and_counted_and_not_held_against_the_replica() {
     let lines = lb.log().iter().filter(|line| line.contains("a reason of this machine")).count();
     assert!(lines < 20, "{lines} lines for 20 failures");
     assert_eq!(ask(&lb, 10), "whole");
+}
+
+/// How many the log speaks of.
+fn logged(lb: &Lb) -> u64 {
+    let lines = lb.log().into_iter().filter(|line| line.contains("are reset for a reason of this machine"));
+    lines.map(|line| field(&line, "connections=").parse::<u64>().unwrap()).sum()
+}
+
+/// How many connections were reset for a reason of this machine.
+fn resets(lb: &Lb) -> u64 {
+    lb.done(&json!({"cmd": "backends"}))["refused"]["local"].as_u64().unwrap()
 }
 
 /// The open files of `lb` but pipes, of which it keeps some, once there is no session.

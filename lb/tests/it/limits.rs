@@ -29,10 +29,10 @@ pub(crate) fn talk((client, replica): &(TcpStream, TcpStream), time: Duration) {
 
 #[test]
 fn a_silent_session_is_reset_and_one_that_talks_is_not() {
-    for wire in every_relay_with(&["--idle-timeout", "500ms"]) {
+    for wire in every_relay_with(&["--idle-timeout", "1500ms"]) {
         let (silent, busy) = (pair(&wire), pair(&wire));
         // In one direction only, and longer than the limit.
-        talk(&busy, Duration::from_millis(1500));
+        talk(&busy, Duration::from_millis(2500));
         assert_eq!((end(&silent.0), end(&silent.1)), (RESET, RESET));
         assert_eq!(ending(&wire, &silent.0), "idle");
         talk(&busy, Duration::from_millis(10));
@@ -51,14 +51,14 @@ fn sessions_may_be_silent_if_nothing_limits_it() {
 
 #[test]
 fn a_half_closed_session_that_is_silent_is_reset_and_one_that_moves_bytes_is_not() {
-    for wire in every_relay_with(&["--half-close-timeout", "500ms"]) {
+    for wire in every_relay_with(&["--half-close-timeout", "1500ms"]) {
         for (what, turn) in BOTH_WAYS {
             let (silent, busy) = (turn(pair(&wire)), turn(pair(&wire)));
             for (first, other) in [&silent, &busy] {
                 first.shutdown(Shutdown::Write).unwrap();
                 assert_eq!(end(other), FIN, "{what}");
             }
-            talk(&(busy.1.try_clone().unwrap(), busy.0.try_clone().unwrap()), Duration::from_millis(1500));
+            talk(&(busy.1.try_clone().unwrap(), busy.0.try_clone().unwrap()), Duration::from_millis(2500));
             assert_eq!(end(&silent.0), RESET, "{what}");
             busy.1.shutdown(Shutdown::Write).unwrap();
             assert_eq!(end(&busy.0), FIN, "{what}");

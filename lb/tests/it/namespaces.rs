@@ -30,12 +30,7 @@ impl Namespace {
 
     /// Runs `work` on a thread in this namespace.
     pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
-        let namespace = File::open(format!("/run/netns/{}", self.name)).unwrap();
-        let inside = || {
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
-            work()
-        };
-        thread::scope(|scope| scope.spawn(inside).join().unwrap())
+        inside(&File::open(format!("/run/netns/{}", self.name)).unwrap(), work)
     }
 
     /// `lb serve` in this namespace, with its replicas in rotation.
@@ -52,6 +47,15 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
     }
+}
+
+/// Runs `work` on a thread in this network namespace.
+pub(crate) fn inside<T: Send>(namespace: &File, work: impl FnOnce() -> T + Send) -> T {
+    let inside = || {
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+        work()
+    };
+    thread::scope(|scope| scope.spawn(inside).join().unwrap())
 }
 
 /// Runs ip(8).

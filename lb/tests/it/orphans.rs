@@ -32,18 +32,25 @@ fn wrapped(wrapper: &[&str], command: &Command) -> Command {
     wrapped
 }
 
+/// Makes a PID namespace, in which the words after it are the first process.
+pub(crate) const UNSHARE: [&str; 5] = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+
 /// `lb` as the first process of a PID namespace; `None`, with a line, if there can be none.
 fn as_init(flags: &[&str]) -> Option<Lb> {
-    const UNSHARE: [&str; 5] = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
+    has_pid_namespaces().then(|| Lb::launch_as(wrapped(&UNSHARE, &Lb::command(flags))))
+}
+
+/// Whether a PID namespace can be made; a line if not.
+pub(crate) fn has_pid_namespaces() -> bool {
     let trial = wrapped(&UNSHARE, &Command::new("true")).stderr(Stdio::null()).status();
     if trial.is_ok_and(|status| status.success()) {
-        return Some(Lb::launch_as(wrapped(&UNSHARE, &Lb::command(flags))));
+        return true;
     }
     #[expect(clippy::disallowed_methods, reason = "that these tests may not be skipped is said by CI alone")]
     let is_required = std::env::var("CI").is_ok_and(|value| value == "true");
     assert!(!is_required, "no PID namespace can be made");
     eprintln!("skipped: no PID namespace can be made (unshare --pid)");
-    None
+    false
 }
 
 /// `lb` below a process that inherits orphans and never reaps them (PR_SET_CHILD_SUBREAPER, prctl(2)). It ends with `lb`, and with its

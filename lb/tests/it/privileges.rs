@@ -222,7 +222,7 @@ fn a_user_that_lb_cannot_become_is_refused_before_anything_is_bound() {
         (&["--user", ":"], "--user: invalid value `:`: expected NAME[:GROUP]"),
         (
             &["--user", "nobody", "--provider", "docker"],
-            "--user: it goes with --provider process and fixed only",
+            "--user: it goes with --provider process, fixed and dns only",
         ),
     ];
     for (flags, part) in cases {

@@ -318,3 +318,92 @@ fn the_comparison_in_the_documentation_is_what_the_command_says_now() {
         (fs::read_to_string(docs.join("comparison.svg")).unwrap(), fs::read_to_string(&file).unwrap());
     assert!(old == new, "docs/mapping/comparison.svg is not what `{COMPARISON}` draws now");
 }
+
+#[test]
+fn several_balancers_are_simulated_and_wrong_flags_are_named() {
+    let small = ["cluster", "--replicas", "6", "--balancers", "3", "--seed", "7", "--scenario"];
+    let text = good(&[&small[..], &["burst,away"]].concat());
+    assert!(text.starts_with("6 replicas, 3 balancers, seed 7; "), "{text}");
+    // Among clients, among balancers, and for each of three commands.
+    assert_eq!((rows(&text, "burst").len(), rows(&text, "away").len()), (5, 5), "{text}");
+    assert!(!text.contains("WRONG"), "{text}");
+    let answer: Value = serde_json::from_str(&good(&[&small[..], &["node", "--json"]].concat())).unwrap();
+    assert_eq!(answer["scenarios"][0]["deaths"], 1);
+    assert_eq!(answer["scenarios"][0]["problems"], serde_json::json!([]));
+
+    assert_eq!(
+        good(&[&small[..], &["drill", "--json"]].concat()),
+        good(&[&small[..], &["drill", "--json"]].concat())
+    );
+
+    let wrong = [
+        "cluster",
+        "--replicas",
+        "10001",
+        "--balancers",
+        "0",
+        "--scenario",
+        "deaths,quake",
+        "--chart",
+        "a.png",
+    ];
+    let (stdout, stderr, code) = simulate(&wrong, &[]);
+    assert_eq!((stdout.as_str(), code), ("", Some(2)));
+    for flag in [
+        "--replicas: invalid value `10001`",
+        "--balancers: invalid value `0`",
+        "--scenario: invalid value `quake`",
+        "--chart: invalid value `a.png`: expected the name of a file that ends with .svg",
+    ] {
+        assert!(stderr.contains(flag), "{stderr}");
+    }
+    let (_, stderr, code) = simulate(&["--ids", "10", "cluster"], &[]);
+    assert_eq!(code, Some(2), "{stderr}");
+    let (_, stderr, code) = simulate(&["cluster", "--scenario", "growth", "--timeline", "a.svg"], &[]);
+    assert!(code == Some(2) && stderr.contains("--timeline: growth has none"), "{stderr}");
+}
+
+#[test]
+fn the_charts_of_a_cluster_are_well_formed_and_the_same_for_the_same_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    let drawn = |seed: &str, name: &str| {
+        let files = ["figures", "timeline"].map(|kind| folder.path().join(format!("{name}-{kind}.svg")));
+        let [figures, timeline] = files.each_ref().map(|file| file.to_str().unwrap());
+        let size =
+            ["cluster", "--replicas", "12", "--balancers", "3", "--scenario", "burst,away", "--seed", seed];
+        good(&[&size[..], &["--chart", figures, "--timeline", timeline]].concat());
+        files.map(|file| fs::read_to_string(file).unwrap())
+    };
+    let [figures, timeline] = drawn("1", "a");
+    for (text, words) in
+        [(&figures, "from a death until a balancer has seen it"), (&timeline, "away: calls to the engine")]
+    {
+        let svg = roxmltree::Document::parse(text).unwrap();
+        let says = |node: roxmltree::Node| node.text().is_some_and(|text| text.contains(words));
+        assert!(svg.descendants().any(says), "{words}: {text}");
+    }
+    assert_eq!(drawn("1", "b"), [figures.as_str(), &timeline]);
+    assert_ne!(drawn("2", "c"), [figures, timeline]);
+}
+
+#[test]
+#[ignore = "it simulates 10,000 replicas and 100 balancers, which takes a minute"]
+fn the_page_about_clusters_is_what_the_commands_say_now() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/simulate");
+    let page = fs::read_to_string(docs.join("cluster.md")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let all = good(&["cluster", "--chart", &file("faults.svg"), "--timeline", &file("timeline.svg")]);
+    let growth = good(&["cluster", "--scenario", "growth", "--chart", &file("growth.svg")]);
+    for text in [all, growth] {
+        let (_, tables) = text.split_once("\n\n").unwrap();
+        assert!(
+            page.contains(tables.trim_end()),
+            "docs/simulate/cluster.md is not what the command prints now:\n{tables}"
+        );
+    }
+    for name in ["faults.svg", "timeline.svg", "growth.svg"] {
+        let [old, new] = [docs.join(name), file(name).into()].map(|file| fs::read_to_string(file).unwrap());
+        assert!(old == new, "docs/simulate/{name} is not what the command draws now");
+    }
+}

@@ -178,3 +178,24 @@ fn healthz_says_that_the_limit_of_connections_is_reached() {
     drop(crowd);
     serves(&lb);
 }
+
+#[test]
+fn healthz_says_that_clients_wait_because_none_can_be_accepted() {
+    let lb = one_worker();
+    let Some(tracer) = Tracer::tamper(&threads(&lb, &[1]), "accept4", "error=EMFILE") else { return };
+    let waiting = lb.connect();
+    is_unhealthy(&lb, "no worker accepts connections");
+    drop(tracer);
+    serves(&lb);
+    drop(waiting);
+}
+
+#[test]
+fn a_worker_whose_heartbeat_fails_is_started_again() {
+    let lb = one_worker();
+    // The runtime wakes itself by writing to a file. While there is no session, only the heartbeat makes it do so.
+    let Some(tracer) = Tracer::tamper(&threads(&lb, &[1]), "write", "error=EIO:when=1") else { return };
+    lb.wait_for_log("worker 1 has failed");
+    drop(tracer);
+    serves(&lb);
+}

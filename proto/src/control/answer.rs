@@ -10,12 +10,15 @@ use serde_json::{Map, Value};
 
 use super::backends::{Backends, State};
 use super::value::{Malformed, Weight};
+use crate::incident::Incident;
 
 /// The answer to a command, as `lb` gives it.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// The command is done.
     Successful(Box<Body>),
+    /// To `incidents`: a bare array.
+    Incidents(Vec<Incident>),
     /// The command was refused or has failed, and has changed nothing.
     Failure(Failure),
 }
@@ -35,7 +38,7 @@ impl Answer {
     #[must_use]
     pub fn http_status(&self) -> u16 {
         match self {
-            Answer::Successful(_) => 200,
+            Answer::Successful(_) | Answer::Incidents(_) => 200,
             Answer::Failure(failure) => failure.kind.http_status(),
         }
     }
@@ -45,6 +48,7 @@ impl Answer {
     pub fn to_json(&self) -> String {
         let (message, status) = match self {
             Answer::Successful(body) => (serde_json::to_string(body), "successful"),
+            Answer::Incidents(incidents) => return serde_json::to_string(incidents).unwrap_or_default(),
             Answer::Failure(failure) => (serde_json::to_string(&failure.to_string()), "failure"),
         };
         format!(r#"{{"message":{},"status":"{status}"}}"#, message.unwrap_or_default())

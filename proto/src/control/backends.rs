@@ -20,14 +20,35 @@ pub struct Backends {
     /// The connections that were not served.
     #[serde(default)]
     pub refused: Refused,
+    /// The version of what several `lb`s of the fleet agree on; left out in JSON where there is one `lb`. Equal epochs are equal slots and
+    /// equal mappings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// How questions to the DNS have ended; left out if no name is followed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns: Option<Resolutions>,
 }
 
-/// How many connections were not served since `lb` started, by reason.
+/// How many questions to the DNS have ended how since `lb` started.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resolutions {
+    /// With records.
+    pub records: u64,
+    /// With the answer that there is no such name, or no such record.
+    pub nothing: u64,
+    /// Without an answer that can be used. What was known before stays in use.
+    pub failed: u64,
+    /// The name that was last asked for in vain, and why; left out if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<String>,
+}
+
+/// How many connections were not served, or not to their end, since `lb` started, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// No replica could be had.
     pub no_replica: u64,
-    /// All places were taken: these waited, and were served later.
+    /// All places were taken, or memory was short: these waited, and were served later.
     pub max_connections: u64,
     /// The source had as many connections as it may (`--max-connections-per-source`).
     pub per_source: u64,
@@ -37,13 +58,16 @@ pub struct Refused {
     pub denied: u64,
     /// The client left before its first line was complete.
     pub left_early: u64,
+    /// A system call failed for a reason of the machine, and the connection was reset, early or late. (An older `lb` does not say.)
+    #[serde(default)]
+    pub local: u64,
 }
 
 impl Refused {
     /// Each reason with its number.
     #[must_use]
-    pub fn by_reason(&self) -> [(&'static str, u64); 6] {
-        let Refused { no_replica, max_connections, per_source, rate, denied, left_early } = *self;
+    pub fn by_reason(&self) -> [(&'static str, u64); 7] {
+        let Refused { no_replica, max_connections, per_source, rate, denied, left_early, local } = *self;
         [
             ("no_replica", no_replica),
             ("max_connections", max_connections),
@@ -51,6 +75,7 @@ impl Refused {
             ("rate", rate),
             ("denied", denied),
             ("left_early", left_early),
+            ("local", local),
         ]
     }
 }
@@ -68,6 +93,12 @@ pub struct Backend {
     pub hostname: String,
     /// The replica's address, as soon as it is known.
     pub address: Option<String>,
+    /// The name of the machine that it runs on, where there are several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// The id of its task, where something else than `lb` runs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
     /// The slot's weight; left out in JSON where it is the default.
     #[serde(default, skip_serializing_if = "Weight::is_usual")]
     pub weight: Weight,

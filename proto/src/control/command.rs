@@ -5,9 +5,11 @@ use std::borrow::Cow;
 use serde::de::Deserializer;
 use serde::de::value::MapDeserializer;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::change::{Addition, Change, Remapping, Removal};
 use super::json::Fields;
+use super::since::Since;
 use super::value::{Malformed, field};
 
 /// A command to the control port.
@@ -39,6 +41,17 @@ pub enum Command {
     },
     /// Tell whether any replica is in rotation.
     Health {},
+    /// Tell the incidents: each loss of a replica until its slot was in rotation again.
+    Incidents {},
+    /// Show the journal, one [`Entry`](crate::journal::Entry) a line, and go on until the connection ends.
+    Events {
+        /// Where to begin; without it, with the oldest entry that is kept.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        since: Option<Since>,
+        /// Whether to go on with what happens. If not, the connection ends after the newest entry.
+        #[serde(default = "yes", deserialize_with = "flag", skip_serializing_if = "Clone::clone")]
+        follow: bool,
+    },
 }
 
 impl Command {
@@ -59,6 +72,14 @@ impl Command {
 
 fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     field(deserializer, "id", "text in quotes", |value| value.as_str().map(str::to_owned))
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    field(deserializer, "follow", "true or false", Value::as_bool)
 }
 
 /// One line of newline-delimited JSON: a command and the token that came with it.
@@ -169,6 +190,12 @@ mod tests {
             (r#"{"cmd":"explain","id":"132574"}"#, Command::Explain { id: "132574".into() }),
             (r#"{"cmd":"health"}"#, Command::Health {}),
             (r#"{"cmd":"mapping"}"#, Command::Mapping(Remapping::default())),
+            (r#"{"cmd":"incidents"}"#, Command::Incidents {}),
+            (r#"{"cmd":"events"}"#, Command::Events { since: None, follow: true }),
+            (
+                r#"{"cmd":"events","since":7,"follow":false}"#,
+                Command::Events { since: Some(Since::Seq(7)), follow: false },
+            ),
             (
                 r#"{"cmd":"plan","change":{"cmd":"rm","n":1}}"#,
                 Command::Plan {

@@ -1,7 +1,7 @@
 //! the control port, and recovery from kills.
 
 use super::loads::loads;
-use super::{image, joined};
+use super::{image, joined, swarm};
 use crate::data::{Check, Drill, Healing, Kill};
 use crate::report::chart::Chart;
 use crate::report::derived::{self, PHASES, Phase};
@@ -17,6 +17,7 @@ pub(super) fn section(a3: &Healing, charts: &[Chart]) -> String {
     if let Some(drill) = &a3.drill {
         parts.push(recovery(drill, charts));
     }
+    parts.extend(a3.swarm.as_ref().map(|found| swarm::part(found, a3.drill.as_ref())));
     joined(&parts)
 }
 

@@ -16,6 +16,7 @@ mod loads;
 mod scaling;
 mod soak;
 mod standing;
+mod swarm;
 mod variants;
 
 /// The report; `charts` are referred to as files beside it.
@@ -25,7 +26,9 @@ pub(super) fn markdown(data: &Data, charts: &[Chart]) -> String {
     if !data.expectations.is_empty() {
         parts.push(correctness(&data.expectations));
     }
-    parts.extend(data.comparison.as_ref().map(|comparison| performance(comparison, &data.bars)));
+    if data.comparison.is_some() || !data.bars.is_empty() {
+        parts.push(performance(data.comparison.as_ref(), &data.bars));
+    }
     parts.push(environment(&data.environment));
     parts.extend(balance::section(&data.a1, charts));
     parts.extend(scaling::section(&data.a2, charts));
@@ -69,9 +72,10 @@ fn verdict_on(expectations: &[Expectation]) -> String {
 }
 
 /// How `lb` compares with its peers, and the bars.
-fn performance(comparison: &Comparison, bars: &[Bar]) -> String {
+fn performance(comparison: Option<&Comparison>, bars: &[Bar]) -> String {
     let bars = if bars.is_empty() { String::new() } else { bars_table(bars) };
-    let parts = ["## Performance".to_owned(), standing::overview(comparison), bars];
+    let overview = comparison.map(standing::overview).unwrap_or_default();
+    let parts = ["## Performance".to_owned(), overview, bars];
     joined(&parts)
 }
 
@@ -83,10 +87,10 @@ fn bars_table(bars: &[Bar]) -> String {
     let reached = bars.iter().filter(|bar| bar.reached).count();
     let rows: Vec<_> = bars.iter().map(line).collect();
     format!(
-        "{reached} of {} are reached. A bar is a ratio that was set on one machine. Other machines have other cores, so it is \
+        "{reached} of {} are reached. A bar was set on one machine. Other machines have other cores, so it is \
          no error to miss a bar, unless `bench` runs with `--hold-bars`.\n\n{}",
         words::plural(bars.len() as u64, "bar"),
-        table(&["ratio", "bar", "found: median (least to most)", ""], &rows)
+        table(&["figure", "bar", "found: median (least to most)", ""], &rows)
     )
 }
 

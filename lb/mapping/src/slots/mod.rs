@@ -157,6 +157,10 @@ pub struct Slots {
 }
 
 impl Slots {
+    pub(crate) fn seed(&self) -> Seed {
+        self.seed
+    }
+
     pub(crate) fn build(shape: &SlotsShape, seed: Seed, members: &[Member]) -> Result<Self, Full> {
         let full = || Full::Slots {
             members: members.len(),

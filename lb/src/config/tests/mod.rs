@@ -1,4 +1,8 @@
+mod backends;
+mod containers;
+mod dns;
 mod handoff;
+mod secrets;
 
 use clap::Parser as _;
 use mapping::{Algorithm, Probing, RequestHash, Seed, ServerHash, SlotsShape};
@@ -178,45 +182,6 @@ fn check_takes(cases: &[(&str, &[&str], &str)]) {
 }
 
 #[test]
-fn a_name_that_leads_elsewhere_in_the_engine_is_refused() {
-    check_takes(&[
-        (
-            "image",
-            &["", "../x", "a//b", "a/../b", "/a", "a/", "a?b", "a b", "é"],
-            "expected the name of an image",
-        ),
-        (
-            "network",
-            &["host", "none", "", "../x", "a/b"],
-            "expected the name of a network in which containers have",
-        ),
-        ("fleet", &["", "../x", "a,b", "a=b"], "expected a name of the form [A-Za-z0-9][A-Za-z0-9_.-]{0,62}"),
-        ("backend-port", &["0", "65536", "-1", "http"], "expected a whole number from 1 to 65535"),
-        ("memory", &["5MiB", "much", "-1", ""], "expected a size from 6MiB, such as 128MiB"),
-        ("pids", &["0", "-1", "many", "1000001"], "expected a whole number from 1 to 1000000, or unlimited"),
-        (
-            "container-caps",
-            &["", "ALL", "CHOWN,", "CHOWN NET_RAW", "none,CHOWN", "X"],
-            "expected default, none, or",
-        ),
-    ]);
-}
-
-#[test]
-fn containers_have_few_privileges_unless_told_otherwise() {
-    let settings = |flags: &[&str]| match good(&[&["--provider", "docker"], flags].concat()).source {
-        Source::Docker(settings) => (settings.pids, settings.capabilities),
-        other => panic!("{other:?}"),
-    };
-    let only = |names: &[&str]| Capabilities::Only(names.iter().map(|&name| name.to_owned()).collect());
-    assert_eq!(settings(&[]), (2048, Capabilities::Usual));
-    assert_eq!(settings(&["--pids", "unlimited", "--container-caps", "default"]), (-1, Capabilities::Usual));
-    assert_eq!(settings(&["--pids", "1", "--container-caps", "none"]), (1, only(&[])));
-    let names = settings(&["--container-caps", "NET_BIND_SERVICE,cap_chown"]).1;
-    assert_eq!(names, only(&["NET_BIND_SERVICE", "CHOWN"]));
-}
-
-#[test]
 fn a_wrong_value_is_refused_with_its_flag_and_what_is_expected() {
     const DURATION: &str = "expected a duration of at least 1ms, such as 250ms, 5s or 1m";
     const SIZE: &str = "expected a size from 16B to 64KiB, such as 8KiB";
@@ -238,7 +203,7 @@ fn a_wrong_value_is_refused_with_its_flag_and_what_is_expected() {
             &["", "-1", "1.5", "three", "1001", "99999999999999999999"],
             "expected a whole number from 0 to 1000",
         ),
-        ("provider", &["docker2", "Process", ""], "expected process, docker or fixed"),
+        ("provider", &["docker2", "Process", ""], "expected process, docker, swarm, fixed or dns"),
         ("mapping", &["modulo", "RING"], "expected ring, slots, maglev or rendezvous"),
         ("points", &["0", "-5", "10001"], "expected a whole number from 1 to 10000"),
         ("slots", &["0", "65537"], "expected a whole number from 1 to 65536"),
@@ -287,89 +252,6 @@ fn a_formula_that_cannot_be_read_is_told_the_column_whatever_the_mapping_is() {
             assert_eq!(problems(&["--mapping", mapping, flag, formula]), [expected], "{formula}");
         }
     }
-}
-
-#[test]
-fn a_backend_is_a_name_and_an_address() {
-    let fixed = |backend: &str| check(&["--provider", "fixed", "--backend", backend]);
-    for backend in [
-        "a=127.0.0.1:80",
-        "S-5.x_y=some.host:1",
-        "a=[::1]:65535",
-        "a=[fe80::1%2]:1",
-        "a=my_app-1:80",
-        "a=host.example.:80",
-        "a=1.example:80",
-    ] {
-        let (name, address) = backend.split_once('=').unwrap();
-        let name = Hostname::try_from(name.to_owned()).unwrap();
-        let expected = FixedBackend { name, address: address.to_owned(), weight: Weight::default() };
-        assert_eq!(fixed(backend).unwrap().source, Source::Fixed(vec![expected]), "{backend}");
-    }
-    let wrong = [
-        "",
-        "a",
-        "a=",
-        "=h:1",
-        "a=h",
-        "a=h:",
-        "a=:1",
-        "a=h:0",
-        "a=h:+1",
-        "a=h:65536",
-        "../a=h:1",
-        "_a=h:1",
-        "a=http://127.0.0.1:80",
-        "a=tcp://127.0.0.1:80",
-        "a=//h:80",
-        "a=u@h:80",
-        "a=h:80/",
-        "a=h..x:1",
-        "a=ä:1",
-        // Damaged addresses are no names.
-        "a=300.0.0.1:80",
-        "a=10.0.1:80",
-        "a=::1:80",
-        "a=[::1:80",
-        "a=[h]:80",
-    ];
-    for backend in wrong {
-        let expected = format!("--backend: invalid value `{backend}`: expected NAME=HOST:PORT");
-        assert!(fixed(backend).unwrap_err().starts_with(&expected), "{backend}");
-    }
-}
-
-#[test]
-fn a_host_with_a_blank_is_two_backends_that_are_no_backends() {
-    let problems = problems(&["--provider", "fixed", "--backend", "a=my host:80"]);
-    let expected =
-        ["a=my", "host:80"].map(|part| format!("--backend: invalid value `{part}`: expected NAME=HOST:PORT"));
-    assert_eq!(problems.len(), 2, "{problems:?}");
-    assert!(
-        problems.iter().zip(&expected).all(|(problem, expected)| problem.starts_with(expected)),
-        "{problems:?}"
-    );
-}
-
-#[test]
-fn a_weight_may_follow_a_backend() {
-    let weights = |flags: &[&str]| -> Vec<u32> {
-        let config = good(&[&["--provider", "fixed"], flags].concat());
-        config.slots.iter().map(|(_, weight)| weight.get()).collect()
-    };
-    assert_eq!(weights(&["--backend", "a=h:1,weight=2", "--backend", "b=h:2"]), [2, 1]);
-    assert_eq!(weights(&["--backend", "a=h:1,weight=0,b=h:2,weight=100"]), [0, 100]);
-    assert_eq!(weights(&["--backend", "weight=h:1,weight=3"]), [3]);
-    assert_eq!(weights(&["--backend", "a=h:1 weight=5\n b=h:2,  c=h:3 , weight=7,"]), [5, 1, 7]);
-    for wrong in ["weight=101", "weight=-1", "weight=", "weight=x"] {
-        let expected =
-            format!("--backend: invalid value `{wrong}`: expected as weight a whole number from 0 to 100");
-        assert_eq!(problems(&["--provider", "fixed", "--backend", &format!("a=h:1,{wrong}")]), [expected]);
-    }
-    let alone = problems(&["--provider", "fixed", "--backend", "weight=2,a=h:1"]);
-    assert_eq!(alone, ["--backend: weight=2 follows a NAME=HOST:PORT and a comma, once"]);
-    let twice = problems(&["--provider", "fixed", "--backend", "a=h:1,weight=2,weight=3"]);
-    assert_eq!(twice, ["--backend: weight=3 follows a NAME=HOST:PORT and a comma, once"]);
 }
 
 #[test]
@@ -430,18 +312,6 @@ fn limits_are_off_or_numbers() {
 }
 
 #[test]
-fn a_seed_is_a_number_and_is_not_said_back() {
-    let seed = |text: &str| good(&["--hash-seed", text]).mapping.scheme.seed;
-    assert_eq!([seed("7"), seed("0x1F"), seed("0")], [Seed(7), Seed(31), Seed(0)]);
-    assert_eq!(seed("18446744073709551615"), Seed(u64::MAX));
-    for wrong in ["", "secret", "-1", "+1", "0x", "0x+1", "1.5", "18446744073709551616"] {
-        let expected =
-            "--hash-seed: invalid value: expected a whole number below 2^64, decimal or as 0x1F; 0 is none";
-        assert_eq!(problems(&["--hash-seed", wrong]), [expected], "{wrong}");
-    }
-}
-
-#[test]
 fn a_balance_factor_is_a_number_or_off() {
     assert_eq!(good(&["--balance-factor", "off"]).mapping.balance, None);
     assert_eq!(good(&["--balance-factor", "1.25"]).mapping.balance, "1.25".parse().ok());
@@ -451,19 +321,9 @@ fn a_balance_factor_is_a_number_or_off() {
 }
 
 #[test]
-fn fixed_backends_are_the_first_slots_in_their_order() {
-    let flags = ["--provider", "fixed", "--backend", "b=h:1", "--backend", "a=h:2", "--backend", "c=h:1"];
-    let config = good(&flags);
-    assert_eq!(names(&config), ["b", "a", "c"]);
-    assert!(config.same_name, "a fixed address has only the one name");
-    assert_eq!(names(&good(&[&flags[..], &["--replicas", "2"]].concat())), ["b", "a"]);
-    assert_eq!(names(&good(&["--provider", "fixed", "--backend", "b=h:1,a=h:2"])), ["b", "a"]);
-}
-
-#[test]
 fn contradicting_flags_are_refused() {
     let fixed = ["--provider", "fixed", "--backend", "a=h:1"];
-    let cases: [(&[&str], &[&str], &str); 18] = [
+    let cases: [(&[&str], &[&str], &str); 21] = [
         (&[], &["--control", "0.0.0.0:5001"], "--control: 0.0.0.0:5001 can be reached from other machines"),
         (&[], &["--control", "192.168.1.1:5001"], "--control: "),
         (&[], &["--control", "[::]:5001"], "--control: "),
@@ -474,10 +334,17 @@ fn contradicting_flags_are_refused() {
         (&fixed, &["--backend", "a=h:2"], "--backend: the name a is given twice"),
         (&fixed, &["--spares", "1"], "--spares: fixed addresses cannot be started"),
         (&fixed, &["--command", "x"], "--command: it goes with --provider process only"),
-        (&fixed, &["--memory", "64MiB"], "--memory: it goes with --provider docker only"),
-        (&[], &["--pids", "50"], "--pids: it goes with --provider docker only"),
-        (&fixed, &["--container-caps", "none"], "--container-caps: it goes with --provider docker only"),
+        (&fixed, &["--memory", "64MiB"], "--memory: it goes with --provider docker and swarm only"),
+        (&[], &["--pids", "50"], "--pids: it goes with --provider docker and swarm only"),
+        (
+            &fixed,
+            &["--container-caps", "none"],
+            "--container-caps: it goes with --provider docker and swarm only",
+        ),
         (&[], &["--keep"], "--keep: it goes with --provider docker only"),
+        (&["--provider", "swarm"], &["--keep"], "--keep: it goes with --provider docker only"),
+        (&["--provider", "docker"], &["--cpus", "2"], "--cpus: it goes with --provider swarm only"),
+        (&[], &["--constraint", "node.role==worker"], "--constraint: it goes with --provider swarm only"),
         (&["--provider", "docker"], &["--command", "x"], "--command: it goes with --provider process only"),
         (&["--provider", "docker"], &["--backend", "a=h:1"], "--backend: it goes with --provider fixed only"),
         (&fixed, &["--replicas", "2"], "--replicas: 2 is more than the 1 of --backend"),
@@ -492,51 +359,6 @@ fn contradicting_flags_are_refused() {
     }
     good(&["--control", "0.0.0.0:0", "--control-token", "secret"]);
     good(&["--control", "0.0.0.0:0", "--control-insecure"]);
-}
-
-#[test]
-fn a_token_may_stand_in_a_file() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("token");
-    let path = file.to_str().unwrap();
-    let given = ["--control", "0.0.0.0:0", "--control-token-file", path];
-    for (text, token) in [("secret", "secret"), ("secret\n", "secret"), ("two words\r\n", "two words")] {
-        std::fs::write(&file, text).unwrap();
-        assert_eq!(good(&given).control_token.as_deref(), Some(token));
-    }
-    std::fs::write(&file, "\n").unwrap();
-    assert_eq!(
-        problems(&given),
-        [format!("--control-token-file: {path}: invalid value ``: expected any other text")]
-    );
-    let both = problems(&[&given[..], &["--control-token", "secret"]].concat());
-    assert_eq!(both, ["--control-token-file: there is a --control-token already; give one of them"]);
-    std::fs::remove_file(&file).unwrap();
-    let missing = problems(&given);
-    assert!(missing[0].starts_with(&format!("--control-token-file: {path} cannot be read: ")), "{missing:?}");
-}
-
-#[test]
-fn a_seed_may_stand_in_a_file_and_is_not_said_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("seed");
-    let path = file.to_str().unwrap();
-    for (text, seed) in [("7", 7), ("0x1F\n", 31), ("18446744073709551615\r\n", u64::MAX)] {
-        std::fs::write(&file, text).unwrap();
-        assert_eq!(good(&["--hash-seed-file", path]).mapping.scheme.seed, Seed(seed));
-    }
-    for wrong in ["", "secret\n", "7\n8\n"] {
-        std::fs::write(&file, wrong).unwrap();
-        let expected = format!(
-            "--hash-seed-file: {path}: invalid value: expected a whole number below 2^64, decimal or as 0x1F; 0 is none"
-        );
-        assert_eq!(problems(&["--hash-seed-file", path]), [expected], "{wrong}");
-    }
-    let both = problems(&["--hash-seed-file", path, "--hash-seed", "0"]);
-    assert_eq!(both, ["--hash-seed-file: there is a --hash-seed already; give one of them"]);
-    std::fs::remove_file(&file).unwrap();
-    let missing = problems(&["--hash-seed-file", path]);
-    assert!(missing[0].starts_with(&format!("--hash-seed-file: {path} cannot be read: ")), "{missing:?}");
 }
 
 #[test]

@@ -10,12 +10,13 @@ use proto::control::{Hostname, Weight};
 use super::{Parsed, Several, checked, several};
 use crate::client;
 use crate::control::port::Address as ControlAddress;
+use crate::provider::fixed::Location;
 
 /// A part of `--backend`; parts are separated by commas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::config) enum BackendPart {
     /// `NAME=HOST:PORT`.
-    Backend(Hostname, String),
+    Backend(Hostname, Location),
     /// `weight=W`, of the backend before it.
     Weight(Weight),
 }
@@ -67,20 +68,28 @@ pub(in crate::config) fn where_to_ask(given: &str) -> Result<client::Address, St
     })
 }
 
-/// Whether it is `HOST:PORT`: a name, an IPv4 address, or an IPv6 address in brackets, and a port that is not 0.
 fn is_host_and_port(address: &&str) -> bool {
-    if let Ok(address) = address.parse::<SocketAddr>() {
-        return address.port() > 0;
+    location(address).is_some()
+}
+
+/// `HOST:PORT`: a name, an IPv4 address, or an IPv6 address in brackets, and a port that is not 0.
+fn location(given: &str) -> Option<Location> {
+    if let Ok(address) = given.parse::<SocketAddr>() {
+        return (address.port() > 0).then_some(Location::Address(address));
     }
-    address.rsplit_once(':').is_some_and(|(host, port)| {
-        let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
-        is_number && port.parse().is_ok_and(|port: u16| port > 0) && is_name(host)
-    })
+    let (host, port) = given.rsplit_once(':')?;
+    Some(Location::Host(Some(host).filter(|host| is_name(host))?.to_owned(), self::port(port)?))
+}
+
+/// A port that is not 0.
+pub(super) fn port(given: &str) -> Option<u16> {
+    let is_number = given.bytes().all(|byte| byte.is_ascii_digit());
+    given.parse().ok().filter(|&port: &u16| is_number && port > 0)
 }
 
 /// Whether it is the name of a host: RFC 1123, section 2.1, and `_`, which names of containers hold. A name whose last part is a
 /// number would be a damaged IPv4 address.
-fn is_name(host: &str) -> bool {
+pub(super) fn is_name(host: &str) -> bool {
     let is_sound = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
     let is_part = |part: &str| (1..=63).contains(&part.len()) && part.bytes().all(is_sound);
     let host = host.strip_suffix('.').unwrap_or(host);
@@ -99,8 +108,7 @@ fn backend(given: &str) -> Parsed<BackendPart> {
         return checked(value.map(BackendPart::Weight), given, format_args!("as weight {}", Weight::ALLOWED));
     }
     let value = given.split_once('=').and_then(|(name, address)| {
-        let name = Hostname::try_from(name.to_owned()).ok()?;
-        Some(address).filter(is_host_and_port).map(|address| BackendPart::Backend(name, address.to_owned()))
+        Some(BackendPart::Backend(Hostname::try_from(name.to_owned()).ok()?, location(address)?))
     });
     let takes = format_args!(
         "NAME=HOST:PORT, or NAME=HOST:PORT,weight=W, with a NAME of the form {}, and as HOST a name, an IPv4 address, or an \

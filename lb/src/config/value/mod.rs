@@ -2,11 +2,13 @@
 
 mod address;
 mod container;
+mod dns;
 
 use std::convert::Infallible;
 use std::fmt::{self, Display};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -15,7 +17,11 @@ use proto::control::Transport;
 use tracing_subscriber::filter::Targets;
 
 pub(super) use address::{BackendPart, address, backends, control, networks, where_to_ask};
-pub(super) use container::{capabilities, fleet, image, memory, network, pids, port, volume};
+pub(super) use container::{
+    Given, capabilities, constraint, cpus, fleet, image, memory, network, pids, port, secret, variables,
+    volume,
+};
+pub(super) use dns::{dns_interval, dns_servers, service};
 
 use crate::control::{OnDown, Probe};
 use crate::data::{KeyKind, Rate};
@@ -40,7 +46,9 @@ impl<T> Checked<T> {
 pub(super) enum ProviderName {
     Process,
     Docker,
+    Swarm,
     Fixed,
+    Dns,
 }
 
 impl Display for ProviderName {
@@ -48,7 +56,9 @@ impl Display for ProviderName {
         f.write_str(match self {
             ProviderName::Process => "process",
             ProviderName::Docker => "docker",
+            ProviderName::Swarm => "swarm",
             ProviderName::Fixed => "fixed",
+            ProviderName::Dns => "dns",
         })
     }
 }
@@ -60,7 +70,7 @@ pub(super) enum RespawnName {
     Same,
 }
 
-/// The values of a repeatable flag that stand in one text, with commas or spaces between them.
+/// The values of a repeatable flag that stand in one text.
 #[derive(Clone, Debug)]
 pub(super) struct Several<T>(pub(super) Vec<Checked<T>>);
 
@@ -80,13 +90,21 @@ pub(super) fn checked<T>(value: Option<T>, given: &str, expected: impl Display) 
     Ok(Checked(value.ok_or_else(|| format!("invalid value `{given}`: expected {expected}"))))
 }
 
-/// Reads each of several values. (No value at all is one that is empty.)
+/// Reads each of several values with commas or spaces between them.
 fn several<T>(given: &str, read: impl Fn(&str) -> Parsed<T>) -> Result<Several<T>, Infallible> {
+    several_between(|letter| letter == ',' || letter.is_ascii_whitespace(), given, read)
+}
+
+/// Reads each of several values. (No value at all is one that is empty.)
+fn several_between<T>(
+    is_between: impl Fn(char) -> bool,
+    given: &str,
+    read: impl Fn(&str) -> Parsed<T>,
+) -> Result<Several<T>, Infallible> {
     let read = |part| {
         let Ok(value) = read(part);
         value
     };
-    let is_between = |letter: char| letter == ',' || letter.is_ascii_whitespace();
     let values: Vec<_> = given.split(is_between).filter(|part| !part.is_empty()).map(read).collect();
     Ok(Several(if values.is_empty() { vec![read("")] } else { values }))
 }
@@ -147,6 +165,10 @@ pub(super) fn pipe_size(given: &str) -> Parsed<usize> {
     checked(size_within(given, 4096..=1_048_576), given, "a size from 4KiB to 1MiB")
 }
 
+pub(super) fn journal_size(given: &str) -> Parsed<u64> {
+    checked(size_within(given, 4096..=1 << 40), given, "a size from 4KiB to 1TiB, such as 16MiB")
+}
+
 /// A size in bytes.
 fn size_within<T: TryFrom<u64> + PartialOrd>(given: &str, range: RangeInclusive<T>) -> Option<T> {
     let size: bytesize::ByteSize = given.parse().ok()?;
@@ -173,6 +195,13 @@ pub(super) fn small(given: &str) -> Parsed<usize> {
 
 pub(super) fn spares(given: &str) -> Parsed<usize> {
     within(given, (0, 100))
+}
+
+/// The file of a drawing.
+pub(super) fn picture(given: &str) -> Parsed<PathBuf> {
+    let value =
+        Some(PathBuf::from(given)).filter(|file| file.extension().is_some_and(|ending| ending == "svg"));
+    checked(value, given, "the name of a file that ends with .svg")
 }
 
 pub(super) fn probes(given: &str) -> Parsed<u32> {
@@ -233,8 +262,9 @@ pub(super) fn parsed<T: FromStr<Err: Display>>(given: &str) -> Parsed<T> {
 }
 
 pub(super) fn provider(given: &str) -> Parsed<ProviderName> {
-    use ProviderName::{Docker, Fixed, Process};
-    one_of(given, &[("process", Process), ("docker", Docker), ("fixed", Fixed)])
+    use ProviderName::{Dns, Docker, Fixed, Process, Swarm};
+    let names = [("process", Process), ("docker", Docker), ("swarm", Swarm), ("fixed", Fixed), ("dns", Dns)];
+    one_of(given, &names)
 }
 
 pub(super) fn respawn_name(given: &str) -> Parsed<RespawnName> {

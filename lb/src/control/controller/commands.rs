@@ -3,21 +3,19 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use fleet::{CommandId, Demand, Epoch, Event, Room, View};
 use mapping::{Algorithm, BalanceFactor, Parameter, Setting};
 use proto::control::{
-    Answer, Backend, Backends, Body, Change, Command, Connections, Failure, FailureKind, Health, Mapping,
-    Parameters, Remapping, Replicas, Transport,
+    Answer, Backend, Backends, Body, Change, Connections, Failure, FailureKind, Health, Mapping, Parameters,
+    Replicas, State, Transport,
 };
 use tokio::sync::oneshot;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tracing::error;
 
 use super::Controller;
-use crate::control::{explain, plan};
-use crate::fleet::{CommandId, Demand, Event, Room, View};
-
-/// The most commands that may wait for a check.
-const CHECKS: usize = 64;
+use crate::control::{Operation, plan};
+use crate::provider::Task;
 
 /// A client that waits for the end of its command.
 pub(super) struct Waiting {
@@ -25,21 +23,13 @@ pub(super) struct Waiting {
     question: Question,
 }
 
-/// A command whose room has to be checked.
-type Check = (CommandId, Change, Demand);
-
-/// A command whose room has been checked.
-pub(super) struct Checked {
-    command: CommandId,
-    change: Change,
-    room: Result<Room, Failure>,
-}
-
-/// The checks of room, which are made outside the controller, one at a time.
+/// The checks of room, which are made outside the controller, one at a time. The fleet bounds how many wait.
 #[derive(Default)]
 pub(super) struct Checks {
-    pub(super) underway: Option<JoinHandle<Checked>>,
-    waiting: VecDeque<Check>,
+    pub(super) underway: Option<JoinHandle<Result<Room, Failure>>>,
+    /// The command of the check that is under way.
+    command: Option<CommandId>,
+    waiting: VecDeque<(CommandId, Demand)>,
 }
 
 /// What a successful command answers.
@@ -50,71 +40,62 @@ enum Question {
 }
 
 impl Controller {
-    pub(super) fn serve(&mut self, command: Command, sender: oneshot::Sender<Answer>) {
-        let answer = match command {
-            Command::Add(change) => {
-                return self.change(sender, |command| Event::Add(command, change, None));
+    pub(super) fn serve(&mut self, operation: Operation, sender: oneshot::Sender<Answer>) {
+        let answer = match operation {
+            Operation::Change(change) => return self.change(change, sender),
+            Operation::Plan(change) => return self.plan(&change, sender),
+            Operation::Mapping => Ok(self.mapping()),
+            Operation::Replicas => Ok(self.replicas()),
+            Operation::Backends => Ok(self.backends()),
+            Operation::Health => self.health(),
+            Operation::Incidents => {
+                let refused = self.setup.refusals.totals().no_replica;
+                // The client may have gone.
+                let _ = sender.send(Answer::Incidents(self.incidents.all(refused)));
+                return;
             }
-            Command::Remove(change) => return self.change(sender, |command| Event::Remove(command, change)),
-            Command::Mapping(change) if change != Remapping::default() => {
-                return self.change(sender, |command| Event::Remap(command, change, None));
-            }
-            Command::Plan { change } => return self.plan(&change, sender),
-            Command::Mapping(_) => Ok(self.mapping()),
-            Command::Rep {} => Ok(self.replicas()),
-            Command::Backends {} => Ok(self.backends()),
-            Command::Explain { id } => explain::explain(&self.setup.cell.load(), self.fleet.mapping(), id),
-            Command::Health {} => self.health(),
         };
         reply(sender, answer);
     }
 
-    /// Applies a command whose answer is an effect, now or later.
-    fn change(&mut self, sender: oneshot::Sender<Answer>, event: impl FnOnce(CommandId) -> Event) {
+    /// Applies a change. Its answer is an effect, now or later.
+    fn change(&mut self, change: Change, sender: oneshot::Sender<Answer>) {
         self.last_command += 1;
         let command = CommandId(self.last_command);
-        let event = event(command);
-        let question = if matches!(event, Event::Remap(..)) { Question::Mapping } else { Question::Replicas };
+        let (event, question) = match change {
+            Change::Add(change) => (Event::Add(command, change), Question::Replicas),
+            Change::Remove(change) => (Event::Remove(command, change), Question::Replicas),
+            Change::Mapping(change) => (Event::Remap(command, change), Question::Mapping),
+        };
         self.waiting.insert(command, Waiting { sender, question });
         self.apply(event);
     }
 
     /// Has the room for a command checked, one command at a time.
-    pub(super) fn check(&mut self, check: Check) {
-        if self.checks.waiting.len() >= CHECKS {
-            let busy = "other commands are being checked; try again when they are done";
-            return self.refuse(check.0, FailureKind::Unavailable.because(busy));
-        }
-        self.checks.waiting.push_back(check);
+    pub(super) fn check(&mut self, command: CommandId, demand: Demand) {
+        self.checks.waiting.push_back((command, demand));
         self.next_check();
     }
 
     fn next_check(&mut self) {
-        while self.checks.underway.is_none()
-            && let Some((command, change, demand)) = self.checks.waiting.pop_front()
+        if self.checks.underway.is_none()
+            && let Some((command, demand)) = self.checks.waiting.pop_front()
         {
-            // The client may have gone. Nothing has changed yet.
-            if self.waiting.get(&command).is_some_and(|waiting| waiting.sender.is_closed()) {
-                self.waiting.remove(&command);
-                continue;
-            }
-            let check = move || Checked { command, change, room: demand.check() };
-            self.checks.underway = Some(spawn_blocking(check));
+            self.checks.command = Some(command);
+            self.checks.underway = Some(spawn_blocking(move || demand.check()));
         }
     }
 
-    /// Goes on with a command, or refuses it.
-    pub(super) fn checked(&mut self, checked: Result<Checked, JoinError>) {
+    /// The fleet goes on with a command, or refuses it.
+    pub(super) fn checked(&mut self, checked: Result<Result<Room, Failure>, JoinError>) {
         self.checks.underway = None;
-        match checked {
-            Ok(Checked { command, change, room: Ok(room) }) => match change {
-                Change::Add(change) => self.apply(Event::Add(command, change, Some(room))),
-                Change::Mapping(change) => self.apply(Event::Remap(command, change, Some(room))),
-                Change::Remove(change) => self.apply(Event::Remove(command, change)),
-            },
-            Ok(Checked { command, room: Err(refusal), .. }) => self.refuse(command, refusal),
-            // The check has panicked, which is a bug. Its client waits until its deadline.
-            Err(error) => error!("a command cannot be checked: {error}"),
+        let room = checked.unwrap_or_else(|error| {
+            // The check has panicked, which is a bug.
+            error!("a command cannot be checked: {error}");
+            Err(FailureKind::Unavailable.because("lb cannot check whether the mapping has room"))
+        });
+        if let Some(command) = self.checks.command.take() {
+            self.apply(Event::Checked(command, room));
         }
         self.next_check();
     }
@@ -207,10 +188,14 @@ impl Controller {
             return refuse(reason);
         }
         let snapshot = self.setup.cell.load();
-        let up = snapshot.slots().iter().filter(|slot| slot.in_rotation().is_ok()).count();
-        if up == 0 {
+        let up = || snapshot.slots().iter().filter_map(|slot| slot.in_rotation().ok());
+        if up().next().is_none() {
             return refuse("no server replica is available");
         }
+        if up().all(|replica| replica.open() >= snapshot.most_per_replica()) {
+            return refuse("every replica has all the connections that --max-connections-per-replica allows");
+        }
+        let up = up().count();
         Ok(Body::Health(Health { up, n: self.fleet.slots().count() }))
     }
 
@@ -220,12 +205,30 @@ impl Controller {
             self.fleet.slots().chain(self.fleet.in_passing()).map(|view| self.backend(view)).collect();
         backends.sort_by_key(|backend| backend.index);
         let spares = self.fleet.spares().map(|view| self.backend(view)).collect();
-        Body::Backends(Backends { n, backends, spares, refused: self.setup.refusals.totals() })
+        let (refused, dns) = (self.setup.refusals.totals(), self.setup.provider.resolutions());
+        // What a name server says has no version that others would know.
+        let shared = self.publication.epoch().filter(|_| !self.setup.provider.brings_slots());
+        let epoch = shared.map(|Epoch(number)| number);
+        Body::Backends(Backends { n, backends, spares, refused, epoch, dns })
+    }
+
+    /// The state of a replica, and why it is so. No connection goes to a slot before the mapping with it is built.
+    fn shown(&self, view: &View) -> (State, Option<String>) {
+        match &view.slot {
+            Some(slot) if view.state == State::Up && !self.publication.has(slot) => {
+                (State::Starting, Some("the mapping with this slot is being built".to_owned()))
+            }
+            _ => (view.state, view.reason.clone()),
+        }
     }
 
     fn backend(&self, view: View) -> Backend {
-        let replica = view.replica.and_then(|id| self.running.get(&id)?.replica.as_ref());
+        let running = view.replica.and_then(|id| self.running.get(&id));
+        let replica = running.and_then(|running| running.replica.as_ref());
+        let (task, node) =
+            running.and_then(|running| running.task.clone()).map(|Task { id, node }| (id, node)).unzip();
         let is_linked = replica.is_some_and(|replica| replica.link().is_some());
+        let (state, reason) = self.shown(&view);
         let (index, name) = view.slot.map(|slot| (slot.index, slot.name.to_string())).unzip();
         Backend {
             index,
@@ -233,9 +236,11 @@ impl Controller {
             hostname: view.hostname.to_string(),
             weight: view.weight,
             address: replica.map(|replica| replica.address().to_string()),
-            state: view.state,
-            reason: view.reason,
-            since: self.clock.rfc3339(view.since),
+            node,
+            task,
+            state,
+            reason,
+            since: self.setup.clock.rfc3339(view.since),
             restarts: view.restarts,
             transport: if is_linked { Transport::Handoff } else { Transport::Proxy },
             connections: replica.map_or_else(Connections::default, |replica| replica.connections()),

@@ -4,43 +4,46 @@
 //! mapping) is a separate task that reports back. A command is taken only when nothing else is due, and one at a time.
 
 mod commands;
+mod incidents;
 mod publication;
+mod running;
+mod telling;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use anyhow::bail;
+use fleet::{CommandId, Effect, Event, Fleet, ReplicaId, SlotId, Time, UnixTime, View};
 use mapping::{Full, Mapping, Member};
-use proto::control::{DrainTime, State};
+use proto::control::State;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking, yield_now};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
-use tracing::{error, info, warn};
+use tracing::error;
 
-use super::health::{self, HealthPolicy, OnDown};
+use super::health::HealthPolicy;
 use super::{Events, Request};
-use crate::fleet::{CommandId, Effect, Event, Fleet, ReplicaId, SlotId, Time, View};
-use crate::provider::{Keeper, Provider, Reach, Report, Reports};
+use crate::journal::Journal;
+use crate::provider::{Provider, Report, Reports};
 use crate::refusals::Refusals;
-use crate::replica::{EVICTION, Replica};
 use crate::snapshot::{Cell, Slot, Snapshot};
 use commands::{Checks, Waiting};
+use incidents::Incidents;
 use publication::{Blueprint, Publication, Version};
+use running::Running;
 
 /// The most events, and the most reports of the provider, that may wait.
 const REPORTS: usize = 1024;
 /// The most clients that may wait for a plan.
 const PLANS: usize = 8;
-/// How long a lost replica must have sent nothing before its sessions are ended.
-const SILENCE: Duration = Duration::from_secs(5);
 
 /// What a controller works with.
 pub(crate) struct Setup {
+    /// The clock that the fleet began with.
+    pub(crate) clock: Clock,
     pub(crate) health: HealthPolicy,
-    pub(crate) drain_timeout: Duration,
     /// The most connections of a replica.
     pub(crate) most_per_replica: Option<usize>,
     /// The connections that the data plane has not served.
@@ -48,6 +51,8 @@ pub(crate) struct Setup {
     pub(crate) provider: Provider,
     /// Where snapshots are published.
     pub(crate) cell: Arc<Cell>,
+    /// Where everything is recorded that happens.
+    pub(crate) journal: Arc<Journal>,
     /// How far the end of `lb` has come.
     pub(crate) ending: Ending,
     /// Whether the data plane would accept a new client now, and if not, why.
@@ -65,14 +70,6 @@ pub(crate) struct Ending {
     pub(crate) over: CancellationToken,
 }
 
-/// A replica from its start until it is given up.
-struct Running {
-    keeper: Keeper,
-    /// Known once the provider has started it.
-    replica: Option<Arc<Replica>>,
-    probes: Option<AbortOnDropHandle<()>>,
-}
-
 /// The only owner of the fleet.
 pub(crate) struct Controller {
     fleet: Fleet,
@@ -82,6 +79,7 @@ pub(crate) struct Controller {
     /// The mapping that is being built.
     building: Option<JoinHandle<Result<Mapping, Full>>>,
     running: HashMap<ReplicaId, Running>,
+    incidents: Incidents,
     waiting: HashMap<CommandId, Waiting>,
     last_command: u64,
     checks: Checks,
@@ -92,7 +90,6 @@ pub(crate) struct Controller {
     one_plan: Arc<Mutex<()>>,
     events: Events,
     reports: Reports,
-    clock: Clock,
 }
 
 /// Where everything arrives that a controller waits for.
@@ -120,6 +117,7 @@ impl Controller {
         let mut controller = Controller {
             fleet,
             publication: Publication::new(scheme, Arc::clone(setup.cell.load().mapping())),
+            incidents: Incidents::new(setup.clock),
             setup,
             ready: Some(ready),
             building: None,
@@ -132,8 +130,8 @@ impl Controller {
             one_plan: Arc::default(),
             events,
             reports,
-            clock: Clock { instant: Instant::now(), wall: SystemTime::now() },
         };
+        controller.setup.provider.begin(controller.reports.clone());
         controller.perform(effects);
         // The first mapping is there before the first command. Replicas start meanwhile.
         if controller.building.is_some() {
@@ -153,18 +151,18 @@ impl Controller {
 
     /// Waits for the next thing to do, and does it. False when `lb` is over.
     async fn turn(&mut self, inbox: &mut Inbox) -> anyhow::Result<bool> {
-        let deadline = self.fleet.next_deadline().map(|at| self.clock.instant + at);
+        let deadline = self.fleet.next_deadline().map(|at| self.setup.clock.instant + at);
         tokio::select! {
             biased;
             () = self.setup.ending.over.cancelled() => return Ok(false),
-            () = self.setup.provider.lost() => bail!("another lb has taken the fleet over"),
+            reason = self.setup.provider.lost() => bail!(reason),
             Some(report) = inbox.reports.recv() => self.see(report),
             Some(event) = inbox.events.recv() => self.apply(event),
             () = until(deadline) => self.apply(Event::Tick),
             built = end_of(&mut self.building) => self.built(built),
             checked = end_of(&mut self.checks.underway) => self.checked(checked),
-            Some(Request { command, reply }) = inbox.requests.recv() => {
-                self.serve(command, reply);
+            Some(Request { operation, reply }) = inbox.requests.recv() => {
+                self.serve(operation, reply);
                 // Probes and ends of replicas come to light before the next command.
                 yield_now().await;
             }
@@ -175,8 +173,18 @@ impl Controller {
     fn see(&mut self, report: Report) {
         let (id, event) = match report {
             Report::Started(id, reach) => return self.started(id, reach),
-            Report::Lost(id, reason) => (id, Event::Lost(id, reason)),
-            Report::Hindered(id, reason) => (id, Event::Hindered(id, reason)),
+            Report::Lost(id, reason) => {
+                self.tell_end(id, &reason);
+                (id, Event::Lost(id, reason))
+            }
+            Report::Hindered(id, reason) => {
+                self.tell_end(id, &reason);
+                (id, Event::Hindered(id, reason))
+            }
+            Report::Waits(id, reason) => return self.apply(Event::Failed(id, reason)),
+            Report::Adopted(epoch, roster) => return self.apply(Event::Adopted(epoch, roster)),
+            Report::Proposed(outcome) => return self.apply(Event::Proposed(outcome)),
+            Report::Removed(hostname) => return self.apply(Event::Removed(hostname)),
         };
         // The fleet hears first, so that the data plane stops using a replica before its link and its sessions are ended.
         self.apply(event);
@@ -184,7 +192,7 @@ impl Controller {
     }
 
     fn apply(&mut self, event: Event) {
-        let effects = self.fleet.apply(self.clock.instant.elapsed(), event);
+        let effects = self.fleet.apply(self.setup.clock.instant.elapsed(), event);
         self.perform(effects);
     }
 
@@ -194,31 +202,45 @@ impl Controller {
                 Effect::Publish => self.publish(),
                 Effect::Remember(seats) => self.setup.provider.remember(seats),
                 Effect::Changed(view) => {
-                    log(&view);
+                    self.tell_change(&view);
+                    self.look_at(&view);
                     self.settle_sessions(&view);
                 }
+                Effect::Doubt(suspects) => self.tell_doubt(suspects),
                 Effect::Start(id, assignment) => {
+                    self.tell_start(&assignment);
                     let keeper = self.setup.provider.start(id, assignment, self.reports.clone());
-                    self.running.insert(id, Running { keeper, replica: None, probes: None });
+                    self.running.insert(id, Running::new(keeper));
                 }
-                Effect::Drain(id, time) => self.drain(id, time),
+                Effect::Drain(id, limit) => self.drain(id, limit),
                 Effect::Stop(id, how) => {
                     if let Some(keeper) = self.give_up(id) {
+                        self.tell_stop(keeper.hostname());
                         keeper.stop(how);
                     }
                 }
-                Effect::Check(command, change, demand) => self.check((command, change, demand)),
+                Effect::Check(command, demand) => self.check(command, demand),
+                Effect::Propose(epoch, roster) => {
+                    self.setup.provider.propose(epoch, roster, self.reports.clone());
+                }
+                Effect::Remove(epoch, hostname) => {
+                    self.setup.provider.remove((epoch, hostname), self.reports.clone());
+                }
                 Effect::Answer(command, Ok(())) => self.done.push((self.publication.wanted(), command)),
                 Effect::Answer(command, Err(refusal)) => self.refuse(command, refusal),
             }
         }
+        self.publication.stamp(self.fleet.epoch());
         self.answer_all();
         self.announce();
     }
 
     /// Reports once that all replicas are in rotation.
     fn announce(&mut self) {
-        if self.publication.is_settled(self.publication.wanted())
+        // An empty fleet whose slots come from outside has not heard of them yet.
+        let is_awaited = self.setup.provider.brings_slots() && self.fleet.slots().next().is_none();
+        if !is_awaited
+            && self.publication.is_settled(self.publication.wanted())
             && self.fleet.slots().all(|view| view.state == State::Up)
             && let Some(ready) = self.ready.take()
         {
@@ -228,6 +250,7 @@ impl Controller {
     }
 
     fn publish(&mut self) {
+        self.forget_incidents();
         let scheme = self.fleet.mapping().scheme.clone();
         let members = self.fleet.slots().filter_map(|view| view.member()).collect();
         self.publication.want(Blueprint { scheme, members });
@@ -258,7 +281,11 @@ impl Controller {
         let built = built.map_err(anyhow::Error::from).and_then(|built| Ok(built?));
         // The fleet refuses slots that do not fit, so this is a bug.
         let built = built.inspect_err(|error| error!("the mapping cannot be built: {error}"));
+        let is_new = built.is_ok();
         self.publication.complete(built.ok());
+        if is_new {
+            self.tell_mapping();
+        }
         self.store();
         self.build();
         self.answer_all();
@@ -279,73 +306,31 @@ impl Controller {
             replica,
         })
     }
-
-    fn started(&mut self, id: ReplicaId, Reach { addresses, door, inspector }: Reach) {
-        let Some(running) = self.running.get_mut(&id) else { return };
-        let hostname = running.keeper.hostname().to_string();
-        let replica = Replica::new(hostname, addresses, self.setup.evict.child_token());
-        let replica = Arc::new(replica.with_handoff_at(door));
-        let identity = self.setup.provider.names_replicas();
-        let watch = health::watch(
-            id,
-            Arc::clone(&replica),
-            inspector,
-            identity,
-            self.setup.health.clone(),
-            self.events.clone(),
-        );
-        running.replica = Some(replica);
-        running.probes = Some(AbortOnDropHandle::new(tokio::spawn(watch)));
-        self.apply(Event::Started(id));
-    }
-
-    /// Ends the sessions of a replica that has just begun to fail its probes, if they are not to be kept.
-    fn settle_sessions(&self, view: &View) {
-        let failing = view.replica.filter(|_| view.state == State::Down);
-        if self.setup.health.on_down == OnDown::Reset
-            && let Some(replica) = failing.and_then(|id| self.running.get(&id)?.replica.as_ref())
-        {
-            replica.reset_sessions();
-        }
-    }
-
-    /// Ends probes, link and sessions of a replica that is lost, or is being stopped.
-    fn give_up(&mut self, id: ReplicaId) -> Option<Keeper> {
-        let Running { keeper, replica, .. } = self.running.remove(&id)?;
-        if let Some(link) = replica.as_ref().and_then(|replica| replica.link()) {
-            link.end();
-        }
-        if let Some(replica) = replica.filter(|_| self.setup.provider.takes_the_network_along()) {
-            tokio::spawn(async move { replica.evict_when_silent(SILENCE).await });
-        }
-        Some(keeper)
-    }
-
-    fn drain(&mut self, id: ReplicaId, time: Option<DrainTime>) {
-        let Some(running) = self.running.get_mut(&id) else { return };
-        running.probes = None;
-        let limit = time.map_or(self.setup.drain_timeout, Duration::from);
-        let (replica, events) = (running.replica.clone(), self.events.clone());
-        tokio::spawn(async move {
-            if let Some(replica) = replica
-                && timeout(limit, replica.drained()).await.is_err()
-            {
-                replica.evict();
-                let _ = timeout(EVICTION, replica.drained()).await;
-            }
-            // It fails only while `lb` ends.
-            let _ = events.send(Event::Drained(id)).await;
-        });
-    }
 }
 
-/// The start of `lb`, on the monotonic clock and on the wall clock.
-struct Clock {
+/// When the fleet began, on the monotonic clock and on the wall clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
     instant: Instant,
     wall: SystemTime,
 }
 
 impl Clock {
+    /// A clock that begins now.
+    pub(crate) fn start() -> Self {
+        Clock { instant: Instant::now(), wall: SystemTime::now() }
+    }
+
+    /// When it began, as the time since 1970.
+    pub(crate) fn born(&self) -> UnixTime {
+        self.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    }
+
+    /// The time of the fleet at this instant.
+    fn time(&self, instant: Instant) -> Time {
+        instant.saturating_duration_since(self.instant)
+    }
+
     fn rfc3339(&self, time: Time) -> String {
         humantime::format_rfc3339_millis(self.wall + time).to_string()
     }
@@ -376,21 +361,5 @@ fn left(Member { index, name, weight }: &Member) -> Slot {
         state: State::Draining,
         reason: Some("it has been removed".to_owned()),
         replica: None,
-    }
-}
-
-/// Logs a change of state in one line. (The provider warns when a replica ends that was not told to.)
-fn log(view: &View) {
-    let (hostname, state, reason) = (&view.hostname, view.state, view.reason.as_deref());
-    let is_bad = matches!(state, State::Down | State::Quarantined);
-    match (&view.slot, is_bad) {
-        (Some(slot), true) => {
-            warn!(slot = %slot.name, index = slot.index, %hostname, reason, "replica {state}");
-        }
-        (Some(slot), false) => {
-            info!(slot = %slot.name, index = slot.index, %hostname, reason, "replica {state}");
-        }
-        (None, true) => warn!(%hostname, reason, "spare {state}"),
-        (None, false) => info!(%hostname, reason, "spare {state}"),
     }
 }

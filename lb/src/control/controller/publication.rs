@@ -8,9 +8,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use fleet::{Epoch, SlotId, View};
 use mapping::{Full, Mapping, Member, Scheme};
-
-use crate::fleet::View;
 
 /// What a mapping is built from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +38,8 @@ pub(super) struct Version(u64);
 struct Edition {
     version: Version,
     blueprint: Blueprint,
+    /// The newest epoch that it is the mapping of.
+    epoch: Option<Epoch>,
     /// The indices of slots that have left the fleet since. A slot that comes back is another one: it enters with the next mapping.
     gone: HashSet<u32>,
 }
@@ -62,6 +63,8 @@ pub(super) struct Publication {
     mapping: Arc<Mapping>,
     draft: Option<Edition>,
     wanted: Blueprint,
+    /// The epoch of what is wanted.
+    epoch: Option<Epoch>,
     /// The versions of the blueprint that is wanted, and of the last one that was built or could not be.
     versions: (Version, Version),
 }
@@ -71,8 +74,8 @@ impl Publication {
     pub(super) fn new(scheme: Scheme, mapping: Arc<Mapping>) -> Self {
         let wanted = Blueprint { scheme, members: Vec::new() };
         let version = Version::default();
-        let published = Edition { version, blueprint: wanted.clone(), gone: HashSet::new() };
-        Publication { published, mapping, draft: None, wanted, versions: (version, version) }
+        let published = Edition { version, blueprint: wanted.clone(), epoch: None, gone: HashSet::new() };
+        Publication { published, mapping, draft: None, wanted, epoch: None, versions: (version, version) }
     }
 
     /// Notes what the mapping should be built from now.
@@ -85,6 +88,22 @@ impl Publication {
             self.wanted = blueprint;
             self.versions.0.0 += 1;
         }
+    }
+
+    /// Notes the epoch of what is wanted now. It may change although the blueprint stays.
+    pub(super) fn stamp(&mut self, epoch: Option<Epoch>) {
+        self.epoch = epoch;
+        let wanted = self.wanted();
+        for edition in self.draft.iter_mut().chain([&mut self.published]) {
+            if edition.version == wanted {
+                edition.epoch = epoch;
+            }
+        }
+    }
+
+    /// The epoch that the published mapping is of: the same epoch is the same choice for every key.
+    pub(super) fn epoch(&self) -> Option<Epoch> {
+        self.published.epoch
     }
 
     /// The version that is wanted.
@@ -103,7 +122,8 @@ impl Publication {
             return None;
         }
         let (version, blueprint) = (self.wanted(), self.wanted.clone());
-        self.draft = Some(Edition { version, blueprint: blueprint.clone(), gone: HashSet::new() });
+        self.draft =
+            Some(Edition { version, blueprint: blueprint.clone(), epoch: self.epoch, gone: HashSet::new() });
         Some(blueprint)
     }
 
@@ -120,6 +140,14 @@ impl Publication {
     /// The mapping that is published.
     pub(super) fn mapping(&self) -> &Arc<Mapping> {
         &self.mapping
+    }
+
+    /// Whether the published mapping leads to this slot.
+    pub(super) fn has(&self, slot: &SlotId) -> bool {
+        let at = self.members().binary_search_by_key(&slot.index, |member| member.index);
+        at.is_ok_and(|at| {
+            self.members()[at].name == slot.name.as_str() && !self.published.gone.contains(&slot.index)
+        })
     }
 
     /// What it was built from.
@@ -143,11 +171,11 @@ impl Publication {
 mod tests {
     use std::time::Duration;
 
+    use fleet::SlotId;
     use mapping::Algorithm;
     use proto::control::{Hostname, State, Weight};
 
     use super::*;
-    use crate::fleet::SlotId;
 
     fn name(index: u32) -> Hostname {
         Hostname::try_from(format!("server{index}")).unwrap()
@@ -202,6 +230,34 @@ mod tests {
         build(&mut publication);
         assert_eq!(seen(&publication, &[1, 2, 3]), [(1, true), (2, true), (3, true)]);
         assert!(publication.is_settled(publication.wanted()) && publication.next().is_none());
+    }
+
+    #[test]
+    fn an_epoch_is_shown_with_its_mapping() {
+        let mut publication = published(&[1]);
+        publication.stamp(Some(Epoch(1)));
+        publication.want(blueprint(&[1, 2]));
+        let underway = publication.next().unwrap();
+        publication.stamp(Some(Epoch(2)));
+        let slot = |index| SlotId { index, name: name(index) };
+        assert_eq!(
+            (publication.epoch(), publication.has(&slot(1)), publication.has(&slot(2))),
+            (Some(Epoch(1)), true, false)
+        );
+        // The next epoch is known before the mapping of this one is built.
+        publication.want(blueprint(&[2]));
+        publication.stamp(Some(Epoch(3)));
+        publication.complete(Some(underway.build().unwrap()));
+        assert_eq!(
+            (publication.epoch(), publication.has(&slot(1)), publication.has(&slot(2))),
+            (Some(Epoch(2)), false, true)
+        );
+        build(&mut publication);
+        assert_eq!(publication.epoch(), Some(Epoch(3)));
+        // A change of something else.
+        publication.stamp(Some(Epoch(4)));
+        assert_eq!(publication.epoch(), Some(Epoch(4)));
+        assert!(!publication.has(&SlotId { index: 2, name: name(7) }));
     }
 
     #[test]

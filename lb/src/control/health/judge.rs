@@ -76,8 +76,8 @@ pub(super) struct Judge {
     has_passed: bool,
     /// The last reason for failing that was told.
     reason: String,
-    /// Whether it was told that the replica has been silent for too long.
-    is_reported: bool,
+    /// When it was told that the replica has been silent for too long.
+    reported: Option<Time>,
 }
 
 impl Judge {
@@ -90,7 +90,7 @@ impl Judge {
             received: 0,
             has_passed: false,
             reason: String::new(),
-            is_reported: false,
+            reported: None,
         }
     }
 
@@ -129,11 +129,13 @@ impl Judge {
         is_news || is_another
     }
 
-    /// What its silence means, while it has this many open sessions. After a report, only the next sign of life counts.
+    /// What its silence means, while it has this many open sessions. It is told again after as long,
+    /// because the fleet may not have acted on it.
     pub(super) fn silence(&self, now: Time, open: usize) -> Silence {
         let silent = self.silent_for(now);
         let Rules { replace_after, replace_busy_after, .. } = self.rules;
-        if !self.is_unhealthy() || self.is_reported || silent < replace_after {
+        let is_told = self.reported.is_some_and(|told| now < told + replace_after);
+        if !self.is_unhealthy() || is_told || silent < replace_after {
             Silence::Bearable
         } else if open == 0 || silent >= replace_busy_after {
             Silence::Fatal
@@ -143,8 +145,8 @@ impl Judge {
     }
 
     /// It was told that the replica is unresponsive. The next sign of life ends that.
-    pub(super) fn report(&mut self) {
-        self.is_reported = true;
+    pub(super) fn report(&mut self, now: Time) {
+        self.reported = Some(now);
     }
 
     /// The pause before the next probe.
@@ -157,7 +159,7 @@ impl Judge {
         } else if !self.has_passed {
             // The longer a start takes, the rarer the probes.
             now / 8
-        } else if self.is_reported {
+        } else if self.reported.is_some() {
             interval
         } else {
             let left = self.rules.replace_after.saturating_sub(self.silent_for(now));
@@ -172,7 +174,7 @@ impl Judge {
 
     fn sign(&mut self, now: Time) {
         self.last_sign = now;
-        self.is_reported = false;
+        self.reported = None;
     }
 }
 
@@ -252,8 +254,9 @@ mod tests {
     #[test]
     fn a_sign_of_life_begins_the_silence_again() {
         let mut judge = of_an_unhealthy_one();
-        judge.report();
-        assert_eq!(judge.silence(seconds(100), 0), Silence::Bearable, "it is told once");
+        judge.report(seconds(100));
+        assert_eq!(judge.silence(seconds(102), 0), Silence::Bearable, "it has been told");
+        assert_eq!(judge.silence(seconds(103), 0), Silence::Fatal, "it is told again");
         judge.hear(1, seconds(100));
         assert_eq!(judge.silence(seconds(102), 0), Silence::Bearable);
         judge.hear(1, seconds(103));

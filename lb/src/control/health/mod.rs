@@ -8,6 +8,9 @@
 //!
 //! A passed probe also makes the link to a replica that takes connections over ([`Links`]).
 //!
+//! Where a replica has a name, its name is followed: the addresses that it gets are probed before sessions go there, and while the
+//! replica is in doubt, its name is asked for sooner.
+//!
 //! This module replaces nothing. It tells the controller that probes pass, that they fail, and that a failing replica has been
 //! silent for too long. A replica with open sessions may be busy with them, so its silence counts later, unless its provider says
 //! that it is stopped.
@@ -16,16 +19,16 @@ mod judge;
 mod probe;
 
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet::{Event, ReplicaId};
 use tokio::time::{Instant, sleep, timeout};
-use tokio_util::task::AbortOnDropHandle;
 use tracing::info;
 
 use super::Events;
 use super::link::Links;
-use crate::fleet::{Event, ReplicaId};
 use crate::net::{Addresses, is_local, more_telling};
 use crate::provider::Inspector;
 use crate::replica::Replica;
@@ -34,8 +37,8 @@ pub(crate) use probe::Probe;
 
 /// How long a provider may take to answer.
 const INSPECTION: Duration = Duration::from_secs(1);
-/// The pause between two lookups of the name of an unhealthy replica.
-const LOOK_UP_AGAIN: Duration = Duration::from_secs(5);
+/// The least time between two wishes to ask again for the name of a replica in doubt.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// How replicas are probed, and what the results mean.
 #[derive(Clone, Debug)]
@@ -92,18 +95,18 @@ pub(super) async fn watch(
         identity: identity.then(|| replica.hostname.clone()),
         links: Links::default(),
         replica,
-        inspector: Arc::new(inspector),
-        looked_up: Instant::now(),
-        lookup: None,
+        inspector,
+        next: None,
+        asked: None,
         policy,
     };
     loop {
+        watch.follow().await;
         for event in watch.observe(id).await {
             if events.send(event).await.is_err() {
                 return;
             }
         }
-        watch.follow().await;
         watch.pause().await;
     }
 }
@@ -111,10 +114,11 @@ pub(super) async fn watch(
 /// The probes of one replica.
 struct Watch {
     replica: Arc<Replica>,
-    inspector: Arc<Inspector>,
-    /// When its addresses were last asked for.
-    looked_up: Instant,
-    lookup: Option<AbortOnDropHandle<Option<Addresses>>>,
+    inspector: Inspector,
+    /// Where it has moved to, if that has not been probed yet, and how many probes have failed there.
+    next: Option<(Addresses, u32)>,
+    /// When its name was last asked for because of a doubt.
+    asked: Option<Instant>,
     links: Links,
     /// The hostname that an answer may name.
     identity: Option<String>,
@@ -128,25 +132,31 @@ struct Watch {
 impl Watch {
     /// Sends one probe, and returns the events that follow from it.
     async fn observe(&mut self, id: ReplicaId) -> Vec<Event> {
-        let in_doubt = !self.judge.is_well() || self.replica.is_suspect() || self.is_asked_for;
-        let outcome = self.ask(in_doubt).await;
+        let in_doubt = !self.judge.is_well() || self.replica.suspicion.is_raised() || self.is_asked_for;
+        if self.replica.suspicion.is_raised() {
+            self.doubt_address();
+        }
+        let outcome = self.ask(&self.replica.addresses(), in_doubt).await;
         let now = self.begun.elapsed();
         self.judge.hear(self.replica.received(), now);
         match outcome {
-            Ok(()) => {
+            Ok(address) => {
                 match self.check_owner().await {
                     Some(Ok(())) => {}
                     Some(Err(reason)) => return vec![Event::Usurped(id, reason)],
                     None => return Vec::new(),
                 }
-                self.replica.trust();
+                self.replica.prefer(address);
+                self.replica.suspicion.clear();
                 // Before its first connection.
                 self.links.ensure(&self.replica);
                 Vec::from_iter(self.judge.pass(now).then_some(Event::Passed(id)))
             }
             Err(error) if is_local(&error) => Vec::new(),
             Err(error) => {
-                self.replica.suspect();
+                self.replica.suspicion.raise();
+                self.doubt_address();
+                self.inspector.doubt();
                 self.fail(id, format!("probe: {error}")).await
             }
         }
@@ -160,43 +170,47 @@ impl Watch {
         timeout(INSPECTION, self.inspector.check_owner()).await.ok()
     }
 
-    /// Probes each of its addresses until one answers.
-    async fn ask(&self, in_doubt: bool) -> io::Result<()> {
+    /// Probes each of these addresses until one answers, and returns that.
+    async fn ask(&self, addresses: &Addresses, in_doubt: bool) -> io::Result<SocketAddr> {
         let HealthPolicy { probe, timeout, .. } = &self.policy;
         let mut failure = None;
-        for address in self.replica.addresses().iter() {
+        for address in addresses.iter() {
             match probe::ask(probe, address, self.identity.as_deref(), in_doubt, *timeout).await {
-                Ok(()) => {
-                    self.replica.prefer(address);
-                    return Ok(());
-                }
+                Ok(()) => return Ok(address),
                 Err(error) => failure = Some(more_telling(failure, error)),
             }
         }
         Err(failure.unwrap_or_else(|| ErrorKind::AddrNotAvailable.into()))
     }
 
-    /// Follows the name of an unhealthy replica to other addresses. It never waits: what a lookup finds is used after the next probe.
-    async fn follow(&mut self) {
-        if !self.judge.is_unhealthy() {
-            return;
+    /// Its address may be an old one: its name is asked for soon.
+    fn doubt_address(&mut self) {
+        if self.asked.is_none_or(|at| at.elapsed() >= ASK_AGAIN) {
+            self.asked = Some(Instant::now());
+            self.inspector.ask_soon();
         }
-        match self.lookup.take() {
-            Some(lookup) if !lookup.is_finished() => self.lookup = Some(lookup),
-            Some(lookup) => {
-                let found = lookup.await.ok().flatten();
-                if let Some(found) = found.filter(|found| !found.are(&self.replica.addresses())) {
-                    info!(hostname = %self.replica.hostname, address = %found.first(), "the name has other addresses now");
-                    self.replica.move_to(found);
-                }
-            }
-            None if self.looked_up.elapsed() >= LOOK_UP_AGAIN => {
-                self.looked_up = Instant::now();
-                let inspector = Arc::clone(&self.inspector);
-                self.lookup =
-                    Some(AbortOnDropHandle::new(tokio::spawn(async move { inspector.look_up().await })));
-            }
-            None => {}
+    }
+
+    /// Follows its name to other addresses. Sessions go there when a probe has passed there, so that a healthy replica is not given up
+    /// for one that is not ready; and without that when the old address is in doubt, or is one of the new ones, or when as many probes
+    /// have failed there as take a replica out of rotation: the name says where it is.
+    async fn follow(&mut self) {
+        let Some((addresses, failures)) = self.next.take() else { return };
+        let is_known = addresses.contains(self.replica.address());
+        if is_known || !self.judge.is_well() || failures >= self.policy.fall {
+            return self.move_to(&addresses, self.replica.address());
+        }
+        match self.ask(&addresses, true).await {
+            Ok(address) => self.move_to(&addresses, address),
+            Err(error) => self.next = Some((addresses, failures + u32::from(!is_local(&error)))),
+        }
+    }
+
+    fn move_to(&self, addresses: &Addresses, first: SocketAddr) {
+        let addresses = addresses.preferring(first);
+        if !addresses.are(&self.replica.addresses()) {
+            info!(hostname = %self.replica.hostname, address = %addresses.first(), "the name has other addresses now");
+            self.replica.move_to(addresses);
         }
     }
 
@@ -204,7 +218,7 @@ impl Watch {
         let is_news = self.judge.fail(&reason);
         let failed = is_news.then_some(Event::Failed(id, reason));
         let unresponsive = self.is_unresponsive().await.then(|| {
-            self.judge.report();
+            self.judge.report(self.begun.elapsed());
             Event::Unresponsive(id)
         });
         failed.into_iter().chain(unresponsive).collect()
@@ -218,19 +232,19 @@ impl Watch {
         }
     }
 
-    /// Waits until the next probe is due.
+    /// Waits until the next probe is due: the pause is over, a session asks for a probe, or the name of the replica has other addresses.
     async fn pause(&mut self) {
         let pause = self.judge.pause(self.begun.elapsed());
+        let replica = &self.replica;
+        let wanted = async {
+            sleep(pause / 10).await;
+            replica.probe_wanted().await;
+        };
         self.is_asked_for = false;
-        if self.judge.is_well() {
-            let wanted = async {
-                sleep(pause / 10).await;
-                self.replica.probe_wanted().await;
-            };
-            // The pause ends, or a session asks for a probe.
-            self.is_asked_for = timeout(pause, wanted).await.is_ok();
-        } else {
-            sleep(pause).await;
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = wanted, if self.judge.is_well() => self.is_asked_for = true,
+            addresses = self.inspector.moved() => self.next = Some((addresses, 0)),
         }
     }
 }

@@ -5,21 +5,19 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
-use proto::control::{Answer, Command, Remapping};
+use proto::control::{Answer, Body, Change};
+use proto::journal::Event;
 use tokio::net::unix::UCred;
-use tokio::sync::Notify;
-use tokio::time::sleep;
 use tracing::{info, warn};
+
+use crate::journal::Journal;
+use crate::net::Tally;
 
 /// The target of all lines.
 const TARGET: &str = "lb::audit";
 /// The longest command in a line, in characters.
 const COMMAND_MAX: usize = 1000;
-/// The shortest time between two lines about refused commands.
-const QUIET: Duration = Duration::from_secs(1);
 
 /// The other end of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -52,28 +50,23 @@ impl fmt::Display for Who {
     }
 }
 
-/// Whether a command asks for a change.
-pub(super) fn changes(command: &Command) -> bool {
-    match command {
-        Command::Add(_) | Command::Remove(_) => true,
-        Command::Mapping(change) => *change != Remapping::default(),
-        Command::Rep {}
-        | Command::Backends {}
-        | Command::Explain { .. }
-        | Command::Health {}
-        | Command::Plan { .. } => false,
-    }
+/// Logs a command that asked for a change, with its result, and records it in the journal.
+pub(super) fn record(journal: &Journal, who: Who, change: &Change, answer: &Answer) {
+    // Nothing in a change can fail to serialize.
+    let command = clipped(&serde_json::to_string(change).unwrap_or_default());
+    let (result, replicas) = match answer {
+        // A `rm` without names says only how many: the list of those that are left says the rest.
+        Answer::Successful(body) => ("done".to_owned(), replicas(body)),
+        Answer::Incidents(_) => ("done".to_owned(), None),
+        Answer::Failure(failure) => (failure.to_string(), None),
+    };
+    info!(target: TARGET, by = %who, %command, result, replicas, "command");
+    journal.record(Event::Command { by: who.to_string(), command, result });
 }
 
-/// Logs a command that asked for a change, with its result.
-pub(super) fn record(who: Who, command: &Command, answer: &Answer) {
-    let command = clipped(command.to_line(None).trim_end());
-    match answer {
-        Answer::Successful(_) => info!(target: TARGET, by = %who, %command, result = "done", "command"),
-        Answer::Failure(failure) => {
-            info!(target: TARGET, by = %who, %command, result = %failure, "command");
-        }
-    }
+fn replicas(body: &Body) -> Option<String> {
+    let Body::Replicas(left) = body else { return None };
+    Some(clipped(&left.replicas.join(",")))
 }
 
 fn clipped(text: &str) -> String {
@@ -83,38 +76,20 @@ fn clipped(text: &str) -> String {
     }
 }
 
-/// Counts refused commands, and says so once a second at most.
-#[derive(Debug, Default)]
-pub(super) struct Refusals {
-    /// How many since the last line, and who sent the last one.
-    since: Mutex<(u64, Option<Who>)>,
-    more: Notify,
-}
+/// The refused commands, by who sent the last one.
+pub(super) type Refusals = Tally<Who>;
 
-impl Refusals {
-    pub(super) fn count(&self, who: Who) {
-        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        *since = (since.0 + 1, Some(who));
-        self.more.notify_one();
-    }
-
-    /// Logs them until it is dropped.
-    pub(super) async fn report(&self) -> Infallible {
-        loop {
-            self.more.notified().await;
-            let (refused, last) =
-                std::mem::take(&mut *self.since.lock().unwrap_or_else(PoisonError::into_inner));
-            if let Some(last) = last {
-                warn!(
-                    target: TARGET,
-                    refused,
-                    %last,
-                    "commands refused: the token is missing or wrong, or a foreign web page sent them"
-                );
-            }
-            sleep(QUIET).await;
-        }
-    }
+/// Logs refused commands, once a second at most, until it is dropped.
+pub(super) async fn report(refusals: &Refusals) -> Infallible {
+    let report = refusals.report(|refused, last| {
+        warn!(
+            target: TARGET,
+            refused,
+            %last,
+            "commands refused: the token is missing or wrong, or a foreign web page sent them"
+        );
+    });
+    report.await
 }
 
 #[cfg(test)]

@@ -1,20 +1,25 @@
-//! The desk of the control port: checks tokens, hands commands to the controller, and returns their answers.
+//! The desk of the control port: checks tokens, has commands carried out, and returns their answers.
 //!
-//! It also holds the limits that both languages share. It reads and writes no connection.
+//! What the snapshot tells is answered here. Everything else is the controller's. The desk also holds the limits that both languages share. It reads and writes no connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use proto::control::{Answer, Command, Failure, FailureKind};
+use proto::control::{Answer, Change, Command, Failure, FailureKind, Remapping};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
+use tracing::warn;
 
 use super::audit::{self, Refusals, Who};
 use super::backoff::Backoff;
+use super::events::{Events, beginning};
 use super::places::Place;
-use crate::control::{Request, Requests};
+use crate::control::explain::explain;
+use crate::control::{Operation, Request, Requests};
+use crate::journal::Journal;
+use crate::snapshot::Cell;
 
 /// The longest command, in bytes.
 pub(super) const COMMAND_MAX: usize = 64 * 1024;
@@ -24,11 +29,15 @@ pub(super) const SENDER: Duration = Duration::from_secs(10);
 const EXECUTION: Duration = Duration::from_secs(58);
 /// How many commands of one connection are refused before it is closed.
 const REFUSALS: u32 = 3;
+/// A token of fewer characters can be guessed: refusals wait, but a right token never does.
+const LONG_ENOUGH: usize = 16;
 
-/// Checks tokens, hands commands to the controller and waits for their answers.
+/// Checks tokens, has commands carried out, and waits for their answers.
 #[derive(Debug)]
 pub(crate) struct Desk {
     requests: Requests,
+    snapshot: Arc<Cell>,
+    journal: Arc<Journal>,
     token: Option<String>,
     pub(super) refusals: Refusals,
     backoff: Backoff,
@@ -58,6 +67,14 @@ impl Caller {
     }
 }
 
+/// What a command leads to.
+pub(super) enum Served {
+    /// One answer.
+    Answer(Answer),
+    /// Entries of the journal, until the connection ends.
+    Events(Events),
+}
+
 /// Why a command is not carried out.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Unproven {
@@ -69,8 +86,23 @@ pub(super) enum Unproven {
 
 impl Desk {
     /// With a `token`, only commands that come with it are carried out.
-    pub(crate) fn new(requests: Requests, token: Option<String>) -> Self {
-        Desk { requests, token, refusals: Refusals::default(), backoff: Backoff::new() }
+    pub(crate) fn new(
+        requests: Requests,
+        snapshot: Arc<Cell>,
+        journal: Arc<Journal>,
+        token: Option<String>,
+    ) -> Self {
+        let (refusals, backoff) = (Refusals::default(), Backoff::new());
+        Desk { requests, snapshot, journal, token, refusals, backoff }
+    }
+
+    /// Warns of a token that can be guessed.
+    pub(super) fn judge_token(&self) {
+        if self.token.as_ref().is_some_and(|token| token.chars().count() < LONG_ENOUGH) {
+            warn!(
+                "the control token has fewer than {LONG_ENOUGH} characters, and could be guessed: make it longer (openssl rand -hex 16)"
+            );
+        }
     }
 
     /// Whether commands of this client need a token. On a Unix socket the permission of its file is the token.
@@ -112,29 +144,47 @@ impl Desk {
         failure
     }
 
-    /// Has the controller carry a command out, and waits for the answer. A command that asks for a change goes on, and into the audit,
+    /// Has a command carried out, and waits for the answer. One that asks for a change goes on, and into the audit,
     /// if its client leaves.
-    pub(super) async fn execute(self: &Arc<Self>, caller: &Caller, command: Command) -> Answer {
+    pub(super) async fn execute(self: &Arc<Self>, caller: &Caller, command: Command) -> Served {
         caller.place.work();
-        let answer = if audit::changes(&command) {
-            let (desk, who) = (Arc::clone(self), caller.who);
-            let task = tokio::spawn(async move {
-                let answer = desk.ask(command.clone()).await;
-                audit::record(who, &command, &answer);
-                answer
-            });
-            task.await.unwrap_or_else(|_| shutting_down())
-        } else {
-            self.ask(command).await
+        let answer = match command {
+            Command::Events { since, follow } => {
+                let follower = self.journal.follow(beginning(since));
+                return Served::Events(Events::new(follower, follow, caller.place.pulse()));
+            }
+            Command::Explain { id } => explain(&self.snapshot.load(), id).into(),
+            Command::Add(change) => self.change(caller.who, Change::Add(change)).await,
+            Command::Remove(change) => self.change(caller.who, Change::Remove(change)).await,
+            Command::Mapping(change) if change != Remapping::default() => {
+                self.change(caller.who, Change::Mapping(change)).await
+            }
+            Command::Mapping(_) => self.ask(Operation::Mapping).await,
+            Command::Plan { change } => self.ask(Operation::Plan(change)).await,
+            Command::Rep {} => self.ask(Operation::Replicas).await,
+            Command::Backends {} => self.ask(Operation::Backends).await,
+            Command::Health {} => self.ask(Operation::Health).await,
+            Command::Incidents {} => self.ask(Operation::Incidents).await,
         };
         caller.place.rest();
-        answer
+        Served::Answer(answer)
     }
 
-    async fn ask(&self, command: Command) -> Answer {
+    async fn change(self: &Arc<Self>, who: Who, change: Change) -> Answer {
+        let desk = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let answer = desk.ask(Operation::Change(change.clone())).await;
+            audit::record(&desk.journal, who, &change, &answer);
+            answer
+        });
+        task.await.unwrap_or_else(|_| shutting_down())
+    }
+
+    /// Asks the controller.
+    async fn ask(&self, operation: Operation) -> Answer {
         let (reply, answer) = oneshot::channel();
         let ask = async {
-            self.requests.send(Request { command, reply }).await.ok()?;
+            self.requests.send(Request { operation, reply }).await.ok()?;
             answer.await.ok()
         };
         match timeout(EXECUTION, ask).await {
@@ -150,4 +200,59 @@ impl Desk {
 
 fn shutting_down() -> Answer {
     Answer::Failure(FailureKind::Unavailable.because("lb is shutting down"))
+}
+
+#[cfg(test)]
+mod tests {
+    use mapping::{Algorithm, MappingPolicy, Scheme};
+    use proto::control::Body;
+    use tokio::sync::mpsc;
+    use tokio::sync::mpsc::error::TryRecvError;
+
+    use super::super::places::Places;
+    use super::*;
+    use crate::snapshot::Snapshot;
+
+    /// A desk without a controller, and what the controller would get.
+    fn desk(token: Option<&str>) -> (Arc<Desk>, mpsc::Receiver<Request>) {
+        let policy = MappingPolicy { scheme: Scheme::from(Algorithm::Maglev), balance: None };
+        let snapshot = Arc::new(Cell::from_pointee(Snapshot::empty(&policy).unwrap()));
+        let (requests, requested) = mpsc::channel(1);
+        let journal = Arc::new(Journal::new(None));
+        (Arc::new(Desk::new(requests, snapshot, journal, token.map(str::to_owned))), requested)
+    }
+
+    /// A new connection from this port of this address.
+    async fn caller(address: [u8; 4], port: u16) -> Caller {
+        Caller::new(Who::Address((address, port).into()), Places::new(2).enter().await)
+    }
+
+    #[tokio::test]
+    async fn who_guesses_on_fresh_connections_waits_as_on_one_and_a_right_token_never_does() {
+        let (desk, _requested) = desk(Some("secret"));
+        let mut waits = Vec::new();
+        for port in 1..=14 {
+            let (caller, begun) = (caller([192, 0, 2, 1], port).await, Instant::now());
+            let unproven = desk.check(&caller, Some("guess")).unwrap_err();
+            desk.turn_away(&caller, unproven).await;
+            waits.push(begun.elapsed().as_millis());
+            assert!(desk.check(&caller, Some("secret")).is_ok());
+        }
+        let least = [0, 0, 0, 0, 0, 0, 0, 0, 10, 20, 40, 80, 160, 250];
+        assert!(waits.iter().zip(least).all(|(wait, least)| *wait >= least), "{waits:?}");
+    }
+
+    #[tokio::test]
+    async fn an_explanation_needs_no_controller() {
+        let ((desk, mut requested), caller) = (desk(None), caller([127, 0, 0, 1], 1).await);
+        for _ in 0..3 {
+            let explain = Command::Explain { id: "7".into() };
+            let Served::Answer(Answer::Successful(body)) = desk.execute(&caller, explain).await else {
+                panic!("an explanation is refused");
+            };
+            let Body::Explanation(explanation) = *body else { panic!("{body:?}") };
+            assert_eq!((explanation.mapping.as_str(), explanation.pick), ("maglev", None));
+        }
+        assert!(matches!(requested.try_recv(), Err(TryRecvError::Empty)), "the controller was asked");
+    }
 }

@@ -5,23 +5,33 @@ use std::future::poll_fn;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{ALLOW, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
+use hyper::header::{
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
+    ORIGIN,
+};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use proto::control::{Answer, Command, Failure, FailureKind, Remapping, parse_body};
+use proto::control::{Answer, Command, Failure, FailureKind, Malformed, Remapping, Since, parse_body};
 use proto::line::query_parameter;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use super::desk::{COMMAND_MAX, Caller, Desk, SENDER};
+use super::desk::{COMMAND_MAX, Caller, Desk, SENDER, Served};
+use super::events::{self, Events};
 use super::web;
+
+/// What a browser that connects again has seen.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// The body of a response: an answer, or entries of the journal.
+type Body = Either<Full<Bytes>, events::Body>;
 
 /// The most bytes of requests that wait to be read. (An id in a path may be as long as a command.)
 const BUFFER: usize = COMMAND_MAX + 8 * 1024;
@@ -59,7 +69,7 @@ async fn answer(
     request: Request<Incoming>,
     desk: &Arc<Desk>,
     caller: &Caller,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<Body>, Infallible> {
     // With pipelined requests, the other connections get a turn after each.
     yield_now().await;
     let (head, body) = request.into_parts();
@@ -67,9 +77,13 @@ async fn answer(
         Ok(()) => command(&head, body).await,
         Err(failure) => Err(failure),
     };
-    let answer = match command {
+    let served = match command {
         Ok(command) => desk.execute(caller, command).await,
-        Err(failure) => Answer::Failure(failure),
+        Err(failure) => Served::Answer(Answer::Failure(failure)),
+    };
+    let answer = match served {
+        Served::Answer(answer) => answer,
+        Served::Events(events) => return Ok(stream(events)),
     };
     let mut response = response(&answer);
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
@@ -129,7 +143,7 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
 /// The methods that a path takes; `None` if there is no such path.
 fn allowed(path: &str) -> Option<&'static str> {
     Some(match path {
-        "/rep" | "/backends" | "/explain" | "/healthz" => "GET",
+        "/rep" | "/backends" | "/explain" | "/healthz" | "/events" | "/incidents" => "GET",
         "/add" | "/plan" => "POST",
         "/mapping" => "GET, PUT",
         "/rm" => "DELETE, POST",
@@ -143,6 +157,8 @@ async fn command(head: &Parts, body: Incoming) -> Result<Command, Failure> {
         (&Method::GET, "/rep") => Ok(Command::Rep {}),
         (&Method::GET, "/backends") => Ok(Command::Backends {}),
         (&Method::GET, "/healthz") => Ok(Command::Health {}),
+        (&Method::GET, "/incidents") => Ok(Command::Incidents {}),
+        (&Method::GET, "/events") => Ok(Command::Events { since: since(head)?, follow: true }),
         (&Method::GET, "/explain") => Ok(Command::Explain { id: id(head)? }),
         (&Method::GET, "/mapping") => Ok(Command::Mapping(Remapping::default())),
         (&Method::POST, "/add") => Ok(Command::Add(parse(body).await?)),
@@ -152,7 +168,7 @@ async fn command(head: &Parts, body: Incoming) -> Result<Command, Failure> {
         _ => Err(match allowed(path) {
             Some(methods) => FailureKind::MethodNotAllowed.because(format!("{path} takes {methods}")),
             None => FailureKind::NotFound.because(format!(
-                "there is no {path}; there are /rep /add /rm /backends /explain /healthz /mapping /plan"
+                "there is no {path}; there are /rep /add /rm /backends /events /explain /healthz /incidents /mapping /plan"
             )),
         }),
     }
@@ -165,6 +181,18 @@ fn id(head: &Parts) -> Result<String, Failure> {
         FailureKind::BadRequest.because("the query parameter `id` is missing or empty: expected a request id")
     })?;
     Ok(String::from_utf8_lossy(id).into_owned())
+}
+
+/// The number of the last event that a browser has seen, or the query parameter `since`.
+fn since(head: &Parts) -> Result<Option<Since>, Failure> {
+    let target = head.uri.path_and_query().map_or("", |target| target.as_str());
+    let (name, given) = match head.headers.get(LAST_EVENT_ID) {
+        Some(seen) => ("Last-Event-ID", Some(seen.as_bytes())),
+        None => ("since", query_parameter(target.as_bytes(), "since")),
+    };
+    let read = |text: &[u8]| String::from_utf8_lossy(text).parse();
+    let wrong = |error| FailureKind::BadRequest.because(format!("`{name}`: {error}"));
+    given.map(read).transpose().map_err(|error: Malformed| wrong(error))
 }
 
 /// A change of the mapping. One without any field is refused: GET reads the mapping.
@@ -203,8 +231,17 @@ async fn collect(mut body: Incoming) -> Result<Vec<u8>, Failure> {
     Ok(collected)
 }
 
-fn response(answer: &Answer) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(answer.to_json()));
+/// Entries of the journal as an endless response.
+fn stream(events: Events) -> Response<Body> {
+    let mut response = Response::new(Either::Right(events.into_body()));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn response(answer: &Answer) -> Response<Body> {
+    let mut response = Response::new(Either::Left(Full::from(answer.to_json())));
     *response.status_mut() =
         StatusCode::from_u16(answer.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -6,12 +6,13 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use futures_util::{SinkExt as _, StreamExt as _};
 use proto::control::{Answer, Failure, FailureKind, Line};
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_util::codec::{AnyDelimiterCodec, AnyDelimiterCodecError, Framed};
 
-use super::desk::{COMMAND_MAX, Caller, Desk, SENDER};
+use super::desk::{COMMAND_MAX, Caller, Desk, SENDER, Served};
+use super::events::{Events, json_lines};
 
 /// Answers line by line until the end of the stream. After each line the other connections get a turn.
 ///
@@ -27,7 +28,10 @@ pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     loop {
         let answer = match next(&mut lines).await {
             Next::Line(line) if line.trim_ascii().is_empty() => continue,
-            Next::Line(line) => answer(line, desk, caller).await,
+            Next::Line(line) => match answer(line, desk, caller).await {
+                Served::Answer(answer) => answer,
+                Served::Events(events) => return show(lines, events).await,
+            },
             Next::TooLong => {
                 // After an error the codec would end the stream; a new one goes on with the same buffers.
                 lines = Framed::from_parts(lines.into_parts());
@@ -72,7 +76,7 @@ async fn next<S: AsyncRead + AsyncWrite + Unpin>(lines: &mut Lines<'_, S>) -> Ne
 }
 
 /// Nothing but the token of a line is read before the token has been checked, and a line with a wrong one is not kept.
-async fn answer(line: Bytes, desk: &Arc<Desk>, caller: &Caller) -> Answer {
+async fn answer(line: Bytes, desk: &Arc<Desk>, caller: &Caller) -> Served {
     let token = if desk.demands_token(caller) { Line::new(&line).token() } else { None };
     let checked = desk.check(caller, token.as_deref());
     drop(token);
@@ -80,8 +84,8 @@ async fn answer(line: Bytes, desk: &Arc<Desk>, caller: &Caller) -> Answer {
     drop(line);
     match command {
         Ok(Ok(command)) => desk.execute(caller, command).await,
-        Ok(Err(malformed)) => Answer::Failure(malformed.into()),
-        Err(unproven) => Answer::Failure(desk.turn_away(caller, unproven).await),
+        Ok(Err(malformed)) => Served::Answer(Answer::Failure(malformed.into())),
+        Err(unproven) => Served::Answer(Answer::Failure(desk.turn_away(caller, unproven).await)),
     }
 }
 
@@ -89,6 +93,22 @@ async fn answer(line: Bytes, desk: &Arc<Desk>, caller: &Caller) -> Answer {
 fn too_long(desk: &Desk, caller: &Caller) -> Failure {
     let failure = FailureKind::TooLarge.because(format!("a command has at most {COMMAND_MAX} bytes"));
     if desk.demands_token(caller) { desk.refuse(caller, failure) } else { failure }
+}
+
+/// Sends entries of the journal until the client leaves. What it still says is not read.
+async fn show<S: AsyncRead + AsyncWrite + Unpin>(
+    lines: Lines<'_, S>,
+    mut events: Events,
+) -> anyhow::Result<()> {
+    let stream = lines.into_inner();
+    while let Some(some) = events.next().await {
+        let sent = async {
+            stream.write_all(json_lines(&some).as_bytes()).await?;
+            stream.flush().await
+        };
+        timeout(SENDER, sent).await.context("the client does not read the events")??;
+    }
+    Ok(())
 }
 
 async fn send<S: AsyncRead + AsyncWrite + Unpin>(

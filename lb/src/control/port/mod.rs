@@ -9,115 +9,60 @@ mod address;
 mod audit;
 mod backoff;
 mod desk;
+mod events;
 mod http;
 mod lines;
+mod listeners;
 mod places;
 mod socket_file;
 mod web;
 
+use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::SockRef;
 use tokio::io::{
     AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader, copy, sink,
 };
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::task::yield_now;
+use tokio::runtime::Runtime;
+use tokio::task::{JoinError, JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::{debug, info};
+use tracing::{debug, error};
 
 pub(crate) use address::Address;
 pub(crate) use desk::Desk;
+pub(crate) use listeners::Listeners;
 
-use crate::net::Complaints;
-use crate::privileges::Identity;
+use crate::net::{Complaints, Trouble};
+use crate::panics::message;
 use audit::Who;
 use desk::{Caller, SENDER};
+use listeners::TcpDoor;
 use places::Places;
-use socket_file::SocketFile;
 
 /// How long a client may leave an answer unread.
 const UNREAD: Duration = Duration::from_secs(30);
 /// The pause after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// How many connections may wait to be accepted.
-const BACKLOG: i32 = 1024;
 /// The places of connections on Unix sockets.
 const LOCAL: usize = 8;
-/// Open files of one listener: its own, and that of a connection that waits for a place.
-const PER_LISTENER: usize = 2;
+/// Open files of one listener: its own, that which the runtime watches, and that of a connection that waits for a place.
+const PER_LISTENER: usize = 3;
+/// The pauses before a port that has failed is opened again: the first one, and the longest if it fails again and again.
+const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
+/// A port that ran for so long has not failed again: the next pause is the first one.
+const STEADY: Duration = Duration::from_secs(10);
 /// How much of a connection's buffer is kept for it.
 const BUFFER: usize = 4096;
 /// The most that is read, and for how long, of a client whose commands were refused, before its connection is closed.
 const UNWELCOME: (u64, Duration) = (1 << 20, Duration::from_secs(1));
-
-/// The listeners of the control port.
-pub(crate) struct Listeners {
-    tcp: Vec<std::net::TcpListener>,
-    unix: Vec<(std::os::unix::net::UnixListener, SocketFile)>,
-    addresses: Vec<Address>,
-}
-
-impl Listeners {
-    /// Listens on all of these addresses.
-    ///
-    /// # Errors
-    /// One of them cannot be bound; the error names it.
-    pub(crate) fn open(addresses: &[Address]) -> anyhow::Result<Self> {
-        let mut listeners = Listeners { tcp: Vec::new(), unix: Vec::new(), addresses: Vec::new() };
-        for address in addresses {
-            listeners.open_one(address).with_context(|| format!("cannot listen on {address} (--control)"))?;
-        }
-        Ok(listeners)
-    }
-
-    fn open_one(&mut self, address: &Address) -> anyhow::Result<()> {
-        let bound = match address {
-            Address::Tcp(address) => {
-                let listener = listen(*address)?;
-                let bound = Address::Tcp(listener.local_addr()?);
-                self.tcp.push(listener);
-                bound
-            }
-            Address::Unix(path) => {
-                self.unix.push(socket_file::listen_at(path)?);
-                address.clone()
-            }
-        };
-        self.addresses.push(bound);
-        Ok(())
-    }
-
-    /// Gives them to another user.
-    ///
-    /// # Errors
-    /// This process may not, or a socket's file is gone.
-    pub(crate) fn give_to(&self, user: Identity) -> io::Result<()> {
-        self.tcp.iter().try_for_each(|listener| user.own(listener))?;
-        self.unix.iter().try_for_each(|(_, file)| file.give_to(user))
-    }
-
-    /// The address to tell others, with its real port: the first TCP address, or else the first Unix socket.
-    pub(crate) fn address(&self) -> Option<&Address> {
-        let is_tcp = |address: &&Address| matches!(address, Address::Tcp(_));
-        self.addresses.iter().find(is_tcp).or(self.addresses.first())
-    }
-}
-
-fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
 
 /// The open files of a control port with these addresses, beside those of its TCP connections.
 pub(crate) fn files(addresses: &[Address]) -> usize {
@@ -141,7 +86,8 @@ impl Drop for Port {
 }
 
 /// Runs the control port on a thread of its own, with at most `connections` connections over TCP. When `close` is cancelled, it gives
-/// its TCP addresses up, and lets a successor take the paths of its Unix sockets, on which it goes on.
+/// its TCP addresses up, and lets a successor take the paths of its Unix sockets, on which it goes on. If it fails, it is opened again,
+/// with the listeners that it had.
 ///
 /// # Errors
 /// The thread, or its runtime, cannot be made.
@@ -151,50 +97,113 @@ pub(crate) fn start(
     connections: usize,
     close: CancellationToken,
 ) -> anyhow::Result<Port> {
-    if listeners.addresses.len() > 1 {
-        listeners.addresses.iter().for_each(|address| info!("control port on {address}"));
+    listeners.introduce();
+    if listeners.has_tcp() {
+        desk.judge_token();
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
-    let inside = runtime.enter();
-    let tcp = listeners.tcp.into_iter().map(TcpListener::from_std).collect::<io::Result<Vec<_>>>()?;
-    let (unix, files): (Vec<_>, Vec<_>) = listeners.unix.into_iter().unzip();
-    let unix = unix.into_iter().map(UnixListener::from_std).collect::<io::Result<Vec<_>>>()?;
-    drop(inside);
-    let port = run((tcp, unix, files), Arc::new(desk), connections, close);
-    let end = CancellationToken::new();
-    let ended = end.clone();
+    let (end, service) = (CancellationToken::new(), Service { desk: Arc::new(desk), connections, close });
+    let (runtime, ended) = (runtime().context("no runtime")?, end.clone());
     let thread = Builder::new().name("control".to_owned());
-    let thread = thread.spawn(move || {
-        runtime.block_on(ended.run_until_cancelled_owned(port));
-    });
+    let thread = thread.spawn(move || service.keep_running(listeners, runtime, &ended));
     Ok(Port { end: Some(end.drop_guard()), thread: Some(thread.context("no thread")?) })
 }
 
-async fn run(
-    (tcp, unix, files): (Vec<TcpListener>, Vec<UnixListener>, Vec<SocketFile>),
+fn runtime() -> io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// Waits, unless the end comes first. It takes no file, of which there may be none.
+fn pause(time: Duration, end: &CancellationToken) {
+    if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() {
+        runtime.block_on(end.run_until_cancelled(async { sleep(time).await }));
+    }
+}
+
+/// What the port works with.
+struct Service {
     desk: Arc<Desk>,
     connections: usize,
     close: CancellationToken,
-) {
-    let hall =
-        |places| Hall { desk: Arc::clone(&desk), places: Places::new(places), complaints: Arc::default() };
-    let (remote, local) = (hall(connections), hall(LOCAL));
-    for listener in tcp {
-        tokio::spawn(close.clone().run_until_cancelled_owned(accept_tcp(listener, remote.clone())));
+}
+
+impl Service {
+    /// Runs the port until `end`, and opens it again whenever it fails.
+    fn keep_running(&self, mut listeners: Listeners, first: Runtime, end: &CancellationToken) {
+        let (mut first, mut next) = (Some(first), PAUSES[0]);
+        loop {
+            let begun = Instant::now();
+            let failure = match self.run_until(end, &mut listeners, first.take()) {
+                Ok(()) => return,
+                Err(failure) => failure,
+            };
+            error!(
+                "the control port has failed, its connections are closed, and it is opened again: {failure}"
+            );
+            next = if begun.elapsed() >= STEADY { PAUSES[0] } else { next };
+            pause(next, end);
+            next = PAUSES[1].min(2 * next);
+        }
     }
-    for listener in unix {
-        tokio::spawn(accept_unix(listener, local.clone()));
+
+    /// Runs the port until `end`, on this runtime or a new one. A panic drops the runtime, and with it every connection.
+    fn run_until(
+        &self,
+        end: &CancellationToken,
+        listeners: &mut Listeners,
+        on: Option<Runtime>,
+    ) -> Result<(), String> {
+        let run = || {
+            let runtime = on.map_or_else(runtime, Ok)?;
+            let ended = runtime.block_on(end.run_until_cancelled(self.run(listeners)));
+            ended.map_or(Ok(()), |failed| failed.map(|never| match never {}))
+        };
+        let ended: io::Result<()> =
+            catch_unwind(AssertUnwindSafe(run)).map_err(|panic| message(&*panic).to_owned())?;
+        ended.map_err(|error| error.to_string())
     }
-    let closed = async {
-        close.cancelled().await;
-        remote.places.close();
-        files.iter().for_each(SocketFile::release);
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        () = closed => {}
-        _ = desk.refusals.report() => {}
+
+    /// Runs the port.
+    ///
+    /// # Errors
+    /// It cannot go on.
+    async fn run(&self, listeners: &mut Listeners) -> io::Result<Infallible> {
+        let hall = |places| Hall {
+            desk: Arc::clone(&self.desk),
+            places: Places::new(places),
+            complaints: Arc::default(),
+        };
+        let (remote, local) = (hall(self.connections), hall(LOCAL));
+        let mut accepting = JoinSet::new();
+        for door in listeners.tcp() {
+            let accept = accept_tcp(door, remote.clone());
+            accepting.spawn(self.close.clone().run_until_cancelled_owned(accept));
+        }
+        for listener in listeners.watch_unix()? {
+            let accept = accept_unix(listener, local.clone());
+            accepting.spawn(async { Some(accept.await) });
+        }
+        let closed = async {
+            self.close.cancelled().await;
+            remote.places.close();
+            listeners.release();
+            std::future::pending().await
+        };
+        tokio::select! {
+            never = closed => never,
+            never = audit::report(&self.desk.refusals) => match never {},
+            panic = panic_of(&mut accepting) => Err(panic.into()),
+        }
     }
+}
+
+/// The first panic of these tasks.
+async fn panic_of<T: 'static>(tasks: &mut JoinSet<T>) -> JoinError {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(panic) = ended {
+            return panic;
+        }
+    }
+    std::future::pending().await
 }
 
 /// What all listeners of a group share.
@@ -205,13 +214,26 @@ struct Hall {
     complaints: Arc<Complaints>,
 }
 
-async fn accept_tcp(listener: TcpListener, hall: Hall) {
+async fn accept_tcp(door: TcpDoor, hall: Hall) -> Infallible {
+    loop {
+        let trouble = match door.watch() {
+            Ok(listener) => accept_until_trouble(&listener, &hall).await,
+            Err(shortage) => shortage,
+        };
+        hall.stumble(&trouble).await;
+        door.reopen();
+    }
+}
+
+/// Accepts connections until the listener fails.
+async fn accept_until_trouble(listener: &TcpListener, hall: &Hall) -> io::Error {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
                 prepare(&stream);
                 hall.welcome(stream, Who::Address(peer)).await;
             }
+            Err(error) if Trouble::of(&error) == Trouble::Listener => return error,
             Err(error) => hall.stumble(&error).await,
         }
     }
@@ -226,7 +248,7 @@ fn prepare(stream: &TcpStream) {
     let _ = SockRef::from(stream).set_tcp_user_timeout(Some(UNREAD));
 }
 
-async fn accept_unix(listener: UnixListener, hall: Hall) {
+async fn accept_unix(listener: UnixListener, hall: Hall) -> Infallible {
     loop {
         let accepted = listener.accept().await.and_then(|(stream, _)| Ok((stream.peer_cred()?, stream)));
         match accepted {

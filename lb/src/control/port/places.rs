@@ -58,6 +58,20 @@ pub(super) struct Place {
     lost: CancellationToken,
 }
 
+/// Keeps the place of a connection that waits for something else than its client.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    places: Arc<Places>,
+    number: u64,
+}
+
+impl Pulse {
+    /// The connection has waited for its client since now.
+    pub(super) fn rest(&self) {
+        self.places.rest(self.number, Instant::now());
+    }
+}
+
 impl Places {
     /// Places for `all` connections, half of them for new and half for known ones.
     pub(super) fn new(all: usize) -> Arc<Self> {
@@ -97,6 +111,12 @@ impl Places {
         let mut table = self.table();
         table.is_closed = true;
         table.seats.values().filter(|seat| seat.idle.is_some()).for_each(|seat| seat.lost.cancel());
+    }
+
+    fn rest(&self, number: u64, now: Instant) {
+        if let Some(seat) = self.table().seats.get_mut(&number) {
+            seat.idle = Some(now);
+        }
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -145,9 +165,12 @@ impl Place {
     }
 
     fn rest_at(&self, now: Instant) {
-        if let Some(seat) = self.places.table().seats.get_mut(&self.number) {
-            seat.idle = Some(now);
-        }
+        self.places.rest(self.number, now);
+    }
+
+    /// Keeps this place while it is called again and again, however long the client says nothing.
+    pub(super) fn pulse(&self) -> Pulse {
+        Pulse { places: Arc::clone(&self.places), number: self.number }
     }
 
     /// Whether the connection has to end after its command.

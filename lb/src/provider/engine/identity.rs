@@ -5,16 +5,17 @@
 //! The labels of a replica never change. A spare that has moved into a slot still has the labels of a spare; the
 //! [`record`](super::record) says which replica has which slot.
 
+use fleet::{Assignment, SlotId};
 use proto::control::Hostname;
 
 use super::record::Labels;
-use crate::fleet::{Assignment, SlotId};
 
 /// The label that makes something in an engine part of a fleet.
 pub(super) const FLEET: &str = "lb.fleet";
 const SLOT_INDEX: &str = "lb.slot.index";
 const SLOT_NAME: &str = "lb.slot.name";
-const HOSTNAME: &str = "lb.hostname";
+/// The hostname of a replica.
+pub(super) const HOSTNAME: &str = "lb.hostname";
 const DOOR: &str = "lb.door";
 /// A random number that no other container gets. An image cannot hold it before the container exists.
 const NONCE: &str = "lb.nonce";

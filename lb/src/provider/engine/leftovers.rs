@@ -1,22 +1,27 @@
-//! Which containers without a keeper are removed, and when. These are decisions only; the engine carries them out.
+//! Which containers or services without a keeper are removed, and when. These are decisions only; the engine carries them out.
 //!
-//! What has ended is not removed at once: `docker restart` or `docker stop` may still work on it, and would fail. So each container
-//! waits a little, counted from the first list that shows it without a keeper. Only a bounded number waits.
+//! A container that has ended is not removed at once: `docker restart` or `docker stop` may still work on it, and would fail. A service
+//! may be part of an `add` at another `lb`, which is not over. So each waits, counted from the first list that shows it without a
+//! keeper.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// How long a container waits: longer than an engine takes to start again what it has stopped.
-pub(super) const LINGER: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(5);
 /// The most containers that wait. Beyond it, those that have waited longest are removed at once.
-pub(super) const MOST: usize = 64;
+const MOST: usize = 64;
+/// How long a service waits: longer than an `add` may take.
+const LONGEST_ADD: Duration = Duration::from_secs(120);
 
 /// Time since any fixed moment.
 type Time = Duration;
 
-/// The containers without a keeper, by id.
-#[derive(Debug, Default)]
+/// The containers or services without a keeper, by id.
+#[derive(Debug)]
 pub(super) struct Leftovers {
+    linger: Duration,
+    most: usize,
     /// Those that wait, and since when.
     waiting: HashMap<String, Time>,
     /// Those that are not of this fleet, although their labels say so. They are never removed.
@@ -24,6 +29,20 @@ pub(super) struct Leftovers {
 }
 
 impl Leftovers {
+    fn new(linger: Duration, most: usize) -> Self {
+        Leftovers { linger, most, waiting: HashMap::new(), foreign: HashSet::new() }
+    }
+
+    /// Containers without a keeper.
+    pub(super) fn of_containers() -> Self {
+        Leftovers::new(LINGER, MOST)
+    }
+
+    /// Services without a keeper. All of an `add` at another `lb` wait, however many they are.
+    pub(super) fn of_services() -> Self {
+        Leftovers::new(LONGEST_ADD, usize::MAX)
+    }
+
     /// Takes note of a list: `seen` are all containers without a keeper. Returns the ids of those that are to be removed now. It
     /// returns them again after each list that still shows them.
     pub(super) fn due<'a>(&mut self, now: Time, seen: impl Iterator<Item = &'a str>) -> Vec<String> {
@@ -36,9 +55,9 @@ impl Leftovers {
         let mut oldest_first: Vec<(Time, &String)> =
             self.waiting.iter().map(|(id, &since)| (since, id)).collect();
         oldest_first.sort_unstable();
-        let excess = oldest_first.len().saturating_sub(MOST);
+        let excess = oldest_first.len().saturating_sub(self.most);
         let is_due = |&(index, &(since, _)): &(usize, &(Time, &String))| {
-            index < excess || now.saturating_sub(since) >= LINGER
+            index < excess || now.saturating_sub(since) >= self.linger
         };
         oldest_first.iter().enumerate().filter(is_due).map(|(_, (_, id))| (*id).clone()).collect()
     }
@@ -68,7 +87,7 @@ mod tests {
 
     #[test]
     fn a_container_waits_and_one_that_is_seen_again_waits_anew() {
-        let mut leftovers = Leftovers::default();
+        let mut leftovers = Leftovers::of_containers();
         assert!(leftovers.due(seconds(0), ["a"].into_iter()).is_empty());
         assert!(leftovers.due(seconds(4), ["a", "b"].into_iter()).is_empty());
         assert_eq!(leftovers.due(seconds(5), ["a", "b"].into_iter()), ["a"]);
@@ -82,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_foreign_container_is_never_due_and_is_news_once() {
-        let mut leftovers = Leftovers::default();
+        let mut leftovers = Leftovers::of_containers();
         leftovers.due(seconds(0), ["a"].into_iter());
         assert!(leftovers.is_foreign_now("a") && !leftovers.is_foreign_now("a") && leftovers.is_foreign("a"));
         assert!(leftovers.due(seconds(100), ["a"].into_iter()).is_empty());
@@ -94,7 +113,7 @@ mod tests {
     fn no_more_than_a_bounded_number_waits() {
         let ids: Vec<String> = (0..MOST + 2).map(|id| id.to_string()).collect();
         let (old, new) = ids.split_at(3);
-        let mut leftovers = Leftovers::default();
+        let mut leftovers = Leftovers::of_containers();
         assert!(leftovers.due(seconds(0), old.iter().map(String::as_str)).is_empty());
         let due = leftovers.due(seconds(1), ids.iter().map(String::as_str));
         assert_eq!(due.len(), ids.len() - MOST);
@@ -107,7 +126,7 @@ mod tests {
         fn after_any_lists_what_is_due_was_seen_for_long_and_is_not_foreign(
             steps in vec((0_u64..6, hash_set(0_u8..6, 0..6), prop::option::of(0_u8..6)), 0..40)
         ) {
-            let (mut leftovers, mut now) = (Leftovers::default(), 0);
+            let (mut leftovers, mut now) = (Leftovers::of_containers(), 0);
             let (mut since, mut foreign) = (HashMap::<u8, u64>::new(), HashSet::new());
             for (pause, seen, stranger) in steps {
                 now += pause;

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
+use fleet::{Seat, SlotId};
 use proto::control::{Hostname, Weight};
 
 use super::identity::Identity;
-use crate::fleet::{Seat, SlotId};
 
 /// The seats of a fleet without a record: the replicas that were started for a slot, and new slots for the rest of the `names`.
 pub(super) fn beginning<'a>(running: impl Iterator<Item = &'a Identity>, names: &[Hostname]) -> Vec<Seat> {

@@ -2,6 +2,7 @@
 
 use rustix::process::{Pid, geteuid, test_kill_process_group};
 use tokio::task::spawn_blocking;
+use tracing::warn;
 
 use crate::provider::proc::{Listener, Process};
 
@@ -17,7 +18,8 @@ impl Inspector {
     /// the listening socket count: each of them has to be stopped. If none is found, the child counts.
     pub(crate) async fn is_stopped(self) -> bool {
         let look = move || {
-            let (listeners, members) = (Listener::at(self.port), Process::of_group(self.group));
+            let listeners = Listener::at(self.port).unwrap_or_default();
+            let members = Process::of_group(self.group);
             let holders: Vec<&Process> = members.iter().filter(|process| process.holds(&listeners)).collect();
             if holders.is_empty() {
                 let leader = self.group.as_raw_nonzero().get();
@@ -33,15 +35,19 @@ impl Inspector {
     ///
     /// A listener is the replica's if a process of its group holds it, or if it belongs to a user as which `lb` or the group runs: a
     /// server may leave its group (a daemon, a container), and such a user could harm the replica in many other ways. What the kernel
-    /// does not show is not held against the replica.
+    /// does not show is not held against the replica; the log says so.
     ///
     /// # Errors
     /// Another user has the port; who.
     pub(crate) async fn check_owner(self) -> Result<(), String> {
         let look = move || {
             let us = geteuid().as_raw();
+            let listeners = Listener::at(self.port).unwrap_or_else(|error| {
+                warn!(port = self.port, "it cannot be checked who listens at the port of a replica: {error}");
+                Vec::new()
+            });
             let strangers: Vec<Listener> =
-                Listener::at(self.port).into_iter().filter(|listener| listener.user != us).collect();
+                listeners.into_iter().filter(|listener| listener.user != us).collect();
             if strangers.is_empty() {
                 return None;
             }

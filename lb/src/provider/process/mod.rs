@@ -15,6 +15,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use fleet::{ReplicaId, Stopping};
 use proto::control::Hostname;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, ChildStdin, Command};
@@ -29,7 +30,7 @@ use self::ports::Ports;
 use self::reaper::{Children, Mark};
 use super::doors::{Door, Doors};
 use super::{Reach, Report, Reports};
-use crate::fleet::{ReplicaId, Stopping};
+use crate::log::TOLD;
 use crate::net::is_local;
 
 /// How long a child may take to end after SIGTERM. Then it is killed.
@@ -76,19 +77,20 @@ impl Process {
             let end = match spawned {
                 Err(error) if is_local(&error) => {
                     let reason = format!("cannot be started: {error}");
-                    warn!(%hostname, "process {reason}");
+                    warn!(target: TOLD, %hostname, "process {reason}");
                     let _ = reports.send(Report::Hindered(id, reason)).await;
                     return;
                 }
                 Err(error) => {
                     let reason = format!("cannot be started: {error}");
-                    warn!(%hostname, "process {reason}");
+                    warn!(target: TOLD, %hostname, "process {reason}");
                     reason
                 }
                 Ok((family, inspector)) => {
                     let reach = Reach {
                         addresses: SocketAddr::from((Ipv4Addr::LOCALHOST, inspector.port)).into(),
                         door: door.as_ref().map(|door| door.path().to_owned()),
+                        task: None,
                         inspector: inspector.into(),
                     };
                     // It fails only if the program ends.
@@ -192,7 +194,7 @@ async fn keep(mut family: Family, stop: oneshot::Receiver<Stopping>, hostname: &
     tokio::select! {
         status = family.child.wait() => {
             let end = how(status);
-            warn!(%hostname, "process {end}");
+            warn!(target: TOLD, %hostname, "process {end}");
             end
         }
         stopping = stop => {

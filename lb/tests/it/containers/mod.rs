@@ -14,7 +14,7 @@ mod succession;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 
@@ -38,7 +38,8 @@ pub(crate) fn docker(arguments: &[&str]) -> String {
     try_docker(arguments).unwrap_or_else(|complaint| panic!("docker {arguments:?}: {complaint}"))
 }
 
-fn said(output: &Output) -> Result<String, String> {
+/// The output of a command that has succeeded, or its error.
+pub(crate) fn said(output: &Output) -> Result<String, String> {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if output.status.success() {
         Ok(text(&output.stdout))
@@ -82,15 +83,28 @@ pub(crate) fn build(command: &mut Command) {
     built.unwrap_or_else(|complaint| panic!("{command:?}: {complaint}"));
 }
 
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// The demo replica as a static program, built once by each test process.
+pub(crate) fn backend() -> &'static Path {
+    static BACKEND: OnceLock<PathBuf> = OnceLock::new();
+    let make = || {
+        build(Command::new(root().join(".docker/prebuild")).arg("backend"));
+        root().join("target/static/backend")
+    };
+    BACKEND.get_or_init(make)
+}
+
 /// The image of the demo replica, built once by each test process, under a tag of its own.
 pub(crate) fn image() -> &'static str {
     static IMAGE: OnceLock<(String, Child)> = OnceLock::new();
     let make = || {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        backend();
         let tag = format!("lb-test-backend:{}", std::process::id());
-        build(Command::new(root.join(".docker/prebuild")).arg("backend"));
         let from = [".docker/Dockerfile", "--target", "prebuilt-backend", "--tag", &tag, "."];
-        build(Command::new("docker").args(["build", "--file"]).args(from).current_dir(root));
+        build(Command::new("docker").args(["build", "--file"]).args(from).current_dir(root()));
         let janitor = remove_at_the_end(&tag);
         (tag, janitor)
     };

@@ -8,6 +8,7 @@ use serde_json::json;
 use super::connections;
 use super::taker::{Takers, client, expect_line, is_over, wait_for_transport};
 use crate::harness::{Lb, eventually, id_for, signal};
+use crate::orphans::{UNSHARE, has_pid_namespaces};
 
 /// More than any queue of a link holds.
 const MORE_THAN_FITS: usize = 2000;
@@ -206,4 +207,20 @@ fn a_client_that_leaves_at_once_leaves_nothing_behind() {
     }
     eventually("nothing open", || (connections(&lb).0 == 0 && lb.open_files() <= before).then_some(()));
     assert_eq!(lb.route("132574"), "server1");
+}
+
+/// As in containers. The kernel gives the process id 0 for such a peer (unix(7), `SO_PEERCRED`).
+#[test]
+fn a_replica_in_another_pid_namespace_takes_connections_over() {
+    if !has_pid_namespaces() {
+        return;
+    }
+    // There, its parent, which is outside, has the number 0.
+    let program = env!("CARGO_BIN_EXE_lb");
+    let command = format!("exec {} {program} replica --parent 0", UNSHARE.join(" "));
+    let lb = Lb::start(&["--replicas", "1", "--transport", "handoff", "--command", &command]);
+    wait_for_transport(&lb, 1, "handoff");
+    assert_eq!(lb.route("132574"), "server1");
+    assert_eq!(lb.slot(1)["connections"]["total"], 1);
+    assert_eq!(lb.log().iter().find(|line| line.contains("proxied") || line.contains("no hand-off")), None);
 }

@@ -107,17 +107,6 @@ impl Graph {
         })
     }
 
-    /// The modules in which everything is defined that `module` and the modules below it name.
-    pub(super) fn definitions(&self, module: &[String]) -> BTreeSet<Name> {
-        let paths = self.paths_below(module);
-        let definition = |(name, path): (&Name, &Vec<String>)| match self.resolve(name, path, &mut Vec::new())
-        {
-            Target::Module(at) | Target::Item(at) => Some(at),
-            Target::Extern(_) => None,
-        };
-        paths.filter_map(definition).collect()
-    }
-
     fn paths_below(&self, module: &[String]) -> impl Iterator<Item = (&Name, &Vec<String>)> {
         let below = self.0.iter().filter(move |(name, _)| name.starts_with(module));
         below.flat_map(|(name, module)| module.paths.iter().map(move |path| (name, path)))

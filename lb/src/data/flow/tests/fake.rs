@@ -71,6 +71,7 @@ impl Ends for Fake {
         if !world.source.is_ready {
             return Ok(None);
         }
+        world.interrupt()?;
         if world.source_end.is_none() && world.is_odd() {
             world.happen(Event::Bytes(1)); // It came between the last call and this one.
         }
@@ -93,6 +94,7 @@ impl Ends for Fake {
         if !world.sink.is_ready {
             return Ok(0);
         }
+        world.interrupt()?;
         let written = world.send(bytes)?;
         world.waits_for_the_end = are_last;
         world.sink.is_ready = written == bytes.len();
@@ -126,7 +128,8 @@ impl Ends for Fake {
         if !world.sink.is_ready {
             return Ok(0);
         }
-        // Odd: a signal interrupts it.
+        world.interrupt()?;
+        // Odd: a signal ends it early.
         let most = if world.is_odd() { 1 } else { most };
         let written = world.send(&bytes.make_contiguous()[..most])?;
         bytes.drain(..written);

@@ -123,6 +123,11 @@ impl World {
         odd
     }
 
+    /// Odd: a call is interrupted before it does anything.
+    pub(super) fn interrupt(&mut self) -> io::Result<()> {
+        if self.is_odd() { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+    }
+
     pub(super) fn may(&self, event: Event) -> bool {
         match event {
             Event::Bytes(_) | Event::Fin => self.source_end.is_none(),

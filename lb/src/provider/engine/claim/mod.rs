@@ -20,8 +20,9 @@ use std::cmp::Reverse;
 use std::mem;
 use std::time::Duration;
 
+use fleet::Seat;
+
 use super::record::{Entry, Holder, last};
-use crate::fleet::Seat;
 
 /// How long a holder has to answer a challenge: long enough for one that gets no events.
 const CHALLENGE: Duration = Duration::from_millis(1500);

@@ -7,11 +7,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use fleet::SlotId;
 use proto::control::{Hostname, Weight};
 
 use super::super::record::Labels;
 use super::*;
-use crate::fleet::SlotId;
 
 /// The longest call of a healthy engine, in milliseconds.
 const LATENCY: u64 = 40;

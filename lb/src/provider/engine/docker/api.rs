@@ -1,12 +1,10 @@
-//! The calls to the engine (Docker Engine API), each with a deadline of its own and an error that says what went wrong.
+//! The calls about containers, volumes and networks (Docker Engine API).
 //!
 //! Only checked text becomes part of a path: the configuration and [`proto::control::Hostname`] check names, this module checks ids.
 //! The engine takes the beginning of an id for a name. So a network is looked up by name, and by its id afterwards, and what the
 //! engine returns for an id has to have that id. (An image may be named by its id, as Docker's users do.)
 
 use std::collections::HashMap;
-use std::error::Error as _;
-use std::fmt::Display;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::errors::Error;
@@ -15,110 +13,22 @@ use bollard::models::{
     Volume, VolumeCreateRequest,
 };
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, InspectNetworkOptions,
-    ListContainersOptionsBuilder, ListNetworksOptionsBuilder, ListVolumesOptionsBuilder,
-    RemoveContainerOptionsBuilder, RemoveVolumeOptions, StartContainerOptions, StopContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions,
+    ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
+    RemoveVolumeOptions, StartContainerOptions, StopContainerOptionsBuilder,
 };
 use futures_util::Stream;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-/// The address of the engine if `DOCKER_HOST` is not set.
-pub(super) const LOCAL: &str = "unix:///var/run/docker.sock";
-/// How long a call may take. If the engine hangs, a command still has to be answered within five seconds.
-pub(super) const LIMIT: Duration = Duration::from_secs(4);
+use crate::provider::engine::call::{Filters, LIMIT, Trouble, call, connect, filters, garbled, if_there};
+use crate::provider::engine::network::{self, MADE_BY_LB, Network};
+
 /// How long the start or removal of a container may take while the engine answers pings.
 const SLOW: Duration = Duration::from_secs(20);
 /// How long a busy engine may take to answer a ping.
 const SIGN: Duration = Duration::from_secs(2);
 /// How far back a subscription to events begins. Events just before it are told twice rather than not at all.
 const OVERLAP: Duration = Duration::from_secs(2);
-
-/// The label of a network that an `lb` has created. An `lb` may remove it when it is empty.
-const MADE_BY_LB: &str = "lb.made";
-
-/// Filters of a list or a stream: names with the values that match.
-type Filters<'a> = [(&'a str, &'a [&'a str])];
-
-/// Why a call failed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
-    /// The engine replied with an error.
-    #[error("the engine refused {call}: {message} (status {status})")]
-    Refused { call: &'static str, status: u16, message: String },
-    /// The engine did not reply in time. It may carry out the call all the same.
-    #[error("the engine did not reply to {call} within {limit:?}")]
-    Late { call: &'static str, limit: Duration },
-    /// There is no connection to an engine.
-    #[error("cannot reach the engine for {call}: {reason}")]
-    Unreachable { call: &'static str, reason: String },
-    /// The reply is not what the API promises.
-    #[error("cannot parse the engine's reply to {call}: {reason}")]
-    Garbled { call: &'static str, reason: String },
-}
-
-impl Trouble {
-    /// Whether the fault is the engine's: it is away, or would fail at any call.
-    pub(super) fn is_the_engines(&self) -> bool {
-        !matches!(self, Trouble::Refused { .. })
-    }
-
-    /// Whether the engine is away: it cannot be reached, or does not reply.
-    pub(super) fn is_absence(&self) -> bool {
-        matches!(self, Trouble::Late { .. } | Trouble::Unreachable { .. })
-    }
-
-    /// Whether the engine replied with this status.
-    pub(super) fn is(&self, wanted: u16) -> bool {
-        matches!(self, Trouble::Refused { status, .. } if *status == wanted)
-    }
-
-    fn new(call: &'static str, error: &Error) -> Self {
-        match error {
-            Error::DockerResponseServerError { status_code, message } => {
-                Trouble::Refused { call, status: *status_code, message: message.trim().to_owned() }
-            }
-            Error::IOError { .. }
-            | Error::HyperResponseError { .. }
-            | Error::HyperLegacyError { .. }
-            | Error::RequestTimeoutError
-            | Error::UnsupportedURISchemeError { .. }
-            | Error::SocketNotFoundError(_) => Trouble::Unreachable { call, reason: chain(error) },
-            _ => Trouble::Garbled { call, reason: chain(error) },
-        }
-    }
-}
-
-/// The text of an error, followed by the texts of its sources that are not part of it already.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = error.source();
-    }
-    text
-}
-
-/// A network of the engine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Network {
-    pub(super) id: String,
-    /// Whether [`Engine::create_network`] has created it.
-    pub(super) is_made_by_lb: bool,
-}
-
-impl Network {
-    /// `None` if the id cannot be part of a path. (Networks of a swarm have ids of letters and digits.)
-    fn of(id: Option<String>, labels: Option<&HashMap<String, String>>) -> Option<Self> {
-        let is_made_by_lb = labels.is_some_and(|labels| labels.contains_key(MADE_BY_LB));
-        let is_plain =
-            |id: &String| (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        id.filter(is_plain).map(|id| Network { id, is_made_by_lb })
-    }
-}
 
 /// A client of one container engine.
 #[derive(Clone, Debug)]
@@ -127,9 +37,7 @@ pub(super) struct Engine(bollard::Docker);
 impl Engine {
     /// Connects to the engine at `host` (as in `DOCKER_HOST`) and agrees on a version of the API.
     pub(super) async fn connect(host: &str) -> Result<Self, Trouble> {
-        const CALL: &str = "GET /version";
-        let docker = bollard::Docker::connect_with_host(host).map_err(|error| Trouble::new(CALL, &error))?;
-        call(CALL, LIMIT, docker.negotiate_version()).await.map(Engine)
+        connect(host).await.map(Engine)
     }
 
     pub(super) async fn has_image(&self, image: &str) -> Result<bool, Trouble> {
@@ -149,26 +57,7 @@ impl Engine {
 
     /// The network of this name; `None` if there is none.
     pub(super) async fn network(&self, name: &str) -> Result<Option<Network>, Trouble> {
-        const CALL: &str = "GET /networks/NAME";
-        let inspected = self.0.inspect_network(name, None::<InspectNetworkOptions>);
-        let found = match if_there(call(CALL, LIMIT, inspected).await) {
-            // Several networks have this name, or ids that begin with it.
-            Err(trouble) if trouble.is(400) => return self.first_network(name).await,
-            found => found?.filter(|network| network.name.as_deref() == Some(name)),
-        };
-        let Some(found) = found else { return Ok(None) };
-        let strange = garbled(CALL, format_args!("id {:?}", found.id));
-        Network::of(found.id, found.labels.as_ref()).map(Some).ok_or(strange)
-    }
-
-    /// The oldest network of this name.
-    async fn first_network(&self, name: &str) -> Result<Option<Network>, Trouble> {
-        let options = ListNetworksOptionsBuilder::default().filters(&filters(&[("name", &[name])])).build();
-        let all = call("GET /networks", LIMIT, self.0.list_networks(Some(options))).await?;
-        // The filter also matches a part of a name.
-        let namesakes = all.into_iter().filter(|network| network.name.as_deref() == Some(name));
-        let first = namesakes.min_by_key(|network| (network.created.clone(), network.id.clone()));
-        Ok(first.and_then(|network| Network::of(network.id, network.labels.as_ref())))
+        network::find(&self.0, name, None).await
     }
 
     /// Creates a network, and returns its id. Older engines create a second one of the same name; if another client was faster,
@@ -185,7 +74,7 @@ impl Engine {
             Err(trouble) if trouble.is(409) => None,
             made => Network::of(Some(made?.id), None),
         };
-        let first = self.first_network(name).await?;
+        let first = network::oldest(&self.0, name, None).await?;
         if let (Some(made), Some(first)) = (&made, &first)
             && made.id != first.id
         {
@@ -196,7 +85,7 @@ impl Engine {
     }
 
     pub(super) async fn remove_network(&self, id: &str) -> Result<(), Trouble> {
-        call("DELETE /networks/ID", LIMIT, self.0.remove_network(id)).await
+        network::remove(&self.0, id).await
     }
 
     /// Creates a container; returns its id.
@@ -231,7 +120,7 @@ impl Engine {
 
     /// Completes when the engine no longer answers pings; returns how long it had for the last one.
     pub(super) async fn hung(&self) -> Duration {
-        while let Ok(Ok(_)) = timeout(SIGN, self.0.ping()).await {
+        while call("GET /_ping", SIGN, self.0.ping()).await.is_ok() {
             sleep(SIGN / 2).await;
         }
         SIGN
@@ -302,37 +191,9 @@ impl Engine {
     }
 }
 
-async fn call<T>(
-    call: &'static str,
-    limit: Duration,
-    answer: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Trouble> {
-    match timeout(limit, answer).await {
-        Ok(answer) => answer.map_err(|error| Trouble::new(call, &error)),
-        Err(_) => Err(Trouble::Late { call, limit }),
-    }
-}
-
-/// Turns status 404 into `None`.
-fn if_there<T>(answer: Result<T, Trouble>) -> Result<Option<T>, Trouble> {
-    match answer {
-        Err(trouble) if trouble.is(404) => Ok(None),
-        answer => answer.map(Some),
-    }
-}
-
-fn garbled(call: &'static str, reason: impl Display) -> Trouble {
-    Trouble::Garbled { call, reason: reason.to_string() }
-}
-
 /// Whether this is an id of the engine. Ids become part of paths.
 fn is_id(id: &str) -> bool {
     (12..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-fn filters(filters: &Filters<'_>) -> HashMap<String, Vec<String>> {
-    let owned = |values: &[&str]| values.iter().map(|&value| value.to_owned()).collect();
-    filters.iter().map(|&(name, values)| (name.to_owned(), owned(values))).collect()
 }
 
 #[cfg(test)]
@@ -347,25 +208,5 @@ mod tests {
         {
             assert!(!is_id(text), "{text}");
         }
-    }
-
-    #[test]
-    fn a_refusal_is_about_the_call_and_everything_else_about_the_engine() {
-        const CALL: &str = "GET /version";
-        let response =
-            |status_code| Error::DockerResponseServerError { status_code, message: " no\n".to_owned() };
-        let refused = Trouble::new(CALL, &response(404));
-        assert_eq!(refused.to_string(), "the engine refused GET /version: no (status 404)");
-        assert!(refused.is(404) && !refused.is_the_engines() && !refused.is_absence());
-        let late = Trouble::Late { call: CALL, limit: LIMIT };
-        let unreachable = Trouble::new(CALL, &Error::RequestTimeoutError);
-        let garbled = garbled(CALL, "no JSON");
-        assert!(
-            [&late, &unreachable, &garbled]
-                .iter()
-                .all(|trouble| trouble.is_the_engines() && !trouble.is(404))
-        );
-        assert!(late.is_absence() && unreachable.is_absence() && !garbled.is_absence());
-        assert_eq!(garbled.to_string(), "cannot parse the engine's reply to GET /version: no JSON");
     }
 }

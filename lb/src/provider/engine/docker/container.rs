@@ -9,17 +9,14 @@ use bollard::models::{
 };
 use proto::control::Hostname;
 
-use super::{Capabilities, Settings};
+use super::Settings;
 use crate::provider::doors::{Door, Doors};
+use crate::provider::engine::dress;
 use crate::provider::engine::identity::Identity;
 use crate::provider::engine::record::Labels;
 
 /// The folder of all doors as a container sees it.
 const DOORS: &str = "/run/lb-doors";
-
-/// An image that Compose has built carries Compose's labels. A container that inherited them would look like one of Compose's.
-const NOT_COMPOSES: [(&str, &str); 2] =
-    [("com.docker.compose.project", ""), ("com.docker.compose.service", "")];
 
 /// The one network in which containers cannot have aliases.
 const DEFAULT_BRIDGE: &str = "bridge";
@@ -38,16 +35,16 @@ pub(super) struct Plan<'a> {
 pub(super) fn body(plan: &Plan<'_>) -> ContainerCreateBody {
     let Plan { settings, door, .. } = *plan;
     let hostname = plan.hostname.to_string();
-    let is_default = settings.network == DEFAULT_BRIDGE;
+    let is_default = settings.common.network == DEFAULT_BRIDGE;
     let aliases = (!is_default).then(|| vec![hostname.clone()]);
     let endpoint = EndpointSettings { aliases, ..EndpointSettings::default() };
     // By id: if the network is gone, the engine takes its name for the beginning of another's id.
     let network = if is_default { DEFAULT_BRIDGE } else { plan.network }.to_owned();
-    let (cap_drop, cap_add) = capabilities(&settings.capabilities);
+    let (cap_drop, cap_add) = settings.common.capabilities.taken_and_given();
     ContainerCreateBody {
-        image: Some(settings.image.clone()),
-        env: Some(environment(settings, &hostname, door.map(|(_, door)| door))),
-        labels: Some(labels(&settings.fleet, plan.identity)),
+        image: Some(settings.common.image.clone()),
+        env: Some(environment(settings, plan.hostname, door.map(|(_, door)| door))),
+        labels: Some(labels(&settings.common.fleet, plan.identity)),
         hostname: Some(hostname),
         host_config: Some(HostConfig {
             network_mode: Some(network.clone()),
@@ -56,10 +53,10 @@ pub(super) fn body(plan: &Plan<'_>) -> ContainerCreateBody {
                 name: Some(RestartPolicyNameEnum::NO),
                 ..RestartPolicy::default()
             }),
-            memory: settings.memory,
+            memory: settings.common.memory,
             // The limit holds for memory and swap together: a replica cannot use swap instead.
-            memory_swap: settings.memory,
-            pids_limit: Some(settings.pids),
+            memory_swap: settings.common.memory,
+            pids_limit: Some(settings.common.pids),
             cap_drop: Some(cap_drop),
             cap_add: Some(cap_add),
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
@@ -71,17 +68,9 @@ pub(super) fn body(plan: &Plan<'_>) -> ContainerCreateBody {
     }
 }
 
-/// The capabilities that are taken from what the engine gives to every container, and those that are given then.
-fn capabilities(wanted: &Capabilities) -> (Vec<String>, Vec<String>) {
-    match wanted {
-        Capabilities::Usual => (vec!["NET_RAW".to_owned()], Vec::new()),
-        Capabilities::Only(names) => (vec!["ALL".to_owned()], names.clone()),
-    }
-}
-
-fn environment(settings: &Settings, hostname: &str, door: Option<&Door>) -> Vec<String> {
+fn environment(settings: &Settings, hostname: &Hostname, door: Option<&Door>) -> Vec<String> {
     let door = door.map(|door| format!("{}={DOORS}/{}", handoff::VARIABLE, door.name()));
-    [format!("SERVER_ID={hostname}"), format!("PORT={}", settings.port)].into_iter().chain(door).collect()
+    dress::environment(&settings.common, hostname).chain(door).collect()
 }
 
 /// Mounts the folder of all doors into a container: a folder of this machine or, if `lb` itself runs in a container, the
@@ -95,8 +84,7 @@ fn mount(settings: &Settings, doors: &Doors) -> Mount {
 }
 
 fn labels(fleet: &str, identity: &Identity) -> Labels {
-    let foreign = NOT_COMPOSES.map(|(name, value)| (name.to_owned(), value.to_owned()));
-    identity.labels(fleet).into_iter().chain(foreign).collect()
+    identity.labels(fleet).into_iter().chain(dress::not_composes()).collect()
 }
 
 /// A container with the label of the fleet, as the engine lists it. Its id says which one it is; its name can change.
@@ -117,7 +105,7 @@ impl Listed {
     /// Reads one line of a list. `None` if the container has not the label of this fleet, even if the list was asked for it.
     /// Its address is the one in the network with the id `network`.
     pub(super) fn of(summary: ContainerSummary, settings: &Settings, network: &str) -> Option<Self> {
-        let identity = Identity::read(&summary.labels?, &settings.fleet)?;
+        let identity = Identity::read(&summary.labels?, &settings.common.fleet)?;
         let networks = summary.network_settings.and_then(|settings| settings.networks);
         let (id, name) = (summary.id?, summary.names.and_then(|names| names.into_iter().next()));
         Some(Listed {
@@ -155,7 +143,7 @@ fn address_in(
     let is_it = |(name, endpoint): &(&String, &EndpointSettings)| match endpoint.network_id.as_deref() {
         Some(id) if !id.is_empty() => id == network,
         // Not every engine says which network it is.
-        _ => **name == settings.network,
+        _ => **name == settings.common.network,
     };
     networks.iter().find(is_it)?.1.ip_address.as_ref()?.parse().ok()
 }
@@ -169,7 +157,7 @@ pub(super) fn address(
     let is_running = inspected.state.as_ref()?.running?;
     let networks = inspected.network_settings.as_ref()?.networks.as_ref()?;
     let address = is_running.then(|| address_in(networks, settings, network))??;
-    Some(SocketAddr::new(address, settings.port))
+    Some(SocketAddr::new(address, settings.common.port))
 }
 
 /// Why a container that was just started does not run.
@@ -191,20 +179,17 @@ pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::provider::engine::dress::testing::common;
+    use crate::provider::engine::dress::{Capabilities, Common, Variable};
 
     fn settings() -> Settings {
-        Settings {
-            host: None,
-            image: "image".to_owned(),
-            network: "net".to_owned(),
-            fleet: "fleet".to_owned(),
-            port: 5000,
-            memory: None,
-            pids: 2048,
-            capabilities: Capabilities::Usual,
-            keep: false,
-            volume: None,
-        }
+        Settings { common: common(), keep: false, volume: None }
+    }
+
+    fn with(change: impl FnOnce(&mut Common)) -> Settings {
+        let mut settings = settings();
+        change(&mut settings.common);
+        settings
     }
 
     /// A line of a list, with some parts replaced.
@@ -296,8 +281,9 @@ pub(super) mod tests {
 
     #[test]
     fn a_container_gets_its_environment_and_is_never_restarted_by_the_engine() {
-        let body = planned(&settings());
-        assert_eq!(body.env.unwrap(), ["SERVER_ID=a", "PORT=5000"]);
+        let greeting = Variable { name: "GREETING".to_owned(), value: "hello, world".to_owned() };
+        let body = planned(&with(|common| common.environment = vec![greeting]));
+        assert_eq!(body.env.unwrap(), ["SERVER_ID=a", "PORT=5000", "GREETING=hello, world"]);
         let labels = body.labels.unwrap();
         assert_eq!((labels["lb.fleet"].as_str(), labels["lb.hostname"].as_str()), ("fleet", "a"));
         assert_eq!(labels["lb.nonce"], "00000000000000ff");
@@ -309,7 +295,7 @@ pub(super) mod tests {
     #[test]
     fn a_container_joins_its_network_by_id_and_the_default_bridge_by_name() {
         let joined = |name: &str| {
-            let body = planned(&Settings { network: name.to_owned(), ..settings() });
+            let body = planned(&with(|common| common.network = name.to_owned()));
             let endpoints = body.networking_config.unwrap().endpoints_config.unwrap();
             let [(at, endpoint)] = endpoints.into_iter().collect::<Vec<_>>().try_into().unwrap();
             assert_eq!(body.host_config.unwrap().network_mode, Some(at.clone()));
@@ -322,7 +308,7 @@ pub(super) mod tests {
     #[test]
     fn capabilities_are_the_usual_ones_without_raw_sockets_or_only_those_that_are_named() {
         let given = |capabilities| {
-            let host = planned(&Settings { capabilities, ..settings() }).host_config.unwrap();
+            let host = planned(&with(|common| common.capabilities = capabilities)).host_config.unwrap();
             (host.cap_drop.unwrap(), host.cap_add.unwrap())
         };
         let only = |names: &[&str]| {
@@ -335,7 +321,7 @@ pub(super) mod tests {
 
     fn planned(settings: &Settings) -> ContainerCreateBody {
         let hostname = Hostname::try_from("a".to_owned()).unwrap();
-        let assignment = crate::fleet::Assignment { hostname, slot: None, is_urgent: false };
+        let assignment = fleet::Assignment { hostname, slot: None, is_urgent: false, since: fleet::Epoch(0) };
         let identity = Identity::new(&assignment, None, 0xff);
         body(&Plan {
             settings,

@@ -14,9 +14,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use super::api::Trouble;
 use super::site::{Notice, Site};
 use super::writer::is_entry;
+use crate::provider::engine::call::Trouble;
 use crate::provider::engine::identity::FLEET;
 
 /// The time between two lists.
@@ -70,7 +70,7 @@ impl Watcher {
     fn tell(&self, event: &EventMessage) {
         let Some(actor) = &event.actor else { return };
         let (Some(id), Some(attributes)) = (actor.id.as_deref(), &actor.attributes) else { return };
-        let fleet = &self.site.settings.fleet;
+        let fleet = &self.site.settings.common.fleet;
         let is_ours = event.typ == Some(Type::CONTAINER) && attributes.get(FLEET) == Some(fleet);
         match event.action.as_deref() {
             Some("oom") if is_ours => self.notify(Notice::OutOfMemory(id.into())),

@@ -7,19 +7,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fleet::{Assignment, ReplicaId, Stopping};
 use proto::control::Hostname;
 use tokio::sync::{SemaphorePermit, broadcast, oneshot};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
-use super::api::Trouble;
 use super::container::{self, Listed, Plan};
 use super::inspect::Inspector;
 use super::main_process::MainProcess;
-use super::site::{GRACE, Known, Notice, Site};
-use crate::fleet::{Assignment, ReplicaId, Stopping};
+use super::site::{Known, Notice, Site};
+use crate::log::TOLD;
 use crate::provider::doors::{Door, Doors};
+use crate::provider::engine::call::Trouble;
+use crate::provider::engine::dress::GRACE;
 use crate::provider::engine::identity::Identity;
+use crate::provider::engine::no_replica::NoReplica;
 use crate::provider::{Reach, Report, Reports};
 
 /// How long a replacement waits for an engine that is away before it reports that. (A spare may take its place then.)
@@ -45,35 +48,16 @@ struct Running {
     since: Instant,
 }
 
-/// Why there is no container.
-enum Why {
-    /// It cannot be started, or has ended already.
-    Lost(String),
-    /// The engine is away or fails.
-    Hindered(String),
-    /// It was told to stop before it was created.
-    Unwanted,
-}
-
 /// There is no running container. The one that was made in vain, if any, has to be removed.
 struct Failure {
-    why: Why,
+    /// `None` if it was told to stop before it was created.
+    why: Option<NoReplica>,
     left: Option<(String, Known)>,
 }
 
-impl From<Why> for Failure {
-    fn from(why: Why) -> Self {
-        Failure { why, left: None }
-    }
-}
-
-impl From<Trouble> for Why {
-    fn from(trouble: Trouble) -> Self {
-        if trouble.is_the_engines() {
-            Why::Hindered(trouble.to_string())
-        } else {
-            Why::Lost(trouble.to_string())
-        }
+impl From<NoReplica> for Failure {
+    fn from(why: NoReplica) -> Self {
+        Failure { why: Some(why), left: None }
     }
 }
 
@@ -103,7 +87,7 @@ pub(super) async fn keep(
         sign = watch.sign(&container) => {
             report(sign.to_string()).await;
             // The fleet has been told, so there is time to hear how it ended.
-            warn!(%hostname, "container {}", watch.verdict(&container, sign).await);
+            warn!(target: TOLD, %hostname, "container {}", watch.verdict(&container, sign).await);
             return leave(container);
         }
         how = &mut stop => how.unwrap_or(Stopping::AtOnce),
@@ -124,19 +108,17 @@ async fn fail(
     Failure { why, left }: Failure,
     reports: &Reports,
 ) {
-    // To send fails only if the program is ending.
-    let _ = match why {
-        Why::Lost(reason) => {
-            warn!(%hostname, "no container: {reason}");
-            reports.send(Report::Lost(id, reason)).await
+    if let Some(why) = why {
+        match &why {
+            NoReplica::Lost(reason) => warn!(target: TOLD, %hostname, "no container: {reason}"),
+            NoReplica::Hindered(reason) => {
+                site.doubt();
+                debug!(%hostname, "no container for now: {reason}");
+            }
         }
-        Why::Hindered(reason) => {
-            site.doubt();
-            debug!(%hostname, "no container for now: {reason}");
-            reports.send(Report::Hindered(id, reason)).await
-        }
-        Why::Unwanted => Ok(()),
-    };
+        // To send fails only if the program is ending.
+        let _ = reports.send(why.report(id)).await;
+    }
     if let Some((id, _known)) = left {
         site.remove(&id, true).await;
     }
@@ -208,6 +190,7 @@ impl Container {
         Reach {
             addresses: self.running.address.into(),
             door: self.door.as_ref().map(|door| door.path().to_owned()),
+            task: None,
             inspector: inspector.into(),
         }
     }
@@ -259,12 +242,12 @@ async fn adopt(site: &Site, listed: Listed, known: Known) -> Result<Container, F
         // It was in the list of all containers. If it is gone since, the next list shows it.
         Err(trouble) => listed
             .address
-            .map(|address| (SocketAddr::new(address, site.settings.port), None))
+            .map(|address| (SocketAddr::new(address, site.settings.common.port), None))
             .ok_or_else(|| trouble.to_string()),
     };
     let door = site.door_of(&listed);
     // If it has ended, the sweeps remove it later.
-    let (address, process) = obtained.map_err(Why::Lost)?;
+    let (address, process) = obtained.map_err(NoReplica::Lost)?;
     Ok(Container { running: Running { id: listed.id, address, since }, process, known, door })
 }
 
@@ -276,18 +259,18 @@ async fn make(
 ) -> Result<Container, Failure> {
     let _turn = tokio::select! {
         biased;
-        _ = stop => return Err(Why::Unwanted.into()),
+        _ = stop => return Err(Failure { why: None, left: None }),
         () = absence(site, assignment.is_urgent) => {
-            return Err(Why::Hindered("the engine is away".to_owned()).into());
+            return Err(NoReplica::Hindered("the engine is away".to_owned()).into());
         }
         turn = turn(site) => turn,
     };
     if !site.is_held() {
-        return Err(Why::Hindered("another lb holds this fleet".to_owned()).into());
+        return Err(NoReplica::Hindered("another lb holds this fleet".to_owned()).into());
     }
     let door = site.doors.as_ref().map(Doors::fresh);
     let network = site.network();
-    let mut made = create(site, assignment, door.as_ref(), &network).await.map_err(Why::from)?;
+    let mut made = create(site, assignment, door.as_ref(), &network).await.map_err(NoReplica::from)?;
     let mut started = site.engine.start(&made.0).await;
     // The network may have been removed.
     if started.as_ref().is_err_and(|trouble| trouble.is(404)) {
@@ -295,7 +278,7 @@ async fn make(
             Ok(renewed) if renewed == network => site.engine.start(&made.0).await,
             Ok(renewed) => {
                 site.remove(&made.0, true).await;
-                made = create(site, assignment, door.as_ref(), &renewed).await.map_err(Why::from)?;
+                made = create(site, assignment, door.as_ref(), &renewed).await.map_err(NoReplica::from)?;
                 site.engine.start(&made.0).await
             }
             Err(trouble) => Err(trouble),
@@ -306,7 +289,7 @@ async fn make(
         Ok((address, process, since)) => {
             Ok(Container { running: Running { id, address, since }, process, known, door })
         }
-        Err(why) => Err(Failure { why, left: Some((id, known)) }),
+        Err(why) => Err(Failure { why: Some(why), left: Some((id, known)) }),
     }
 }
 
@@ -348,7 +331,7 @@ async fn create(
         door: site.doors.as_ref().zip(door),
         network,
     });
-    let name = format!("{}-{}", site.settings.fleet, assignment.hostname);
+    let name = format!("{}-{}", site.settings.common.fleet, assignment.hostname);
     let id = match site.engine.create(&name, body.clone()).await {
         // Another container has the name: a foreign one, or what is left of one of this fleet.
         Err(trouble) if trouble.is(409) => {
@@ -376,12 +359,12 @@ async fn look(
     site: &Site,
     id: &str,
     started: Result<(), Trouble>,
-) -> Result<(SocketAddr, Option<MainProcess>, Instant), Why> {
+) -> Result<(SocketAddr, Option<MainProcess>, Instant), NoReplica> {
     started?;
     let since = Instant::now();
     let inspected = site.engine.inspect(id).await?;
     let address = container::address(&inspected, &site.settings, &site.network());
-    let address = address.ok_or_else(|| Why::Lost(container::end(&inspected)))?;
+    let address = address.ok_or_else(|| NoReplica::Lost(container::end(&inspected)))?;
     Ok((address, MainProcess::of(&inspected, id), since))
 }
 

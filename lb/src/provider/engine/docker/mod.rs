@@ -4,7 +4,7 @@
 //! inherited from its image, is never touched. A container is known by its id, which cannot change; its name can. Names are checked
 //! before they get here ([`proto::control::Hostname`], the configuration), because some of them become part of a path.
 //!
-//! - [`api`]: the calls, each with a deadline;
+//! - [`api`]: the calls;
 //! - [`container`]: how a replica becomes a container;
 //! - [`keeper`]: the life of one container;
 //! - [`events`] and [`main_process`]: how `lb` notices that a container has ended;
@@ -24,6 +24,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use fleet::{Assignment, ReplicaId, Seat, Stopping};
 use mapping::{Mapping, Member, Scheme};
 use proto::control::Hostname;
 use tokio::sync::{Notify, oneshot};
@@ -37,44 +38,22 @@ use events::Watcher;
 use site::{Known, Origins, Site, ensure_network, list};
 use writer::{Writer, WriterHandle};
 
+use super::call::LOCAL;
 use super::claim::{Fate, Remains};
+use super::dress::Common;
 use super::takeover::{Takeover, beginning};
-use crate::fleet::{Assignment, ReplicaId, Seat, Stopping};
 use crate::provider::Reports;
 use crate::provider::doors::Doors;
 
 /// How the containers of a fleet are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The address of the engine, as in `DOCKER_HOST`; `None` for the local one.
-    pub host: Option<String>,
-    /// The image that they run.
-    pub image: String,
-    /// The network in which they have their addresses.
-    pub network: String,
-    /// The name of the fleet; it is the value of their label `lb.fleet`.
-    pub fleet: String,
-    /// The port on which they listen.
-    pub port: u16,
-    /// The memory that each may use, in bytes.
-    pub memory: Option<i64>,
-    /// The number of processes and threads that each may have; -1 for any.
-    pub pids: i64,
-    /// What their processes may do beyond what an unprivileged user may.
-    pub capabilities: Capabilities,
+    /// What does not depend on the engine.
+    pub common: Common,
     /// Whether they stay when this program ends.
     pub keep: bool,
     /// The volume that holds the folder of their doors; `None` if it is a folder of the engine's machine.
     pub volume: Option<String>,
-}
-
-/// The capabilities of a container (capabilities(7)).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Capabilities {
-    /// Those that the engine gives to every container, without `NET_RAW`.
-    Usual,
-    /// These, named without `CAP_`, and no others.
-    Only(Vec<String>),
 }
 
 /// The fleet that was taken over, or a new one.
@@ -118,7 +97,7 @@ impl Docker {
         let Survey { engine, alive, foreign, remains } = survey(&settings).await?;
         let beginning = beginning(alive.iter().map(|container| &container.identity), names);
         let (writer, record, held) =
-            Writer::claim(engine.clone(), settings.fleet.clone(), beginning, remains).await?;
+            Writer::claim(engine.clone(), settings.common.fleet.clone(), beginning, remains).await?;
         let (seats, is_new) = (writer.seats().to_vec(), writer.is_new());
         let doubts = Arc::new(Notify::new());
         let writer = tokio::spawn(writer.run(Arc::clone(&doubts)));
@@ -207,11 +186,12 @@ struct Survey {
 
 /// Connects to the engine, and looks for what remains of the fleet.
 async fn survey(settings: &Settings) -> anyhow::Result<Survey> {
-    let host = settings.host.as_deref().unwrap_or(api::LOCAL);
+    let host = settings.common.host.as_deref().unwrap_or(LOCAL);
     let engine = Engine::connect(host).await.with_context(|| format!("--provider docker: {host}"))?;
-    let has_image = engine.has_image(&settings.image).await?;
+    let has_image = engine.has_image(&settings.common.image).await?;
     // Without a network, no container has an address in it.
-    let network = engine.network(&settings.network).await?.map(|network| network.id).unwrap_or_default();
+    let network =
+        engine.network(&settings.common.network).await?.map(|network| network.id).unwrap_or_default();
     let (mut own, mut foreign, mut origins) = (Vec::new(), Vec::new(), Origins::default());
     for container in list(&engine, settings, &network).await? {
         let is_own = origins.is_own(&engine, &container, settings).await?;
@@ -227,7 +207,7 @@ async fn survey(settings: &Settings) -> anyhow::Result<Survey> {
     if !has_image && alive.is_empty() {
         bail!(
             "the engine has no image {} (--image); lb does not pull images: build or pull it first",
-            settings.image
+            settings.common.image
         );
     }
     Ok(Survey { engine, alive, foreign, remains })
@@ -244,7 +224,7 @@ async fn prepare(
     Mapping::build(scheme, &members).context(
         "the mapping has no room for the slots of the fleet; choose another one (--mapping, --points, --slots)",
     )?;
-    Ok(ensure_network(engine, &settings.network).await?)
+    Ok(ensure_network(engine, &settings.common.network).await?)
 }
 
 /// Removes the remaining containers of the fleet; returns whether all are gone.
@@ -260,7 +240,7 @@ async fn is_empty(site: &Arc<Site>) -> bool {
 
 /// Removes the network if an `lb` has made it and no other container uses it.
 async fn remove_network(site: &Site) {
-    if let Ok(Some(network)) = site.engine.network(&site.settings.network).await
+    if let Ok(Some(network)) = site.engine.network(&site.settings.common.network).await
         && network.is_made_by_lb
     {
         // The engine refuses while a container is in it.

@@ -11,9 +11,11 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use super::Settings;
-use super::api::{Engine, LIMIT, Trouble};
+use super::api::Engine;
 use super::container::Listed;
 use crate::provider::doors::{Door, Doors};
+use crate::provider::engine::call::{LIMIT, Trouble};
+use crate::provider::engine::dress::GRACE;
 use crate::provider::engine::identity::fleet_label;
 use crate::provider::engine::leftovers::Leftovers;
 use crate::provider::engine::record::Labels;
@@ -22,8 +24,6 @@ use crate::provider::engine::record::Labels;
 const STARTS: usize = 8;
 /// The most containers that are stopped or removed at the same time.
 const STOPS: usize = 16;
-/// How long a container may take to end after its stop signal before it is killed.
-pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// The most notices that a keeper may leave unread. After more it misses some, and goes by the next list.
 const NOTICES: usize = 1024;
 
@@ -88,7 +88,7 @@ impl Site {
             renewal: AsyncMutex::new(()),
             network: Mutex::new(network),
             known: Mutex::default(),
-            leftovers: Mutex::default(),
+            leftovers: Mutex::new(Leftovers::of_containers()),
             begun: Instant::now(),
         }
     }
@@ -156,7 +156,7 @@ impl Site {
     pub(super) async fn renew_network(&self) -> Result<String, Trouble> {
         let renewed = async {
             let _one_at_a_time = self.renewal.lock().await;
-            ensure_network(&self.engine, &self.settings.network).await
+            ensure_network(&self.engine, &self.settings.common.network).await
         };
         let late = || Trouble::Late { call: "POST /networks/create", limit: LIMIT };
         let id = timeout(LIMIT, renewed).await.map_err(|_| late())??;
@@ -237,7 +237,7 @@ impl Site {
         if lock(&self.leftovers).is_foreign_now(&container.id) {
             warn!(
                 container = container.name,
-                fleet = self.settings.fleet,
+                fleet = self.settings.common.fleet,
                 "a container has the label of this fleet from its image, or its image is gone: it is not of this fleet, and is left alone"
             );
         }
@@ -286,7 +286,7 @@ pub(super) async fn list(
     settings: &Settings,
     network: &str,
 ) -> Result<Vec<Listed>, Trouble> {
-    let listed = engine.containers(&fleet_label(&settings.fleet)).await?;
+    let listed = engine.containers(&fleet_label(&settings.common.fleet)).await?;
     Ok(listed.into_iter().filter_map(|summary| Listed::of(summary, settings, network)).collect())
 }
 
@@ -311,7 +311,7 @@ impl Origins {
             self.images.insert(image.clone(), engine.labels_of_image(image).await?);
         }
         let labels = self.images.get(image).and_then(Option::as_ref);
-        Ok(labels.is_some_and(|labels| container.identity.is_own(&settings.fleet, labels)))
+        Ok(labels.is_some_and(|labels| container.identity.is_own(&settings.common.fleet, labels)))
     }
 }
 

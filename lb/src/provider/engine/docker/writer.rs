@@ -8,12 +8,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{anyhow, bail};
 use bollard::models::{Volume, VolumeCreateRequest};
+use fleet::Seat;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
-use super::api::{Engine, Trouble};
-use crate::fleet::Seat;
+use super::api::Engine;
+use crate::provider::engine::call::Trouble;
 use crate::provider::engine::claim::{Action, Call, Claim, End, Event, Fate, Orders, Remains, Why};
 use crate::provider::engine::identity::{FLEET, fleet_label};
 use crate::provider::engine::record::{Entry, Holder};

@@ -4,19 +4,20 @@
 //! An engine keeps an entry of the record as labels. This module writes and reads them; it never calls an engine. Labels are
 //! foreign bytes: anyone with access to the engine can set them, so an entry that makes no fleet is not read at all.
 
+pub(super) mod seats;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{HashMap, HashSet};
 
-use proto::control::{Hostname, Weight};
-
-use crate::fleet::{Seat, SlotId};
+use fleet::Seat;
 
 const NUMBER: &str = "lb.record";
 const HOLDER: &str = "lb.holder";
 const SINCE: &str = "lb.since";
-const SEATS: &str = "lb.seats";
+/// The seats of a fleet ([`seats`]).
+/// The seats of a fleet ([`seats`]).
+pub(super) const SEATS: &str = "lb.seats";
 
 /// Labels as an engine keeps them: names and values.
 pub(crate) type Labels = HashMap<String, String>;
@@ -58,8 +59,7 @@ impl Entry {
             None => None,
         };
         let number = label(NUMBER)?.parse().ok()?;
-        let seats = label(SEATS)?.split(',').filter(|seat| !seat.is_empty());
-        let seats = seats.map(seat).collect::<Option<Vec<_>>>()?;
+        let seats = seats::read(label(SEATS)?)?;
         is_fleet(&seats).then_some(Entry { number, holder, seats })
     }
 
@@ -67,12 +67,11 @@ impl Entry {
     pub(super) fn labels(&self) -> Labels {
         let (nonce, since) =
             self.holder.clone().map_or_else(Default::default, |holder| (holder.nonce, holder.since));
-        let seats: Vec<String> = self.seats.iter().map(text).collect();
         [
             (NUMBER, self.number.to_string()),
             (HOLDER, nonce),
             (SINCE, since.to_string()),
-            (SEATS, seats.join(",")),
+            (SEATS, seats::text(&self.seats)),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into()
@@ -89,24 +88,6 @@ pub fn rewritten(labels: &Labels) -> Option<Labels> {
 /// The valid one of these entries.
 pub(super) fn last(entries: &[Entry]) -> Option<&Entry> {
     entries.iter().max_by_key(|entry| entry.number)
-}
-
-/// `INDEX=NAME=HOSTNAME`, followed by `=WEIGHT` unless the weight is the default.
-fn text(Seat { slot, weight, hostname }: &Seat) -> String {
-    let text = format!("{}={}={hostname}", slot.index, slot.name);
-    if weight.is_usual() { text } else { format!("{text}={weight}") }
-}
-
-fn seat(text: &str) -> Option<Seat> {
-    let mut parts = text.split('=');
-    let index = parts.next()?.parse().ok().filter(|&index| index > 0)?;
-    let name = Hostname::try_from(parts.next()?.to_owned()).ok()?;
-    let hostname = Hostname::try_from(parts.next()?.to_owned()).ok()?;
-    let weight = match parts.next() {
-        Some(weight) => Weight::try_from(weight.parse::<u64>().ok()?).ok()?,
-        None => Weight::default(),
-    };
-    Some(Seat { slot: SlotId { index, name }, weight, hostname })
 }
 
 /// Whether a fleet can have these seats.

@@ -1,7 +1,9 @@
 //! Entries survive being written and read, and no labels do any harm.
 
+use fleet::SlotId;
 use proptest::collection::{btree_set, hash_map, vec};
 use proptest::prelude::*;
+use proto::control::{Hostname, Weight};
 
 use super::*;
 

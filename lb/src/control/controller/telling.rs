@@ -1,0 +1,131 @@
+//! What the controller tells: each change of the fleet, in the log and in the journal.
+//!
+//! Nothing here decides.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use fleet::{Assignment, ReplicaId, View};
+use proto::control::{Hostname, State};
+use proto::journal::{Event, Replica};
+use proto::printable::clipped;
+use tracing::{info, warn};
+
+use super::Controller;
+use super::incidents::Sight;
+use crate::control::health::OnDown;
+use crate::log::TOLD;
+
+/// The longest reason, in characters.
+const LONGEST: usize = 500;
+
+impl Controller {
+    /// A replica is to be started.
+    pub(super) fn tell_start(&self, assignment: &Assignment) {
+        let slot = assignment.slot.as_ref().map(|slot| slot.name.to_string());
+        let replica = Replica { slot, hostname: assignment.hostname.to_string(), reason: None };
+        self.setup.journal.record(Event::ReplicaStarting(replica));
+    }
+
+    /// A replica runs.
+    pub(super) fn tell_started(&mut self, id: ReplicaId, address: String) {
+        self.incidents.started(id, self.setup.clock.time(Instant::now()));
+        if let Some(replica) = self.replica(id, None) {
+            self.setup.journal.record(Event::ReplicaStarted { replica, address });
+        }
+    }
+
+    /// A slot or spare has another state. (The provider warns when a replica ends that was not told to.)
+    pub(super) fn tell_change(&self, view: &View) {
+        log(view);
+        let replica = Replica {
+            slot: view.slot.as_ref().map(|slot| slot.name.to_string()),
+            hostname: view.hostname.to_string(),
+            reason: view.reason.clone(),
+        };
+        self.setup.journal.record(match view.state {
+            // Told when the replica was to be started.
+            State::Starting => return,
+            State::Up => Event::ReplicaUp(replica),
+            State::Down => Event::ReplicaDown(replica),
+            State::Draining => Event::ReplicaDraining(replica),
+            State::Quarantined => Event::ReplicaQuarantined(replica),
+        });
+    }
+
+    /// A replica has ended, or could not be started.
+    pub(super) fn tell_end(&self, id: ReplicaId, reason: &str) {
+        if let Some(replica) = self.replica(id, Some(reason)) {
+            self.setup.journal.record(Event::ReplicaEnded(replica));
+        }
+    }
+
+    /// A replica is stopped, by the wish of `lb`.
+    pub(super) fn tell_stop(&self, hostname: &Hostname) {
+        let replica = Replica { slot: None, hostname: hostname.to_string(), reason: None };
+        self.setup.journal.record(Event::ReplicaStopped(replica));
+    }
+
+    /// Keeps the incidents of a slot that has changed.
+    pub(super) fn look_at(&mut self, view: &View) {
+        let sight = Sight {
+            now: self.setup.clock.time(Instant::now()),
+            view,
+            replica: view.replica.and_then(|id| self.running.get(&id)?.replica.as_ref()),
+            resets: self.setup.health.on_down == OnDown::Reset,
+            refused: self.setup.refusals.totals().no_replica,
+        };
+        if let Some(ended) = self.incidents.see(&sight) {
+            self.setup.journal.record(Event::Incident(ended.clone()));
+        }
+    }
+
+    /// The incidents of slots that have left the fleet have ended.
+    pub(super) fn forget_incidents(&mut self) {
+        let left: HashSet<u32> = self.fleet.slots().filter_map(|view| Some(view.slot?.index)).collect();
+        self.incidents.retain(|index| left.contains(&index), self.setup.refusals.totals().no_replica);
+    }
+
+    pub(super) fn tell_doubt(&self, suspects: bool) {
+        if suspects {
+            warn!(target: TOLD, "more than half of the fleet is silent: this lb may be cut off, and replaces nothing");
+        } else {
+            info!(target: TOLD, "most of the fleet answers: this lb replaces what is silent again");
+        }
+        self.setup.journal.record(Event::Doubt { suspects });
+    }
+
+    /// A mapping is published.
+    pub(super) fn tell_mapping(&self) {
+        self.setup.journal.record(Event::Mapping {
+            mapping: self.fleet.mapping().scheme.algorithm.name().to_string(),
+            slots: self.publication.members().len(),
+            epoch: self.publication.epoch().map(|epoch| epoch.0),
+        });
+    }
+
+    /// The replica that has been told to start.
+    fn replica(&self, id: ReplicaId, reason: Option<&str>) -> Option<Replica> {
+        let hostname = self.running.get(&id)?.keeper.hostname().to_string();
+        let mut views = self.fleet.slots().chain(self.fleet.in_passing());
+        let view = views.find(|view| view.replica == Some(id));
+        let slot = view.and_then(|view| view.slot).map(|slot| slot.name.to_string());
+        Some(Replica { slot, hostname, reason: reason.map(|reason| clipped(reason, LONGEST)) })
+    }
+}
+
+/// Logs a change of state in one line.
+fn log(view: &View) {
+    let (hostname, state, reason) = (&view.hostname, view.state, view.reason.as_deref());
+    let is_bad = matches!(state, State::Down | State::Quarantined);
+    match (&view.slot, is_bad) {
+        (Some(slot), true) => {
+            warn!(target: TOLD, slot = %slot.name, index = slot.index, %hostname, reason, "replica {state}");
+        }
+        (Some(slot), false) => {
+            info!(target: TOLD, slot = %slot.name, index = slot.index, %hostname, reason, "replica {state}");
+        }
+        (None, true) => warn!(target: TOLD, %hostname, reason, "spare {state}"),
+        (None, false) => info!(target: TOLD, %hostname, reason, "spare {state}"),
+    }
+}
