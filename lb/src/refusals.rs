@@ -3,6 +3,7 @@
 //! The data plane counts, and the control plane logs and shows the totals. Nothing here refuses a connection.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use proto::control::Refused;
@@ -31,6 +32,12 @@ pub(crate) enum Reason {
     Local,
 }
 
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 impl Reason {
     const ALL: [Reason; 7] = [
         Reason::NoReplica,
@@ -41,6 +48,19 @@ impl Reason {
         Reason::LeftEarly,
         Reason::Local,
     ];
+
+    /// Its name, as programs read it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Reason::NoReplica => "no_replica",
+            Reason::MaxConnections => "max_connections",
+            Reason::PerSource => "per_source",
+            Reason::Rate => "rate",
+            Reason::Denied => "denied",
+            Reason::LeftEarly => "left_early",
+            Reason::Local => "local",
+        }
+    }
 
     /// Logs how many connections were not served in the last second. (The others are logged where they happen.)
     fn log(self, connections: u64) {

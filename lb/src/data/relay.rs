@@ -40,7 +40,7 @@ const LINGER: Duration = Duration::from_secs(300);
 const LINGER_BEHIND_FIN: Duration = Duration::from_secs(5);
 
 /// How many bytes were moved.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Traffic {
     /// From the client to the replica.
     pub(super) up: u64,

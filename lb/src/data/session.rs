@@ -2,7 +2,6 @@
 //!
 //! It decides nothing about replicas: which one is tried is the walk's decision, and its state is the control plane's.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpStream as StdStream};
@@ -16,19 +15,22 @@ use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tracing::{Level, debug, enabled};
+use tracing::debug;
 
 use super::admission::Places;
 use super::client::Client;
 use super::connect::{Attempt, Reached, Request, Upstream, first_reachable};
 use super::head::{self, Head, Kind};
+use super::outcome::{Course, End, Outcome};
 use super::pair::Pair;
 use super::relay::{self, Ending, Traffic};
 use super::socket::{SOON, reset, write_some};
 use super::source::{Reading, discard};
+use super::story::{Attempts, Story};
 use super::{KeyKind, Limits, Plane};
 use crate::net::is_local;
 use crate::refusals::Reason;
+use crate::replica::Replica;
 
 /// How long a client that gets no replica may take to read the answer.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -67,7 +69,8 @@ pub(super) fn start(client: StdStream, peer: SocketAddr, plane: Arc<Plane>, room
 /// A client that is connected to a replica.
 struct Session {
     pair: Pair,
-    /// Only if a log line will be written.
+    course: Course,
+    /// Only if it will be told.
     story: Option<Box<Story>>,
     _room: Room,
 }
@@ -81,15 +84,17 @@ impl Session {
         plane: Arc<Plane>,
         room: Room,
     ) -> Option<(Self, Box<[u8]>)> {
-        let begun = Instant::now();
+        let mut course = Course::begin();
         let Head { mut bytes, kind, has_proxy_header } =
-            match read_head(&mut client, begun, &plane.limits).await {
+            match read_head(&mut client, course.begun(), &plane.limits).await {
                 Ok(read) => read,
                 Err(error) => {
-                    give_up(client, peer, &error, &plane);
+                    let reason = give_up(client, peer, &error, &plane);
+                    conclude(&course, End::Refused(reason), Story::if_told(|| Story::of(peer)).as_deref());
                     return None;
                 }
             };
+        course.knows(bytes.len());
         if has_proxy_header {
             plane.warnings.proxy_header(peer);
         }
@@ -102,41 +107,42 @@ impl Session {
         let reached = first_reachable(&snapshot, &request, &client, &plane, &mut failed).await;
         drop(snapshot);
 
+        let story = |replica: Option<&Replica>| Story::if_told(|| key.story(peer, replica, &failed));
         let Upstream { stream: replica, lease, forwarded } = match reached {
             Some(Reached::Connected(upstream)) => upstream,
             Some(Reached::HandedOver(replica)) => {
                 client.let_go();
-                debug!(
-                    %peer, id = %key.id(), %key, replica = replica.hostname, attempts = %Attempts(&failed),
-                    "session: handed over"
-                );
+                course.reaches(failed.len());
+                conclude(&course, End::HandedOver, story(Some(&replica)).as_deref());
                 return None;
             }
             None => {
-                debug!(%peer, id = %key.id(), %key, attempts = %Attempts(&failed), "session: no replica is available");
+                course.tried(failed.len());
                 plane.refusals.count(Reason::NoReplica);
+                let story = story(None);
                 if let Err(error) = turn_away(client, kind, &plane.limits).await
                     && is_local(&error)
                 {
                     plane.has_failed(&error);
                 }
+                conclude(&course, End::Refused(Reason::NoReplica), story.as_deref());
                 return None;
             }
         };
+        course.reaches(failed.len());
+        let story = story(Some(lease.replica()));
         let client = match client.into_stream() {
             Ok(client) => client,
             Err(error) => {
-                debug!(%peer, %error, "session: the client cannot be watched");
                 plane.has_failed(&error);
                 reset(&replica);
+                conclude(&course, End::Relayed(Ending::Local), story.as_deref());
                 return None;
             }
         };
-        let story =
-            enabled!(Level::DEBUG).then(|| Box::new(Story::new(begun, peer, bytes.len(), &key, &failed)));
         let pair = Pair::new(client, peer.ip(), replica, lease, plane);
         let unsent = bytes.split_off(forwarded.min(bytes.len())).into_boxed_slice();
-        Some((Session { pair, story, _room: room }, unsent))
+        Some((Session { pair, course, story, _room: room }, unsent))
     }
 
     #[expect(
@@ -146,48 +152,36 @@ impl Session {
     fn relay(self, unsent: Box<[u8]>) -> impl Future<Output = ()> + Send {
         async move {
             let (ending, traffic) = relay::run(&self.pair, unsent.into_vec()).await;
-            self.close(ending, &traffic);
+            self.close(ending, traffic);
         }
     }
 
-    /// Reports how the relay ended: to the replica, and in the log.
-    fn close(&self, ending: Ending, traffic: &Traffic) {
-        let replica = self.pair.lease.replica();
+    /// Reports how the relay ended: to the replica, and to whatever counts or shows it.
+    fn close(&self, ending: Ending, traffic: Traffic) {
         if ending == Ending::ReplicaReset && traffic.down == 0 {
-            replica.probe_soon();
+            self.pair.lease.replica().probe_soon();
         }
         if ending == Ending::Local {
             self.pair.plane.has_failed(&self.pair.error());
         }
-        if let Some(story) = &self.story {
-            story.tell(&replica.hostname, traffic, ending);
-        }
+        tell(&self.course.end(End::Relayed(ending), traffic), self.story.as_deref());
     }
 }
 
-/// What a log line says about a session, beside how it ended.
-struct Story {
-    begun: Instant,
-    peer: SocketAddr,
-    /// How many bytes the head had.
-    head: u64,
-    id: Cow<'static, str>,
-    key: String,
-    attempts: String,
+/// A connection was refused before anything of it was read.
+pub(super) fn refuse(peer: SocketAddr, reason: Reason) {
+    conclude(&Course::begin(), End::Refused(reason), Story::if_told(|| Story::of(peer)).as_deref());
 }
 
-impl Story {
-    fn new(begun: Instant, peer: SocketAddr, head: usize, key: &Key<'_>, failed: &[Attempt]) -> Self {
-        let (id, key, attempts) = (key.id(), key.to_string(), Attempts(failed).to_string());
-        Story { begun, peer, head: head as u64, id, key, attempts }
-    }
+/// A connection has ended that was not relayed.
+fn conclude(course: &Course, end: End, story: Option<&Story>) {
+    tell(&course.end(end, Traffic::default()), story);
+}
 
-    fn tell(&self, replica: &str, traffic: &Traffic, ending: Ending) {
-        let Story { begun, peer, head, id, key, attempts } = self;
-        debug!(
-            %peer, %id, %key, replica, %attempts, up = head + traffic.up, down = traffic.down,
-            duration = ?begun.elapsed(), %ending, "session"
-        );
+/// Tells whatever counts or shows connections how one ended.
+fn tell(outcome: &Outcome, story: Option<&Story>) {
+    if let Some(story) = story {
+        story.tell(outcome);
     }
 }
 
@@ -213,18 +207,20 @@ async fn read_head(client: &mut Client, begun: Instant, limits: &Limits) -> io::
     Ok(head)
 }
 
-/// Ends a connection whose first line did not come, or cannot be read.
-fn give_up(client: Client, peer: SocketAddr, error: &io::Error, plane: &Plane) {
-    if error.kind() != ErrorKind::UnexpectedEof && client.is_alive() {
-        debug!(%peer, %error, "session: the first line cannot be read");
+/// Ends a connection whose first line did not come, or cannot be read. Returns why.
+fn give_up(client: Client, peer: SocketAddr, error: &io::Error, plane: &Plane) -> Reason {
+    debug!(%peer, %error, "session: there is no first line");
+    let reason = if error.kind() != ErrorKind::UnexpectedEof && client.is_alive() {
         plane.has_failed(error);
+        Reason::Local
     } else {
-        debug!(%peer, %error, "session: the client left before its first line");
         plane.refusals.count(Reason::LeftEarly);
-    }
+        Reason::LeftEarly
+    };
     if error.kind() == ErrorKind::UnexpectedEof {
         client.let_go();
     }
+    reason
 }
 
 /// The key of a connection, and where it comes from.
@@ -261,11 +257,18 @@ impl<'a> Key<'a> {
         }
     }
 
-    /// The request id, as text that is safe in a log.
-    fn id(&self) -> Cow<'static, str> {
-        match self {
-            Key::Source(_) => Cow::Borrowed("none"),
-            Key::Given(_) | Key::Random(_) => Cow::Owned(self.to_string()),
+    /// What is told of the connection with this key.
+    fn story(&self, peer: SocketAddr, replica: Option<&Replica>, failed: &[Attempt]) -> Story {
+        let id = match self {
+            Key::Source(_) => "none".to_owned(),
+            Key::Given(_) | Key::Random(_) => self.to_string(),
+        };
+        Story {
+            peer,
+            id: Some(id),
+            key: Some(self.to_string()),
+            replica: replica.map(|replica| replica.hostname.clone()),
+            attempts: Attempts(failed).to_string(),
         }
     }
 }
@@ -273,20 +276,6 @@ impl<'a> Key<'a> {
 impl fmt::Display for Key<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.bytes().escape_ascii())
-    }
-}
-
-/// The attempts that failed, each with its reason.
-struct Attempts<'a>(&'a [Attempt]);
-
-impl fmt::Display for Attempts<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for attempt in self.0 {
-            write!(f, "{separator}{attempt}")?;
-            separator = "; ";
-        }
-        Ok(())
     }
 }
 
@@ -341,6 +330,7 @@ mod tests {
         let size = size_of_future(Session::relay);
         println!("a session is {size} bytes");
         // The DNS client brings the runtime for several threads along. With it, each of the two timers takes 8 bytes more.
-        assert!(size <= 488, "a session has {size} bytes; box what is rare");
+        // 32 are for what is counted when the connection ends.
+        assert!(size <= 520, "a session has {size} bytes; box what is rare");
     }
 }
