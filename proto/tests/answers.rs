@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use proptest::{option, sample};
 use proto::control::{
     Answer, Backend, Backends, Basis, Body, Candidate, Connections, Displaced, Explanation, FailedConnects,
-    FailureKind, Health, Mapping, Move, Omitted, Parameters, Plan, Refused, Replicas, Reply, Resolutions,
-    Shares, State, Transport, Weight,
+    FailureKind, Health, Killed, Mapping, Move, Omitted, Parameters, Plan, Refused, Replicas, Reply,
+    Resolutions, Shares, State, Transport, Weight,
 };
 use serde_json::{Value, json};
 
@@ -203,6 +203,7 @@ fn body() -> impl Strategy<Value = Body> {
         any::<(usize, usize)>().prop_map(|(up, n)| Body::Health(Health { up, n })),
         mapping().prop_map(Body::Mapping),
         plan().prop_map(Body::Plan),
+        (text(), option::of(text())).prop_map(|(killed, slot)| Body::Killed(Killed { killed, slot })),
     ]
 }
 

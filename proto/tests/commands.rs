@@ -6,7 +6,9 @@ use mapping::MappingPolicy;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::{option, sample};
-use proto::control::{Addition, Change, Command, Hostname, Line, Remapping, Removal, Weight, parse_body};
+use proto::control::{
+    Addition, Change, Command, Hostname, Kill, Line, Remapping, Removal, Weight, parse_body,
+};
 
 fn hostname() -> impl Strategy<Value = Hostname> {
     "[A-Za-z0-9][A-Za-z0-9_.-]{0,62}".prop_map(|name| Hostname::try_from(name).unwrap())
@@ -69,6 +71,7 @@ fn command() -> impl Strategy<Value = Command> {
         Just(Command::Backends {}),
         "\\PC{0,12}".prop_map(|id| Command::Explain { id }),
         Just(Command::Health {}),
+        hostname().prop_map(|hostname| Command::Kill(Kill { hostname })),
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use comfy_table::Table;
 use proto::control::{
-    Backend, Backends, Basis, Body, Candidate, Explanation, Health, Mapping, Move, Plan, Replicas,
+    Backend, Backends, Basis, Body, Candidate, Explanation, Health, Killed, Mapping, Move, Plan, Replicas,
     Resolutions, Shares, Transport,
 };
 use proto::printable::printable;
@@ -19,6 +19,7 @@ pub(super) fn in_words(body: &Body) -> String {
         Body::Health(Health { up, n }) => vec![format!("{up} of {n} replicas are in rotation")],
         Body::Mapping(answer) => mapping(answer),
         Body::Plan(answer) => plan(answer),
+        Body::Killed(answer) => vec![killed(answer)],
     };
     // A text in it, such as an id or the reason of a state, may hold anything.
     lines.iter().map(|line| printable(line)).collect::<Vec<_>>().join("\n")
@@ -85,6 +86,13 @@ fn backend(backend: &Backend) -> [String; 7] {
         backend.restarts.to_string(),
         connections,
     ]
+}
+
+fn killed(Killed { killed, slot }: &Killed) -> String {
+    match slot.as_ref().filter(|slot| *slot != killed) {
+        Some(slot) => format!("{killed} in slot {slot} is killed"),
+        None => format!("{killed} is killed"),
+    }
 }
 
 fn explanation(answer: &Explanation) -> Vec<String> {

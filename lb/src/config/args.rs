@@ -113,6 +113,14 @@ pub enum ClientCommand {
         #[command(flatten)]
         client: Client,
     },
+    /// Kill a replica that lb has started, to see it heal
+    Kill {
+        /// Its hostname, or the name of its slot
+        hostname: String,
+        /// Where to ask.
+        #[command(flatten)]
+        client: Client,
+    },
     /// Show every slot with its state
     Backends {
         /// Where to ask.

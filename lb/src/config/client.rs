@@ -1,8 +1,8 @@
 //! The client commands as their flags say them, turned into what is sent.
 
 use proto::control::{
-    Addition, Change, Command, DrainTime, Failure, FailureKind, Hostname, Malformed, Remapping, Removal,
-    Since, Weight,
+    Addition, Change, Command, DrainTime, Failure, FailureKind, Hostname, Kill, Malformed, Remapping,
+    Removal, Since, Weight,
 };
 
 use super::args::{Client, ClientCommand, MappingAction, MappingChange, PlannedChange, Which};
@@ -18,6 +18,7 @@ impl ClientCommand {
         let (ClientCommand::Rep { client }
         | ClientCommand::Add { client, .. }
         | ClientCommand::Rm { client, .. }
+        | ClientCommand::Kill { client, .. }
         | ClientCommand::Backends { client }
         | ClientCommand::Mapping { client, .. }
         | ClientCommand::Plan { client, .. }
@@ -41,6 +42,7 @@ impl ClientCommand {
             ClientCommand::Rm { which, drain, now, client } => {
                 (Command::Remove(removal(which, drain_time(drain, now)?)?), client)
             }
+            ClientCommand::Kill { hostname, client } => (Command::Kill(kill(hostname)?), client),
             ClientCommand::Backends { client } => (Command::Backends {}, client),
             ClientCommand::Mapping { action: None, client } => {
                 (Command::Mapping(Remapping::default()), client)
@@ -84,6 +86,10 @@ fn addition(which: Which, weights: Vec<u64>) -> Result<Addition, Failure> {
 fn removal(which: Which, drain: Option<DrainTime>) -> Result<Removal, Failure> {
     let (n, hostnames) = number_and_names(which)?;
     Ok(Removal { n, hostnames, drain })
+}
+
+fn kill(hostname: String) -> Result<Kill, Failure> {
+    Ok(Kill { hostname: Hostname::try_from(hostname).map_err(|error| bad("hostname", &error))? })
 }
 
 fn drain_time(drain: Option<String>, now: bool) -> Result<Option<DrainTime>, Failure> {

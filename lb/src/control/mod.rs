@@ -12,7 +12,7 @@ mod plan;
 pub(crate) mod port;
 
 use fleet::Event;
-use proto::control::{Answer, Change};
+use proto::control::{Answer, Change, Hostname};
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use controller::{Clock, Controller, Ending, Setup};
@@ -23,6 +23,8 @@ pub(crate) use health::{HealthPolicy, OnDown, Probe};
 pub(crate) enum Operation {
     /// Make a change.
     Change(Change),
+    /// Kill a replica.
+    Kill(Hostname),
     /// Show what a change would move.
     Plan(Change),
     /// Show how keys are mapped.

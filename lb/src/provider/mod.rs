@@ -10,18 +10,22 @@ pub(crate) mod dns;
 pub(crate) mod doors;
 pub(crate) mod engine;
 pub(crate) mod fixed;
+mod keeper;
 mod named;
 mod proc;
 pub(crate) mod process;
 
 use std::path::PathBuf;
 
-use fleet::{Assignment, Epoch, Rejection, ReplicaId, Roster, Seat, Stopping};
+use fleet::{Assignment, Epoch, Rejection, ReplicaId, Roster, Seat};
 use proto::control::{Hostname, Resolutions};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use crate::net::Addresses;
 use crate::resolver::Followed;
+
+use keeper::Wishes;
+pub(crate) use keeper::{Keeper, Killed};
 
 /// The addresses of a replica, its door, and who can say more about it.
 pub(crate) struct Reach {
@@ -158,12 +162,11 @@ pub(crate) enum Provider {
 impl Provider {
     /// Starts a replica, and reports `Started`, `Lost` or `Hindered`. `Started` is followed by `Lost` at the end of the replica.
     pub(crate) fn start(&mut self, id: ReplicaId, assignment: Assignment, reports: Reports) -> Keeper {
-        let (stop, stopped) = oneshot::channel();
-        let keeper = Keeper { hostname: assignment.hostname.clone(), stop };
+        let (keeper, wishes) = Keeper::new(assignment.hostname.clone());
         match self {
-            Provider::Process(process) => process.start(id, assignment.hostname, reports, stopped),
-            Provider::Docker(docker) => docker.start(id, assignment, reports, stopped),
-            Provider::Swarm(swarm) => swarm.start(id, assignment, reports, stopped),
+            Provider::Process(process) => process.start(id, assignment.hostname, reports, wishes),
+            Provider::Docker(docker) => docker.start(id, assignment, reports, wishes),
+            Provider::Swarm(swarm) => swarm.start(id, assignment, reports, wishes.stop),
             Provider::Fixed(fixed) => fixed.start(id, &assignment.hostname, reports),
             Provider::Dns(dns) => dns.start(id, &assignment.hostname, reports),
         }
@@ -203,6 +206,20 @@ impl Provider {
     /// Whether it alone says which slots there are: no command changes them.
     pub(crate) fn brings_slots(&self) -> bool {
         matches!(self, Provider::Dns(_))
+    }
+
+    /// Whether it can kill a replica ([`Keeper::kill`]).
+    ///
+    /// # Errors
+    /// It cannot; why.
+    pub(crate) fn can_kill(&self) -> Result<(), &'static str> {
+        match self {
+            Provider::Process(_) | Provider::Docker(_) => Ok(()),
+            Provider::Swarm(_) => Err(
+                "was started by the Swarm, and only the engine of its node can kill it: docker kill its container there",
+            ),
+            Provider::Fixed(_) | Provider::Dns(_) => Err("was not started by lb: end it where it runs"),
+        }
     }
 
     /// Whether the replicas know their hostname.
@@ -261,25 +278,5 @@ impl Provider {
             Provider::Swarm(swarm) => swarm.leave(),
             Provider::Fixed(_) | Provider::Dns(_) => {}
         }
-    }
-}
-
-/// The handle of a started replica. Dropping it stops the replica at once.
-#[derive(Debug)]
-pub(crate) struct Keeper {
-    hostname: Hostname,
-    stop: oneshot::Sender<Stopping>,
-}
-
-impl Keeper {
-    /// The hostname of the replica.
-    pub(crate) fn hostname(&self) -> &Hostname {
-        &self.hostname
-    }
-
-    /// Stops the replica.
-    pub(crate) fn stop(self, how: Stopping) {
-        // It fails if the replica has already ended, or has a fixed address.
-        let _ = self.stop.send(how);
     }
 }

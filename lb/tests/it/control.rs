@@ -121,6 +121,7 @@ pub(crate) fn as_http(command: &Value) -> (String, String) {
     let line = match fields.remove("cmd").unwrap().as_str().unwrap() {
         "add" => return ("POST /add".to_owned(), Value::from(fields).to_string()),
         "rm" => return ("DELETE /rm".to_owned(), Value::from(fields).to_string()),
+        "kill" => return ("POST /kill".to_owned(), Value::from(fields).to_string()),
         "explain" => format!("GET /explain?id={}", fields["id"].as_str().unwrap()),
         "health" => "GET /healthz".to_owned(),
         "mapping" if !fields.is_empty() => {
@@ -133,11 +134,12 @@ pub(crate) fn as_http(command: &Value) -> (String, String) {
 }
 
 /// One of each command; those that change something are in a form that is always refused.
-pub(crate) fn one_of_each() -> [Value; 9] {
+pub(crate) fn one_of_each() -> [Value; 10] {
     [
         json!({"cmd": "rep"}),
         json!({"cmd": "add", "n": 1, "hostnames": ["a", "b"]}),
         json!({"cmd": "rm", "n": 1, "hostnames": ["a", "b"]}),
+        json!({"cmd": "kill", "hostname": "stranger"}),
         json!({"cmd": "backends"}),
         json!({"cmd": "explain", "id": "132574"}),
         json!({"cmd": "health"}),

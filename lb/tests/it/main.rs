@@ -28,6 +28,7 @@ mod healing;
 mod imports;
 mod incidents;
 mod injection;
+mod killing;
 mod life;
 mod limits;
 mod linearizable;

@@ -71,6 +71,8 @@ pub enum Body {
     Mapping(Mapping),
     /// To `plan`.
     Plan(Plan),
+    /// To `kill`.
+    Killed(Killed),
 }
 
 /// The replicas, in the order of their slots.
@@ -81,6 +83,16 @@ pub struct Replicas {
     pub n: usize,
     /// Their hostnames.
     pub replicas: Vec<String>,
+}
+
+/// A replica that was killed. Its slot heals as after any other death.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Killed {
+    /// Its hostname.
+    pub killed: String,
+    /// The name of its slot; a spare has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<String>,
 }
 
 /// Which replica gets a request id, and why.

@@ -42,6 +42,15 @@ pub struct Removal {
     pub drain: Option<DrainTime>,
 }
 
+/// The replica to kill.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kill {
+    /// Its hostname, or the name of its slot.
+    #[serde(deserialize_with = "name")]
+    pub hostname: Hostname,
+}
+
 /// A change of how keys are mapped. What is not in it stays as it is; where the algorithm changes, its parameters get their
 /// defaults.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -139,7 +148,7 @@ pub enum Change {
     Mapping(Remapping),
 }
 
-/// Reads the body of an HTTP request: an [`Addition`], a [`Removal`], a [`Remapping`] or a [`Change`].
+/// Reads the body of an HTTP request: an [`Addition`], a [`Removal`], a [`Remapping`], a [`Kill`] or a [`Change`].
 ///
 /// # Errors
 /// The body is not one JSON object, or a field is wrong; the message names the field or the column, and what is expected.
@@ -165,6 +174,12 @@ fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Hostname>, D:
     })?;
     let refuse = |malformed| D::Error::custom(format_args!("`hostnames`: {malformed}"));
     names.into_iter().map(Hostname::try_from).collect::<Result<_, _>>().map_err(refuse)
+}
+
+fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Hostname, D::Error> {
+    let name =
+        field(deserializer, "hostname", "a name in quotes", |value| value.as_str().map(str::to_owned))?;
+    Hostname::try_from(name).map_err(|malformed| D::Error::custom(format_args!("`hostname`: {malformed}")))
 }
 
 fn weight(value: &Value) -> Option<Weight> {

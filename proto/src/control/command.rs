@@ -7,7 +7,7 @@ use serde::de::value::MapDeserializer;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::change::{Addition, Change, Remapping, Removal};
+use super::change::{Addition, Change, Kill, Remapping, Removal};
 use super::json::Fields;
 use super::since::Since;
 use super::value::{Malformed, field};
@@ -24,6 +24,8 @@ pub enum Command {
     /// Drain replicas and stop them.
     #[serde(rename = "rm", alias = "remove")]
     Remove(Removal),
+    /// Kill a replica that `lb` has started, as a test of its healing.
+    Kill(Kill),
     /// Change how keys are mapped; without any field, show it.
     Mapping(Remapping),
     /// Show what a change would move, without making it.
@@ -186,6 +188,7 @@ mod tests {
             (r#"{"hostnames":[],"n":1,"cmd":"add"}"#, add(1, &[])),
             (r#"{"cmd":"rm","n":3,"hostnames":["S5"]}"#, remove(3, &["S5"])),
             (r#"{"cmd":"remove","n":3}"#, remove(3, &[])),
+            (r#"{"cmd":"kill","hostname":"S5"}"#, Command::Kill(Kill { hostname: names(&["S5"]).remove(0) })),
             (r#"{"cmd":"backends"}"#, Command::Backends {}),
             (r#"{"cmd":"explain","id":"132574"}"#, Command::Explain { id: "132574".into() }),
             (r#"{"cmd":"health"}"#, Command::Health {}),
@@ -250,6 +253,10 @@ mod tests {
                 "`hostnames`: invalid value `../x`: expected a hostname of the form [",
             ),
             (r#"{"cmd":"add","n":1,"hostnames":[""]}"#, Hostname::PATTERN),
+            (r#"{"cmd":"kill"}"#, "missing field `hostname`"),
+            (r#"{"cmd":"kill","hostname":7}"#, "`hostname`: invalid value `7`: expected a name in quotes"),
+            (r#"{"cmd":"kill","hostname":"../x"}"#, "`hostname`: invalid value `../x`: expected a hostname"),
+            (r#"{"cmd":"kill","hostname":"a","n":1}"#, "unknown field `n`, expected `hostname`"),
             (r#"{"cmd":"plan"}"#, "missing field `change`"),
             (r#"{"cmd":"plan","change":{"cmd":"rep"}}"#, "unknown variant `rep`, expected one of `add`"),
             (r#"{"cmd":"plan","change":{"cmd":"add"}}"#, "missing field `n`"),

@@ -13,11 +13,11 @@ mod since;
 mod value;
 
 pub use answer::{
-    Answer, Basis, Body, Candidate, Displaced, Explanation, Failure, FailureKind, Health, Mapping, Move,
-    Omitted, Parameters, Plan, Replicas, Reply, Shares,
+    Answer, Basis, Body, Candidate, Displaced, Explanation, Failure, FailureKind, Health, Killed, Mapping,
+    Move, Omitted, Parameters, Plan, Replicas, Reply, Shares,
 };
 pub use backends::{Backend, Backends, Connections, FailedConnects, Refused, Resolutions, State, Transport};
-pub use change::{Addition, Change, Remapping, Removal, parse_body};
+pub use change::{Addition, Change, Kill, Remapping, Removal, parse_body};
 pub use command::{Command, Line};
 pub use since::Since;
 pub use value::{DrainTime, Hostname, Malformed, Weight};

@@ -43,6 +43,7 @@ impl Controller {
     pub(super) fn serve(&mut self, operation: Operation, sender: oneshot::Sender<Answer>) {
         let answer = match operation {
             Operation::Change(change) => return self.change(change, sender),
+            Operation::Kill(name) => return self.kill(&name, sender),
             Operation::Plan(change) => return self.plan(&change, sender),
             Operation::Mapping => Ok(self.mapping()),
             Operation::Replicas => Ok(self.replicas()),
@@ -259,7 +260,7 @@ fn parameters(algorithm: &Algorithm) -> Parameters {
     Parameters(Parameter::ALL.iter().filter_map(value).collect())
 }
 
-fn reply(sender: oneshot::Sender<Answer>, result: Result<Body, Failure>) {
+pub(super) fn reply(sender: oneshot::Sender<Answer>, result: Result<Body, Failure>) {
     // The client may have gone.
     let _ = sender.send(Answer::from(result));
 }

@@ -5,6 +5,7 @@
 
 mod commands;
 mod incidents;
+mod killing;
 mod publication;
 mod running;
 mod telling;

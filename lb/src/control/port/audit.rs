@@ -6,8 +6,9 @@ use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use proto::control::{Answer, Body, Change};
+use proto::control::{Answer, Body};
 use proto::journal::Event;
+use serde::Serialize;
 use tokio::net::unix::UCred;
 use tracing::{info, warn};
 
@@ -50,10 +51,14 @@ impl fmt::Display for Who {
     }
 }
 
+/// A command as JSON, without its token, for [`record`].
+pub(super) fn text(command: &impl Serialize) -> String {
+    // Nothing in a command can fail to serialize.
+    clipped(&serde_json::to_string(command).unwrap_or_default())
+}
+
 /// Logs a command that asked for a change, with its result, and records it in the journal.
-pub(super) fn record(journal: &Journal, who: Who, change: &Change, answer: &Answer) {
-    // Nothing in a change can fail to serialize.
-    let command = clipped(&serde_json::to_string(change).unwrap_or_default());
+pub(super) fn record(journal: &Journal, who: Who, command: String, answer: &Answer) {
     let (result, replicas) = match answer {
         // A `rm` without names says only how many: the list of those that are left says the rest.
         Answer::Successful(body) => ("done".to_owned(), replicas(body)),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use proto::control::{Answer, Change, Command, Failure, FailureKind, Remapping};
+use proto::control::{Answer, Change, Command, Failure, FailureKind, Kill, Remapping};
 use subtle::ConstantTimeEq as _;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -159,6 +159,7 @@ impl Desk {
             Command::Mapping(change) if change != Remapping::default() => {
                 self.change(caller.who, Change::Mapping(change)).await
             }
+            Command::Kill(kill) => self.kill(caller.who, kill).await,
             Command::Mapping(_) => self.ask(Operation::Mapping).await,
             Command::Plan { change } => self.ask(Operation::Plan(change)).await,
             Command::Rep {} => self.ask(Operation::Replicas).await,
@@ -171,10 +172,21 @@ impl Desk {
     }
 
     async fn change(self: &Arc<Self>, who: Who, change: Change) -> Answer {
+        let command = audit::text(&change);
+        self.audited(who, command, Operation::Change(change)).await
+    }
+
+    async fn kill(self: &Arc<Self>, who: Who, Kill { hostname }: Kill) -> Answer {
+        let command = audit::text(&Command::Kill(Kill { hostname: hostname.clone() }));
+        self.audited(who, command, Operation::Kill(hostname)).await
+    }
+
+    /// Has something changed that goes on, and into the audit, if its client leaves.
+    async fn audited(self: &Arc<Self>, who: Who, command: String, operation: Operation) -> Answer {
         let desk = Arc::clone(self);
         let task = tokio::spawn(async move {
-            let answer = desk.ask(Operation::Change(change.clone())).await;
-            audit::record(&desk.journal, who, &change, &answer);
+            let answer = desk.ask(operation).await;
+            audit::record(&desk.journal, who, command, &answer);
             answer
         });
         task.await.unwrap_or_else(|_| shutting_down())

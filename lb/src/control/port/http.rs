@@ -144,7 +144,7 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
 fn allowed(path: &str) -> Option<&'static str> {
     Some(match path {
         "/rep" | "/backends" | "/explain" | "/healthz" | "/events" | "/incidents" => "GET",
-        "/add" | "/plan" => "POST",
+        "/add" | "/kill" | "/plan" => "POST",
         "/mapping" => "GET, PUT",
         "/rm" => "DELETE, POST",
         _ => return None,
@@ -163,12 +163,13 @@ async fn command(head: &Parts, body: Incoming) -> Result<Command, Failure> {
         (&Method::GET, "/mapping") => Ok(Command::Mapping(Remapping::default())),
         (&Method::POST, "/add") => Ok(Command::Add(parse(body).await?)),
         (&Method::DELETE | &Method::POST, "/rm") => Ok(Command::Remove(parse(body).await?)),
+        (&Method::POST, "/kill") => Ok(Command::Kill(parse(body).await?)),
         (&Method::PUT, "/mapping") => Ok(Command::Mapping(remapping(body).await?)),
         (&Method::POST, "/plan") => Ok(Command::Plan { change: parse(body).await? }),
         _ => Err(match allowed(path) {
             Some(methods) => FailureKind::MethodNotAllowed.because(format!("{path} takes {methods}")),
             None => FailureKind::NotFound.because(format!(
-                "there is no {path}; there are /rep /add /rm /backends /events /explain /healthz /incidents /mapping /plan"
+                "there is no {path}; there are /rep /add /rm /backends /events /explain /healthz /incidents /kill /mapping /plan"
             )),
         }),
     }

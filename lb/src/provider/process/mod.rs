@@ -19,7 +19,6 @@ use fleet::{ReplicaId, Stopping};
 use proto::control::Hostname;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, ChildStdin, Command};
-use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -29,7 +28,7 @@ use self::output::Outputs;
 use self::ports::Ports;
 use self::reaper::{Children, Mark};
 use super::doors::{Door, Doors};
-use super::{Reach, Report, Reports};
+use super::{Reach, Report, Reports, Wishes};
 use crate::log::TOLD;
 use crate::net::is_local;
 
@@ -64,13 +63,7 @@ impl Process {
         Ok(Process { command, ports: Ports::new(), doors, keepers: TaskTracker::new(), children, outputs })
     }
 
-    pub(super) fn start(
-        &mut self,
-        id: ReplicaId,
-        hostname: Hostname,
-        reports: Reports,
-        stop: oneshot::Receiver<Stopping>,
-    ) {
+    pub(super) fn start(&mut self, id: ReplicaId, hostname: Hostname, reports: Reports, wishes: Wishes) {
         let door = self.doors.as_ref().map(Doors::fresh);
         let spawned = self.spawn(&hostname, door.as_ref());
         self.keepers.spawn(async move {
@@ -95,7 +88,7 @@ impl Process {
                     };
                     // It fails only if the program ends.
                     let _ = reports.send(Report::Started(id, reach)).await;
-                    keep(family, stop, &hostname).await
+                    keep(family, wishes, &hostname).await
                 }
             };
             door.into_iter().for_each(Door::remove);
@@ -187,20 +180,27 @@ impl Drop for Family {
 }
 
 /// Waits until a child has ended, and ends it when it is told to. Logs and returns how it ended.
-async fn keep(mut family: Family, stop: oneshot::Receiver<Stopping>, hostname: &Hostname) -> String {
+async fn keep(mut family: Family, mut wishes: Wishes, hostname: &Hostname) -> String {
     let how = |status: io::Result<ExitStatus>| {
         status.map_or_else(|error| error.to_string(), |status| format!("ended with {status}"))
     };
-    tokio::select! {
-        status = family.child.wait() => {
-            let end = how(status);
-            warn!(target: TOLD, %hostname, "process {end}");
-            end
-        }
-        stopping = stop => {
-            let end = how(family.end(stopping.unwrap_or(Stopping::AtOnce), hostname).await);
-            info!(%hostname, "process {end}");
-            end
+    loop {
+        tokio::select! {
+            status = family.child.wait() => {
+                let end = how(status);
+                warn!(target: TOLD, %hostname, "process {end}");
+                return end;
+            }
+            stopping = &mut wishes.stop => {
+                let end = how(family.end(stopping.unwrap_or(Stopping::AtOnce), hostname).await);
+                info!(%hostname, "process {end}");
+                return end;
+            }
+            Some(done) = wishes.kill.recv() => {
+                family.signal(Signal::KILL);
+                // The client may have gone.
+                let _ = done.send(Ok(()));
+            }
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::io::Write as _;
 use std::process::Command;
 
+use serde_json::json;
+
 use super::{CALM, Fleet, OwnImage, build, docker, homes, kill, slots, try_docker};
 use crate::harness::{Lb, eventually, id_for, session, text};
 
@@ -42,6 +44,21 @@ fn a_container_that_ends_in_any_way_is_replaced_in_its_slot() {
         let line = lb.wait_for_log(&format!(": container ended with {part}"));
         assert!(!line.contains("memory"), "{ways}: {line}");
     }
+}
+
+#[test]
+fn a_container_that_lb_is_told_to_kill_is_replaced_in_its_slot() {
+    let Some(fleet) = Fleet::of("told") else { return };
+    let lb = fleet.start(&CALM);
+    let mut before = fleet.settled(&lb);
+    let slot = lb.slot(2);
+    let answer = lb.done(&json!({"cmd": "kill", "hostname": "server2"}));
+    assert_eq!(answer, json!({"killed": "server2", "slot": "server2"}));
+    let after = lb.wait_for_replacement(&slot);
+    let mut now = fleet.settled(&lb);
+    assert!(before.remove("server2") != now.remove(text(&after["hostname"])));
+    assert_eq!(before, now, "the others are left alone");
+    lb.wait_for_log("container ended with exit code 137 hostname=server2");
 }
 
 #[test]

@@ -24,6 +24,7 @@ pub(super) enum Call {
     Start,
     Inspect,
     Stop,
+    Kill,
     Remove,
     Events,
     /// A call that `lb` must never make, such as to pull an image.
@@ -31,7 +32,7 @@ pub(super) enum Call {
 }
 
 impl Call {
-    pub(super) const ALL: [Call; 17] = [
+    pub(super) const ALL: [Call; 18] = [
         Call::Version,
         Call::Ping,
         Call::Image,
@@ -47,11 +48,12 @@ impl Call {
         Call::Start,
         Call::Inspect,
         Call::Stop,
+        Call::Kill,
         Call::Remove,
         Call::Events,
     ];
     /// The calls that change containers.
-    pub(super) const CHANGES: [Call; 4] = [Call::Create, Call::Start, Call::Stop, Call::Remove];
+    pub(super) const CHANGES: [Call; 5] = [Call::Create, Call::Start, Call::Stop, Call::Kill, Call::Remove];
 
     /// The call, and the name or id of its object.
     pub(super) fn of(asked: &Asked) -> (Call, String) {
@@ -76,6 +78,7 @@ impl Call {
             ("POST", ["containers", id, "start"]) => (Call::Start, (*id).to_owned()),
             ("GET", ["containers", id, "json"]) => (Call::Inspect, (*id).to_owned()),
             ("POST", ["containers", id, "stop"]) => (Call::Stop, (*id).to_owned()),
+            ("POST", ["containers", id, "kill"]) => (Call::Kill, (*id).to_owned()),
             ("DELETE", ["containers", id]) => (Call::Remove, (*id).to_owned()),
             (method, path) => (Call::Strange, format!("{method} /{}", path.join("/"))),
         }

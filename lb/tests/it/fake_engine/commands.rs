@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::call::{Call, Fault};
 use super::engine::Engine;
-use super::{IMAGE, NETWORK, refused_add, start, wait_for_a_look, wait_for_containers};
+use super::{IMAGE, NETWORK, refused_add, replaced, start, wait_for_a_look, wait_for_containers};
+use crate::control::{http, refused};
 use crate::harness::{eventually, id_for, say};
 
 #[test]
@@ -155,4 +156,34 @@ fn a_draining_container_is_left_alone_although_another_gets_its_name() {
     wait_for_containers(&engine, 3);
     drop(client);
     wait_for_containers(&engine, 2);
+}
+
+#[test]
+fn a_kill_that_the_engine_does_not_do_is_a_failure_and_one_that_it_does_is_healed() {
+    let engine = Engine::start(IMAGE);
+    let lb = start(&engine, &["--replicas", "2"]);
+    let kill = |hostname: &str| http(&lb, "POST /kill", &json!({ "hostname": hostname }).to_string());
+    let before = lb.slot(2);
+    for (fault, reason) in [
+        (Fault::Status(500), "<Error> server2 was not killed: "),
+        (Fault::Hang, "the engine did not reply to POST /containers/ID/kill within 4s"),
+    ] {
+        engine.fail(Call::Kill, fault);
+        let response = kill("server2");
+        assert_eq!(response.status, 502, "{fault:?}: {response:?}");
+        assert!(refused(&response.body).contains(reason), "{fault:?}: {response:?}");
+    }
+    engine.heal();
+    wait_for_a_look(&engine);
+    assert_eq!(lb.slot(2)["hostname"], before["hostname"], "it lives");
+    // The next one is not created while this lasts, so nothing runs in the slot.
+    engine.fail(Call::Create, Fault::Hang);
+    assert_eq!(kill("server2").status, 200);
+    eventually("an empty slot", || (lb.slot(2)["state"] != "up").then_some(()));
+    let response = kill("server2");
+    assert_eq!(response.status, 400, "{response:?}");
+    assert!(refused(&response.body).ends_with(" does not run: expected a replica that runs"), "{response:?}");
+    engine.heal();
+    replaced(&lb, &before);
+    assert_eq!(lb.slot(1)["restarts"], 0);
 }

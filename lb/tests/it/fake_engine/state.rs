@@ -99,6 +99,7 @@ impl State {
             Call::Start => self.start(object, port),
             Call::Inspect => self.inspect(object),
             Call::Stop => self.stop(object),
+            Call::Kill => self.kill(object),
             Call::Remove => self.remove_if_allowed(request),
             Call::Strange => refusal(404, "page not found"),
         }
@@ -311,6 +312,15 @@ impl State {
             return no_container(id);
         }
         self.end(id, 0);
+        nothing()
+    }
+
+    fn kill(&mut self, id: &str) -> Answer {
+        match self.containers.get(id).map(|container| container.replica.is_some()) {
+            None => return no_container(id),
+            Some(false) => return refusal(409, &format!("Container {id} is not running")),
+            Some(true) => self.end(id, 137),
+        }
         nothing()
     }
 

@@ -13,7 +13,7 @@ use bollard::models::{
     Volume, VolumeCreateRequest,
 };
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions,
+    CreateContainerOptionsBuilder, EventsOptionsBuilder, InspectContainerOptions, KillContainerOptions,
     ListContainersOptionsBuilder, ListVolumesOptionsBuilder, RemoveContainerOptionsBuilder,
     RemoveVolumeOptions, StartContainerOptions, StopContainerOptionsBuilder,
 };
@@ -142,6 +142,15 @@ impl Engine {
         let options = StopContainerOptionsBuilder::default().t(seconds).build();
         self.patiently("POST /containers/ID/stop", grace + SLOW, self.0.stop_container(id, Some(options)))
             .await
+    }
+
+    /// Kills a container with SIGKILL. That it does not run is no error.
+    pub(super) async fn kill(&self, id: &str) -> Result<(), Trouble> {
+        let killed = self.0.kill_container(id, None::<KillContainerOptions>);
+        match call("POST /containers/ID/kill", LIMIT, killed).await {
+            Err(trouble) if trouble.is(404) || trouble.is(409) => Ok(()),
+            killed => killed,
+        }
     }
 
     /// Removes a container with its anonymous volumes. One that runs is killed with `force`, otherwise refused (409).

@@ -1,6 +1,7 @@
 //! The life of one container, from its creation (or adoption) to its removal.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::future::pending;
 use std::net::SocketAddr;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use fleet::{Assignment, ReplicaId, Stopping};
 use proto::control::Hostname;
-use tokio::sync::{SemaphorePermit, broadcast, oneshot};
+use tokio::sync::{SemaphorePermit, broadcast, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
@@ -23,6 +24,7 @@ use crate::provider::engine::call::Trouble;
 use crate::provider::engine::dress::GRACE;
 use crate::provider::engine::identity::Identity;
 use crate::provider::engine::no_replica::NoReplica;
+use crate::provider::keeper::{Kill, Wishes};
 use crate::provider::{Reach, Report, Reports};
 
 /// How long a replacement waits for an engine that is away before it reports that. (A spare may take its place then.)
@@ -67,7 +69,7 @@ pub(super) async fn keep(
     (id, assignment): (ReplicaId, Assignment),
     found: Option<(Listed, Known)>,
     reports: Reports,
-    mut stop: oneshot::Receiver<Stopping>,
+    Wishes { mut stop, mut kill }: Wishes,
 ) {
     // Subscribed before it runs, or its end could be missed.
     let mut watch = Watch { notices: site.notices.subscribe(), is_out_of_memory: false };
@@ -91,8 +93,19 @@ pub(super) async fn keep(
             return leave(container);
         }
         how = &mut stop => how.unwrap_or(Stopping::AtOnce),
+        never = obey(&site, &container.running.id, &mut kill) => match never {},
     };
     end(&site, container, how).await;
+}
+
+/// Kills a container whenever that is wished. Its end shows as any other. Usually it shows sooner than the engine answers, and no answer
+/// is waited for then.
+async fn obey(site: &Site, id: &str, kills: &mut mpsc::Receiver<Kill>) -> Infallible {
+    while let Some(done) = kills.recv().await {
+        // The client may have gone.
+        let _ = done.send(site.kill(id).await);
+    }
+    pending().await
 }
 
 /// Leaves a container that has ended by itself or by hand to the sweeps, which remove it later: the command that ended it may not be

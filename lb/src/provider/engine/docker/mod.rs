@@ -24,10 +24,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use fleet::{Assignment, ReplicaId, Seat, Stopping};
+use fleet::{Assignment, ReplicaId, Seat};
 use mapping::{Mapping, Member, Scheme};
 use proto::control::Hostname;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{info, warn};
@@ -42,8 +42,8 @@ use super::call::LOCAL;
 use super::claim::{Fate, Remains};
 use super::dress::Common;
 use super::takeover::{Takeover, beginning};
-use crate::provider::Reports;
 use crate::provider::doors::Doors;
+use crate::provider::{Reports, Wishes};
 
 /// How the containers of a fleet are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,16 +132,16 @@ impl Docker {
         Ok((docker, Found { seats, spares }))
     }
 
-    pub(crate) fn start(
+    pub(in crate::provider) fn start(
         &mut self,
         id: ReplicaId,
         assignment: Assignment,
         reports: Reports,
-        stop: oneshot::Receiver<Stopping>,
+        wishes: Wishes,
     ) {
         let found = self.adopted.remove(&assignment.hostname);
         let site = Arc::clone(&self.site);
-        self.keepers.spawn(keeper::keep(site, (id, assignment), found, reports, stop));
+        self.keepers.spawn(keeper::keep(site, (id, assignment), found, reports, wishes));
     }
 
     pub(crate) fn remember(&self, seats: Vec<Seat>) {

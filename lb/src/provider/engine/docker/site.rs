@@ -249,6 +249,17 @@ impl Site {
         }
     }
 
+    /// Kills a container.
+    ///
+    /// # Errors
+    /// The engine does not do it, or another `lb` holds the fleet.
+    pub(super) async fn kill(&self, id: &str) -> Result<(), String> {
+        if !self.is_held() {
+            return Err("another lb holds this fleet".to_owned());
+        }
+        self.engine.kill(id).await.map_err(|trouble| trouble.to_string())
+    }
+
     /// Removes a container; returns whether it is gone. One that runs is killed with `force`, and stays otherwise. If the removal
     /// fails, a sweep tries again.
     pub(super) async fn remove(&self, id: &str, force: bool) -> bool {
