@@ -7,9 +7,9 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::{option, sample};
 use proto::control::{
-    Answer, Backend, Backends, Basis, Body, Candidate, Connections, Displaced, Explanation, FailedConnects,
-    FailureKind, Health, Killed, Mapping, Move, Omitted, Parameters, Plan, Refused, Replicas, Reply,
-    Resolutions, Shares, State, Transport, Weight,
+    Answer, Arc, Backend, Backends, Basis, Body, Candidate, Connections, Displaced, Explanation,
+    FailedConnects, FailureKind, Health, Killed, Mapping, Move, MovedArc, Omitted, Parameters, Plan, Refused,
+    Replicas, Reply, Resolutions, Ring, RingSlot, Shares, State, Transport, Weight,
 };
 use serde_json::{Value, json};
 
@@ -165,10 +165,10 @@ prop_compose! {
         omitted in option::of((any::<usize>(), number()).prop_map(|(moves, share)| Omitted { moves, share })),
         (before, after) in (shares(), shares()),
         (open, out_of_place_now, out_of_place_then, unknown) in any::<(usize, usize, usize, usize)>(),
-        warnings in vec(text(), 0..3),
+        (warnings, arcs) in (vec(text(), 0..3), vec(moved_arc(), 0..3)),
     ) -> Plan {
         let connections = Displaced { open, out_of_place_now, out_of_place_then, unknown };
-        Plan { command, basis, keys, moved, least, moves, omitted, before, after, connections, warnings }
+        Plan { command, basis, keys, moved, least, moves, omitted, arcs, before, after, connections, warnings }
     }
 }
 
@@ -194,6 +194,39 @@ prop_compose! {
     }
 }
 
+prop_compose! {
+    fn moved_arc()((at, parts) in any::<(u32, u32)>(), (from, to) in (option::of(text()), option::of(text()))) -> MovedArc {
+        MovedArc { at, parts, from, to }
+    }
+}
+
+prop_compose! {
+    fn arc()((at, parts) in any::<(u32, u32)>(), (owner, serving) in (text(), option::of(text()))) -> Arc {
+        Arc { at, parts, owner, serving }
+    }
+}
+
+prop_compose! {
+    fn ring_slot()(
+        (index, share) in (any::<u32>(), number()),
+        (name, hostname, weight) in (text(), text(), some_weight()),
+        state in sample::select(vec![State::Up, State::Down]),
+    ) -> RingSlot {
+        RingSlot { index, name, hostname, weight, state, share }
+    }
+}
+
+prop_compose! {
+    fn ring()(
+        (mapping, keys, positions) in (text(), option::of(any::<u32>()), number()),
+        basis in sample::select(vec![Basis::Positions, Basis::Expected]),
+        (parts, sampled) in any::<(u32, u32)>(),
+        (slots, arcs, meanwhile) in (vec(ring_slot(), 0..3), vec(arc(), 0..3), moves()),
+    ) -> Ring {
+        Ring { mapping, basis, keys, positions, parts, slots, arcs, meanwhile, sampled }
+    }
+}
+
 fn body() -> impl Strategy<Value = Body> {
     prop_oneof![
         (any::<usize>(), vec(text(), 0..3))
@@ -204,6 +237,7 @@ fn body() -> impl Strategy<Value = Body> {
         mapping().prop_map(Body::Mapping),
         plan().prop_map(Body::Plan),
         (text(), option::of(text())).prop_map(|(killed, slot)| Body::Killed(Killed { killed, slot })),
+        ring().prop_map(Body::Ring),
     ]
 }
 

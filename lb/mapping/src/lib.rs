@@ -49,6 +49,7 @@
 //! The crate does no I/O, reads no clock and draws no random number. Nothing in it panics, whatever keys and formulas hold.
 
 mod algorithm;
+mod around;
 mod bound;
 mod candidates;
 mod full;

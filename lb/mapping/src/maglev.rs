@@ -75,6 +75,12 @@ impl Maglev {
         Walk::in_steps(step, &self.owners, position as usize, self.count)
     }
 
+    /// The candidates of one of the keys at this entry. Keys at neighbouring entries walk in different steps, as real ones do.
+    pub(crate) fn candidates_at(&self, entry: u64) -> Walk<'_, u32> {
+        let step = step(Seed::default().hash(&entry.to_le_bytes()));
+        Walk::in_steps(step, &self.owners, entry as usize, self.count)
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.owners.capacity() * size_of::<u32>()
     }

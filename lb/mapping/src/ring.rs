@@ -141,8 +141,12 @@ impl Ring {
     }
 
     pub(crate) fn candidates(&self, key: &[u8]) -> Walk<'_, Point> {
-        let start = self.first_from(self.seed.hash(key));
-        Walk::clockwise(&self.points, start, self.count)
+        self.candidates_from(self.seed.hash(key))
+    }
+
+    /// The candidates of a key at this position.
+    pub(crate) fn candidates_from(&self, position: u64) -> Walk<'_, Point> {
+        Walk::clockwise(&self.points, self.first_from(position), self.count)
     }
 
     /// The place of the first point at or after a position; past the last where there is none.

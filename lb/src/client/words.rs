@@ -3,7 +3,7 @@
 use comfy_table::Table;
 use proto::control::{
     Backend, Backends, Basis, Body, Candidate, Explanation, Health, Killed, Mapping, Move, Plan, Replicas,
-    Resolutions, Shares, Transport,
+    Resolutions, Ring, Shares, Transport,
 };
 use proto::printable::printable;
 
@@ -20,9 +20,16 @@ pub(super) fn in_words(body: &Body) -> String {
         Body::Mapping(answer) => mapping(answer),
         Body::Plan(answer) => plan(answer),
         Body::Killed(answer) => vec![killed(answer)],
+        Body::Ring(answer) => ring(answer),
     };
     // A text in it, such as an id or the reason of a state, may hold anything.
     lines.iter().map(|line| printable(line)).collect::<Vec<_>>().join("\n")
+}
+
+fn ring(Ring { mapping, slots, .. }: &Ring) -> Vec<String> {
+    let slots =
+        slots.iter().map(|slot| format!("  {}   {:.3} %, {}", slot.name, 100.0 * slot.share, slot.state));
+    [format!("mapping {mapping}")].into_iter().chain(slots).collect()
 }
 
 fn replicas(Replicas { n, replicas }: &Replicas) -> Vec<String> {

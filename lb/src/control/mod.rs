@@ -10,6 +10,7 @@ mod health;
 mod link;
 mod plan;
 pub(crate) mod port;
+mod ring;
 
 use fleet::Event;
 use proto::control::{Answer, Change, Hostname};

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use fleet::Preview;
 use mapping::{Keys, Mapping, Member, Shift, Side, Transfer};
-use proto::control::{Basis, Displaced, Failure, FailureKind, Move, Omitted, Plan, Shares};
+use proto::control::{Displaced, Failure, FailureKind, Move, Omitted, Plan, Shares};
 
+use super::ring;
 use crate::snapshot::Snapshot;
 
 /// How many moves are listed one by one. There can be as many as pairs of slots.
@@ -30,13 +31,7 @@ pub(super) fn plan(snapshot: &Snapshot, members: &[Member], preview: Preview) ->
     let shift = Shift::between(before, after);
     let (whole, moved, least) = (shift.whole(), shift.moved(), shift.least());
     let (moves, omitted) = moves(&shift);
-    let (basis, keys) = match shift.keys {
-        Keys::Positions => (Basis::Positions, None),
-        Keys::Expected => (Basis::Expected, None),
-        Keys::Entries(entries) => (Basis::Entries, Some(entries)),
-        Keys::AllIds => (Basis::Ids, u32::try_from(whole).ok()),
-        Keys::SomeIds(ids) => (Basis::Sample, Some(ids)),
-    };
+    let (basis, keys) = ring::basis(shift.keys, whole);
     Ok(Plan {
         command: preview.command,
         basis,
@@ -45,6 +40,7 @@ pub(super) fn plan(snapshot: &Snapshot, members: &[Member], preview: Preview) ->
         least: share(least, whole),
         moves,
         omitted,
+        arcs: ring::moved(before, after),
         before: shares(before),
         after: shares(after),
         connections: displaced(snapshot, &after),

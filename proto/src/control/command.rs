@@ -41,6 +41,8 @@ pub enum Command {
         #[serde(deserialize_with = "text")]
         id: String,
     },
+    /// Show a picture of the mapping: who owns which keys, and where the keys of slots out of rotation go meanwhile.
+    Ring {},
     /// Tell whether any replica is in rotation.
     Health {},
     /// Tell the incidents: each loss of a replica until its slot was in rotation again.
@@ -192,6 +194,7 @@ mod tests {
             (r#"{"cmd":"backends"}"#, Command::Backends {}),
             (r#"{"cmd":"explain","id":"132574"}"#, Command::Explain { id: "132574".into() }),
             (r#"{"cmd":"health"}"#, Command::Health {}),
+            (r#"{"cmd":"ring"}"#, Command::Ring {}),
             (r#"{"cmd":"mapping"}"#, Command::Mapping(Remapping::default())),
             (r#"{"cmd":"incidents"}"#, Command::Incidents {}),
             (r#"{"cmd":"events"}"#, Command::Events { since: None, follow: true }),

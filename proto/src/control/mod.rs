@@ -9,15 +9,19 @@ mod backends;
 mod change;
 mod command;
 mod json;
+mod plan;
+mod ring;
 mod since;
 mod value;
 
 pub use answer::{
-    Answer, Basis, Body, Candidate, Displaced, Explanation, Failure, FailureKind, Health, Killed, Mapping,
-    Move, Omitted, Parameters, Plan, Replicas, Reply, Shares,
+    Answer, Body, Candidate, Explanation, Failure, FailureKind, Health, Killed, Mapping, Parameters,
+    Replicas, Reply,
 };
 pub use backends::{Backend, Backends, Connections, FailedConnects, Refused, Resolutions, State, Transport};
 pub use change::{Addition, Change, Kill, Remapping, Removal, parse_body};
 pub use command::{Command, Line};
+pub use plan::{Basis, Displaced, Move, MovedArc, Omitted, Plan, Shares};
+pub use ring::{Arc, Ring, RingSlot};
 pub use since::Since;
 pub use value::{DrainTime, Hostname, Malformed, Weight};

@@ -198,7 +198,8 @@ impl Slots {
         self.candidates_from(self.locate(key).position as usize)
     }
 
-    fn candidates_from(&self, entry: usize) -> Walk<'_, u32> {
+    /// The candidates of a key at this entry.
+    pub(crate) fn candidates_from(&self, entry: usize) -> Walk<'_, u32> {
         let start = self.taken_before.get(entry).map_or(0, |&taken| taken as usize);
         Walk::clockwise(&self.owners, start, self.count)
     }

@@ -15,6 +15,7 @@ use tracing::warn;
 use super::audit::{self, Refusals, Who};
 use super::backoff::Backoff;
 use super::events::{Events, beginning};
+use super::pictures::Pictures;
 use super::places::Place;
 use crate::control::explain::explain;
 use crate::control::{Operation, Request, Requests};
@@ -41,6 +42,7 @@ pub(crate) struct Desk {
     token: Option<String>,
     pub(super) refusals: Refusals,
     backoff: Backoff,
+    pictures: Pictures,
 }
 
 /// The client of one connection.
@@ -93,7 +95,7 @@ impl Desk {
         token: Option<String>,
     ) -> Self {
         let (refusals, backoff) = (Refusals::default(), Backoff::new());
-        Desk { requests, snapshot, journal, token, refusals, backoff }
+        Desk { requests, snapshot, journal, token, refusals, backoff, pictures: Pictures::default() }
     }
 
     /// Warns of a token that can be guessed.
@@ -154,6 +156,11 @@ impl Desk {
                 return Served::Events(Events::new(follower, follow, caller.place.pulse()));
             }
             Command::Explain { id } => explain(&self.snapshot.load(), id).into(),
+            Command::Ring {} => self
+                .pictures
+                .of(&self.snapshot)
+                .await
+                .map_or_else(shutting_down, |picture| Ok(picture).into()),
             Command::Add(change) => self.change(caller.who, Change::Add(change)).await,
             Command::Remove(change) => self.change(caller.who, Change::Remove(change)).await,
             Command::Mapping(change) if change != Remapping::default() => {

@@ -18,6 +18,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use proto::control::{Answer, Command, Failure, FailureKind, Malformed, Remapping, Since, parse_body};
 use proto::line::query_parameter;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::yield_now;
@@ -25,6 +26,7 @@ use tokio::time::timeout;
 
 use super::desk::{COMMAND_MAX, Caller, Desk, SENDER, Served};
 use super::events::{self, Events};
+use super::page;
 use super::web;
 
 /// What a browser that connects again has seen.
@@ -73,6 +75,9 @@ async fn answer(
     // With pipelined requests, the other connections get a turn after each.
     yield_now().await;
     let (head, body) = request.into_parts();
+    if let Some(response) = page::answer(&head) {
+        return Ok(response.map(Either::Left));
+    }
     let command = match admit(&head, desk, caller).await {
         Ok(()) => command(&head, body).await,
         Err(failure) => Err(failure),
@@ -143,10 +148,12 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
 /// The methods that a path takes; `None` if there is no such path.
 fn allowed(path: &str) -> Option<&'static str> {
     Some(match path {
-        "/rep" | "/backends" | "/explain" | "/healthz" | "/events" | "/incidents" => "GET",
+        "/rep" | "/backends" | "/healthz" | "/events" | "/incidents" | "/ring" => "GET",
+        "/explain" => "GET, POST",
         "/add" | "/kill" | "/plan" => "POST",
         "/mapping" => "GET, PUT",
         "/rm" => "DELETE, POST",
+        _ if page::has(path) => page::METHODS,
         _ => return None,
     })
 }
@@ -159,7 +166,9 @@ async fn command(head: &Parts, body: Incoming) -> Result<Command, Failure> {
         (&Method::GET, "/healthz") => Ok(Command::Health {}),
         (&Method::GET, "/incidents") => Ok(Command::Incidents {}),
         (&Method::GET, "/events") => Ok(Command::Events { since: since(head)?, follow: true }),
+        (&Method::GET, "/ring") => Ok(Command::Ring {}),
         (&Method::GET, "/explain") => Ok(Command::Explain { id: id(head)? }),
+        (&Method::POST, "/explain") => Ok(Command::Explain { id: parse::<Question>(body).await?.id }),
         (&Method::GET, "/mapping") => Ok(Command::Mapping(Remapping::default())),
         (&Method::POST, "/add") => Ok(Command::Add(parse(body).await?)),
         (&Method::DELETE | &Method::POST, "/rm") => Ok(Command::Remove(parse(body).await?)),
@@ -169,10 +178,17 @@ async fn command(head: &Parts, body: Incoming) -> Result<Command, Failure> {
         _ => Err(match allowed(path) {
             Some(methods) => FailureKind::MethodNotAllowed.because(format!("{path} takes {methods}")),
             None => FailureKind::NotFound.because(format!(
-                "there is no {path}; there are /rep /add /rm /backends /events /explain /healthz /incidents /kill /mapping /plan"
+                "there is no {path}; there are /rep /add /rm /backends /events /explain /healthz /incidents /kill /mapping /plan /ring"
             )),
         }),
     }
+}
+
+/// The body of an `explain` whose id cannot stand in a target.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Question {
+    id: String,
 }
 
 /// The query parameter `id`, exactly as it would be read from a first line.

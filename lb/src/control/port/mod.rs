@@ -13,6 +13,8 @@ mod events;
 mod http;
 mod lines;
 mod listeners;
+mod page;
+mod pictures;
 mod places;
 mod socket_file;
 mod web;
