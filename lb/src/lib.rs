@@ -19,6 +19,7 @@ pub mod panics;
 pub mod privileges;
 mod provider;
 mod refusals;
+pub mod replay;
 mod replica;
 mod resolver;
 mod snapshot;
@@ -30,7 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
-use fleet::{Authority, Effect, Event, Fleet, Lineup, Names, Policy, Roster, Time};
+use fleet::{Authority, Effect, Fleet, Lineup, Names, Policy, Roster};
 use mapping::MappingPolicy;
 use proto::control::{Hostname, Transport, Weight};
 use proto::journal::Event as Happened;
@@ -303,10 +304,7 @@ async fn assemble(
             (Provider::Dns(dns), Names::Random, Lineup::default())
         }
     };
-    let (mut fleet, mut effects) = Fleet::new(policy, names, lineup, fastrand::u64(..));
-    if let Some((epoch, roster)) = roster {
-        effects.extend(fleet.apply(Time::ZERO, Event::Adopted(epoch, roster)));
-    }
+    let begun = control::begin((policy, names, lineup), roster, &journal);
     let accepting = Arc::clone(plane);
     let setup = Setup {
         clock,
@@ -320,7 +318,7 @@ async fn assemble(
         accepts: Box::new(move || accepting.accepts()),
         evict,
     };
-    Ok(((fleet, effects), setup))
+    Ok((begun, setup))
 }
 
 /// The roster of a new fleet: these slots, and spares with random names.

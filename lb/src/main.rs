@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use lb::config::{
-    Cli, ClientCommand, Config, FleetAction, FleetRm, Ignored, Problems, Serve, Simulate, Simulation,
-    Subcommand,
+    Cli, ClientCommand, Config, FleetAction, FleetRm, Ignored, Problems, ReplayFlags, Serve, Simulate,
+    Simulation, Subcommand,
 };
 use lb::journal::Journal;
 use lb::{Life, Ports};
@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         Some(Subcommand::Simulate(flags)) => return simulate(*flags),
         Some(Subcommand::Client(command)) => return ask(*command),
         Some(Subcommand::Fleet { action: FleetAction::Rm(flags) }) => return remove_fleet(flags),
+        Some(Subcommand::Replay(flags)) => return replay(&flags),
         Some(Subcommand::Replica(arguments)) => lb::become_replica(&arguments),
         Some(Subcommand::Guard { group }) => lb::guard(group),
     };
@@ -98,6 +99,11 @@ fn simulate(flags: Simulate) -> ExitCode {
         Err(problems) => return refuse(&problems),
     };
     let done = answer.and_then(|answer| print(&answer).map(drop));
+    done.map_or_else(|error| complain(&format!("error: {error:#}"), FAILED), |()| ExitCode::SUCCESS)
+}
+
+fn replay(flags: &ReplayFlags) -> ExitCode {
+    let done = lb::replay::run(&flags.file, flags.at, flags.json).and_then(|state| print(&state).map(drop));
     done.map_or_else(|error| complain(&format!("error: {error:#}"), FAILED), |()| ExitCode::SUCCESS)
 }
 

@@ -4,17 +4,19 @@ use std::time::Duration;
 
 use mapping::Member;
 use proto::control::{Addition, Failure, Hostname, Remapping, Removal, State, Weight};
+use serde::{Deserialize, Serialize};
 
 use crate::nouns::{Assignment, Epoch, ReplicaId, Seat, SlotId, Stopping, Time};
 use crate::room::{Demand, Room};
 use crate::roster::{Rejection, Roster};
 
 /// A command that waits for its answer. The owner of the fleet chooses the number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct CommandId(pub u64);
 
 /// What happens to a fleet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Event {
     /// Add slots.
     Add(CommandId, Addition),
@@ -23,6 +25,7 @@ pub enum Event {
     /// Change the mapping, or weights.
     Remap(CommandId, Remapping),
     /// Whether the mapping has room for what a command demands ([`Effect::Check`]).
+    #[serde(skip)] // an `Input` has its own form of it
     Checked(CommandId, Result<Room, Failure>),
     /// The roster is this one now, changed by whomever. Older ones may be skipped, and a repeated one changes nothing.
     Adopted(Epoch, Roster),

@@ -13,6 +13,8 @@
 //!
 //! The slots of one `add` enter the mapping together when all their replicas are ready, or not at all.
 //!
+//! So a history that is written down ([`Beginning`], [`Input`]) can be seen again ([`Replay`]).
+//!
 //! Several `lb`s can serve one fleet. Then each change of the seats is proposed first and made when it is agreed on ([`Roster`]), and
 //! what others have agreed on is followed.
 
@@ -24,8 +26,10 @@ mod nouns;
 pub mod pace;
 mod place;
 mod policy;
+mod policy_text;
 mod room;
 mod roster;
+mod transcript;
 
 pub use event::{CommandId, Effect, Event, View};
 pub use fleet::{Fleet, Preview};
@@ -34,3 +38,4 @@ pub use nouns::{Assignment, Epoch, ReplicaId, Seat, SlotId, Stopping, Time};
 pub use policy::{Authority, Lineup, Policy};
 pub use room::{Demand, Room};
 pub use roster::{Coming, Leaving, Rejection, Roster, UnixTime};
+pub use transcript::{Beginning, Input, Replay, Unfit};

@@ -19,21 +19,34 @@ pub enum Names {
 
 /// What runs the replicas takes no other names than these.
 #[derive(Clone)]
-pub struct Rule(Arc<Check>);
+pub struct Rule {
+    about: String,
+    check: Arc<Check>,
+}
 
 /// Its error says what is wrong with a name, and what is expected.
 type Check = dyn Fn(&Hostname) -> Result<(), String> + Send + Sync;
 
 impl Rule {
-    /// The rule that permits the names for which `check` is fine. Its error says what is wrong, and what is expected.
-    pub fn new(check: impl Fn(&Hostname) -> Result<(), String> + Send + Sync + 'static) -> Self {
-        Rule(Arc::new(check))
+    /// The rule that permits the names for which `check` is fine. Its error says what is wrong, and what is expected. `about` is what
+    /// the rule depends on, so that it can be made again from this.
+    pub fn new(
+        about: String,
+        check: impl Fn(&Hostname) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        Rule { about, check: Arc::new(check) }
+    }
+
+    /// What the rule depends on.
+    #[must_use]
+    pub fn about(&self) -> &str {
+        &self.about
     }
 }
 
 impl fmt::Debug for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Rule")
+        f.debug_tuple("Rule").field(&self.about).finish()
     }
 }
 
@@ -69,7 +82,7 @@ impl Names {
                     join(names)
                 )))
             }
-            Names::Ruled(Rule(check)) => check(name)
+            Names::Ruled(rule) => (rule.check)(name)
                 .map_err(|reason| FailureKind::BadRequest.because(format!("hostname {name}: {reason}"))),
             Names::Random | Names::Fixed(_) => Ok(()),
         }

@@ -4,20 +4,21 @@ use std::time::Duration;
 
 use mapping::Member;
 use proto::control::{Hostname, Weight};
+use serde::{Deserialize, Serialize};
 
 /// Time since the start of the program.
 pub type Time = Duration;
 
 /// The number of one running replica. Each replica gets a new one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct ReplicaId(pub u64);
 
 /// The version of a roster: equal epochs are equal rosters, and a later one is larger. 0 is before the first one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub u64);
 
 /// The stable identity of a slot: what the mapping hashes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SlotId {
     /// Its number, from 1 on; no two slots have the same one at a time.
     pub index: u32,
@@ -34,7 +35,7 @@ impl SlotId {
 }
 
 /// A slot, its share of the keys, and the hostname of the replica in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seat {
     /// The slot.
     pub slot: SlotId,

@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use mapping::MappingPolicy;
 use proto::control::{Hostname, Weight};
+use serde::{Deserialize, Serialize};
 
 use crate::nouns::{Seat, SlotId, Stopping};
+use crate::policy_text;
 use crate::roster::UnixTime;
 
 /// The rules of a fleet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Policy {
     /// How keys are mapped. Commands can change it.
+    #[serde(with = "policy_text")]
     pub mapping: MappingPolicy,
     /// How long a started replica may take until its probes pass.
     pub start_timeout: Duration,
@@ -24,7 +27,7 @@ pub struct Policy {
 }
 
 /// Who decides which replica sits where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Authority {
     /// This `lb` alone. A change is made at once.
     Alone {
@@ -39,7 +42,7 @@ pub enum Authority {
     ///
     /// A lost replica comes back by itself, under its hostname: to start one means to follow the next one there.
     Shared,
-    /// Someone outside, such as a name server. The roster is followed; only the mapping and the weights are this `lb`'s to change.
+    /// Something outside, such as a name server. The roster is followed; only the mapping and the weights are this `lb`'s to change.
     Outside,
 }
 
@@ -84,7 +87,7 @@ impl Policy {
 }
 
 /// The slots and spares that a fleet begins with.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Lineup {
     /// The slots, by index, each with the hostname of its first replica.
     pub seats: Vec<Seat>,

@@ -1,7 +1,7 @@
 //! Whether the mapping has room for the slots that a command would make.
 //!
 //! To find out may take a second: the table of `slots` is filled on trial. So the fleet asks for it ([`Effect::Check`](crate::Effect::Check)),
-//! someone else computes it ([`Demand::check`]), and the fleet goes on when it has the proof, a [`Room`].
+//! the owner of the fleet has it computed ([`Demand::check`]), and the fleet goes on when it has the proof, a [`Room`].
 
 use mapping::{Mapping, Member, Scheme};
 use proto::control::{Failure, FailureKind};
@@ -37,6 +37,11 @@ impl Demand {
 pub struct Room(Demand);
 
 impl Room {
+    /// The room that was found for this demand, as a transcript says.
+    pub(crate) fn found(demand: Demand) -> Self {
+        Room(demand)
+    }
+
     /// Whether this is the room for this demand. It may not be: the fleet may have changed during the check.
     pub(crate) fn is_for(&self, demand: &Demand) -> bool {
         self.0 == *demand

@@ -20,16 +20,19 @@ use std::time::Duration;
 
 use mapping::{MappingPolicy, Member};
 use proto::control::Hostname;
+use serde::{Deserialize, Serialize};
 
 use crate::nouns::Seat;
+use crate::policy_text;
 
 /// A moment on the wall clock: the time since 1970-01-01T00:00Z. Machines agree on it within a second or so.
 pub type UnixTime = Duration;
 
 /// What all `lb`s of a fleet agree on, as one [`Epoch`](crate::Epoch). See the module's documentation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Roster {
     /// How keys are mapped. The record need not hold the seed: an `lb` that has another one must not follow the record.
+    #[serde(with = "policy_text")]
     pub mapping: MappingPolicy,
     /// The slots in the mapping, by index, each with the hostname of its replica.
     pub seats: Vec<Seat>,
@@ -42,7 +45,7 @@ pub struct Roster {
 }
 
 /// A slot of an `add` under way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coming {
     /// The seat that it will be.
     pub seat: Seat,
@@ -51,7 +54,7 @@ pub struct Coming {
 }
 
 /// A replica that has left the seats, or never got there.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leaving {
     /// Its hostname. Nothing else gets it until the replica is removed.
     pub hostname: Hostname,
@@ -75,7 +78,7 @@ impl Roster {
 }
 
 /// Why a roster was not replaced.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Rejection {
     /// It was no longer of the expected epoch. The newer one is adopted before this is reported.
     Stale,

@@ -2,6 +2,7 @@
 
 use crate::algorithm::{Algorithm, MappingName, Scheme};
 use crate::bound::BalanceFactor;
+use crate::hash::Seed;
 use crate::parameter::{NotAccepted, Parameter};
 use crate::value::InvalidValue;
 
@@ -53,6 +54,38 @@ impl MappingPolicy {
         if problems.is_empty() { Ok(policy) } else { Err(problems) }
     }
 
+    /// All values as text, by name (see [`MappingPolicy::NAMES`]); the seed, which is a secret, is not among them.
+    ///
+    /// ```
+    /// use mapping::{Algorithm, MappingPolicy, Scheme, Seed};
+    ///
+    /// let policy = MappingPolicy { scheme: Scheme::from(Algorithm::Ring { points: 64 }), balance: None };
+    /// let values: Vec<_> = policy.values().collect();
+    /// let read = values.iter().map(|(name, text)| (*name, text.as_str()));
+    /// assert_eq!(MappingPolicy::of(read, Seed::default()), Ok(policy));
+    /// ```
+    pub fn values(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let algorithm = &self.scheme.algorithm;
+        let balance = self.balance.map_or_else(|| "off".to_owned(), |factor| factor.get().to_string());
+        let parameters = Parameter::ALL
+            .iter()
+            .filter_map(|parameter| Some((parameter.name, parameter.get(algorithm)?.to_string())));
+        let fixed = [("mapping", algorithm.name().to_string()), ("balance_factor", balance)];
+        fixed.into_iter().chain(parameters)
+    }
+
+    /// The policy with these [values](MappingPolicy::values) and this seed. A parameter that is not among them has its default.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the values.
+    pub fn of<'a>(
+        values: impl IntoIterator<Item = (&'a str, &'a str)>,
+        seed: Seed,
+    ) -> Result<Self, Vec<NotAccepted>> {
+        let scheme = Scheme { algorithm: Algorithm::named(MappingName::Ring), seed };
+        MappingPolicy { scheme, balance: None }.amended(values)
+    }
+
     fn set(&mut self, name: &str, text: &str) -> Result<(), NotAccepted> {
         let because = |name| move |problem: InvalidValue| NotAccepted::Value { name, problem };
         match name {
@@ -78,7 +111,6 @@ impl MappingPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hash::Seed;
     use crate::parameter::Setting;
     use crate::probing::Probing;
 

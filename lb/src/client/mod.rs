@@ -19,6 +19,7 @@ use proto::incident::Incident;
 use proto::printable::{printable, printable_json};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+pub(crate) use words::columns;
 use words::in_words;
 
 /// The deadline of an answer: `lb` answers every command within a minute.

@@ -181,7 +181,10 @@ fn busiest(shares: &Shares) -> String {
 }
 
 /// Rows as lines with aligned columns; `gaps` are the spaces before each column.
-fn columns<const N: usize>(gaps: [u16; N], rows: impl Iterator<Item = [String; N]>) -> Vec<String> {
+pub(crate) fn columns<const N: usize>(
+    gaps: [u16; N],
+    rows: impl Iterator<Item = [String; N]>,
+) -> Vec<String> {
     let mut table = Table::new();
     // The table counts the columns of what is seen.
     let rows = rows.map(|row| row.map(|cell| printable(&cell)));

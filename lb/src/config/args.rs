@@ -36,6 +36,8 @@ pub enum Subcommand {
     /// Talk to a running `lb`.
     #[command(flatten)]
     Client(Box<ClientCommand>),
+    /// Show the state of a fleet at any moment, from the file of its journal
+    Replay(ReplayFlags),
     /// Compute offline how even mappings are and what a change moves, for lb, HAProxy, nginx and Envoy
     Simulate(Box<Simulate>),
     /// Look after a fleet in a Docker Swarm, without a running lb
@@ -54,6 +56,20 @@ pub enum Subcommand {
         #[arg(value_parser = clap::value_parser!(i32).range(2..))]
         group: i32,
     },
+}
+
+/// What to see again.
+#[derive(Debug, Args)]
+pub struct ReplayFlags {
+    /// The file that `lb serve --journal` has written; what was rotated (FILE.1 and so on) is read as well
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The number of an entry (`lb events` shows them): the state when it was recorded [default: the newest entry]
+    #[arg(long, value_name = "SEQ")]
+    pub at: Option<u64>,
+    /// Print the state as JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The commands of `lb fleet`.

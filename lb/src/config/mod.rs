@@ -34,7 +34,7 @@ pub use crate::provider::engine::dress::{Capabilities, Common as ContainerSettin
 pub use crate::provider::engine::swarm::Settings as SwarmSettings;
 pub use crate::provider::fixed::{FixedBackend, Location};
 pub use crate::resolver::{Rules as ResolutionRules, ServiceName};
-pub use args::{Cli, ClientCommand, FleetAction, FleetRm, Subcommand};
+pub use args::{Cli, ClientCommand, FleetAction, FleetRm, ReplayFlags, Subcommand};
 pub use environment::{FromEnvironment, Ignored};
 pub use fleet::Removal;
 pub use resolution::Resolution;

@@ -4,6 +4,7 @@
 //! provider sends reports. Only the [`controller`] applies them to the crate [`fleet`], performs the effects and publishes snapshots. It runs on its own
 //! runtime, so that a busy data port never delays a health check, and takes a request only when nothing else is due.
 
+mod beginning;
 mod controller;
 mod explain;
 mod health;
@@ -16,6 +17,7 @@ use fleet::Event;
 use proto::control::{Answer, Change, Hostname};
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use beginning::begin;
 pub(crate) use controller::{Clock, Controller, Ending, Setup};
 pub(crate) use health::{HealthPolicy, OnDown, Probe};
 

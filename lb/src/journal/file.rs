@@ -15,6 +15,7 @@ use proto::journal::Event;
 use tracing::warn;
 
 use super::Line;
+use super::step::Step;
 use crate::net::Throttle;
 
 /// Open files: the present one, and the next one while it is rotated.
@@ -41,6 +42,8 @@ pub struct Guard(SyncSender<Message>);
 #[derive(Debug)]
 enum Message {
     Line(Line),
+    /// A step of the fleet, as JSON.
+    Step(String),
     /// Nothing follows. The sender is dropped when everything before is written.
     End(SyncSender<()>),
 }
@@ -62,6 +65,13 @@ impl Appender {
     pub(crate) fn append(&self, line: &Line) {
         // The next line that is written tells that this one is missing.
         let _ = self.0.try_send(Message::Line(line.clone()));
+    }
+
+    /// Appends a step of the fleet in the same way. If it is lost, its number is missing.
+    pub(crate) fn append_step(&self, step: &Step) {
+        // It has no key that is no text, so that it always is JSON.
+        let json = serde_json::to_string(step).unwrap_or_default();
+        let _ = self.0.try_send(Message::Step(json));
     }
 }
 
@@ -99,8 +109,8 @@ impl Writer {
             let (mut lines, mut end) = (Vec::new(), None);
             for message in [first].into_iter().chain(waiting.try_iter()).take(AT_ONCE) {
                 match message {
-                    Message::Line(line) => lines.push(line),
                     Message::End(written) => end = Some(written),
+                    line => lines.push(line),
                 }
             }
             if let Err(error) = self.write(&lines)
@@ -113,23 +123,29 @@ impl Writer {
     }
 
     /// Writes these lines, all of them or none.
-    fn write(&mut self, lines: &[Line]) -> io::Result<()> {
-        let (Some(first), Some(last)) = (lines.first(), lines.last()) else { return Ok(()) };
-        let mut bytes = Vec::new();
-        let mut before = self.last.unwrap_or(first.seq - 1);
+    fn write(&mut self, lines: &[Message]) -> io::Result<()> {
+        let (mut bytes, mut last) = (String::new(), self.last);
         for line in lines {
-            let missed = line.seq - before - 1;
-            if missed > 0 {
-                let gap = Line::new(line.seq - 1, SystemTime::now(), Event::Gap { missed });
-                bytes.extend_from_slice(gap.json.as_bytes());
-                bytes.push(b'\n');
+            match line {
+                Message::Line(line) => {
+                    let missed = last.map_or(0, |last| line.seq - last - 1);
+                    if missed > 0 {
+                        put(
+                            &mut bytes,
+                            &Line::new(line.seq - 1, SystemTime::now(), Event::Gap { missed }).json,
+                        );
+                    }
+                    put(&mut bytes, &line.json);
+                    last = Some(line.seq);
+                }
+                Message::Step(json) => put(&mut bytes, json),
+                Message::End(_) => {}
             }
-            bytes.extend_from_slice(line.json.as_bytes());
-            bytes.push(b'\n');
-            before = line.seq;
         }
-        self.append(&bytes).inspect_err(|_| self.file = None)?;
-        self.last = Some(last.seq);
+        if !bytes.is_empty() {
+            self.append(bytes.as_bytes()).inspect_err(|_| self.file = None)?;
+        }
+        self.last = last;
         Ok(())
     }
 
@@ -182,10 +198,26 @@ impl Writer {
     }
 
     fn old(&self, number: u32) -> PathBuf {
-        let mut name = self.path.clone().into_os_string();
-        name.push(format!(".{number}"));
-        name.into()
+        old(&self.path, number)
     }
+}
+
+fn put(text: &mut String, line: &str) {
+    text.push_str(line);
+    text.push('\n');
+}
+
+/// The file of a journal and those that were rotated, as far as they exist; the oldest first.
+pub(crate) fn all(path: &Path) -> Vec<PathBuf> {
+    let rotated = (1..=OLD_FILES).rev().map(|number| old(path, number)).filter(|path| path.exists());
+    rotated.chain([path.to_owned()]).collect()
+}
+
+/// The name of a rotated file.
+fn old(path: &Path, number: u32) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(format!(".{number}"));
+    name.into()
 }
 
 #[cfg(test)]
@@ -200,8 +232,8 @@ mod tests {
         Line::new(seq, SystemTime::UNIX_EPOCH, Event::Stopping {})
     }
 
-    fn lines(numbers: impl IntoIterator<Item = u64>) -> Vec<Line> {
-        numbers.into_iter().map(line).collect()
+    fn lines(numbers: impl IntoIterator<Item = u64>) -> Vec<Message> {
+        numbers.into_iter().map(|seq| Message::Line(line(seq))).collect()
     }
 
     fn entries(path: &Path) -> Vec<(u64, Event)> {

@@ -2,9 +2,11 @@
 //!
 //! The controller and the control port record what they do; warnings come from the log ([`warnings`]). The last entries stay in memory,
 //! and readers fetch them at their own pace ([`Follower`]): one that is too slow misses some, and is told how many. With a file
-//! ([`mod@file`]), every entry is appended to it as well, by a thread of its own. To record never waits for a reader or a disk.
+//! ([`mod@file`]), every entry is appended to it as well, by a thread of its own, and so is every step of the fleet ([`step`]). To record
+//! never waits for a reader or a disk.
 
 pub(crate) mod file;
+pub(crate) mod step;
 pub mod warnings;
 
 use std::collections::VecDeque;
@@ -17,6 +19,7 @@ use proto::journal::{Entry, Event};
 use tokio::sync::watch;
 
 use file::{Appender, Guard};
+use step::{Step, What};
 
 /// The most entries that are kept.
 const MOST: usize = 10_000;
@@ -39,6 +42,8 @@ struct Kept {
     lines: VecDeque<Line>,
     bytes: usize,
     newest: u64,
+    /// The number of the last step of the fleet.
+    step: u64,
 }
 
 /// An entry as it is shown.
@@ -93,6 +98,15 @@ impl Journal {
         let newest = kept.newest;
         drop(kept);
         self.newest.send_replace(newest);
+    }
+
+    /// Writes a step of the fleet to the file, if there is one.
+    pub(crate) fn record_step(&self, what: impl FnOnce() -> What) {
+        let Some(file) = &self.file else { return };
+        let mut kept = self.lock();
+        kept.step += 1;
+        let step = Step { step: kept.step, seq: kept.newest, what: what() };
+        file.append_step(&step);
     }
 
     /// A reader that begins there.

@@ -48,6 +48,7 @@ mod probes;
 mod processes;
 mod refusals;
 mod relay;
+mod replays;
 mod replica;
 mod ring;
 mod shortage;

@@ -194,7 +194,7 @@ pub struct Health {
 }
 
 /// The reason why a command was refused or has failed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("<Error> {message}")]
 pub struct Failure {
     /// The kind, which is the HTTP status.
@@ -203,7 +203,8 @@ pub struct Failure {
 }
 
 /// The kind of a failure: one for each HTTP status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum FailureKind {
     /// The command is wrong.
     BadRequest,

@@ -12,7 +12,8 @@ use serde_json::Value;
 use serde_json::error::Category;
 
 /// A name that is safe in a URL, a label, a log line and a file name: `[A-Za-z0-9][A-Za-z0-9_.-]{0,62}`.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String")]
 pub struct Hostname(String);
 
 impl Hostname {

@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use mapping::{Mapping, Member};
 use proto::control::{Addition, Failure, Hostname, Remapping, Removal, State, Weight};
+use serde::Serialize;
 
 use super::tests::{host, lineup, policy};
-use crate::{CommandId, Demand, Effect, Event, Fleet, Names, ReplicaId, Seat, Time, View};
+use crate::{Beginning, CommandId, Demand, Effect, Event, Fleet, Input, Names, ReplicaId, Seat, Time, View};
 
 /// Everything outside the fleet.
 struct World {
     fleet: Fleet,
+    /// What the fleet began with, and what has happened since, as text.
+    history: (String, Vec<(Time, String)>),
     rng: fastrand::Rng,
     now: Time,
     /// Replicas that were started and neither stopped nor lost.
@@ -45,9 +48,12 @@ impl World {
         let (target, spares) = (slots.len(), rng.usize(0..3));
         let lineup = lineup(slots, spares);
         let begun = lineup.seats.clone();
-        let (fleet, effects) = Fleet::new(policy(rng.bool()), Names::Random, lineup, seed);
+        let policy = policy(rng.bool());
+        let beginning = json(&Beginning::new(&policy, &Names::Random, &lineup, seed));
+        let (fleet, effects) = Fleet::new(policy, Names::Random, lineup, seed);
         let mut world = World {
             fleet,
+            history: (beginning, Vec::new()),
             rng,
             now: Time::ZERO,
             running: BTreeSet::new(),
@@ -159,10 +165,15 @@ impl World {
             _ => {}
         }
         let is_add = matches!(event, Event::Add(..));
-        let effects = self.fleet.apply(self.now, event.clone());
+        let effects = self.apply(event.clone());
         self.count_members(&event, &effects, is_add, &before);
         self.perform(effects);
         self.check();
+    }
+
+    fn apply(&mut self, event: Event) -> Vec<Effect> {
+        self.history.1.push((self.now, json(&Input::from(&event))));
+        self.fleet.apply(self.now, event)
     }
 
     fn forget(&mut self, id: ReplicaId) {
@@ -277,6 +288,10 @@ impl World {
     }
 }
 
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap()
+}
+
 impl Event {
     /// The event, if its replica does not run.
     fn filter_unknown(self, running: &BTreeSet<ReplicaId>) -> Option<Event> {
@@ -316,4 +331,19 @@ fn the_same_seed_and_events_make_the_same_fleet() {
         world.fleet.slots().collect::<Vec<_>>()
     };
     assert_eq!(end(42), end(42));
+}
+
+#[test]
+fn a_history_that_is_read_as_text_makes_the_same_fleet() {
+    for seed in 0..200 {
+        let mut world = World::new(seed);
+        (0..150).for_each(|_| world.step());
+        let (beginning, history) = &world.history;
+        let beginning: Beginning = serde_json::from_str(beginning).unwrap();
+        let mut replay = beginning.replay(|_| unreachable!("its names have no rule"));
+        for (now, input) in history {
+            replay.apply(*now, serde_json::from_str(input).unwrap()).unwrap();
+        }
+        assert_eq!(format!("{:?}", replay.fleet()), format!("{:?}", world.fleet), "seed {seed}");
+    }
 }

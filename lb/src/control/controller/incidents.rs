@@ -133,15 +133,17 @@ impl Incidents {
         losses.filter(|(next, _)| *next == id).for_each(|(_, started)| *started = Some(now));
     }
 
-    /// Only slots with these indices are left.
-    pub(super) fn retain(&mut self, is_left: impl Fn(u32) -> bool, refused: u64) {
-        let gone: Vec<u32> = self.slots.keys().copied().filter(|&index| !is_left(index)).collect();
-        for index in gone {
-            if let Some(Slot::Lost(loss)) = self.slots.remove(&index) {
-                let ended = Incident { removed: true, ..self.told(&loss, None, refused) };
-                self.keep(ended);
-            }
+    /// Only slots with these indices are left. Returns the incidents that have ended with this.
+    pub(super) fn retain(&mut self, is_left: impl Fn(u32) -> bool, refused: u64) -> Vec<Incident> {
+        let gone: Vec<Slot> =
+            self.slots.extract_if(|&index, _| !is_left(index)).map(|(_, slot)| slot).collect();
+        let lost = gone.iter().filter_map(Slot::loss);
+        let ended = lost.map(|loss| Incident { removed: true, ..self.told(loss, None, refused) });
+        let ended: Vec<Incident> = ended.collect();
+        for incident in &ended {
+            self.keep(incident.clone());
         }
+        ended
     }
 
     /// Those that have ended, and then those that have not, in the order in which they began.
@@ -363,7 +365,8 @@ mod tests {
             world.see(0, State::Up, (1, &first), None);
             world.see(100, State::Quarantined, (0, &first), Some("exited"));
             if removal {
-                world.incidents.retain(|index| index != 1, 0);
+                let ended = world.incidents.retain(|index| index != 1, 0);
+                assert_eq!(ended, world.incidents.all(0));
             } else {
                 world.see(200, State::Draining, (0, &first), None);
             }

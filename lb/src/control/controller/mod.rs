@@ -27,6 +27,7 @@ use tracing::error;
 use super::health::HealthPolicy;
 use super::{Events, Request};
 use crate::journal::Journal;
+use crate::journal::step::What;
 use crate::provider::{Provider, Report, Reports};
 use crate::refusals::Refusals;
 use crate::snapshot::{Cell, Slot, Snapshot};
@@ -193,7 +194,9 @@ impl Controller {
     }
 
     fn apply(&mut self, event: Event) {
-        let effects = self.fleet.apply(self.setup.clock.instant.elapsed(), event);
+        let now = self.setup.clock.instant.elapsed();
+        self.setup.journal.record_step(|| What::happened(now, &event));
+        let effects = self.fleet.apply(now, event);
         self.perform(effects);
     }
 

@@ -83,7 +83,10 @@ impl Controller {
     /// The incidents of slots that have left the fleet have ended.
     pub(super) fn forget_incidents(&mut self) {
         let left: HashSet<u32> = self.fleet.slots().filter_map(|view| Some(view.slot?.index)).collect();
-        self.incidents.retain(|index| left.contains(&index), self.setup.refusals.totals().no_replica);
+        let refused = self.setup.refusals.totals().no_replica;
+        for ended in self.incidents.retain(|index| left.contains(&index), refused) {
+            self.setup.journal.record(Event::Incident(ended));
+        }
     }
 
     pub(super) fn tell_doubt(&self, suspects: bool) {

@@ -96,7 +96,7 @@ fn reach<'a>(siblings: &'a Siblings, start: &'a str) -> BTreeSet<&'a str> {
 }
 
 /// The modules of `lb`, each with all modules that it may import, directly or indirectly. `config` reads flags for all of them.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 15] = [
     ("client", &[]),
     (
         "control",
@@ -122,6 +122,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("privileges", &[]),
     ("provider", &["log", "net", "resolver", "sock_diag"]),
     ("refusals", &["net"]),
+    ("replay", &["client", "journal", "log", "net", "provider", "resolver", "sock_diag"]),
     ("replica", &["net"]),
     ("resolver", &["net"]),
     ("snapshot", &["net", "replica"]),

@@ -5,6 +5,7 @@ mod rest;
 mod rule;
 mod swarm;
 mod sweep;
+mod text;
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 
 use fleet::{Coming, Epoch, Leaving, Roster, UnixTime};
-use mapping::{Algorithm, MappingName, MappingPolicy, Parameter, Scheme, Seed};
+use mapping::{MappingPolicy, Seed};
 use proto::control::Hostname;
 
 use crate::provider::engine::identity::FLEET;
@@ -194,24 +194,19 @@ fn digest(seed: Seed) -> String {
 
 /// `lb.mapping` is the algorithm, `lb.mapping.NAME` each parameter.
 fn mapping_labels(policy: &MappingPolicy) -> impl Iterator<Item = (String, String)> {
-    let algorithm = &policy.scheme.algorithm;
-    let balance = policy.balance.map_or_else(|| "off".to_owned(), |factor| factor.get().to_string());
-    let parameters = Parameter::ALL.iter().filter_map(|parameter| {
-        Some((format!("{MAPPING}.{}", parameter.name), parameter.get(algorithm)?.to_string()))
-    });
-    let fixed =
-        [(MAPPING.to_owned(), algorithm.name().to_string()), (format!("{MAPPING}.balance_factor"), balance)];
-    parameters.chain(fixed)
+    policy.values().map(|(name, value)| match name {
+        "mapping" => (MAPPING.to_owned(), value),
+        name => (format!("{MAPPING}.{name}"), value),
+    })
 }
 
 fn mapping(labels: &Labels, seed: Seed) -> Option<MappingPolicy> {
-    let name: MappingName = labels.get(MAPPING)?.parse().ok()?;
+    let name = ("mapping", labels.get(MAPPING)?.as_str());
     let values = labels.iter().filter_map(|(name, value)| {
         let name = name.strip_prefix(MAPPING)?.strip_prefix('.')?;
         Some((name, value.as_str()))
     });
-    let begin = MappingPolicy { scheme: Scheme { algorithm: Algorithm::named(name), seed }, balance: None };
-    begin.amended(values).ok()
+    MappingPolicy::of(std::iter::once(name).chain(values), seed).ok()
 }
 
 /// What a read of the config object means for an `lb` that knows this record.

@@ -41,7 +41,7 @@ pub(super) fn name(fleet: &str, hostname: &Hostname) -> Result<String, String> {
 /// Which hostnames replicas of this fleet can have.
 pub(crate) fn rule(fleet: &str) -> Rule {
     let fleet = fleet.to_owned();
-    Rule::new(move |hostname| name(&fleet, hostname).map(drop))
+    Rule::new(fleet.clone(), move |hostname| name(&fleet, hostname).map(drop))
 }
 
 /// Whether Swarm takes this as the name of a service.

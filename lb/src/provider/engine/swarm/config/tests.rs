@@ -5,6 +5,8 @@ use proptest::collection::{hash_map, vec};
 use proptest::prelude::*;
 use proto::control::Weight;
 
+use mapping::{Algorithm, MappingName, Scheme};
+
 use super::*;
 
 fn host(name: &str) -> Hostname {

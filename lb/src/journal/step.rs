@@ -1,0 +1,47 @@
+//! The steps of a fleet in the journal's file: what it began with, and each event that was applied to it.
+//!
+//! They stand between the entries, are numbered by themselves, and serve only to see again what happened (`lb replay`).
+
+use std::time::Duration;
+
+use fleet::{Beginning, Event, Input, Time};
+use serde::{Deserialize, Serialize};
+
+/// A step, as a line of the file.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Step {
+    /// Its number. The beginning is 1, and the next one is one more: so a missing one is noticed.
+    pub(crate) step: u64,
+    /// The number of the newest entry before it. What follows from the step has later numbers.
+    pub(crate) seq: u64,
+    /// What the step was.
+    #[serde(flatten)]
+    pub(crate) what: What,
+}
+
+/// What a step was.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum What {
+    /// The fleet began with this.
+    Began(Box<Beginning>),
+    /// This was applied to it, so many nanoseconds after it began.
+    Happened(u64, Box<Input>),
+}
+
+impl What {
+    /// This event was applied then.
+    pub(crate) fn happened(now: Time, event: &Event) -> Self {
+        What::Happened(nanoseconds(now), Box::new(Input::from(event)))
+    }
+}
+
+/// The time of the fleet as it is written down: enough for five hundred years.
+pub(crate) fn nanoseconds(time: Time) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The time of the fleet that was written down.
+pub(crate) fn time(nanoseconds: u64) -> Time {
+    Duration::from_nanos(nanoseconds)
+}
