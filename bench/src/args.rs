@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::fault::Kind;
 use crate::load::Ids;
 use crate::stand::Provider;
+use crate::target::{Target, address};
 
 /// Measures lb and other TCP load balancers, draws charts, and writes a report
 ///
@@ -269,21 +270,24 @@ pub(crate) enum Protocol {
 /// The flags of `bench load`.
 #[derive(Debug, Args)]
 pub(crate) struct LoadArgs {
-    /// Address to send to, such as 127.0.0.1:5000
-    #[arg(long, value_name = "ADDR", value_parser = address)]
-    pub(crate) target: SocketAddr,
+    /// Where to send to: 127.0.0.1:5000, or a URL such as http://127.0.0.1:5000/home
+    #[arg(value_name = "ADDR|URL", value_parser = Target::parse, required_unless_present = "target")]
+    pub(crate) place: Option<Target>,
+    /// Where to send to, as a flag
+    #[arg(long, value_name = "ADDR", value_parser = address, conflicts_with = "place")]
+    pub(crate) target: Option<SocketAddr>,
     /// Open loop: requests per second, at fixed times, however slow the target is; a request that is due and still not
     /// sent --timeout after the end has failed [default: a closed loop]
-    #[arg(long, value_name = "R", value_parser = rate)]
+    #[arg(short = 'q', long, value_name = "R", value_parser = rate)]
     pub(crate) rate: Option<f64>,
     /// Concurrent connections; in an open loop the maximum [default: 32, or 1000 in an open loop without --keep-open]
-    #[arg(long, value_name = "N", value_parser = count)]
+    #[arg(short = 'c', long, value_name = "N", value_parser = count)]
     pub(crate) connections: Option<usize>,
     /// Number of requests [default: 10000]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000_000_000_000))]
     pub(crate) requests: Option<u64>,
     /// Send for this time instead, such as 10s
-    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "requests")]
+    #[arg(short = 'z', long, value_name = "DURATION", value_parser = duration, conflicts_with = "requests")]
     pub(crate) duration: Option<Duration>,
     /// Protocol of the target
     #[arg(long, value_enum, default_value = "http")]
@@ -316,8 +320,8 @@ pub(crate) struct LoadArgs {
     /// Seed of the random ids: the same seed gives the same ids
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
-    /// Write the numbers to this file too
-    #[arg(long, value_name = "FILE")]
+    /// Write the numbers to this file too; - is stdout, which gets nothing else then
+    #[arg(long, value_name = "FILE|-")]
     pub(crate) json: Option<PathBuf>,
 }
 
@@ -327,14 +331,6 @@ const MANY: usize = 1_000_000;
 fn count(text: &str) -> Result<usize, String> {
     let count = text.parse().ok().filter(|count| (1..=MANY).contains(count));
     count.ok_or_else(|| format!("expected a whole number from 1 to {MANY}"))
-}
-
-/// An address, or the first address of a host name.
-fn address(text: &str) -> Result<SocketAddr, String> {
-    let mut addresses = text
-        .to_socket_addrs()
-        .map_err(|error| format!("expected HOST:PORT, such as 127.0.0.1:5000 ({error})"))?;
-    addresses.next().ok_or_else(|| "expected a host name that has an address".to_owned())
 }
 
 fn rate(text: &str) -> Result<f64, String> {

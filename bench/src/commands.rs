@@ -17,6 +17,7 @@ use crate::experiment::{Setting, balance, healing, mapping, swarm};
 use crate::load::{Amount, Exchange, LINE_MAX, Loop, Plan};
 use crate::stand::{Provider, host, sibling};
 use crate::stats::{max_over_mean, standard_deviation};
+use crate::target::Target;
 use crate::{compare, judge, report, shown, soak};
 
 /// Default number of connections: of a closed loop, and the maximum of an open loop.
@@ -73,15 +74,17 @@ impl<'a> Loaded<'a> {
 }
 
 async fn load(args: LoadArgs, stop: &CancellationToken) -> anyhow::Result<()> {
-    let output = OutputArgs { out: None, json: args.json.clone() };
+    let to_stdout = args.json.as_deref() == Some(Path::new("-"));
+    let output = OutputArgs { out: None, json: args.json.clone().filter(|_| !to_stdout) };
     let plan = Arc::new(plan(args)?);
     can_be_written(&output)?;
     let outcome = shown::watched(&plan, &plan.target.to_string(), stop).await?;
     let load = outcome.tally.load();
+    let numbers = Loaded::of(&plan, &load, outcome.cut_short.as_deref());
     if let Some(path) = &output.json {
-        write_json(path, &Loaded::of(&plan, &load, outcome.cut_short.as_deref()))?;
+        write_json(path, &numbers)?;
     }
-    shown::say(&shown::load(&load))?;
+    shown::say(&if to_stdout { serde_json::to_string(&numbers)? } else { shown::load(&load) })?;
     let failed = load.failed() + load.warm_up_failures;
     match outcome.cut_short {
         Some(reason) => bail!("{reason}"),
@@ -91,12 +94,21 @@ async fn load(args: LoadArgs, stop: &CancellationToken) -> anyhow::Result<()> {
 }
 
 /// The plan of `bench load`.
-fn plan(args: LoadArgs) -> anyhow::Result<Plan> {
+fn plan(mut args: LoadArgs) -> anyhow::Result<Plan> {
+    let place = args.place.take().or(args.target.map(|address| Target { address, path: None }));
+    let Target { address: target, path } = place.context("no target is given")?;
+    if path.is_some() && (args.path.is_some() || args.send.is_some() || args.receive.is_some()) {
+        return Err(Misused(
+            "--path, --send, --receive: expected no such flag with a URL that has a path".to_owned(),
+        )
+        .into());
+    }
+    args.path = args.path.or(path);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let connections =
         args.connections.unwrap_or(if args.rate.is_some() && !args.keep_open { OPEN } else { CLOSED });
     Ok(Plan {
-        target: args.target,
+        target,
         others: Vec::new(),
         exchange: exchange(&args)?,
         keep_open: args.keep_open,

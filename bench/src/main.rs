@@ -16,12 +16,14 @@ mod data;
 mod experiment;
 mod fault;
 mod judge;
+mod live;
 mod load;
 mod report;
 mod shown;
 mod soak;
 mod stand;
 mod stats;
+mod target;
 
 use std::io;
 use std::process::ExitCode;

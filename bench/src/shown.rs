@@ -1,6 +1,6 @@
 //! Prints to the terminal: results, messages, progress bars, and tables of a load.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::data::Load;
+use crate::data::{Latency, Load};
+use crate::live;
 use crate::load::{self, Amount, Loop, Outcome, Plan, Progress};
 use crate::stats::{max_over_mean, standard_deviation};
 
 /// The time between two updates of a progress bar.
 const FRAME: Duration = Duration::from_millis(100);
+const FRAMES_A_SECOND: usize = 10;
 
 /// Prints a result to stdout.
 ///
@@ -35,8 +37,8 @@ pub(crate) fn complain(line: &str) {
 /// A progress bar on stderr, shown only on a terminal.
 pub(crate) fn bar(steps: u64, title: &str) -> ProgressBar {
     let bar = ProgressBar::new(steps).with_message(title.to_owned());
-    if let Ok(style) = ProgressStyle::with_template("{msg} {wide_bar} {human_pos} of {human_len}, {eta} left")
-    {
+    let template = "{msg} {wide_bar} {human_pos} of {human_len}, {eta} left{prefix}";
+    if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
     bar
@@ -71,7 +73,7 @@ fn expected(plan: &Plan) -> u64 {
 }
 
 async fn follow(bar: &ProgressBar, plan: &Plan, progress: &Progress) -> std::convert::Infallible {
-    let title = bar.message();
+    let mut recent = Recent::new();
     loop {
         sleep(FRAME).await;
         let (ended, failed) = progress.ended();
@@ -79,9 +81,28 @@ async fn follow(bar: &ProgressBar, plan: &Plan, progress: &Progress) -> std::con
         let place =
             if is_timed { bar.elapsed().saturating_sub(plan.warm_up).as_millis() as u64 } else { ended };
         bar.set_position(place.min(bar.length().unwrap_or_default()));
-        if failed > 0 {
-            bar.set_message(format!("{title} ({failed} failed)"));
+        let rate = recent.rate(bar.elapsed(), ended - failed);
+        // Below the bar.
+        bar.set_prefix(format!("\n{}", live::view(rate, failed, &progress.latencies())));
+    }
+}
+
+/// Right answers in the last second or so.
+struct Recent(VecDeque<(Duration, u64)>);
+
+impl Recent {
+    fn new() -> Self {
+        Recent(VecDeque::from([(Duration::ZERO, 0)]))
+    }
+
+    /// Right answers per second, where there are so many in all now.
+    fn rate(&mut self, now: Duration, count: u64) -> f64 {
+        self.0.push_back((now, count));
+        if self.0.len() > FRAMES_A_SECOND {
+            self.0.pop_front();
         }
+        let (then, before) = self.0[0];
+        (count - before) as f64 / (now - then).as_secs_f64().max(1e-9)
     }
 }
 
@@ -133,11 +154,14 @@ fn replicas(load: &Load) -> String {
 }
 
 fn latencies(load: &Load) -> String {
-    let mut table = table(&["latency of right answers", "p50", "p90", "p99", "p99.9", "max", "mean"]);
-    let latency = &load.latency;
-    let row = [latency.p50, latency.p90, latency.p99, latency.p999, latency.max, latency.mean as u64];
+    let mut table =
+        table(&["latency of right answers", "p50", "p90", "p99", "p99.9", "p99.99", "max", "mean"]);
+    let Latency { p50, p90, p99, p999, p9999, max, mean } = load.latency;
+    let row = [Some(p50), Some(p90), Some(p99), Some(p999), p9999, Some(max), Some(mean as u64)];
+    let in_ms = |micros: u64| format!("{:.3}", micros as f64 / 1e3);
     table.add_row(
-        std::iter::once("ms".to_owned()).chain(row.map(|micros| format!("{:.3}", micros as f64 / 1e3))),
+        std::iter::once("ms".to_owned())
+            .chain(row.map(|micros| micros.map_or_else(|| "-".to_owned(), in_ms))),
     );
     aligned(table)
 }

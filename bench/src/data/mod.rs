@@ -201,6 +201,9 @@ pub(crate) struct Latency {
     pub(crate) p90: u64,
     pub(crate) p99: u64,
     pub(crate) p999: u64,
+    /// (Older data has none.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) p9999: Option<u64>,
     pub(crate) max: u64,
     pub(crate) mean: f64,
 }

@@ -38,6 +38,8 @@ pub(crate) use pace::{Amount, Loop};
 pub(crate) use ports::raise_file_limit;
 pub(crate) use tally::{Record, Tally};
 
+use crate::live::{BUCKETS, bucket};
+
 /// The time between two checks that the target still answers.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -92,6 +94,8 @@ pub(crate) struct Progress {
     /// Milliseconds from `begun` to the first of them.
     failing_since: AtomicU64,
     is_enough: AtomicBool,
+    /// Right answers by latency.
+    latencies: [AtomicU64; BUCKETS],
 }
 
 impl Progress {
@@ -103,6 +107,7 @@ impl Progress {
             in_a_row: AtomicU64::new(0),
             failing_since: AtomicU64::new(0),
             is_enough: AtomicBool::new(false),
+            latencies: Default::default(),
         }
     }
 
@@ -110,6 +115,11 @@ impl Progress {
     pub(crate) fn ended(&self) -> (u64, u64) {
         let failed = self.failed.load(Relaxed);
         (self.succeeded.load(Relaxed) + failed, failed)
+    }
+
+    /// Right answers by latency, the warm-up included.
+    pub(crate) fn latencies(&self) -> [u64; BUCKETS] {
+        self.latencies.each_ref().map(|count| count.load(Relaxed))
     }
 
     /// Stops the schedule: no more requests become due. Those that are due are still sent and answered.
@@ -121,9 +131,11 @@ impl Progress {
         self.is_enough.load(Relaxed)
     }
 
-    fn note(&self, is_success: bool, at: Instant) {
-        if is_success {
+    /// Notes that a request has ended: with a right answer, after this time, or with a failure.
+    fn note(&self, latency: Option<Duration>, at: Instant) {
+        if let Some(latency) = latency {
             self.succeeded.fetch_add(1, Relaxed);
+            self.latencies[bucket(latency)].fetch_add(1, Relaxed);
             self.in_a_row.store(0, Relaxed);
             return;
         }
@@ -276,14 +288,15 @@ pub(in crate::load) mod tests {
     #[test]
     fn a_target_is_lost_when_it_has_only_failed_for_a_while_and_not_for_one_failure() {
         let (progress, now) = (Progress::new(), Instant::now());
-        progress.note(true, now);
-        progress.note(false, now);
+        progress.note(Some(Duration::ZERO), now);
+        progress.note(None, now);
         assert!(!progress.is_lost(Duration::ZERO), "one failure");
-        progress.note(false, now);
+        progress.note(None, now);
         assert!(!progress.is_lost(Duration::from_secs(3600)), "not for long");
         while !progress.is_lost(Duration::ZERO) {}
-        progress.note(true, now);
+        progress.note(Some(Duration::ZERO), now);
         assert!(!progress.is_lost(Duration::ZERO), "a right answer");
         assert_eq!(progress.ended(), (4, 2));
+        assert_eq!(progress.latencies()[0], 2);
     }
 }

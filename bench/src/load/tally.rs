@@ -169,6 +169,7 @@ fn quantiles(latency: &Histogram<u64>) -> Latency {
         p90: latency.value_at_quantile(0.9),
         p99: latency.value_at_quantile(0.99),
         p999: latency.value_at_quantile(0.999),
+        p9999: Some(latency.value_at_quantile(0.9999)),
         max: latency.max(),
         mean: latency.mean(),
     }
@@ -192,6 +193,7 @@ mod tests {
             (latency.p90, 9_000),
             (latency.p99, 9_900),
             (latency.p999, 9_990),
+            (latency.p9999.unwrap(), 9_999),
             (latency.max, 10_000),
         ] {
             // Three digits.

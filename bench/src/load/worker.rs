@@ -145,14 +145,15 @@ async fn worker(shared: Arc<Shared>) {
 /// Counts a request that has ended.
 fn count(shared: &Shared, client: &Client, due: Due, begun: Instant, outcome: Result<(), Failure>) {
     let ended = Instant::now();
-    shared.progress.note(outcome.is_ok(), ended);
+    let latency = ended.saturating_duration_since(due.at);
+    shared.progress.note(outcome.is_ok().then_some(latency), ended);
     if !due.counts {
         return shared.tally(|tally| tally.warm(outcome.is_ok()));
     }
     shared.tally(|tally| {
         tally.ended(ended);
         let outcome = match outcome {
-            Ok(()) => Ok(tally.succeed(&client.right(ended.saturating_duration_since(due.at)))),
+            Ok(()) => Ok(tally.succeed(&client.right(latency))),
             Err(failure) => {
                 tally.fail(failure, 1);
                 Err(failure)

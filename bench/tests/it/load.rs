@@ -254,3 +254,33 @@ fn a_loopback_address_without_ports_is_followed_by_the_next() {
     assert!(output.status.success(), "{output:?}");
     all_right(&results.json(), 1000);
 }
+
+#[test]
+fn a_load_in_the_habit_of_other_generators_prints_its_numbers() {
+    let backend = Backend::start("one");
+    let url = format!("http://{}/home", backend.address);
+    let ran = run(&["load", &url, "-n", "50", "-c", "4", "--json", "-"]).succeeded();
+    let numbers: Value = serde_json::from_str(&ran.stdout).unwrap();
+    all_right(&numbers, 50);
+    assert_eq!(numbers["replicas"], serde_json::json!({"one": 50}));
+    assert!(numbers["latency"]["p9999"].as_u64() >= numbers["latency"]["p50"].as_u64(), "{numbers}");
+    let ran = run(&["load", &backend.address, "-n", "50"]).succeeded();
+    assert!(ran.stdout.contains("p99.99"), "{}", ran.stdout);
+    for wrong in [&[][..], &[&url, "--path", "/x"], &[&url, "--target", &backend.address]] {
+        let ran = run(&[&["load"], wrong].concat());
+        assert_eq!(ran.code, Some(2), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_terminal_shows_a_load_while_it_runs() {
+    let server = Server::start(|stream, _| echo_line(&stream, Duration::from_millis(5)));
+    let load = format!("{} load {} --protocol raw -c 1 -n 300", program("bench").display(), server.address);
+    // script(1) runs it on a terminal of its own.
+    let output = Command::new("script").args(["-qec", &load, "/dev/null"]).output().unwrap();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{shown}");
+    for part in ["of 300", "right answers per second, 0 failed", "< 8.2 ms", "█"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+}
