@@ -48,6 +48,7 @@ fn ask(command: ClientCommand) -> ExitCode {
     let set = command.from_environment().clone();
     let done = command.request().and_then(|request| match request.command {
         Command::Events { .. } => lb::client::show(&request, print),
+        _ if request.watch => lb::client::watch(&request, print),
         _ => print(&lb::client::run(&request)?).map(drop),
     });
     done.map_or_else(|error| complain(&set.named_in(&format!("{error:#}")), FAILED), |()| ExitCode::SUCCESS)

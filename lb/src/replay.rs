@@ -190,7 +190,7 @@ impl Moment {
         let mut text = printable(&format!("entry {seq}{time}: N={n}, mapping {mapping}"));
         let header = ["index", "name", "hostname", "state", "restarts", "reason"].map(str::to_owned);
         let all = self.slots.iter().chain(&self.in_passing).chain(&self.spares);
-        for line in columns([0, 2, 2, 2, 2, 2], [header].into_iter().chain(all.map(Slot::row))) {
+        for line in columns(&[0, 2, 2, 2, 2, 2], [header].into_iter().chain(all.map(Slot::row))) {
             // To write to a string cannot fail.
             let _ = write!(text, "\n{line}");
         }

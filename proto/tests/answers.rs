@@ -84,14 +84,16 @@ fn state() -> impl Strategy<Value = State> {
 prop_compose! {
     fn backend()(
         (index, name, address, reason) in (option::of(any::<u32>()), option::of(text()), option::of(text()), option::of(text())),
-        (node, task) in (option::of(text()), option::of(text())),
+        (node, task, container) in (option::of(text()), option::of(text()), option::of(text())),
+        (pid, next_retry) in (option::of(any::<u32>()), option::of(number())),
         (hostname, weight, state, since) in (text(), some_weight(), state(), text()),
         transport in sample::select(vec![Transport::Proxy, Transport::Handoff]),
         (restarts, open, total) in any::<(u64, usize, u64)>(),
     ) -> Backend {
         let connections = Connections { open, total, failed: FailedConnects::default() };
         Backend {
-            index, name, hostname, address, node, task, weight, state, reason, since, restarts, transport, connections,
+            index, name, hostname, address, node, task, pid, container, weight, state, reason, next_retry, since, restarts,
+            transport, connections,
         }
     }
 }

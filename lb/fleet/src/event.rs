@@ -106,6 +106,8 @@ pub struct View {
     pub since: Time,
     /// How many times its replica was replaced.
     pub restarts: u64,
+    /// When the next replica is started, if the place waits for that.
+    pub next_start: Option<Time>,
 }
 
 impl View {

@@ -89,11 +89,18 @@ impl Life {
         }
     }
 
+    /// When the next replica is started.
+    pub(crate) fn next_start(&self) -> Option<Time> {
+        match self {
+            Life::Waiting { until, .. } | Life::Quarantined { until, .. } => Some(*until),
+            Life::Starting { .. } | Life::Up(_) | Life::Down(_) | Life::Draining(_) => None,
+        }
+    }
+
     pub(crate) fn deadline(&self) -> Option<Time> {
         match self {
             Life::Starting { deadline, .. } => *deadline,
-            Life::Waiting { until, .. } | Life::Quarantined { until, .. } => Some(*until),
-            Life::Up(_) | Life::Down(_) | Life::Draining(_) => None,
+            _ => self.next_start(),
         }
     }
 
@@ -107,7 +114,7 @@ impl Life {
 
     /// Whether the next attempt is due.
     pub(crate) fn is_due(&self, now: Time) -> bool {
-        self.is_vacant() && self.deadline().is_some_and(|until| until <= now)
+        self.next_start().is_some_and(|until| until <= now)
     }
 }
 
@@ -152,6 +159,7 @@ impl Place {
             reason: self.reason.clone(),
             since: self.since,
             restarts: self.restarts,
+            next_start: self.life.next_start(),
         }
     }
 

@@ -57,13 +57,10 @@ pub(super) fn show(
 
 /// While a journal is followed, there may be nothing to read for as long as nothing happens.
 fn wait_for_ever(stream: &Stream) -> anyhow::Result<()> {
-    match stream {
-        Stream::Tcp(stream) => {
-            stream.set_read_timeout(None)?;
-            let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
-            SockRef::from(stream).set_tcp_keepalive(&keepalive)?;
-        }
-        Stream::Unix(stream) => stream.set_read_timeout(None)?,
+    stream.set_read_timeout(None)?;
+    if let Stream::Tcp(stream) = stream {
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE);
+        SockRef::from(stream).set_tcp_keepalive(&keepalive)?;
     }
     Ok(())
 }

@@ -2,8 +2,12 @@
 //!
 //! It never judges a command: the running `lb` decides what is allowed.
 
+mod backends;
 mod events;
 mod incidents;
+mod table;
+mod terminal;
+mod watch;
 mod words;
 
 use std::fmt;
@@ -19,7 +23,7 @@ use proto::incident::Incident;
 use proto::printable::{printable, printable_json};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-pub(crate) use words::columns;
+pub(crate) use table::columns;
 use words::in_words;
 
 /// The deadline of an answer: `lb` answers every command within a minute.
@@ -58,10 +62,12 @@ pub struct Request {
     pub token: Option<String>,
     /// Whether the answer is shown as its JSON instead of as text for people.
     pub json: bool,
+    /// Whether the answer is asked for again and again.
+    pub watch: bool,
 }
 
 /// Sends a command to a running `lb`; returns its answer, as text for people or as the JSON that was received. Neither has a character
-/// that a terminal takes for a command.
+/// that a terminal takes for a command, but for the colours of a text where stdout shows them.
 ///
 /// # Errors
 /// `lb` cannot be reached, or its answer cannot be read; or its answer is a failure, which is the message then.
@@ -74,7 +80,7 @@ pub fn run(request: &Request) -> anyhow::Result<String> {
         let IgnoredAny = body(request, &answer)?;
         return Ok(printable_json(&answer));
     }
-    Ok(in_words(&body(request, &answer)?))
+    Ok(terminal::fit(in_words(&body(request, &answer)?)))
 }
 
 /// The body of a successful answer.
@@ -98,10 +104,28 @@ pub fn show(request: &Request, print: impl FnMut(&str) -> anyhow::Result<bool>) 
     events::show(request, print)
 }
 
+/// Has an answer printed again and again, until there is no reader for more. A terminal is cleared before each.
+///
+/// # Errors
+/// As for [`run`], about the first answer.
+pub fn watch(request: &Request, print: impl FnMut(&str) -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    watch::watch(request, print)
+}
+
 /// A connection to the control port.
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+}
+
+impl Stream {
+    /// How long a read may wait; `None`: for ever.
+    fn set_read_timeout(&self, limit: Option<Duration>) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.set_read_timeout(limit),
+            Stream::Unix(stream) => stream.set_read_timeout(limit),
+        }
+    }
 }
 
 impl Read for Stream {

@@ -1,11 +1,12 @@
 //! Answers as text for people.
 
-use comfy_table::Table;
 use proto::control::{
-    Backend, Backends, Basis, Body, Candidate, Explanation, Health, Killed, Mapping, Move, Plan, Replicas,
-    Resolutions, Ring, Shares, Transport,
+    Basis, Body, Candidate, Explanation, Health, Killed, Mapping, Move, Plan, Replicas, Ring, Shares,
 };
 use proto::printable::printable;
+
+use super::backends;
+use super::table::columns;
 
 /// The most moves of a plan that are listed.
 const MOVES: usize = 20;
@@ -14,7 +15,7 @@ const MOVES: usize = 20;
 pub(super) fn in_words(body: &Body) -> String {
     let lines = match body {
         Body::Replicas(answer) => replicas(answer),
-        Body::Backends(answer) => backends(answer),
+        Body::Backends(answer) => return backends::in_words(answer),
         Body::Explanation(answer) => explanation(answer),
         Body::Health(Health { up, n }) => vec![format!("{up} of {n} replicas are in rotation")],
         Body::Mapping(answer) => mapping(answer),
@@ -37,64 +38,6 @@ fn replicas(Replicas { n, replicas }: &Replicas) -> Vec<String> {
     [format!("{n} replicas")].into_iter().chain(names).collect()
 }
 
-fn backends(Backends { backends, spares, refused, dns, .. }: &Backends) -> Vec<String> {
-    let header = ["index", "name", "hostname", "address", "state", "restarts", "connections"];
-    let rows = backends.iter().chain(spares).map(backend);
-    let mut lines = columns([0, 2, 2, 2, 2, 2, 2], [header.map(str::to_owned)].into_iter().chain(rows));
-    // A client that leaves is no news: balancers in front look whether the port answers.
-    let refused =
-        refused.by_reason().into_iter().filter(|(reason, count)| *count > 0 && *reason != "left_early");
-    let refused: Vec<String> = refused.map(|(reason, count)| format!("{reason} {count}")).collect();
-    if !refused.is_empty() {
-        lines.push(format!("not served: {}", refused.join(", ")));
-    }
-    lines.extend(dns.as_ref().and_then(resolutions));
-    lines
-}
-
-/// How questions to the DNS have ended, if one was in vain.
-fn resolutions(Resolutions { records, nothing, failed, last_failure }: &Resolutions) -> Option<String> {
-    let last = last_failure.as_ref().map_or_else(String::new, |last| format!(", the last one for {last}"));
-    let is_news = *nothing > 0 || *failed > 0;
-    is_news.then(|| {
-        format!("dns: {records} answers with records, {nothing} without, {failed} questions failed{last}")
-    })
-}
-
-fn backend(backend: &Backend) -> [String; 7] {
-    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let mut connections = format!("{} open, {} in all", backend.connections.open, backend.connections.total);
-    let failed = backend.connections.failed;
-    let failed = [
-        (failed.refused, "refused"),
-        (failed.timeout, "timed out"),
-        (failed.local, "failed on this machine"),
-        (failed.other, "failed"),
-    ];
-    for (count, how) in failed.into_iter().filter(|(count, _)| *count > 0) {
-        connections.push_str(&format!(", {count} {how}"));
-    }
-    if backend.transport == Transport::Handoff {
-        connections.push_str(", handed over");
-    }
-    let mut address = or_dash(backend.address.clone());
-    if let Some(node) = &backend.node {
-        address.push_str(&format!(" on {node}"));
-    }
-    if let Some(reason) = &backend.reason {
-        connections.push_str(&format!("  ({reason})"));
-    }
-    [
-        or_dash(backend.index.map(|index| index.to_string())),
-        or_dash(backend.name.clone()),
-        backend.hostname.clone(),
-        address,
-        backend.state.to_string(),
-        backend.restarts.to_string(),
-        connections,
-    ]
-}
-
 fn killed(Killed { killed, slot }: &Killed) -> String {
     match slot.as_ref().filter(|slot| *slot != killed) {
         Some(slot) => format!("{killed} in slot {slot} is killed"),
@@ -114,7 +57,7 @@ fn explanation(answer: &Explanation) -> Vec<String> {
         let skipped = skipped.as_ref().map_or_else(String::new, |reason| format!("; skipped: {reason}"));
         [format!("{number}."), format!("{hostname:8}"), format!("slot {name}, {state}{skipped}")]
     });
-    lines.extend(columns([2, 1, 2], rows));
+    lines.extend(columns(&[2, 1, 2], rows));
     let goes_to = pick.as_deref().unwrap_or("no replica: none is available");
     let owner = owner.as_ref().and(candidates.first()).map(|owner| &owner.hostname);
     lines.push(match owner.filter(|owner| pick.as_ref() != Some(owner)) {
@@ -153,7 +96,7 @@ fn plan(answer: &Plan) -> Vec<String> {
     let rows = answer.moves.iter().take(MOVES).map(|Move { from, to, share }| {
         [format!("{:>9}", percent(*share)), name(from), format!("-> {}", name(to))]
     });
-    lines.extend(columns([2, 2, 1], rows));
+    lines.extend(columns(&[2, 2, 1], rows));
     let more = answer.moves.len().saturating_sub(MOVES) + answer.omitted.map_or(0, |omitted| omitted.moves);
     if more > 0 {
         lines.push(format!("  and {more} smaller ones (--json has more)"));
@@ -178,34 +121,4 @@ fn percent(share: f64) -> String {
 
 fn busiest(shares: &Shares) -> String {
     shares.max_over_mean.map_or_else(|| "-".to_owned(), |load| format!("{load:.3}"))
-}
-
-/// Rows as lines with aligned columns; `gaps` are the spaces before each column.
-pub(crate) fn columns<const N: usize>(
-    gaps: [u16; N],
-    rows: impl Iterator<Item = [String; N]>,
-) -> Vec<String> {
-    let mut table = Table::new();
-    // The table counts the columns of what is seen.
-    let rows = rows.map(|row| row.map(|cell| printable(&cell)));
-    table.load_style(comfy_table::presets::NOTHING).add_rows(rows);
-    for (column, gap) in table.column_iter_mut().zip(gaps) {
-        column.set_padding((gap, 0));
-    }
-    table.lines().map(|line| line.trim_end().to_owned()).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_replica_on_another_machine_is_shown_with_its_machine() {
-        let body = r#"{"N":1,"backends":[{"index":1,"name":"a","hostname":"a","address":"10.0.1.5:80","node":"worker1","task":"x7",
-            "state":"up","since":"","restarts":2,"connections":{"open":0,"total":0}}],"epoch":12}"#;
-        let backends = Body::Backends(serde_json::from_str(body).unwrap());
-        let expected = "index  name  hostname  address                 state  restarts  connections\n\
-             1      a     a         10.0.1.5:80 on worker1  up     2         0 open, 0 in all";
-        assert_eq!(in_words(&backends), expected);
-    }
 }

@@ -139,6 +139,9 @@ pub enum ClientCommand {
     },
     /// Show every slot with its state
     Backends {
+        /// Go on: ask again each second and whenever something happens
+        #[arg(long, short)]
+        watch: bool,
         /// Where to ask.
         #[command(flatten)]
         client: Client,

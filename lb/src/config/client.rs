@@ -19,7 +19,7 @@ impl ClientCommand {
         | ClientCommand::Add { client, .. }
         | ClientCommand::Rm { client, .. }
         | ClientCommand::Kill { client, .. }
-        | ClientCommand::Backends { client }
+        | ClientCommand::Backends { client, .. }
         | ClientCommand::Mapping { client, .. }
         | ClientCommand::Plan { client, .. }
         | ClientCommand::Explain { client, .. }
@@ -34,6 +34,7 @@ impl ClientCommand {
     /// # Errors
     /// A hostname or weight has the wrong form (the message is that of `lb` itself), or the token cannot be read.
     pub fn request(self) -> anyhow::Result<Request> {
+        let watch = matches!(self, ClientCommand::Backends { watch: true, .. });
         let (command, client) = match self {
             ClientCommand::Rep { client } => (Command::Rep {}, client),
             ClientCommand::Add { which, weights, client } => {
@@ -43,7 +44,7 @@ impl ClientCommand {
                 (Command::Remove(removal(which, drain_time(drain, now)?)?), client)
             }
             ClientCommand::Kill { hostname, client } => (Command::Kill(kill(hostname)?), client),
-            ClientCommand::Backends { client } => (Command::Backends {}, client),
+            ClientCommand::Backends { client, .. } => (Command::Backends {}, client),
             ClientCommand::Mapping { action: None, client } => {
                 (Command::Mapping(Remapping::default()), client)
             }
@@ -63,7 +64,7 @@ impl ClientCommand {
         let Client { control, control_token, control_token_file, json, .. } = client;
         let token =
             secret::token(control_token, control_token_file.as_deref()).map_err(anyhow::Error::msg)?;
-        Ok(Request { command, control, token, json })
+        Ok(Request { command, control, token, json, watch })
     }
 }
 

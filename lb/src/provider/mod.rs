@@ -32,9 +32,20 @@ pub(crate) struct Reach {
     pub(crate) addresses: Addresses,
     /// The path at which it takes connections over; `None` if it was not told to.
     pub(crate) door: Option<PathBuf>,
-    /// `None` where the provider itself runs it.
-    pub(crate) task: Option<Task>,
+    /// `None` where that is not known.
+    pub(crate) carrier: Option<Carrier>,
     pub(crate) inspector: Inspector,
+}
+
+/// What a replica runs in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Carrier {
+    /// The process with this id.
+    Process(u32),
+    /// The container with this id.
+    Container(String),
+    /// A task of something that runs it on one of several machines.
+    Task(Task),
 }
 
 /// What runs a replica on one of several machines.

@@ -15,9 +15,10 @@ const FIRST: Duration = Duration::from_secs(5);
 pub(super) fn start(id: ReplicaId, mut name: Followed, door: Option<PathBuf>, reports: Reports) {
     tokio::spawn(async move {
         let report = match name.addresses(FIRST).await {
-            Ok(addresses) => {
-                Report::Started(id, Reach { addresses, door, task: None, inspector: Inspector::Named(name) })
-            }
+            Ok(addresses) => Report::Started(
+                id,
+                Reach { addresses, door, carrier: None, inspector: Inspector::Named(name) },
+            ),
             Err(why) => {
                 name.ask_soon();
                 Report::Hindered(id, why)

@@ -66,12 +66,15 @@ fn answers_are_text_for_people() {
     );
     let table = said(&["backends"]);
     let rows: Vec<Vec<&str>> = table.lines().map(|row| row.split_whitespace().collect()).collect();
-    assert_eq!(rows[0], ["index", "name", "hostname", "address", "state", "restarts", "connections"]);
+    assert_eq!(rows[0], ["index", "name", "hostname", "address", "pid", "state", "restarts", "connections"]);
     for (index, row) in (1..).zip(&rows[1..]) {
         let slot = running.slot(index);
         let name = format!("server{index}");
         let address = slot["address"].as_str().unwrap();
-        let expected = [&index.to_string(), &name, &name, address, "up", "0", "0", "open,", "0", "in", "all"];
+        let process = slot["pid"].to_string();
+        assert_eq!(process, running.process_of(&name).to_string());
+        let expected =
+            [&index.to_string(), &name, &name, address, &process, "up", "0", "0", "open,", "0", "in", "all"];
         assert_eq!(*row, expected);
     }
     assert_eq!(rows.len(), 3);

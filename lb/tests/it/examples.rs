@@ -2,7 +2,7 @@
 //! and has to print what the block shows.
 //!
 //! Each block has an `lb` of its own with three replicas; a comment `<!-- lb FLAGS -->` before it gives that `lb` other flags. The ports
-//! 5000 and 5001 stand for the real ones. Addresses on loopback, random hostnames and the width of columns may differ; `...` is any text
+//! 5000 and 5001 stand for the real ones. Addresses on loopback, ids of processes, random hostnames and the width of columns may differ; `...` is any text
 //! in a line and, alone in a line, any lines. A command that only asks is asked again until it prints what is shown: a reader would not
 //! be as fast.
 
@@ -117,7 +117,8 @@ fn missing_tool(command: &str) -> Option<&'static str> {
 
 /// Whether a command changes nothing, so that it may be typed twice.
 fn is_question(command: &str) -> bool {
-    let changes = ["lb add", "lb rm", "lb mapping set", "pkill", "-d ", "-X ", "\"add\"", "\"rm\""];
+    let changes =
+        ["lb add", "lb rm", "lb mapping set", "lb kill", "pkill", "-d ", "-X ", "\"add\"", "\"rm\""];
     !changes.iter().any(|change| command.contains(change))
 }
 
@@ -178,10 +179,12 @@ fn is_line(shown: &str, printed: &str) -> bool {
     }
 }
 
-/// A line without what differs from run to run: ports on loopback, random hostnames, the width of columns.
+/// A line without what differs from run to run: ports on loopback, ids of processes, random hostnames, the width of columns.
 fn plain(line: &str) -> String {
     let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
-    let line = without_tail(&line, "127.0.0.1:", char::is_numeric);
+    // In a table the process follows the address.
+    let line = without_tail(&line, "127.0.0.1:", |c| c.is_numeric() || c == ' ');
+    let line = without_tail(&line, "\"pid\":", char::is_numeric);
     without_tail(&line, "server-", |c| c.is_ascii_alphanumeric())
 }
 

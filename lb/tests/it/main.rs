@@ -61,5 +61,6 @@ mod streams;
 mod swarm;
 mod tracer;
 mod vanished;
+mod watch;
 mod wire;
 mod workers;

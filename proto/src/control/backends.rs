@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::value::Weight;
 
 /// Every slot, including those that are being added or drained.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Backends {
     /// How many slots the fleet has.
     #[serde(rename = "N")]
@@ -81,7 +81,7 @@ impl Refused {
 }
 
 /// One slot and the replica in it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Backend {
     /// The slot's index; a spare has none.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,6 +99,12 @@ pub struct Backend {
     /// The id of its task, where something else than `lb` runs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
+    /// The id of its process, where it is a child process of `lb`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// The id of its container, where `lb` has started one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
     /// The slot's weight; left out in JSON where it is the default.
     #[serde(default, skip_serializing_if = "Weight::is_usual")]
     pub weight: Weight,
@@ -107,6 +113,9 @@ pub struct Backend {
     /// Why the slot is in that state, if there is a reason to give.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// In how many seconds the next replica is started; left out unless the slot waits for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_retry: Option<f64>,
     /// When the slot got into that state: RFC 3339, UTC.
     pub since: String,
     /// How many times the replica of this slot was replaced.

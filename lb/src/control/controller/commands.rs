@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use fleet::{CommandId, Demand, Epoch, Event, Room, View};
 use mapping::{Algorithm, BalanceFactor, Parameter, Setting};
@@ -15,7 +16,7 @@ use tracing::error;
 
 use super::Controller;
 use crate::control::{Operation, plan};
-use crate::provider::Task;
+use crate::provider::{Carrier, Task};
 
 /// A client that waits for the end of its command.
 pub(super) struct Waiting {
@@ -226,8 +227,15 @@ impl Controller {
     fn backend(&self, view: View) -> Backend {
         let running = view.replica.and_then(|id| self.running.get(&id));
         let replica = running.and_then(|running| running.replica.as_ref());
-        let (task, node) =
-            running.and_then(|running| running.task.clone()).map(|Task { id, node }| (id, node)).unzip();
+        let (mut pid, mut container, mut task, mut node) = (None, None, None, None);
+        match running.and_then(|running| running.carrier.clone()) {
+            Some(Carrier::Process(id)) => pid = Some(id),
+            Some(Carrier::Container(id)) => container = Some(id),
+            Some(Carrier::Task(Task { id, node: on })) => (task, node) = (Some(id), Some(on)),
+            None => {}
+        }
+        let now = self.setup.clock.time(Instant::now());
+        let next_retry = view.next_start.map(|at| millis(at.saturating_sub(now)));
         let is_linked = replica.is_some_and(|replica| replica.link().is_some());
         let (state, reason) = self.shown(&view);
         let (index, name) = view.slot.map(|slot| (slot.index, slot.name.to_string())).unzip();
@@ -239,14 +247,22 @@ impl Controller {
             address: replica.map(|replica| replica.address().to_string()),
             node,
             task,
+            pid,
+            container,
             state,
             reason,
+            next_retry,
             since: self.setup.clock.rfc3339(view.since),
             restarts: view.restarts,
             transport: if is_linked { Transport::Handoff } else { Transport::Proxy },
             connections: replica.map_or_else(Connections::default, |replica| replica.connections()),
         }
     }
+}
+
+/// A time in seconds, to the millisecond.
+fn millis(time: Duration) -> f64 {
+    Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)).as_secs_f64()
 }
 
 /// The parameters of an algorithm, for an answer.

@@ -281,6 +281,7 @@ mod tests {
                 reason: reason.map(str::to_owned),
                 since: Duration::ZERO,
                 restarts: 0,
+                next_start: None,
             };
             let (now, refused) = (Duration::from_millis(milliseconds), self.refused);
             let replica = (id > 0).then_some(replica);

@@ -197,6 +197,7 @@ mod tests {
             reason: None,
             since: Duration::ZERO,
             restarts: 0,
+            next_start: None,
         }
     }
 

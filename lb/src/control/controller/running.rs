@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::Controller;
 use crate::control::health::{self, OnDown};
-use crate::provider::{Keeper, Reach, Task};
+use crate::provider::{Carrier, Keeper, Reach};
 use crate::replica::{EVICTION, Replica};
 
 /// How long a lost replica must have sent nothing before its sessions are ended.
@@ -23,19 +23,19 @@ pub(super) struct Running {
     pub(super) keeper: Keeper,
     /// Known once the provider has started it.
     pub(super) replica: Option<Arc<Replica>>,
-    pub(super) task: Option<Task>,
+    pub(super) carrier: Option<Carrier>,
     probes: Option<AbortOnDropHandle<()>>,
 }
 
 impl Running {
     /// A replica that its provider has been told to start.
     pub(super) fn new(keeper: Keeper) -> Self {
-        Running { keeper, replica: None, task: None, probes: None }
+        Running { keeper, replica: None, carrier: None, probes: None }
     }
 }
 
 impl Controller {
-    pub(super) fn started(&mut self, id: ReplicaId, Reach { addresses, door, task, inspector }: Reach) {
+    pub(super) fn started(&mut self, id: ReplicaId, Reach { addresses, door, carrier, inspector }: Reach) {
         let Some(running) = self.running.get_mut(&id) else { return };
         let hostname = running.keeper.hostname().to_string();
         let address = addresses.first().to_string();
@@ -51,7 +51,7 @@ impl Controller {
             self.events.clone(),
         );
         running.replica = Some(replica);
-        running.task = task;
+        running.carrier = carrier;
         running.probes = Some(AbortOnDropHandle::new(tokio::spawn(watch)));
         self.tell_started(id, address);
         self.apply(Event::Started(id));

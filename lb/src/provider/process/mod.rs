@@ -28,7 +28,7 @@ use self::output::Outputs;
 use self::ports::Ports;
 use self::reaper::{Children, Mark};
 use super::doors::{Door, Doors};
-use super::{Reach, Report, Reports, Wishes};
+use super::{Carrier, Reach, Report, Reports, Wishes};
 use crate::log::TOLD;
 use crate::net::is_local;
 
@@ -83,7 +83,7 @@ impl Process {
                     let reach = Reach {
                         addresses: SocketAddr::from((Ipv4Addr::LOCALHOST, inspector.port)).into(),
                         door: door.as_ref().map(|door| door.path().to_owned()),
-                        task: None,
+                        carrier: family.child.id().map(Carrier::Process),
                         inspector: inspector.into(),
                     };
                     // It fails only if the program ends.

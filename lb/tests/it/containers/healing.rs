@@ -52,6 +52,7 @@ fn a_container_that_lb_is_told_to_kill_is_replaced_in_its_slot() {
     let lb = fleet.start(&CALM);
     let mut before = fleet.settled(&lb);
     let slot = lb.slot(2);
+    assert_eq!(text(&slot["container"]), before["server2"], "an operator finds its container");
     let answer = lb.done(&json!({"cmd": "kill", "hostname": "server2"}));
     assert_eq!(answer, json!({"killed": "server2", "slot": "server2"}));
     let after = lb.wait_for_replacement(&slot);

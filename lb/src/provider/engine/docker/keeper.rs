@@ -25,7 +25,7 @@ use crate::provider::engine::dress::GRACE;
 use crate::provider::engine::identity::Identity;
 use crate::provider::engine::no_replica::NoReplica;
 use crate::provider::keeper::{Kill, Wishes};
-use crate::provider::{Reach, Report, Reports};
+use crate::provider::{Carrier, Reach, Report, Reports};
 
 /// How long a replacement waits for an engine that is away before it reports that. (A spare may take its place then.)
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -203,7 +203,7 @@ impl Container {
         Reach {
             addresses: self.running.address.into(),
             door: self.door.as_ref().map(|door| door.path().to_owned()),
-            task: None,
+            carrier: Some(Carrier::Container(self.running.id.clone())),
             inspector: inspector.into(),
         }
     }

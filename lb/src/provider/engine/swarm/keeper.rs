@@ -22,7 +22,7 @@ use super::site::Site;
 use super::tasks::{Standing, Usable, has_to_be_replaced, hindrance, newest, standing, waits_for_room_of};
 use crate::log::TOLD;
 use crate::provider::engine::no_replica::NoReplica;
-use crate::provider::{Reach, Report, Reports, Task};
+use crate::provider::{Carrier, Reach, Report, Reports, Task};
 
 /// How long a start of a slot waits for an API that is away, before it reports that.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -89,7 +89,7 @@ impl Kept {
             addresses: SocketAddr::new(usable.address, site.settings.common.port).into(),
             door: None,
             inspector: Inspector { site: Arc::clone(site), service: followed.id.clone() }.into(),
-            task: Some(Task { node, id: usable.id.clone() }),
+            carrier: Some(Carrier::Task(Task { node, id: usable.id.clone() })),
         };
         let _ = reports.send(Report::Started(id, reach)).await;
         NoReplica::Lost(end_of(site, followed, &usable.id).await)
