@@ -174,7 +174,7 @@ fn a_wrong_answer_among_right_ones_is_counted_and_fails_the_run() {
 #[test]
 fn wrong_flags_are_refused_before_anything_is_sent() {
     let cases: [(&[&str], &str); 12] = [
-        (&["load"], "--target"),
+        (&["load"], "<ADDR|URL>"),
         (&["load", "--target", "nowhere"], "nowhere"),
         (&["load", "--target", "127.0.0.1:1", "--rate", "0"], "from 0.01"),
         (&["load", "--target", "127.0.0.1:1", "--connections", "0"], "whole number from 1"),
