@@ -8,6 +8,8 @@
 //! it; `data` serves connections; `control` owns the fleet; `provider` starts and stops replicas; [`client`] is the other
 //! end of the control port. [`run`] is the whole task graph. The crate `simulate` compares mappings, offline.
 
+pub mod access;
+mod appender;
 pub mod client;
 pub mod config;
 mod control;
@@ -18,6 +20,7 @@ mod net;
 pub mod panics;
 pub mod privileges;
 mod provider;
+pub mod records;
 mod refusals;
 pub mod replay;
 mod replica;
@@ -41,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{error, info, warn};
 
+use access::AccessLog;
 use config::{Config, Resolution, Source};
 use control::port::{self, Desk, Listeners};
 use control::{Clock, Controller, Ending, Setup};
@@ -60,6 +64,7 @@ use provider::fixed::Fixed;
 use provider::process::Process;
 pub use provider::process::child::{guard, run as become_replica};
 use provider::process::reaper::{self, Children};
+use records::Records;
 use resolver::Resolver;
 use snapshot::{Cell, Snapshot};
 
@@ -134,7 +139,8 @@ impl Life {
 /// # Errors
 /// A worker cannot be started, or there is no container engine: then nothing runs. Or another `lb` has
 /// taken the containers over, or the control plane has failed.
-pub async fn run(config: Config, ports: Ports, life: Life, journal: Arc<Journal>) -> anyhow::Result<()> {
+pub async fn run(config: Config, ports: Ports, life: Life, records: Records) -> anyhow::Result<()> {
+    let Records { journal, access } = records;
     let Life { stop, cut, failed, sessions } = life;
     let Ports { data: listeners, control } = ports;
     let data = listeners.first().context("there is no worker")?.local_addr()?;
@@ -142,7 +148,7 @@ pub async fn run(config: Config, ports: Ports, life: Life, journal: Arc<Journal>
     tell_start(&addresses, &journal);
 
     let cell = Arc::new(Cell::from_pointee(Snapshot::empty(&config.mapping)?));
-    let plane = Arc::new(plane(&config, Arc::clone(&cell), listeners, sessions)?);
+    let plane = Arc::new(plane(&config, Arc::clone(&cell), listeners, (access, sessions))?);
     let (evict, drain_timeout, stop_delay, token) =
         (cut.child_token(), config.drain_timeout, config.stop_delay, config.control_token.clone());
     // Both ports are open until this is cancelled, so that a successor can bind both when the drain begins.
@@ -159,12 +165,7 @@ pub async fn run(config: Config, ports: Ports, life: Life, journal: Arc<Journal>
     watchdog::start(&plane, &close, &workers)?;
 
     let (requests, requested) = mpsc::channel(REQUESTS);
-    let watched = Arc::clone(&plane);
-    let _watch = AbortOnDropHandle::new(tokio::spawn(async move {
-        let memory = memory::watch(&watched.memory, &watched.pipes);
-        let stalls = stalls::watch(&watched.stalls, &watched.sessions);
-        tokio::join!(memory, stalls, watched.refusals.report(), watched.warnings.report())
-    }));
+    let _watch = AbortOnDropHandle::new(tokio::spawn(watch(Arc::clone(&plane))));
 
     let (ready, all_up) = oneshot::channel();
     let desk = Desk::new(requests, cell, Arc::clone(&journal), token);
@@ -227,21 +228,35 @@ async fn told_to_stop(stop: &CancellationToken, delay: Duration, cut: &Cancellat
     }
 }
 
+/// Watches what the workers share, and logs what is short, refused or lost.
+async fn watch(plane: Arc<Plane>) {
+    let memory = memory::watch(&plane.memory, &plane.pipes);
+    let stalls = stalls::watch(&plane.stalls, &plane.sessions);
+    let lines = async {
+        if let Some(access) = &plane.access {
+            access.report().await;
+        }
+    };
+    tokio::join!(memory, stalls, plane.refusals.report(), plane.warnings.report(), lines);
+}
+
 /// What the workers share.
 fn plane(
     config: &Config,
     fleet: Arc<Cell>,
     listeners: Vec<std::net::TcpListener>,
-    sessions: TaskTracker,
+    (access, sessions): (Option<Arc<AccessLog>>, TaskTracker),
 ) -> io::Result<Plane> {
     let workers = (1..).zip(listeners).map(|(number, listener)| Worker::new(number, listener));
     let resolver = if config.source.resolves_names() { resolver::FILES } else { 0 };
     let journal = if config.journal.is_some() { journal::file::FILES } else { 0 };
-    let others = port::files(&config.control) + provider::process::FILES + resolver + journal;
+    let log = if config.access.is_some() { access::FILES } else { 0 };
+    let others = port::files(&config.control) + provider::process::FILES + resolver + journal + log;
     let files = FileBudget::of_this_process(config.workers, config.spares, config.splice.is_some(), others);
     Ok(Plane {
         fleet,
         limits: config.limits.clone(),
+        access,
         admission: Admission::new(&config.admission),
         refusals: Arc::default(),
         pipes: Pipes::new(config.splice.unwrap_or(0), files.pipes(), config.workers),

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use lb::access::AccessLog;
 use lb::config::{
     Cli, ClientCommand, Config, FleetAction, FleetRm, Ignored, Problems, ReplayFlags, Serve, Simulate,
     Simulation, Subcommand,
 };
-use lb::journal::Journal;
+use lb::records::Records;
 use lb::{Life, Ports};
 use proto::control::Command;
 use proto::printable::printable;
@@ -65,25 +66,29 @@ fn serve(flags: Serve, ignored: impl Iterator<Item = Ignored>) -> ExitCode {
         Ok(ports) => ports,
         Err(error) => return complain(&set.named_in(&format!("error: {error:#}")), FAILED),
     };
-    let (journal, _file) = match lb::journal::open(config.journal.as_ref()) {
+    let (records, _files) = match lb::records::open(config.journal.as_ref(), config.access.as_ref()) {
         Ok(opened) => opened,
         Err(error) => return complain(&set.named_in(&format!("error: {error:#}")), FAILED),
     };
-    let _log = lb::log::begin(config.log.clone(), config.log_format, lb::journal::warnings::reader(&journal));
+    let _log = lb::log::begin(
+        config.log.clone(),
+        config.log_format,
+        lb::journal::warnings::reader(&records.journal),
+    );
     ignored.for_each(|variable| warn!("{variable}"));
-    block_on(config, ports, journal).map_or_else(
+    block_on(config, ports, records).map_or_else(
         |error| complain(&set.named_in(&format!("error: {error:#}")), FAILED),
         |()| ExitCode::SUCCESS,
     )
 }
 
 /// Serves on a runtime of this thread. If that fails, no connection that is cut off looks complete.
-fn block_on(config: Config, ports: Ports, journal: Arc<Journal>) -> anyhow::Result<()> {
+fn block_on(config: Config, ports: Ports, records: Records) -> anyhow::Result<()> {
     let life = Life::default();
     lb::panics::log(life.failed.clone());
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().thread_keep_alive(FOR_EVER).build()?;
-    let served = AssertUnwindSafe(|| runtime.block_on(until_stopped(config, ports, life.clone(), journal)));
+    let served = AssertUnwindSafe(|| runtime.block_on(until_stopped(config, ports, life.clone(), records)));
     let served = catch_unwind(served).unwrap_or_else(|panic| {
         life.cut_off();
         Err(anyhow!("the control plane has failed: {}", lb::panics::message(&*panic)))
@@ -124,16 +129,11 @@ fn refuse(problems: &Problems) -> ExitCode {
 }
 
 /// Serves until the first SIGTERM or SIGINT, which begins the end. A second signal ends everything at once.
-async fn until_stopped(
-    config: Config,
-    ports: Ports,
-    life: Life,
-    journal: Arc<Journal>,
-) -> anyhow::Result<()> {
+async fn until_stopped(config: Config, ports: Ports, life: Life, records: Records) -> anyhow::Result<()> {
     let first = terminated()?;
-    let ignored = ignore_others()?;
+    let ignored = heed_others(records.access.clone())?;
     let (stop, cut) = (life.stop.clone(), life.cut.clone());
-    let served = lb::run(config, ports, life, journal);
+    let served = lb::run(config, ports, life, records);
     let signals = async {
         first.await;
         // Not before the first signal, which would count for both. The handlers stay in place meanwhile.
@@ -151,16 +151,23 @@ async fn until_stopped(
     }
 }
 
-/// Logs every signal that would end a process by default and means nothing to `lb`. The handlers are in place when it returns:
-/// a closed terminal (SIGHUP) must not end `lb` without a drain.
-fn ignore_others() -> io::Result<impl Future<Output = Infallible>> {
+/// Logs every signal that would end a process by default and does not end `lb`. The handlers are in place when it returns: a closed
+/// terminal (SIGHUP) must not end `lb` without a drain. With SIGHUP the log of connections is opened again.
+fn heed_others(access: Option<Arc<AccessLog>>) -> io::Result<impl Future<Output = Infallible>> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut first = signal(SignalKind::user_defined1())?;
     let mut second = signal(SignalKind::user_defined2())?;
     Ok(async move {
         loop {
             let name = tokio::select! {
-                _ = hangup.recv() => "SIGHUP",
+                _ = hangup.recv() => match &access {
+                    Some(access) => {
+                        access.reopen();
+                        info!("SIGHUP: the log of connections is opened again");
+                        continue;
+                    }
+                    None => "SIGHUP",
+                },
                 _ = first.recv() => "SIGUSR1",
                 _ = second.recv() => "SIGUSR2",
             };

@@ -3,6 +3,7 @@
 //! The only reader of the environment ([`environment`]). Every value is checked before anything is bound or started, and all problems are
 //! reported at once: so every flag accepts any text ([`Checked`]), and a wrong one fails only in [`Config::check`].
 
+mod access;
 mod args;
 mod client;
 mod cluster;
@@ -43,6 +44,7 @@ pub use simulate::{Simulate, Simulation};
 pub use source::Source;
 pub use value::Checked;
 
+use crate::access::AccessRules;
 use crate::control::port::Address as ControlAddress;
 use crate::control::{HealthPolicy, OnDown, Probe};
 use crate::data::{AdmissionRules, KeyKind, Limits, PeerOptions};
@@ -99,6 +101,8 @@ pub struct Config {
     pub log: Targets,
     /// How it is logged.
     pub log_format: LogFormat,
+    /// Which connections are logged, how and where; `None`: none.
+    pub access: Option<AccessRules>,
     /// The file to which the journal is appended, and the size in bytes at which it is rotated.
     pub journal: Option<(PathBuf, u64)>,
 }
@@ -220,6 +224,7 @@ impl Config {
             stop_delay: problems.take("stop-delay", serve.stop_delay, Duration::ZERO),
             log: problems.take("log", serve.log, Targets::new()),
             log_format: problems.take("log-format", serve.log_format, LogFormat::Text),
+            access: access::read(serve.access, problems),
             journal: serve.journal.map(|file| (file, problems.take("journal-size", serve.journal_size, 0))),
         }
     }

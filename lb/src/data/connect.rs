@@ -25,7 +25,7 @@ use super::stream::Stream;
 use super::{Limits, Plane};
 use crate::net::{SECOND_THOUGHT, is_local, more_telling};
 use crate::replica::{About, Dialled, HandedOver, Lease, Replica};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Slot, Snapshot};
 
 /// What is known of a client that needs a replica.
 pub(super) struct Request<'a> {
@@ -45,6 +45,16 @@ pub(super) enum Reached {
     Connected(Upstream),
     /// It has the client's socket; nothing is left to do.
     HandedOver(Arc<Replica>),
+}
+
+impl Reached {
+    /// The replica that it reached.
+    pub(super) fn replica(&self) -> &Replica {
+        match self {
+            Reached::Connected(upstream) => upstream.lease.replica(),
+            Reached::HandedOver(replica) => replica,
+        }
+    }
 }
 
 /// How a transport answers for one candidate.
@@ -88,16 +98,16 @@ impl fmt::Display for Attempt {
 }
 
 /// Brings a client to the first candidate for its key that can be reached: hands it over, or makes a connection and forwards
-/// its head. `None`: no replica can be reached.
+/// its head. Returns the slot of that replica as well. `None`: no replica can be reached.
 ///
 /// Every attempt that fails is added to `failed`.
-pub(super) async fn first_reachable(
-    snapshot: &Snapshot,
-    request: &Request<'_>,
+pub(super) async fn first_reachable<'a>(
+    snapshot: &'a Snapshot,
+    request: &Request<'a>,
     client: &Client,
     plane: &Plane,
     failed: &mut Vec<Attempt>,
-) -> Option<Reached> {
+) -> Option<(&'a Slot, Reached)> {
     let candidates = snapshot.leases(request.key).take(plane.limits.connect_attempts);
     for (attempt, (slot, lease)) in candidates.enumerate() {
         let about = About { slot: &slot.name, key: request.key, request_id: request.id, attempt };
@@ -107,7 +117,7 @@ pub(super) async fn first_reachable(
             step => step,
         };
         if let Step::Done(reached) = step {
-            return Some(reached);
+            return Some((slot, reached));
         }
     }
     None

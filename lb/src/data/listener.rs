@@ -272,7 +272,7 @@ fn admit(client: TcpStream, peer: SocketAddr, plane: &Plane) -> Option<(TcpStrea
             // It fails only on a socket that is closed already.
             let _ = SockRef::from(&client).set_linger(Some(Duration::ZERO));
             plane.refusals.count(reason);
-            session::refuse(peer, reason);
+            plane.refuse(peer, reason);
             None
         }
     }

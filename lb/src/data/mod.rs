@@ -44,6 +44,7 @@ pub(crate) use stalls::Stalls;
 pub(crate) use warnings::Warnings;
 pub(crate) use worker::Worker;
 
+use crate::access::AccessLog;
 use crate::net::Throttle;
 use crate::refusals::{Reason, Refusals};
 use crate::snapshot::Cell;
@@ -91,6 +92,8 @@ pub(crate) struct Plane {
     pub(crate) fleet: Arc<Cell>,
     /// The rules for sessions.
     pub(crate) limits: Limits,
+    /// The log of connections, if there is one.
+    pub(crate) access: Option<Arc<AccessLog>>,
     /// Who is let in; `None`: everybody.
     pub(crate) admission: Option<Admission>,
     /// Counts the connections that are not served.
@@ -191,6 +194,7 @@ mod testing {
             troubles: Throttle::default(),
             sessions: TaskTracker::new(),
             handed_over: TaskTracker::new(),
+            access: None,
             admission: None,
             refusals: Arc::default(),
         }

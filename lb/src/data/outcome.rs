@@ -18,6 +18,17 @@ pub(super) enum End {
     Refused(Reason),
 }
 
+impl End {
+    /// How it ended, and why it was refused, as programs read it.
+    pub(super) fn names(&self) -> (&'static str, Option<&'static str>) {
+        match self {
+            End::Relayed(ending) => (ending.name(), None),
+            End::HandedOver => ("handed_over", None),
+            End::Refused(reason) => ("refused", Some(reason.name())),
+        }
+    }
+}
+
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

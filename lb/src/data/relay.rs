@@ -67,6 +67,21 @@ pub(super) enum Ending {
     Local,
 }
 
+impl Ending {
+    /// Its name, as programs read it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Ending::Complete => "complete",
+            Ending::ClientReset => "client_reset",
+            Ending::ReplicaReset => "replica_reset",
+            Ending::Idle => "idle",
+            Ending::Aged => "aged",
+            Ending::Evicted => "evicted",
+            Ending::Local => "local",
+        }
+    }
+}
+
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -26,11 +26,13 @@ use super::pair::Pair;
 use super::relay::{self, Ending, Traffic};
 use super::socket::{SOON, reset, write_some};
 use super::source::{Reading, discard};
-use super::story::{Attempts, Story};
+use super::story::{Attempts, Origin, Story};
 use super::{KeyKind, Limits, Plane};
+use crate::access::AccessLog;
 use crate::net::is_local;
 use crate::refusals::Reason;
 use crate::replica::Replica;
+use crate::snapshot::Slot;
 
 /// How long a client that gets no replica may take to read the answer.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -90,7 +92,8 @@ impl Session {
                 Ok(read) => read,
                 Err(error) => {
                     let reason = give_up(client, peer, &error, &plane);
-                    conclude(&course, End::Refused(reason), Story::if_told(|| Story::of(peer)).as_deref());
+                    let story = Story::if_told(plane.access(), || Story::of(peer));
+                    plane.conclude(&course, End::Refused(reason), story.as_deref());
                     return None;
                 }
             };
@@ -105,38 +108,35 @@ impl Session {
         let request =
             Request { key: key.bytes(), id: key.given(), head: &bytes, places: room.places.as_ref() };
         let reached = first_reachable(&snapshot, &request, &client, &plane, &mut failed).await;
+        let story = Story::if_told(plane.access(), || {
+            let reached = reached.as_ref().map(|(slot, reached)| (*slot, reached.replica()));
+            key.story(peer, reached, &failed)
+        });
+        let reached = reached.map(|(_, reached)| reached);
         drop(snapshot);
 
-        let story = |replica: Option<&Replica>| Story::if_told(|| key.story(peer, replica, &failed));
         let Upstream { stream: replica, lease, forwarded } = match reached {
             Some(Reached::Connected(upstream)) => upstream,
-            Some(Reached::HandedOver(replica)) => {
+            Some(Reached::HandedOver(_)) => {
                 client.let_go();
                 course.reaches(failed.len());
-                conclude(&course, End::HandedOver, story(Some(&replica)).as_deref());
+                plane.conclude(&course, End::HandedOver, story.as_deref());
                 return None;
             }
             None => {
                 course.tried(failed.len());
-                plane.refusals.count(Reason::NoReplica);
-                let story = story(None);
-                if let Err(error) = turn_away(client, kind, &plane.limits).await
-                    && is_local(&error)
-                {
-                    plane.has_failed(&error);
-                }
-                conclude(&course, End::Refused(Reason::NoReplica), story.as_deref());
+                refuse_for_want_of_a_replica(client, kind, &plane).await;
+                plane.conclude(&course, End::Refused(Reason::NoReplica), story.as_deref());
                 return None;
             }
         };
         course.reaches(failed.len());
-        let story = story(Some(lease.replica()));
         let client = match client.into_stream() {
             Ok(client) => client,
             Err(error) => {
                 plane.has_failed(&error);
                 reset(&replica);
-                conclude(&course, End::Relayed(Ending::Local), story.as_deref());
+                plane.conclude(&course, End::Relayed(Ending::Local), story.as_deref());
                 return None;
             }
         };
@@ -151,37 +151,60 @@ impl Session {
     )]
     fn relay(self, unsent: Box<[u8]>) -> impl Future<Output = ()> + Send {
         async move {
-            let (ending, traffic) = relay::run(&self.pair, unsent.into_vec()).await;
-            self.close(ending, traffic);
+            let mut session = self;
+            let (ending, traffic) = relay::run(&session.pair, unsent.into_vec()).await;
+            session.close(ending, traffic);
         }
     }
 
     /// Reports how the relay ended: to the replica, and to whatever counts or shows it.
-    fn close(&self, ending: Ending, traffic: Traffic) {
+    fn close(&mut self, ending: Ending, traffic: Traffic) {
         if ending == Ending::ReplicaReset && traffic.down == 0 {
             self.pair.lease.replica().probe_soon();
         }
         if ending == Ending::Local {
             self.pair.plane.has_failed(&self.pair.error());
         }
-        tell(&self.course.end(End::Relayed(ending), traffic), self.story.as_deref());
+        self.tell(ending, traffic);
+    }
+
+    /// Tells whatever counts or shows connections how it ended, once.
+    fn tell(&mut self, ending: Ending, traffic: Traffic) {
+        let story = self.story.take();
+        self.pair.plane.tell(&self.course.end(End::Relayed(ending), traffic), story.as_deref());
     }
 }
 
-/// A connection was refused before anything of it was read.
-pub(super) fn refuse(peer: SocketAddr, reason: Reason) {
-    conclude(&Course::begin(), End::Refused(reason), Story::if_told(|| Story::of(peer)).as_deref());
+impl Drop for Session {
+    /// A worker that fails drops its sessions: how much they had moved is not known then.
+    fn drop(&mut self) {
+        if self.story.is_some() {
+            self.tell(Ending::Local, Traffic::default());
+        }
+    }
 }
 
-/// A connection has ended that was not relayed.
-fn conclude(course: &Course, end: End, story: Option<&Story>) {
-    tell(&course.end(end, Traffic::default()), story);
-}
+impl Plane {
+    /// A connection was refused before anything of it was read.
+    pub(super) fn refuse(&self, peer: SocketAddr, reason: Reason) {
+        let story = Story::if_told(self.access(), || Story::of(peer));
+        self.conclude(&Course::begin(), End::Refused(reason), story.as_deref());
+    }
 
-/// Tells whatever counts or shows connections how one ended.
-fn tell(outcome: &Outcome, story: Option<&Story>) {
-    if let Some(story) = story {
-        story.tell(outcome);
+    /// A connection has ended that was not relayed.
+    fn conclude(&self, course: &Course, end: End, story: Option<&Story>) {
+        self.tell(&course.end(end, Traffic::default()), story);
+    }
+
+    /// Tells whatever counts or shows connections how one ended.
+    fn tell(&self, outcome: &Outcome, story: Option<&Story>) {
+        if let Some(story) = story {
+            story.tell(outcome, self.access());
+        }
+    }
+
+    fn access(&self) -> Option<&AccessLog> {
+        self.access.as_deref()
     }
 }
 
@@ -257,17 +280,23 @@ impl<'a> Key<'a> {
         }
     }
 
-    /// What is told of the connection with this key.
-    fn story(&self, peer: SocketAddr, replica: Option<&Replica>, failed: &[Attempt]) -> Story {
-        let id = match self {
-            Key::Source(_) => "none".to_owned(),
-            Key::Given(_) | Key::Random(_) => self.to_string(),
-        };
+    /// Where it comes from.
+    fn origin(&self) -> Origin {
+        match self {
+            Key::Given(_) => Origin::Given,
+            Key::Random(_) => Origin::Random,
+            Key::Source(_) => Origin::Source,
+        }
+    }
+
+    /// What is told of the connection with this key, and of the slot and the replica that it reached.
+    fn story(&self, peer: SocketAddr, reached: Option<(&Slot, &Replica)>, failed: &[Attempt]) -> Story {
         Story {
             peer,
-            id: Some(id),
             key: Some(self.to_string()),
-            replica: replica.map(|replica| replica.hostname.clone()),
+            origin: Some(self.origin()),
+            slot: reached.map(|(slot, _)| slot.name.clone()),
+            replica: reached.map(|(_, replica)| replica.hostname.clone()),
             attempts: Attempts(failed).to_string(),
         }
     }
@@ -276,6 +305,16 @@ impl<'a> Key<'a> {
 impl fmt::Display for Key<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.bytes().escape_ascii())
+    }
+}
+
+/// Counts a connection for which there is no replica, and ends it.
+async fn refuse_for_want_of_a_replica(client: Client, kind: Kind, plane: &Plane) {
+    plane.refusals.count(Reason::NoReplica);
+    if let Err(error) = turn_away(client, kind, &plane.limits).await
+        && is_local(&error)
+    {
+        plane.has_failed(&error);
     }
 }
 

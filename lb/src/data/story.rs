@@ -6,16 +6,43 @@ use std::net::SocketAddr;
 use tracing::{Level, debug, enabled};
 
 use super::connect::Attempt;
-use super::outcome::Outcome;
+use super::outcome::{End, Outcome};
+use super::relay::Traffic;
+use crate::access::AccessLog;
+use crate::access::record::Record;
+
+/// Where a key comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The request id in the first line.
+    Given,
+    /// A random number: the first line holds no request id.
+    Random,
+    /// The client's address: there is no first line.
+    Source,
+}
+
+impl Origin {
+    /// Its name, as programs read it.
+    fn name(self) -> &'static str {
+        match self {
+            Origin::Given => "id",
+            Origin::Random => "random",
+            Origin::Source => "source",
+        }
+    }
+}
 
 /// A connection in words.
 #[derive(Debug)]
 pub(super) struct Story {
     pub(super) peer: SocketAddr,
-    /// The request id, as text that is safe in a log; `None` before the first line is known.
-    pub(super) id: Option<String>,
-    /// The key that was hashed, likewise.
+    /// The key that was hashed, as text that is safe in a log; `None` before the first line is known.
     pub(super) key: Option<String>,
+    /// Where the key comes from.
+    pub(super) origin: Option<Origin>,
+    /// The name of the slot that it reached.
+    pub(super) slot: Option<String>,
     /// The hostname of the replica that it reached.
     pub(super) replica: Option<String>,
     /// The attempts that failed, each with its reason.
@@ -24,18 +51,50 @@ pub(super) struct Story {
 
 impl Story {
     /// A story, if it will be told.
-    pub(super) fn if_told(story: impl FnOnce() -> Story) -> Option<Box<Self>> {
-        enabled!(Level::DEBUG).then(|| Box::new(story()))
+    pub(super) fn if_told(access: Option<&AccessLog>, story: impl FnOnce() -> Story) -> Option<Box<Self>> {
+        (access.is_some() || enabled!(Level::DEBUG)).then(|| Box::new(story()))
     }
 
     /// The story of a connection of which nothing has been read.
     pub(super) fn of(peer: SocketAddr) -> Self {
-        Story { peer, id: None, key: None, replica: None, attempts: String::new() }
+        Story { peer, key: None, origin: None, slot: None, replica: None, attempts: String::new() }
+    }
+
+    /// The request id; `None` if there is none.
+    fn id(&self) -> Option<&str> {
+        self.key.as_deref().filter(|_| self.origin != Some(Origin::Source))
     }
 
     /// Tells how the connection ended.
-    pub(super) fn tell(&self, outcome: &Outcome) {
-        let Story { peer, id, key, replica, attempts } = self;
+    pub(super) fn tell(&self, outcome: &Outcome, access: Option<&AccessLog>) {
+        self.debug(outcome);
+        if let Some(access) = access {
+            access.log(&self.record(outcome));
+        }
+    }
+
+    fn record(&self, outcome: &Outcome) -> Record<'_> {
+        let Traffic { up, down } = outcome.traffic;
+        let (ending, reason) = outcome.end.names();
+        Record {
+            client: SocketAddr::new(self.peer.ip().to_canonical(), self.peer.port()),
+            id: self.id(),
+            key: self.origin.map(Origin::name),
+            slot: self.slot.as_deref(),
+            replica: self.replica.as_deref(),
+            attempts: outcome.attempts,
+            traffic: (outcome.end != End::HandedOver).then_some((up, down)),
+            first_line: outcome.first_line,
+            connect: outcome.connect,
+            total: outcome.total,
+            ending,
+            reason,
+        }
+    }
+
+    fn debug(&self, outcome: &Outcome) {
+        let Story { peer, key, replica, attempts, .. } = self;
+        let id = self.key.as_ref().map(|_| self.id().unwrap_or("none"));
         let Outcome { end, first_line, connect, total, attempts: tried, traffic } = outcome;
         debug!(
             %peer, id, key, replica, attempts, tried, up = traffic.up, down = traffic.down,

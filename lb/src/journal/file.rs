@@ -3,12 +3,9 @@
 //! To record an event never waits for the disk. If the disk is full or slow, lines are lost, and nothing else: the next line that
 //! can be written is preceded by one that says how many are missing, and the log says why, once a second at most.
 
-use std::fs::{File, OpenOptions, rename};
+use std::fs::{File, rename};
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::thread;
 use std::time::{Duration, SystemTime};
 
 use proto::journal::Event;
@@ -16,6 +13,7 @@ use tracing::warn;
 
 use super::Line;
 use super::step::Step;
+use crate::appender::{self, Guard, Sink};
 use crate::net::Throttle;
 
 /// Open files: the present one, and the next one while it is rotated.
@@ -26,26 +24,16 @@ const WAITING: usize = 4096;
 const AT_ONCE: usize = 256;
 /// How many rotated files there are beside the present one.
 const OLD_FILES: u32 = 4;
-/// How long the last lines may take at the end.
-const FAREWELL: Duration = Duration::from_secs(1);
-/// The owner writes, and the group reads: client addresses are in it.
-const MODE: u32 = 0o640;
 
 /// Hands lines to the thread that writes them.
 #[derive(Debug)]
-pub(crate) struct Appender(SyncSender<Message>);
-
-/// When it is dropped, the lines that still wait are written, for a second at most.
-#[must_use]
-pub struct Guard(SyncSender<Message>);
+pub(crate) struct Appender(appender::Appender<Vec<Message>>);
 
 #[derive(Debug)]
-enum Message {
+pub(crate) enum Message {
     Line(Line),
     /// A step of the fleet, as JSON.
     Step(String),
-    /// Nothing follows. The sender is dropped when everything before is written.
-    End(SyncSender<()>),
 }
 
 impl Appender {
@@ -56,34 +44,29 @@ impl Appender {
     pub(crate) fn open(path: &Path, most: u64) -> io::Result<(Self, Guard)> {
         let mut writer = Writer::new(path, most);
         writer.file()?;
-        let (lines, waiting) = sync_channel(WAITING);
-        thread::Builder::new().name("journal".to_owned()).spawn(move || writer.run(&waiting))?;
-        Ok((Appender(lines.clone()), Guard(lines)))
+        let (appender, guard) = appender::Appender::start("journal", Duration::ZERO, writer)?;
+        Ok((Appender(appender), guard))
     }
 
-    /// Appends a line, soon. If too many wait, it is lost.
+    /// Appends a line, soon. If too many wait, it is lost: the next line that is written tells that it is missing.
     pub(crate) fn append(&self, line: &Line) {
-        // The next line that is written tells that this one is missing.
-        let _ = self.0.try_send(Message::Line(line.clone()));
+        self.push(Message::Line(line.clone()));
     }
 
     /// Appends a step of the fleet in the same way. If it is lost, its number is missing.
     pub(crate) fn append_step(&self, step: &Step) {
         // It has no key that is no text, so that it always is JSON.
-        let json = serde_json::to_string(step).unwrap_or_default();
-        let _ = self.0.try_send(Message::Step(json));
+        self.push(Message::Step(serde_json::to_string(step).unwrap_or_default()));
     }
-}
 
-impl Drop for Guard {
-    fn drop(&mut self) {
-        let (written, is_written) = sync_channel(1);
-        let queue = self.0.clone();
-        // The queue may be full, and the disk may hang.
-        let sent = thread::Builder::new().spawn(move || queue.send(Message::End(written)));
-        if sent.is_ok() {
-            let _: Result<(), RecvTimeoutError> = is_written.recv_timeout(FAREWELL);
-        }
+    fn push(&self, message: Message) {
+        self.0.append(|waiting| {
+            let has_room = waiting.len() < WAITING;
+            if has_room {
+                waiting.push(message);
+            }
+            has_room
+        });
     }
 }
 
@@ -98,48 +81,41 @@ struct Writer {
     complaints: Throttle,
 }
 
+impl Sink for Writer {
+    type Batch = Vec<Message>;
+
+    fn write(&mut self, batch: Vec<Message>) {
+        for lines in batch.chunks(AT_ONCE) {
+            if let Err(error) = self.put(lines)
+                && self.complaints.ask().is_some()
+            {
+                warn!("events are missing in {} (--journal): {error}", self.path.display());
+            }
+        }
+    }
+}
+
 impl Writer {
     fn new(path: &Path, most: u64) -> Self {
         let (path, complaints) = (path.to_owned(), Throttle::default());
         Writer { path, most, file: None, size: 0, last: None, complaints }
     }
 
-    fn run(mut self, waiting: &Receiver<Message>) {
-        while let Ok(first) = waiting.recv() {
-            let (mut lines, mut end) = (Vec::new(), None);
-            for message in [first].into_iter().chain(waiting.try_iter()).take(AT_ONCE) {
-                match message {
-                    Message::End(written) => end = Some(written),
-                    line => lines.push(line),
-                }
-            }
-            if let Err(error) = self.write(&lines)
-                && self.complaints.ask().is_some()
-            {
-                warn!("events are missing in {} (--journal): {error}", self.path.display());
-            }
-            drop(end);
-        }
-    }
-
     /// Writes these lines, all of them or none.
-    fn write(&mut self, lines: &[Message]) -> io::Result<()> {
+    fn put(&mut self, lines: &[Message]) -> io::Result<()> {
         let (mut bytes, mut last) = (String::new(), self.last);
         for line in lines {
             match line {
                 Message::Line(line) => {
                     let missed = last.map_or(0, |last| line.seq - last - 1);
                     if missed > 0 {
-                        put(
-                            &mut bytes,
-                            &Line::new(line.seq - 1, SystemTime::now(), Event::Gap { missed }).json,
-                        );
+                        let gap = Line::new(line.seq - 1, SystemTime::now(), Event::Gap { missed });
+                        add(&mut bytes, &gap.json);
                     }
-                    put(&mut bytes, &line.json);
+                    add(&mut bytes, &line.json);
                     last = Some(line.seq);
                 }
-                Message::Step(json) => put(&mut bytes, json),
-                Message::End(_) => {}
+                Message::Step(json) => add(&mut bytes, json),
             }
         }
         if !bytes.is_empty() {
@@ -167,14 +143,7 @@ impl Writer {
 
     fn file(&mut self) -> io::Result<&mut File> {
         if self.file.is_none() {
-            // A pipe without a reader must not hang the thread.
-            let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-            let file = OpenOptions::new()
-                .append(true)
-                .create(true)
-                .mode(MODE)
-                .custom_flags(flags)
-                .open(&self.path)?;
+            let file = appender::open(&self.path)?;
             let metadata = file.metadata()?;
             if !metadata.is_file() {
                 return Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
@@ -202,7 +171,7 @@ impl Writer {
     }
 }
 
-fn put(text: &mut String, line: &str) {
+fn add(text: &mut String, line: &str) {
     text.push_str(line);
     text.push('\n');
 }
@@ -222,7 +191,7 @@ fn old(path: &Path, number: u32) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, OpenOptions};
 
     use proto::journal::Entry;
 
@@ -247,10 +216,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         let mut writer = Writer::new(&path, 1 << 20);
-        writer.write(&lines(3..=4)).unwrap();
-        writer.write(&lines([7])).unwrap();
+        writer.put(&lines(3..=4)).unwrap();
+        writer.put(&lines([7])).unwrap();
         // Another lb goes on in the same file.
-        Writer::new(&path, 1 << 20).write(&lines([1])).unwrap();
+        Writer::new(&path, 1 << 20).put(&lines([1])).unwrap();
         let stopping = |seq| (seq, Event::Stopping {});
         let expected = [stopping(3), stopping(4), (6, Event::Gap { missed: 2 }), stopping(7), stopping(1)];
         assert_eq!(entries(&path), expected);
@@ -263,7 +232,7 @@ mod tests {
         let most = 3 * (line(100).json.len() as u64 + 1);
         let mut writer = Writer::new(&path, most);
         for seq in 100..130 {
-            writer.write(&lines([seq])).unwrap();
+            writer.put(&lines([seq])).unwrap();
         }
         let first = |path: &Path| entries(path)[0].0;
         assert_eq!(first(&path), 127);
@@ -281,10 +250,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("journal");
         let mut writer = Writer::new(&path, 1 << 20);
-        writer.write(&lines([1])).unwrap();
+        writer.put(&lines([1])).unwrap();
         writer.file = Some(OpenOptions::new().write(true).open("/dev/full").unwrap());
-        assert!(writer.write(&lines([2, 3])).is_err());
-        writer.write(&lines([4])).unwrap();
+        assert!(writer.put(&lines([2, 3])).is_err());
+        writer.put(&lines([4])).unwrap();
         let told = (3, Event::Gap { missed: 2 });
         assert_eq!(entries(&path), [(1, Event::Stopping {}), told, (4, Event::Stopping {})]);
     }

@@ -18,7 +18,8 @@ use anyhow::Context as _;
 use proto::journal::{Entry, Event};
 use tokio::sync::watch;
 
-use file::{Appender, Guard};
+use crate::appender::Guard;
+use file::Appender;
 use step::{Step, What};
 
 /// The most entries that are kept.

@@ -116,8 +116,13 @@ impl<T> Default for Tally<T> {
 
 impl<T> Tally<T> {
     pub(crate) fn count(&self, what: T) {
+        self.count_all(1, what);
+    }
+
+    /// Counts so many at once.
+    pub(crate) fn count_all(&self, count: u64, what: T) {
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        *since = (since.0 + 1, Some(what));
+        *since = (since.0 + count, Some(what));
         self.more.notify_one();
     }
 

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod access_log;
 mod admission;
 mod book;
 mod client;

@@ -17,17 +17,17 @@ fn check(flags: &[&str]) -> Result<Config, String> {
 }
 
 #[track_caller]
-fn good(flags: &[&str]) -> Config {
+pub(super) fn good(flags: &[&str]) -> Config {
     check(flags).unwrap_or_else(|problems| panic!("{flags:?}: {problems}"))
 }
 
 #[track_caller]
-fn problems(flags: &[&str]) -> Vec<String> {
+pub(super) fn problems(flags: &[&str]) -> Vec<String> {
     let problems = check(flags).err().unwrap_or_else(|| panic!("{flags:?} is fine"));
     problems.lines().map(str::to_owned).collect()
 }
 
-fn words(flags: &str) -> Vec<&str> {
+pub(super) fn words(flags: &str) -> Vec<&str> {
     flags.split_whitespace().collect()
 }
 

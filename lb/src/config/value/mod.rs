@@ -23,6 +23,8 @@ pub(super) use container::{
 };
 pub(super) use dns::{dns_interval, dns_servers, service};
 
+use crate::access::Destination;
+use crate::access::format::Format;
 use crate::control::{OnDown, Probe};
 use crate::data::{KeyKind, Rate};
 use crate::log::LogFormat;
@@ -285,6 +287,30 @@ pub(super) fn transport(given: &str) -> Parsed<Transport> {
 
 pub(super) fn log_format(given: &str) -> Parsed<LogFormat> {
     one_of(given, &[("text", LogFormat::Text), ("json", LogFormat::Json)])
+}
+
+/// Where the log of connections goes.
+pub(super) fn destination(given: &str) -> Parsed<Destination> {
+    let value = match given {
+        "" => None,
+        "-" => Some(Destination::Stdout),
+        path => Some(Destination::File(path.into())),
+    };
+    checked(value, given, "the name of a file, or - for stdout")
+}
+
+/// The form of a line of the log of connections.
+pub(super) fn access_format(given: &str) -> Parsed<Format> {
+    given
+        .parse()
+        .map_or_else(|expected| checked(None, given, expected), |format| checked(Some(format), given, ""))
+}
+
+/// One in so many.
+pub(super) fn sample(given: &str) -> Parsed<u32> {
+    let value = given.strip_prefix("1/").and_then(|many| many.parse().ok());
+    let value = value.filter(|many| (1..=1_000_000_000).contains(many));
+    checked(value, given, "1/N with a whole number N from 1 to 1000000000")
 }
 
 pub(super) fn log_filter(given: &str) -> Parsed<Targets> {

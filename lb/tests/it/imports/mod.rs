@@ -96,11 +96,14 @@ fn reach<'a>(siblings: &'a Siblings, start: &'a str) -> BTreeSet<&'a str> {
 }
 
 /// The modules of `lb`, each with all modules that it may import, directly or indirectly. `config` reads flags for all of them.
-const ARROWS: [(&str, &[&str]); 15] = [
+const ARROWS: [(&str, &[&str]); 18] = [
+    ("access", &["appender", "net"]),
+    ("appender", &[]),
     ("client", &[]),
     (
         "control",
         &[
+            "appender",
             "journal",
             "log",
             "net",
@@ -114,15 +117,16 @@ const ARROWS: [(&str, &[&str]); 15] = [
             "sock_diag",
         ],
     ),
-    ("data", &["net", "panics", "refusals", "replica", "snapshot", "sock_diag"]),
-    ("journal", &["log", "net"]),
+    ("data", &["access", "appender", "net", "panics", "refusals", "replica", "snapshot", "sock_diag"]),
+    ("journal", &["appender", "log", "net"]),
     ("log", &[]),
     ("net", &[]),
     ("panics", &[]),
     ("privileges", &[]),
     ("provider", &["log", "net", "resolver", "sock_diag"]),
+    ("records", &["access", "appender", "journal", "log", "net"]),
     ("refusals", &["net"]),
-    ("replay", &["client", "journal", "log", "net", "provider", "resolver", "sock_diag"]),
+    ("replay", &["appender", "client", "journal", "log", "net", "provider", "resolver", "sock_diag"]),
     ("replica", &["net"]),
     ("resolver", &["net"]),
     ("snapshot", &["net", "replica"]),
