@@ -25,10 +25,18 @@ const FAILED: u8 = 1;
 /// The exit code of a wrong command line, as clap uses it. Nothing was bound or started.
 const MISCONFIGURED: u8 = 2;
 
+/// What `lb version` prints.
+const VERSION: &str = concat!("lb ", env!("CARGO_PKG_VERSION"));
+
 /// Threads for what takes long stay, so that a shortage of threads does not catch `lb` without one.
 const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 fn main() -> ExitCode {
+    match lb::config::complete() {
+        Ok(true) => return ExitCode::SUCCESS,
+        Ok(false) => {}
+        Err(error) => return complain(&format!("{error:#}"), FAILED),
+    }
     let (cli, ignored) = Cli::read();
     let done = match cli.command {
         None => return serve(cli.serve, ignored),
@@ -37,10 +45,22 @@ fn main() -> ExitCode {
         Some(Subcommand::Client(command)) => return ask(*command),
         Some(Subcommand::Fleet { action: FleetAction::Rm(flags) }) => return remove_fleet(flags),
         Some(Subcommand::Replay(flags)) => return replay(&flags),
+        Some(Subcommand::Completions { shell }) => shell.script().and_then(|script| print(&script).map(drop)),
+        Some(Subcommand::Man { folder }) => lb::config::write_manual(&folder),
+        Some(Subcommand::Help { words }) => return help(&words),
+        Some(Subcommand::Version) => print(VERSION).map(drop),
         Some(Subcommand::Replica(arguments)) => lb::become_replica(&arguments),
         Some(Subcommand::Guard { group }) => lb::guard(group),
     };
     done.map_or_else(|error| complain(&format!("{error:#}"), FAILED), |()| ExitCode::SUCCESS)
+}
+
+fn help(words: &[String]) -> ExitCode {
+    match lb::config::help(words) {
+        Ok(text) => print(&lb::client::fit(text))
+            .map_or_else(|error| complain(&format!("{error:#}"), FAILED), |_| ExitCode::SUCCESS),
+        Err(error) => complain(&format!("error: {error:#}"), MISCONFIGURED),
+    }
 }
 
 fn ask(command: ClientCommand) -> ExitCode {

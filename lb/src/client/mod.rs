@@ -18,16 +18,17 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use proto::control::{Command, Reply};
+use proto::control::{Backend, Backends, Command, Reply};
 use proto::incident::Incident;
 use proto::printable::{printable, printable_json};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 pub(crate) use table::columns;
+pub use terminal::fit;
 use words::in_words;
 
 /// The deadline of an answer: `lb` answers every command within a minute.
-const PATIENCE: Duration = Duration::from_secs(65);
+pub const PATIENCE: Duration = Duration::from_secs(65);
 /// The longest answer, in bytes. One about a thousand slots has a tenth of it.
 const ANSWER_MAX: u64 = 16 << 20;
 /// How much of an answer that is not of `lb` a message shows, in characters.
@@ -64,6 +65,8 @@ pub struct Request {
     pub json: bool,
     /// Whether the answer is asked for again and again.
     pub watch: bool,
+    /// How long a connection, and each part of an answer, may take.
+    pub patience: Duration,
 }
 
 /// Sends a command to a running `lb`; returns its answer, as text for people or as the JSON that was received. Neither has a character
@@ -94,6 +97,21 @@ fn body<B: DeserializeOwned>(request: &Request, answer: &str) -> anyhow::Result<
             bail!("{control} is no control port of lb (--control): it answers `{shown}`: {error}")
         }
     }
+}
+
+/// The names of slots and replicas, each with what it is; none if no `lb` tells them in time.
+pub(crate) fn known(request: &Request) -> Vec<(String, String)> {
+    let answer = ask(request).and_then(|answer| body::<Backends>(request, &answer));
+    let Ok(Backends { backends, spares, .. }) = answer else { return Vec::new() };
+    let mut known = Vec::new();
+    for Backend { name, hostname, state, .. } in backends.into_iter().chain(spares) {
+        let what = name.as_ref().map_or_else(|| "spare".to_owned(), |slot| format!("slot {slot}"));
+        if let Some(slot) = name.filter(|slot| *slot != hostname) {
+            known.push((printable(&slot), printable(&format!("replica {hostname}, {state}"))));
+        }
+        known.push((printable(&hostname), printable(&format!("{what}, {state}"))));
+    }
+    known
 }
 
 /// Has the journal of a running `lb` printed line by line: `print` gets each line, and says whether there is a reader for more.
@@ -155,15 +173,15 @@ fn connect_to(request: &Request) -> anyhow::Result<Stream> {
     let none_answers = || format!("no lb answers on {} (--control)", request.control);
     Ok(match &request.control {
         Address::Tcp(address) => {
-            let stream = connect(address).with_context(none_answers)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
+            let stream = connect(address, request.patience).with_context(none_answers)?;
+            stream.set_read_timeout(Some(request.patience))?;
+            stream.set_write_timeout(Some(request.patience))?;
             Stream::Tcp(stream)
         }
         Address::Unix(path) => {
             let stream = UnixStream::connect(path).with_context(none_answers)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
+            stream.set_read_timeout(Some(request.patience))?;
+            stream.set_write_timeout(Some(request.patience))?;
             Stream::Unix(stream)
         }
     })
@@ -186,10 +204,10 @@ fn ask(request: &Request) -> anyhow::Result<String> {
 }
 
 /// A connection to the first address of a host that takes it.
-fn connect(address: &str) -> io::Result<TcpStream> {
+fn connect(address: &str, patience: Duration) -> io::Result<TcpStream> {
     let mut last = Err(io::Error::other("the name has no address"));
     for address in address.to_socket_addrs()? {
-        last = TcpStream::connect_timeout(&address, PATIENCE);
+        last = TcpStream::connect_timeout(&address, patience);
         if last.is_ok() {
             break;
         }

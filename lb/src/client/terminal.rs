@@ -6,7 +6,7 @@ use anstream::adapter::strip_str;
 use anstream::{AutoStream, ColorChoice};
 
 /// A text without its colours, unless stdout shows them. (`NO_COLOR`, `CLICOLOR_FORCE` and a dumb terminal are honoured.)
-pub(super) fn fit(text: String) -> String {
+pub fn fit(text: String) -> String {
     match AutoStream::choice(&io::stdout()) {
         ColorChoice::Never => strip_str(&text).to_string(),
         ColorChoice::Auto | ColorChoice::Always | ColorChoice::AlwaysAnsi => text,

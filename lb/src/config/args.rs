@@ -3,22 +3,53 @@
 use std::path::PathBuf;
 
 use clap::builder::ValueParser;
-use clap::{Args, Parser};
+use clap::{Args, Parser, ValueEnum, ValueHint};
+use clap_complete::engine::ArgValueCandidates;
 use proto::control::Hostname;
 
+use super::asking::Client;
 use super::environment::FromEnvironment;
+use super::live;
 use super::parameters::ParameterChanges;
 use super::serve::Serve;
 use super::simulate::Simulate;
 use super::value::{self, Checked, NumberOrName};
-use crate::client::Address;
 use crate::provider::process::child;
+
+/// What is shown at the end of the help.
+const EXAMPLES: &str = "\
+Examples:
+  lb                                           three demo servers; data port 5000, control port 5001
+  lb --command 'python3 app.py {port}'         three processes of your own
+  lb --provider docker --image app:1           three containers
+  lb --provider fixed --backend a=10.0.0.1:80 --backend b=10.0.0.2:80,weight=2
+  lb explain 132574                            where this id goes, and why
+  lb plan rm server2                           what a change would move
+  lb kill server2; lb incidents                a replica dies, and how its slot healed
+
+Topics: lb help control, healing, keys, mappings or providers";
+
+/// How completions are turned on.
+const COMPLETIONS: &str = "\
+Examples:
+  source <(lb completions bash)                                     in ~/.bashrc
+  source <(lb completions zsh)                                      in ~/.zshrc, after compinit
+  lb completions fish > ~/.config/fish/completions/lb.fish          once for each version of lb
+
+Names of replicas come from the control port: --control and --control-token, where they are typed, or their variables.";
 
 /// A self-healing layer-4 TCP load balancer: connections with the same id reach the same server.
 ///
 /// Without a subcommand it is `lb serve`.
 #[derive(Debug, Parser)]
-#[command(name = "lb", version, args_conflicts_with_subcommands = true, max_term_width = 110)]
+#[command(
+    name = "lb",
+    version,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true,
+    max_term_width = 110,
+    after_help = EXAMPLES
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -46,6 +77,27 @@ pub enum Subcommand {
         #[command(subcommand)]
         action: FleetAction,
     },
+    /// Print the completions of a shell; they know the replicas of the running lb
+    #[command(after_help = COMPLETIONS)]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the manual pages into a folder
+    #[command(after_help = "Example:\n  lb man /usr/local/share/man/man1 && man lb-explain")]
+    Man {
+        /// The folder, which is there
+        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
+        folder: PathBuf,
+    },
+    /// Explain a command, or a topic: control, healing, keys, mappings or providers
+    Help {
+        /// The command or the topic; without it, all commands and flags
+        #[arg(value_name = "COMMAND|TOPIC")]
+        words: Vec<String>,
+    },
+    /// Print the version
+    Version,
     /// Become a replica (used by `lb` itself)
     #[command(hide = true)]
     Replica(child::Arguments),
@@ -56,6 +108,17 @@ pub enum Subcommand {
         #[arg(value_parser = clap::value_parser!(i32).range(2..))]
         group: i32,
     },
+}
+
+/// A shell with completions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Shell {
+    /// Bash, 4 or newer.
+    Bash,
+    /// Zsh.
+    Zsh,
+    /// Fish.
+    Fish,
 }
 
 /// What to see again.
@@ -115,6 +178,7 @@ pub enum ClientCommand {
         client: Client,
     },
     /// Drain and stop N replicas, the named ones first
+    #[command(mut_arg("first", live::complete), mut_arg("hostnames", live::complete))]
     Rm {
         /// How many, and which; the rest is chosen at random.
         #[command(flatten)]
@@ -132,6 +196,7 @@ pub enum ClientCommand {
     /// Kill a replica that lb has started, to see it heal
     Kill {
         /// Its hostname, or the name of its slot
+        #[arg(add = ArgValueCandidates::new(live::replicas))]
         hostname: String,
         /// Where to ask.
         #[command(flatten)]
@@ -222,6 +287,7 @@ pub enum PlannedChange {
         weights: Vec<u64>,
     },
     /// Fewer replicas: N, or as many as there are names
+    #[command(mut_arg("first", live::complete), mut_arg("hostnames", live::complete))]
     Rm {
         /// How many, their names, or both.
         #[command(flatten)]
@@ -262,40 +328,4 @@ pub struct MappingChange {
     /// The share of a slot's keys against the others', from 0 to 100; repeatable
     #[arg(long = "weight", group = "MappingChange", value_name = "HOSTNAME=W", value_parser = ValueParser::new(value::named_weight))]
     pub weights: Vec<(String, u64)>,
-}
-
-/// The flags that find a running `lb`, anywhere in a command. (They have ids of their own because
-/// `lb serve` has flags with some of these names.)
-#[derive(Debug, Args)]
-pub struct Client {
-    /// Which of the following are set in the environment.
-    #[command(flatten)]
-    pub from_environment: FromEnvironment,
-    /// Control port of the running lb, as HOST:PORT or unix:PATH
-    #[arg(id = "lb-control", long = "control", global = true, help_heading = "Control port", env = "LB_CONTROL", value_name = "ADDR|unix:PATH", default_value = "127.0.0.1:5001", value_parser = ValueParser::new(value::where_to_ask))]
-    pub control: Address,
-    /// Token of the control port
-    #[arg(
-        id = "lb-control-token",
-        long = "control-token",
-        global = true,
-        help_heading = "Control port",
-        env = "LB_CONTROL_TOKEN",
-        value_name = "TOKEN",
-        hide_env_values = true
-    )]
-    pub control_token: Option<String>,
-    /// File that holds the token of the control port
-    #[arg(
-        id = "lb-control-token-file",
-        long = "control-token-file",
-        global = true,
-        help_heading = "Control port",
-        env = "LB_CONTROL_TOKEN_FILE",
-        value_name = "FILE"
-    )]
-    pub control_token_file: Option<PathBuf>,
-    /// Print the answer as it comes
-    #[arg(long, global = true, help_heading = "Control port")]
-    pub json: bool,
 }

@@ -5,11 +5,12 @@ use proto::control::{
     Removal, Since, Weight,
 };
 
-use super::args::{Client, ClientCommand, MappingAction, MappingChange, PlannedChange, Which};
+use super::args::{ClientCommand, MappingAction, MappingChange, PlannedChange, Which};
+use super::asking::Client;
 use super::environment::FromEnvironment;
 use super::secret;
 use super::value::NumberOrName;
-use crate::client::Request;
+use crate::client::{PATIENCE, Request};
 
 impl ClientCommand {
     /// Which of its flags are set in the environment.
@@ -64,7 +65,7 @@ impl ClientCommand {
         let Client { control, control_token, control_token_file, json, .. } = client;
         let token =
             secret::token(control_token, control_token_file.as_deref()).map_err(anyhow::Error::msg)?;
-        Ok(Request { command, control, token, json, watch })
+        Ok(Request { command, control, token, json, watch, patience: PATIENCE })
     }
 }
 

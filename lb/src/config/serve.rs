@@ -70,58 +70,58 @@ pub struct Serve {
     pub(super) backend: Vec<Several<BackendPart>>,
     /// dns: the name that leads to the replicas: with a port, each of its addresses (A, AAAA) is one; without, each target of its
     /// service records (SRV) is one
-    #[arg(long, help_heading = "Names", env = "LB_DNS", value_name = "NAME[:PORT]", value_parser = ValueParser::new(value::service))]
+    #[arg(long, help_heading = "Replicas by name (dns, fixed)", env = "LB_DNS", value_name = "NAME[:PORT]", value_parser = ValueParser::new(value::service))]
     pub(super) dns: Option<Checked<ServiceName>>,
     /// dns, fixed: a DNS server to ask instead of those of /etc/resolv.conf [default port: 53]; repeatable, or several with commas
     /// or spaces between them
-    #[arg(long, help_heading = "Names", env = "LB_DNS_SERVER", value_name = "ADDR[:PORT]", value_parser = ValueParser::new(value::dns_servers))]
+    #[arg(long, help_heading = "Replicas by name (dns, fixed)", env = "LB_DNS_SERVER", value_name = "ADDR[:PORT]", value_parser = ValueParser::new(value::dns_servers))]
     pub(super) dns_server: Vec<Several<SocketAddr>>,
     /// dns, fixed: the least time between two questions for a name, however short its time to live
-    #[arg(long, help_heading = "Names", env = "LB_DNS_MIN_INTERVAL", value_name = "DURATION", default_value = "1s", allow_hyphen_values = true, value_parser = ValueParser::new(value::dns_interval))]
+    #[arg(long, help_heading = "Replicas by name (dns, fixed)", env = "LB_DNS_MIN_INTERVAL", value_name = "DURATION", default_value = "1s", allow_hyphen_values = true, value_parser = ValueParser::new(value::dns_interval))]
     pub(super) dns_min_interval: Checked<Duration>,
     /// dns, fixed: the most time between two questions for a name, however long its time to live
-    #[arg(long, help_heading = "Names", env = "LB_DNS_MAX_INTERVAL", value_name = "DURATION", default_value = "30s", allow_hyphen_values = true, value_parser = ValueParser::new(value::dns_interval))]
+    #[arg(long, help_heading = "Replicas by name (dns, fixed)", env = "LB_DNS_MAX_INTERVAL", value_name = "DURATION", default_value = "30s", allow_hyphen_values = true, value_parser = ValueParser::new(value::dns_interval))]
     pub(super) dns_max_interval: Checked<Duration>,
     /// dns: how long every answer has to say that the name has no record before all replicas are taken out; off: never
-    #[arg(long, help_heading = "Names", env = "LB_DNS_EMPTY_AFTER", value_name = "DURATION|off", default_value = "30s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration_or_off))]
+    #[arg(long, help_heading = "Replicas by name (dns, fixed)", env = "LB_DNS_EMPTY_AFTER", value_name = "DURATION|off", default_value = "30s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration_or_off))]
     pub(super) dns_empty_after: Checked<Option<Duration>>,
     /// docker, swarm: the image of the replicas; lb never pulls it
-    #[arg(long, help_heading = "Containers", env = "LB_IMAGE", value_name = "IMAGE", default_value = "lb-backend", value_parser = ValueParser::new(value::image))]
+    #[arg(long, help_heading = "Containers (docker, swarm)", env = "LB_IMAGE", value_name = "IMAGE", default_value = "lb-backend", value_parser = ValueParser::new(value::image))]
     pub(super) image: Checked<String>,
     /// docker, swarm: the network of the replicas, for swarm an overlay on which lb is as well; lb makes it if it is missing
-    #[arg(long, help_heading = "Containers", env = "LB_NETWORK", value_name = "NETWORK", default_value = "lb", value_parser = ValueParser::new(value::network))]
+    #[arg(long, help_heading = "Containers (docker, swarm)", env = "LB_NETWORK", value_name = "NETWORK", default_value = "lb", value_parser = ValueParser::new(value::network))]
     pub(super) network: Checked<String>,
     /// docker, swarm: the name of this fleet; lb touches only containers and services with this name in their label
-    #[arg(long, help_heading = "Containers", env = "LB_FLEET", value_name = "NAME", default_value = "lb", value_parser = ValueParser::new(value::fleet))]
+    #[arg(long, help_heading = "Containers (docker, swarm)", env = "LB_FLEET", value_name = "NAME", default_value = "lb", value_parser = ValueParser::new(value::fleet))]
     pub(super) fleet: Checked<Hostname>,
     /// docker, swarm: the port on which a replica listens inside its container
-    #[arg(long, help_heading = "Containers", env = "LB_BACKEND_PORT", value_name = "PORT", default_value = "5000", allow_hyphen_values = true, value_parser = ValueParser::new(value::port))]
+    #[arg(long, help_heading = "Containers (docker, swarm)", env = "LB_BACKEND_PORT", value_name = "PORT", default_value = "5000", allow_hyphen_values = true, value_parser = ValueParser::new(value::port))]
     pub(super) backend_port: Checked<u16>,
     /// docker, swarm: memory that a container may use [default: no limit]
-    #[arg(long, help_heading = "Containers", env = "LB_MEMORY", value_name = "SIZE", allow_hyphen_values = true, value_parser = ValueParser::new(value::memory))]
+    #[arg(long, help_heading = "Containers (docker, swarm)", env = "LB_MEMORY", value_name = "SIZE", allow_hyphen_values = true, value_parser = ValueParser::new(value::memory))]
     pub(super) memory: Option<Checked<i64>>,
     /// docker, swarm: processes and threads that a container may have [default: 2048]
-    #[arg(long, help_heading = "Containers", env = "LB_PIDS", value_name = "N|unlimited", allow_hyphen_values = true, value_parser = ValueParser::new(value::pids))]
+    #[arg(long, help_heading = "Containers (docker, swarm)", env = "LB_PIDS", value_name = "N|unlimited", allow_hyphen_values = true, value_parser = ValueParser::new(value::pids))]
     pub(super) pids: Option<Checked<i64>>,
     /// docker, swarm: the capabilities of a container: default (those that the engine gives, without NET_RAW), none, or a list such
     /// as CHOWN,NET_BIND_SERVICE [default: default]
-    #[arg(long, help_heading = "Containers", env = "LB_CONTAINER_CAPS", value_name = "CAPS", value_parser = ValueParser::new(value::capabilities))]
+    #[arg(long, help_heading = "Containers (docker, swarm)", env = "LB_CONTAINER_CAPS", value_name = "CAPS", value_parser = ValueParser::new(value::capabilities))]
     pub(super) container_caps: Option<Checked<Capabilities>>,
     /// swarm: processor time that a container may use, in cores, such as 1.5 [default: no limit]
-    #[arg(long, help_heading = "Containers", env = "LB_CPUS", value_name = "CORES", allow_hyphen_values = true, value_parser = ValueParser::new(value::cpus))]
+    #[arg(long, help_heading = "Containers (docker, swarm)", env = "LB_CPUS", value_name = "CORES", allow_hyphen_values = true, value_parser = ValueParser::new(value::cpus))]
     pub(super) cpus: Option<Checked<i64>>,
     /// swarm: where replicas may be placed, such as node.role==worker; repeatable, or several with commas between them
-    #[arg(long, help_heading = "Containers", env = "LB_CONSTRAINT", value_name = "EXPR", value_delimiter = ',', value_parser = ValueParser::new(value::constraint))]
+    #[arg(long, help_heading = "Containers (docker, swarm)", env = "LB_CONSTRAINT", value_name = "EXPR", value_delimiter = ',', value_parser = ValueParser::new(value::constraint))]
     pub(super) constraint: Vec<Checked<String>>,
     /// docker, swarm: a variable in the environment of a replica; without a value, the one that lb has; repeatable, in LB_ENV one on
     /// each line
-    #[arg(long, help_heading = "Containers", env = "LB_ENV", value_name = "NAME[=VALUE]", hide_env_values = true, value_parser = ValueParser::new(value::variables))]
+    #[arg(long, help_heading = "Containers (docker, swarm)", env = "LB_ENV", value_name = "NAME[=VALUE]", hide_env_values = true, value_parser = ValueParser::new(value::variables))]
     pub(super) env: Vec<Several<Given>>,
     /// swarm: a secret of the Swarm that a replica finds in the file /run/secrets/NAME; repeatable, or several with commas between them
-    #[arg(long, help_heading = "Containers", env = "LB_SECRET", value_name = "NAME", value_delimiter = ',', value_parser = ValueParser::new(value::secret))]
+    #[arg(long, help_heading = "Containers (docker, swarm)", env = "LB_SECRET", value_name = "NAME", value_delimiter = ',', value_parser = ValueParser::new(value::secret))]
     pub(super) secret: Vec<Checked<String>>,
     /// docker: leave the containers running at the end, for the next lb of this fleet to adopt
-    #[arg(long, help_heading = "Containers", env = "LB_KEEP", action = ArgAction::SetTrue, value_parser = ValueParser::new(value::boolean))]
+    #[arg(long, help_heading = "Containers (docker, swarm)", env = "LB_KEEP", action = ArgAction::SetTrue, value_parser = ValueParser::new(value::boolean))]
     pub(super) keep: Checked<bool>,
     /// How keys find slots: ring, slots, maglev or rendezvous
     #[arg(long, help_heading = "Mapping", env = "LB_MAPPING", value_name = "NAME", default_value = "ring", value_parser = ValueParser::new(value::parsed::<MappingName>))]

@@ -52,6 +52,7 @@ mod relay;
 mod replays;
 mod replica;
 mod ring;
+mod shells;
 mod shortage;
 mod simulate;
 mod splice;
