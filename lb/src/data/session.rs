@@ -149,11 +149,10 @@ impl Session {
         clippy::manual_async_fn,
         reason = "an async fn would keep each argument twice for as long as the session lasts"
     )]
-    fn relay(self, unsent: Box<[u8]>) -> impl Future<Output = ()> + Send {
+    fn relay(mut self, unsent: Box<[u8]>) -> impl Future<Output = ()> + Send {
         async move {
-            let mut session = self;
-            let (ending, traffic) = relay::run(&session.pair, unsent.into_vec()).await;
-            session.close(ending, traffic);
+            let (ending, traffic) = relay::run(&self.pair, unsent.into_vec()).await;
+            self.close(ending, traffic);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tracing::{Level, debug, enabled};
 
@@ -93,12 +94,14 @@ impl Story {
     }
 
     fn debug(&self, outcome: &Outcome) {
-        let Story { peer, key, replica, attempts, .. } = self;
+        let Story { peer, key, slot, replica, attempts, .. } = self;
         let id = self.key.as_ref().map(|_| self.id().unwrap_or("none"));
         let Outcome { end, first_line, connect, total, attempts: tried, traffic } = outcome;
+        let seconds = |time: &Option<Duration>| time.map(|time| time.as_secs_f64());
         debug!(
-            %peer, id, key, replica, attempts, tried, up = traffic.up, down = traffic.down,
-            ?first_line, ?connect, duration = ?total, ending = %end, "session"
+            %peer, id = id.map(display), key = key.as_deref().map(display), slot, replica, tried, %attempts,
+            up = traffic.up, down = traffic.down, first_line = seconds(first_line), connect = seconds(connect),
+            duration = total.as_secs_f64(), ending = %end, "session"
         );
     }
 }
