@@ -189,7 +189,7 @@ pub async fn run(config: Config, ports: Ports, life: Life, records: Records) -> 
         () = told_to_stop(&stop, stop_delay, &cut) => {}
     }
     journal.record(Happened::Stopping {});
-    info!("stopping: connections may finish for {drain_timeout:?}");
+    info!(drain_timeout = drain_timeout.as_secs_f64(), "stopping: connections may finish");
     close.cancel();
     drain(&workers, &handed_over, drain_timeout, &evict).await;
     over.cancel();
@@ -200,7 +200,7 @@ pub async fn run(config: Config, ports: Ports, life: Life, records: Records) -> 
 }
 
 fn tell_start((data, control): &(SocketAddr, port::Address), journal: &Journal) {
-    info!("listening data={data} control={control}");
+    info!(%data, %control, "listening data={data} control={control}");
     journal.record(Happened::Started {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         data: data.to_string(),
@@ -214,7 +214,7 @@ async fn tell_when_ready(
     journal: Arc<Journal>,
 ) {
     if let Ok(replicas) = all_up.await {
-        info!("ready data={data} control={control} replicas={replicas}");
+        info!(%data, %control, replicas, "ready data={data} control={control} replicas={replicas}");
         journal.record(Happened::Ready { replicas });
     }
 }
@@ -223,7 +223,7 @@ async fn tell_when_ready(
 async fn told_to_stop(stop: &CancellationToken, delay: Duration, cut: &CancellationToken) {
     stop.cancelled().await;
     if !delay.is_zero() {
-        info!("stopping: /healthz says so, and both ports stay open for {delay:?}");
+        info!(stop_delay = delay.as_secs_f64(), "stopping: /healthz says so, and both ports stay open");
         cut.run_until_cancelled(sleep(delay)).await;
     }
 }

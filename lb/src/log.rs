@@ -3,13 +3,17 @@
 //! Logging never waits for the reader of stderr. If the reader stalls, lines are dropped. Each event is one line, and nothing in it can
 //! command a terminal, wherever its text comes from.
 
+use std::fmt::{self, Debug, Write as _};
 use std::io::{self, Write};
 
 use proto::printable::{clipped, printable_json};
 use tracing::Level;
+use tracing::field::{Field, Visit};
 use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::fmt::layer;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FormatFields, layer};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer, Registry, registry};
@@ -42,7 +46,7 @@ pub fn begin(filter: Targets, format: LogFormat, reader: Reader) -> WorkerGuard 
     // Every character is looked at when a line is written.
     let layer = layer().with_ansi(false).with_ansi_sanitization(false);
     let layer = match format {
-        LogFormat::Text => layer.with_writer(move || lines.clone()).boxed(),
+        LogFormat::Text => layer.fmt_fields(Text).with_writer(move || lines.clone()).boxed(),
         LogFormat::Json => layer.json().with_writer(move || lines.clone()).boxed(),
     };
     registry().with(reader).with(layer.with_filter(without_hickory(filter))).init();
@@ -58,6 +62,37 @@ fn without_hickory(filter: Targets) -> Targets {
         if is_usual { filter.with_target(target, Level::ERROR) } else { filter }
     };
     ["hickory_net", "hickory_proto", "hickory_resolver"].into_iter().fold(filter, quiet)
+}
+
+/// The form of an event for people: its message, and then its fields.
+struct Text;
+
+impl<'writer> FormatFields<'writer> for Text {
+    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
+        let mut said = Said::default();
+        fields.record(&mut said);
+        writer.write_str(&said.0)
+    }
+}
+
+/// What an event says: its message, and then its fields as `name=value`. What the message says in that form is not said twice: some
+/// messages are read by programs, which know no fields.
+#[derive(Debug, Default)]
+pub(crate) struct Said(pub(crate) String);
+
+impl Visit for Said {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        // Writing into a string cannot fail. The message comes first.
+        if field.name() == "message" {
+            let _ = write!(self.0, "{value:?}");
+            return;
+        }
+        let said = format!("{}={value:?}", field.name());
+        if !self.0.split(' ').any(|word| word == said) {
+            let separator = if self.0.is_empty() { "" } else { " " };
+            let _ = write!(self.0, "{separator}{said}");
+        }
+    }
 }
 
 /// Takes one event at a time, and writes it as one line.

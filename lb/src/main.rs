@@ -183,7 +183,7 @@ fn heed_others(access: Option<Arc<AccessLog>>) -> io::Result<impl Future<Output 
                 _ = hangup.recv() => match &access {
                     Some(access) => {
                         access.reopen();
-                        info!("SIGHUP: the log of connections is opened again");
+                        info!(signal = "SIGHUP", "SIGHUP: the log of connections is opened again");
                         continue;
                     }
                     None => "SIGHUP",
@@ -191,7 +191,7 @@ fn heed_others(access: Option<Arc<AccessLog>>) -> io::Result<impl Future<Output 
                 _ = first.recv() => "SIGUSR1",
                 _ = second.recv() => "SIGUSR2",
             };
-            info!("{name} is ignored: SIGTERM or SIGINT ends lb");
+            info!(signal = name, "{name} is ignored: SIGTERM or SIGINT ends lb");
         }
     })
 }

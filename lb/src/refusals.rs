@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use proto::control::Refused;
 use tokio::sync::Notify;
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::net::QUIET;
 
@@ -66,7 +66,7 @@ impl Reason {
     fn log(self, connections: u64) {
         match self {
             Reason::NoReplica => {
-                warn!(clients = connections, "no replica is available: clients were turned away");
+                error!(clients = connections, "no replica is available: clients were turned away");
             }
             Reason::PerSource => warn!(connections, "reset: over --max-connections-per-source"),
             Reason::Rate => warn!(connections, "reset: over --rate-per-source"),

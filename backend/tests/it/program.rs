@@ -73,6 +73,20 @@ async fn it_logs_the_real_address_and_answers_with_the_id_of_the_environment() {
 }
 
 #[tokio::test]
+async fn probes_and_requests_are_not_logged() {
+    let mut program = Program::start(&mut program(&["--listen", "127.0.0.1:0"]));
+    let (port, _) = program.listening("127.0.0.1").await;
+    for path in ["/heartbeat", "/home", "/nowhere"] {
+        let mut client = Client::connect(([127, 0, 0, 1], port).into()).await;
+        client.send(&format!("GET {path} HTTP/1.1\r\n\r\n")).await;
+        client.answer().await;
+    }
+    program.signal("TERM").await;
+    assert!(program.exit().await.success());
+    assert_eq!(program.rest_of_log().await, "");
+}
+
+#[tokio::test]
 async fn the_port_can_come_from_the_environment() {
     let mut program = Program::start(program(&[]).env("PORT", "0"));
     let (port, id) = program.listening("0.0.0.0").await;

@@ -72,9 +72,9 @@ impl FileBudget {
         (self.limit.saturating_sub(reserved) / PER_SESSION).max(1)
     }
 
-    /// Logs a shortage of files, at most once a second for all workers together.
-    pub(super) fn complain(&self, what: &dyn Display) {
-        self.complaints.complain("data port", what);
+    /// Logs a shortage of files, at most once a second for all workers together. `most` is the limit that was reached, if it was one.
+    pub(super) fn complain(&self, what: &dyn Display, most: Option<usize>) {
+        self.complaints.complain("data port", what, most);
     }
 }
 

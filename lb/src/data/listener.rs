@@ -111,8 +111,8 @@ async fn mend(worker: &Worker, plane: &Arc<Plane>, mut trouble: io::Error) {
         if plane.troubles.ask().is_some() {
             is_said = true;
             error!(
-                "worker {} cannot accept connections; its listener is bound again: {trouble}",
-                worker.number
+                worker = worker.number,
+                "a worker cannot accept connections; its listener is bound again: {trouble}"
             );
         }
         sleep(pause).await;
@@ -132,7 +132,7 @@ async fn mend(worker: &Worker, plane: &Arc<Plane>, mut trouble: io::Error) {
         }
     }
     if is_said {
-        info!("worker {} can accept connections again", worker.number);
+        info!(worker = worker.number, "a worker can accept connections again");
     }
 }
 
@@ -238,7 +238,7 @@ async fn accept(
             Trouble::Connection if skipped < AT_ONCE => skipped += 1,
             Trouble::Connection | Trouble::Listener => return Err(error),
             Trouble::Shortage => {
-                plane.files.complain(&error);
+                plane.files.complain(&error, None);
                 sleep(PAUSE).await;
             }
         }
@@ -284,7 +284,7 @@ async fn room(seat: Option<Seat>, plane: &Plane) -> Room {
     let Some(admission) = &plane.admission else { return Room { counted, places: None } };
     let is_full = || {
         plane.refusals.count(Reason::MaxConnections);
-        plane.files.complain(&"all that --max-connections allows are open");
+        plane.files.complain(&"all that --max-connections allows are open", None);
     };
     Room { counted, places: admission.places(seat, is_full).await }
 }
@@ -310,8 +310,7 @@ pub(super) async fn room_for_files(plane: &Plane) -> TaskTrackerToken {
                 return room;
             }
             drop(room);
-            let all = format_args!("{most} sessions are all that the limit of open files allows");
-            plane.files.complain(&all);
+            plane.files.complain(&"all sessions that the limit of open files allows are open", Some(most));
         }
         if !std::mem::replace(&mut waits, true) {
             plane.refusals.count(Reason::MaxConnections);

@@ -103,15 +103,19 @@ fn report(pages: Option<Pages>, before: Level) {
     let Pages { used, mark } = pages;
     match pages.level() {
         Level::Beyond => warn!(
-            "memory: {used} pages are in use for TCP, and the kernel's pressure mark is {mark}: no new connections for the \
-             moment (net.ipv4.tcp_mem, --socket-buffer)"
+            used,
+            mark,
+            "memory: more pages are in use for TCP than the kernel's pressure mark: no new connections for the moment \
+             (net.ipv4.tcp_mem, --socket-buffer)"
         ),
         Level::Near if before != Level::Near => warn!(
-            "memory: {used} pages are in use for TCP, and the kernel's pressure mark is {mark}: bytes are copied, not spliced, \
-             for the moment (net.ipv4.tcp_mem, --socket-buffer)"
+            used,
+            mark,
+            "memory: nearly as many pages are in use for TCP as the kernel's pressure mark: bytes are copied, not spliced, for the \
+             moment (net.ipv4.tcp_mem, --socket-buffer)"
         ),
         Level::Fine if before != Level::Fine => {
-            info!("memory: {used} pages are in use for TCP, of {mark}: no shortage any more");
+            info!(used, mark, "memory: there is no shortage of pages for TCP any more");
         }
         Level::Near | Level::Fine => {}
     }

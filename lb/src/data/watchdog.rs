@@ -83,7 +83,7 @@ async fn keep_running(
         let begun = Instant::now();
         let Err(reason) = watch(worker, &mut thread).await else { return };
         worker.set_accepts(false);
-        error!("worker {} has failed, and its connections are reset: {reason}", worker.number);
+        error!(worker = worker.number, "a worker has failed, and its connections are reset: {reason}");
         pause = if begun.elapsed() >= STEADY { PAUSES[0] } else { pause };
         thread = loop {
             if close.run_until_cancelled(sleep(pause)).await.is_none() {
@@ -92,10 +92,10 @@ async fn keep_running(
             pause = PAUSES[1].min(2 * pause);
             match spawn(at, plane, close) {
                 Ok(thread) => break thread,
-                Err(error) => error!("worker {} cannot be started again: {error}", worker.number),
+                Err(error) => error!(worker = worker.number, "a worker cannot be started again: {error}"),
             }
         };
-        info!("worker {} is started again", worker.number);
+        info!(worker = worker.number, "a worker is started again");
     }
 }
 
@@ -113,10 +113,10 @@ async fn watch(worker: &Worker, thread: &mut oneshot::Receiver<End>) -> End {
         let is_blocked = missed >= MISSED;
         if worker.set_blocked(is_blocked) != is_blocked {
             if is_blocked {
-                let time = LOOK * MISSED;
-                error!("worker {} is blocked: it has done nothing for {time:?}", worker.number);
+                let idle = (LOOK * MISSED).as_secs_f64();
+                error!(worker = worker.number, idle, "a worker is blocked: it does nothing");
             } else {
-                info!("worker {} goes on", worker.number);
+                info!(worker = worker.number, "a worker goes on that was blocked");
             }
         }
     }

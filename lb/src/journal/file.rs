@@ -89,7 +89,7 @@ impl Sink for Writer {
             if let Err(error) = self.put(lines)
                 && self.complaints.ask().is_some()
             {
-                warn!("events are missing in {} (--journal): {error}", self.path.display());
+                warn!(path = %self.path.display(), "events are missing in the file of the journal (--journal): {error}");
             }
         }
     }

@@ -3,19 +3,17 @@
 //! Whatever part of `lb` warns, the journal has it, whatever `--log` shows. Lines with the target [`TOLD`] are left out: they say again
 //! what the journal tells in words of its own.
 
-use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use proto::journal::Event;
 use proto::printable::clipped;
 use tracing::Subscriber;
-use tracing::field::{Field, Visit};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::Context;
 
 use super::Journal;
-use crate::log::{Reader, TOLD};
+use crate::log::{Reader, Said, TOLD};
 
 /// The longest warning, in characters.
 const LONGEST: usize = 1000;
@@ -36,27 +34,10 @@ impl<S: Subscriber> Layer<S> for Warnings {
         if !is_ours || from == TOLD {
             return;
         }
-        let mut text = Text::default();
-        event.record(&mut text);
-        let message = clipped(format!("{}{}", text.message, text.fields).trim(), LONGEST);
+        let mut said = Said::default();
+        event.record(&mut said);
+        let message = clipped(&said.0, LONGEST);
         self.0.record(Event::Warning { from: from.to_owned(), message });
-    }
-}
-
-/// The message and the other fields of a line of the log.
-#[derive(Default)]
-struct Text {
-    message: String,
-    fields: String,
-}
-
-impl Visit for Text {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        // Writing into a string cannot fail.
-        let _ = match field.name() {
-            "message" => write!(self.message, "{value:?}"),
-            name => write!(self.fields, " {name}={value:?}"),
-        };
     }
 }
 

@@ -147,9 +147,10 @@ impl<T> Tally<T> {
 pub(crate) struct Complaints(Throttle);
 
 impl Complaints {
-    pub(crate) fn complain(&self, port: &str, what: &dyn Display) {
+    /// `most` is the limit that was reached, if it was one.
+    pub(crate) fn complain(&self, port: &str, what: &dyn Display, most: Option<usize>) {
         if self.0.ask().is_some() {
-            warn!("{port}: no new connections for the moment: {what}");
+            warn!(most, "{port}: no new connections for the moment: {what}");
         }
     }
 }

@@ -50,7 +50,7 @@ impl Office {
         let Some(why) = answer.reason() else { return };
         let line = format!("{name}: {why}");
         if let Some(times) = self.complaints.ask() {
-            warn!(times, "dns: {line}; what was known before stays in use");
+            warn!(name, times, "dns: {why}; what was known before stays in use");
         }
         if matches!(answer, Answer::Failed(_)) {
             *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);

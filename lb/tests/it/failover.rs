@@ -203,7 +203,7 @@ fn after_a_failed_connect_the_next_session_looks_twice() {
 }
 
 #[test]
-fn clients_for_whom_there_is_no_replica_are_counted_in_a_warning() {
+fn clients_for_whom_there_is_no_replica_are_counted_in_an_error() {
     const CLIENTS: u64 = 50;
     let replicas = named(1);
     let lb = front(&replicas, &UNWATCHED);
@@ -211,11 +211,11 @@ fn clients_for_whom_there_is_no_replica_are_counted_in_a_warning() {
     for id in ids(CLIENTS as u32) {
         assert_eq!(lb.exchange(format!("{id}\n").as_bytes()), b"");
     }
-    eventually("a warning with each client", || {
+    eventually("an error with each client", || {
         let log = lb.log();
-        let warnings =
-            log.iter().filter(|line| line.contains(" WARN ") && line.contains("no replica is available"));
-        let clients = warnings.map(|line| field(line, "clients=").parse::<u64>().unwrap()).sum::<u64>();
+        let errors =
+            log.iter().filter(|line| line.contains(" ERROR ") && line.contains("no replica is available"));
+        let clients = errors.map(|line| field(line, "clients=").parse::<u64>().unwrap()).sum::<u64>();
         assert!(clients <= CLIENTS, "{clients} are counted");
         (clients == CLIENTS).then_some(())
     });

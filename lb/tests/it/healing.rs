@@ -349,8 +349,11 @@ fn losses_are_warnings_and_recoveries_are_not() {
     assert_eq!(level("process ended with signal: 9"), "WARN");
     lb.wait_for_restarts(1, 1);
     kill(&lb, &lb.slot(1));
-    assert_eq!(level("replica quarantined slot=server1"), "WARN");
+    assert_eq!(level("no replica is in rotation"), "ERROR");
+    assert_eq!(level("replica quarantined slot=server1"), "ERROR");
     assert_eq!(level("replica up slot=server1"), "INFO");
+    gate.open();
+    assert_eq!(level("replicas are in rotation again"), "INFO");
 }
 
 #[test]

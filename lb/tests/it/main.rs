@@ -34,6 +34,7 @@ mod life;
 mod limits;
 mod linearizable;
 mod load;
+mod logs;
 mod mapping;
 mod names;
 mod namespaces;

@@ -35,6 +35,7 @@ use commands::{Checks, Waiting};
 use incidents::Incidents;
 use publication::{Blueprint, Publication, Version};
 use running::Running;
+use telling::Rotation;
 
 /// The most events, and the most reports of the provider, that may wait.
 const REPORTS: usize = 1024;
@@ -82,6 +83,7 @@ pub(crate) struct Controller {
     building: Option<JoinHandle<Result<Mapping, Full>>>,
     running: HashMap<ReplicaId, Running>,
     incidents: Incidents,
+    rotation: Rotation,
     waiting: HashMap<CommandId, Waiting>,
     last_command: u64,
     checks: Checks,
@@ -120,6 +122,7 @@ impl Controller {
             fleet,
             publication: Publication::new(scheme, Arc::clone(setup.cell.load().mapping())),
             incidents: Incidents::new(setup.clock),
+            rotation: Rotation::Begins,
             setup,
             ready: Some(ready),
             building: None,
@@ -201,6 +204,7 @@ impl Controller {
     }
 
     fn perform(&mut self, effects: Vec<Effect>) {
+        let has_changed = effects.iter().any(|effect| matches!(effect, Effect::Changed(_)));
         for effect in effects {
             match effect {
                 Effect::Publish => self.publish(),
@@ -237,6 +241,9 @@ impl Controller {
         self.publication.stamp(self.fleet.epoch());
         self.answer_all();
         self.announce();
+        if has_changed {
+            self.tell_rotation();
+        }
     }
 
     /// Reports once that all replicas are in rotation.

@@ -9,7 +9,8 @@ use fleet::{Assignment, ReplicaId, View};
 use proto::control::{Hostname, State};
 use proto::journal::{Event, Replica};
 use proto::printable::clipped;
-use tracing::{info, warn};
+use tracing::field::display;
+use tracing::{error, info, warn};
 
 use super::Controller;
 use super::incidents::Sight;
@@ -18,6 +19,16 @@ use crate::log::TOLD;
 
 /// The longest reason, in characters.
 const LONGEST: usize = 500;
+
+/// Whether any replica is in rotation.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Rotation {
+    /// None has been yet.
+    Begins,
+    Serves,
+    /// None is, since then.
+    OutSince(Instant),
+}
 
 impl Controller {
     /// A replica is to be started.
@@ -89,6 +100,24 @@ impl Controller {
         }
     }
 
+    /// Says when the last replica has left rotation, and when there is one again.
+    pub(super) fn tell_rotation(&mut self) {
+        let slots = self.fleet.slots().count();
+        let up = self.fleet.slots().filter(|view| view.state == State::Up).count();
+        match self.rotation {
+            Rotation::Serves if up == 0 && slots > 0 && !self.setup.ending.stop.is_cancelled() => {
+                error!(slots, "no replica is in rotation");
+                self.rotation = Rotation::OutSince(Instant::now());
+            }
+            Rotation::OutSince(since) if up > 0 => {
+                info!(slots, up, seconds = since.elapsed().as_secs_f64(), "replicas are in rotation again");
+                self.rotation = Rotation::Serves;
+            }
+            Rotation::Begins if up > 0 => self.rotation = Rotation::Serves,
+            Rotation::Begins | Rotation::Serves | Rotation::OutSince(_) => {}
+        }
+    }
+
     pub(super) fn tell_doubt(&self, suspects: bool) {
         if suspects {
             warn!(target: TOLD, "more than half of the fleet is silent: this lb may be cut off, and replaces nothing");
@@ -117,18 +146,17 @@ impl Controller {
     }
 }
 
-/// Logs a change of state in one line.
+/// Logs a change of state in one line. A replica that is quarantined needs a person; one that is down is capacity that is lost.
 fn log(view: &View) {
     let (hostname, state, reason) = (&view.hostname, view.state, view.reason.as_deref());
-    let is_bad = matches!(state, State::Down | State::Quarantined);
-    match (&view.slot, is_bad) {
-        (Some(slot), true) => {
-            warn!(target: TOLD, slot = %slot.name, index = slot.index, %hostname, reason, "replica {state}");
+    let (slot, index) =
+        (view.slot.as_ref().map(|slot| &slot.name), view.slot.as_ref().map(|slot| slot.index));
+    let (slot, what) = (slot.map(display), if view.slot.is_some() { "replica" } else { "spare" });
+    match state {
+        State::Quarantined => error!(target: TOLD, slot, index, %hostname, reason, "{what} {state}"),
+        State::Down => warn!(target: TOLD, slot, index, %hostname, reason, "{what} {state}"),
+        State::Starting | State::Up | State::Draining => {
+            info!(target: TOLD, slot, index, %hostname, reason, "{what} {state}");
         }
-        (Some(slot), false) => {
-            info!(target: TOLD, slot = %slot.name, index = slot.index, %hostname, reason, "replica {state}");
-        }
-        (None, true) => warn!(target: TOLD, %hostname, reason, "spare {state}"),
-        (None, false) => info!(target: TOLD, %hostname, reason, "spare {state}"),
     }
 }

@@ -78,7 +78,7 @@ impl Listeners {
     /// Logs the addresses, where there are several.
     pub(super) fn introduce(&self) {
         if self.addresses.len() > 1 {
-            self.addresses.iter().for_each(|address| info!("control port on {address}"));
+            self.addresses.iter().for_each(|address| info!(%address, "control port"));
         }
     }
 

@@ -276,7 +276,7 @@ impl Hall {
     }
 
     async fn stumble(&self, what: &io::Error) {
-        self.complaints.complain("control port", what);
+        self.complaints.complain("control port", what, None);
         sleep(ACCEPT_PAUSE).await;
     }
 }

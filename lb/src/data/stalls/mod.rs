@@ -179,8 +179,9 @@ pub(crate) async fn watch(stalls: &Stalls, sessions: &TaskTracker) {
         match &answer {
             Ok(stalled) => stalls.tell(ledger.judge(now, stalled)),
             Err(error) if !is_blind => warn!(
-                "data port: the kernel does not say which peers answer ({error}): one that keeps its window closed for \
-                 {limit:?} is reset (--ack-timeout)"
+                ack_timeout = limit.as_secs_f64(),
+                "data port: the kernel does not say which peers answer: one that keeps its window closed for longer than \
+                 --ack-timeout is reset: {error}"
             ),
             Err(_) => {}
         }

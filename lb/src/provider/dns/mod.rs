@@ -124,13 +124,15 @@ impl Follower {
 /// Logs what an answer has changed.
 fn say(name: &str, seats: usize, left_out: usize) {
     if seats > 0 {
-        info!(servers = seats, "dns: {name} has other servers, or other addresses of them");
+        info!(name, servers = seats, "dns: the name has other servers, or other addresses of them");
     } else {
-        warn!("dns: {name} has no server any more: no answer has named one for --dns-empty-after");
+        warn!(name, "dns: the name has no server any more: no answer has named one for --dns-empty-after");
     }
     if left_out > 0 {
         warn!(
-            "dns: {name} has {left_out} servers more than there is room for in the mapping; they get no connection"
+            name,
+            left_out,
+            "dns: the name has more servers than there is room for in the mapping; they get no connection"
         );
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Lb, Replica, eventually, flags, id_for, text};
+use crate::harness::{Lb, Replica, eventually, field, flags, id_for, text};
 use server::{Kind, NXDOMAIN, NameServer, SERVFAIL, Say};
 
 const OFTEN: [&str; 2] = ["--health-interval", "50ms"];
@@ -217,7 +217,8 @@ fn nothing_is_believed_after_three_answers_and_the_time_that_was_given() {
         server.say("web.test", Kind::A, nothing.clone());
         server.wait_for_questions("web.test", Kind::A, 2);
         assert_eq!(slots(&lb), both, "{nothing:?}");
-        lb.wait_for_log("web.test has no server any more");
+        let line = lb.wait_for_log("the name has no server any more");
+        assert_eq!(field(&line, "name="), "\"web.test\"", "{line}");
         eventually("an empty fleet", || slots(&lb).is_empty().then_some(()));
         assert!(counts(&lb)["nothing"].as_u64().unwrap() >= 3);
         server.addresses("web.test", 0, &["127.0.0.3"]);
@@ -254,7 +255,8 @@ fn a_thousand_addresses_come_over_tcp_and_more_are_left_out() {
     let slots = slots(&lb);
     assert_eq!((slots.len(), &slots[999]), (1000, &format!("server1000={}:{port}", addresses[999])));
     server.addresses("web.test", 1, &first(1100));
-    lb.wait_for_log("100 servers more than there is room for");
+    let line = lb.wait_for_log("the name has more servers than there is room for");
+    assert_eq!(field(&line, "left_out="), "100", "{line}");
     server.addresses("web.test", 1, &first(3));
     eventually("three slots", || (lb.hostnames().len() == 3).then_some(()));
     assert_eq!(lb.wait_for_state(3, "up")["name"], "server3");
