@@ -16,6 +16,7 @@ mod control;
 mod data;
 pub mod journal;
 pub mod log;
+mod metrics;
 mod net;
 pub mod panics;
 pub mod privileges;
@@ -46,12 +47,13 @@ use tracing::{error, info, warn};
 
 use access::AccessLog;
 use config::{Config, Resolution, Source};
-use control::port::{self, Desk, Listeners};
-use control::{Clock, Controller, Ending, Setup};
+use control::port::{self, Desk, Listeners, Port, Purpose};
+use control::{Clock, Controller, Ending, Exposition, Setup, Sources};
 use data::{
     Admission, FileBudget, Memory, Pipes, Plane, Stalls, Warnings, Worker, listener, memory, stalls, watchdog,
 };
 use journal::Journal;
+use metrics::Metrics;
 use net::Throttle;
 use provider::Provider;
 use provider::dns::Dns;
@@ -81,6 +83,7 @@ const FIRST_UNPRIVILEGED: u16 = 1024;
 pub struct Ports {
     data: Vec<std::net::TcpListener>,
     control: Listeners,
+    metrics: Option<Listeners>,
 }
 
 /// Binds the ports, and gives up every privilege that is not needed from then on. Call it while there is one thread.
@@ -94,16 +97,19 @@ pub fn bind(config: &Config) -> anyhow::Result<Ports> {
     }
     let data = listener::bind(config.listen, config.workers, &config.limits.peer)
         .with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
-    let control = Listeners::open(&config.control)?;
+    let control = Listeners::open(&config.control, "--control")?;
+    let metrics = config.metrics.map(port::Address::Tcp);
+    let metrics = metrics.map(|address| Listeners::open(&[address], "--metrics")).transpose()?;
     if let Some(user) = config.user {
         data.iter().try_for_each(|listener| user.own(listener)).context("cannot give the ports to --user")?;
         control.give_to(user).context("cannot give the control port to --user")?;
+        metrics.iter().try_for_each(|port| port.give_to(user)).context("cannot give --metrics to --user")?;
         let low_ports = (1..FIRST_UNPRIVILEGED).contains(&config.listen.port());
         user.take_on(low_ports).context("cannot change to --user")?;
         // The kernel forgets it when the user changes.
         privileges::hide()?;
     }
-    Ok(Ports { data, control })
+    Ok(Ports { data, control, metrics })
 }
 
 /// What ends `lb`, and the sessions that end with it.
@@ -142,7 +148,7 @@ impl Life {
 pub async fn run(config: Config, ports: Ports, life: Life, records: Records) -> anyhow::Result<()> {
     let Records { journal, access } = records;
     let Life { stop, cut, failed, sessions } = life;
-    let Ports { data: listeners, control } = ports;
+    let Ports { data: listeners, control, metrics } = ports;
     let data = listeners.first().context("there is no worker")?.local_addr()?;
     let addresses = (data, control.address().context("there is no control address")?.clone());
     tell_start(&addresses, &journal);
@@ -168,8 +174,10 @@ pub async fn run(config: Config, ports: Ports, life: Life, records: Records) -> 
     let _watch = AbortOnDropHandle::new(tokio::spawn(watch(Arc::clone(&plane))));
 
     let (ready, all_up) = oneshot::channel();
-    let desk = Desk::new(requests, cell, Arc::clone(&journal), token);
-    let _port = port::start(control, desk, plane.files.control_connections(), close.clone())?;
+    let exposition = exposition(&plane, &setup);
+    let measures = (Arc::clone(&plane.metrics), Arc::clone(&exposition));
+    let desk = Desk::new(requests, cell, Arc::clone(&journal), token, measures);
+    let _ports = open((control, desk), (metrics, exposition), plane.files.control_connections(), &close)?;
     let mut controller = tokio::spawn(Controller::run(fleet, setup, ready, requested));
     tokio::spawn(tell_when_ready(all_up, addresses, Arc::clone(&journal)));
 
@@ -251,13 +259,15 @@ fn plane(
     let resolver = if config.source.resolves_names() { resolver::FILES } else { 0 };
     let journal = if config.journal.is_some() { journal::file::FILES } else { 0 };
     let log = if config.access.is_some() { access::FILES } else { 0 };
-    let others = port::files(&config.control) + provider::process::FILES + resolver + journal + log;
+    let metrics = config.metrics.map_or(0, |at| port::files(&[port::Address::Tcp(at)]) + port::SCRAPERS);
+    let others = port::files(&config.control) + metrics + provider::process::FILES + resolver + journal + log;
     let files = FileBudget::of_this_process(config.workers, config.spares, config.splice.is_some(), others);
     Ok(Plane {
         fleet,
         limits: config.limits.clone(),
         access,
         admission: Admission::new(&config.admission),
+        metrics: Arc::new(Metrics::new(config.workers)),
         refusals: Arc::default(),
         pipes: Pipes::new(config.splice.unwrap_or(0), files.pipes(), config.workers),
         memory: Memory::default(),
@@ -269,6 +279,32 @@ fn plane(
         sessions,
         handed_over: TaskTracker::new(),
     })
+}
+
+/// Opens the control port, with so many connections, and the one for metrics, if there is one. They are closed when they are dropped.
+fn open(
+    (control, desk): (Listeners, Desk),
+    (metrics, exposition): (Option<Listeners>, Arc<Exposition>),
+    connections: usize,
+    close: &CancellationToken,
+) -> anyhow::Result<(Port, Option<Port>)> {
+    let metrics = metrics
+        .map(|listeners| port::start(listeners, Purpose::Metrics(exposition), port::SCRAPERS, close.clone()));
+    let control = port::start(control, Purpose::Control(Arc::new(desk)), connections, close.clone())?;
+    Ok((control, metrics.transpose()?))
+}
+
+/// Where metrics come from.
+fn exposition(plane: &Arc<Plane>, setup: &Setup) -> Arc<Exposition> {
+    let plane = Arc::clone(plane);
+    Arc::new(Exposition::new(Sources {
+        metrics: Arc::clone(&plane.metrics),
+        slots: Arc::clone(&setup.slots),
+        snapshot: Arc::clone(&setup.cell),
+        refusals: Arc::clone(&setup.refusals),
+        journal: Arc::clone(&setup.journal),
+        workers: Box::new(move || plane.workers()),
+    }))
 }
 
 /// Assembles the fleet that `lb` begins with, and what its controller works with.
@@ -326,6 +362,8 @@ async fn assemble(
         health: config.health,
         most_per_replica: config.most_per_replica,
         refusals: Arc::clone(&plane.refusals),
+        metrics: Arc::clone(&plane.metrics),
+        slots: Arc::default(),
         provider,
         cell,
         journal,

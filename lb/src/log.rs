@@ -5,11 +5,12 @@
 
 use std::fmt::{self, Debug, Write as _};
 use std::io::{self, Write};
+use std::sync::OnceLock;
 
 use proto::printable::{clipped, printable_json};
 use tracing::Level;
 use tracing::field::{Field, Visit};
-use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
@@ -25,6 +26,14 @@ const LONGEST_LINE: usize = 16 * 1024;
 
 /// The target of lines that say what the journal tells in words of its own.
 pub(crate) const TOLD: &str = "lb::fleet";
+
+/// Counts the lines that were dropped.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// How many lines were dropped, because the reader of stderr stalled.
+pub(crate) fn dropped() -> u64 {
+    DROPPED.get().map_or(0, |counter| counter.dropped_lines() as u64)
+}
 
 /// Another reader of the log than stderr.
 pub type Reader = Box<dyn Layer<Registry> + Send + Sync>;
@@ -42,6 +51,8 @@ pub enum LogFormat {
 pub fn begin(filter: Targets, format: LogFormat, reader: Reader) -> WorkerGuard {
     let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES);
     let (writer, guard) = builder.finish(std::io::stderr());
+    // It is set only once, as the log is.
+    let _ = DROPPED.set(writer.error_counter());
     let lines = Lines { writer, format };
     // Every character is looked at when a line is written.
     let layer = layer().with_ansi(false).with_ansi_sanitization(false);

@@ -34,7 +34,15 @@ pub(crate) enum Reason {
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.write_str(match self {
+            Reason::NoReplica => "no replica is available",
+            Reason::MaxConnections => "all places are taken",
+            Reason::PerSource => "its source has as many connections as it may",
+            Reason::Rate => "its source connects faster than it may",
+            Reason::Denied => "its address is not let in",
+            Reason::LeftEarly => "the client left before its first line",
+            Reason::Local => "local error",
+        })
     }
 }
 
@@ -111,6 +119,11 @@ impl Refusals {
 
     fn total(&self, reason: Reason) -> u64 {
         self.totals[reason as usize].load(Relaxed)
+    }
+
+    /// The total of each reason.
+    pub(crate) fn by_reason(&self) -> [(Reason, u64); 7] {
+        Reason::ALL.map(|reason| (reason, self.total(reason)))
     }
 
     /// The totals.

@@ -65,6 +65,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where the control port listens, at least one address.
     pub control: Vec<ControlAddress>,
+    /// Where metrics are served without a token, if anywhere.
+    pub metrics: Option<SocketAddr>,
     /// What a control command has to show.
     pub control_token: Option<String>,
     /// As whom `lb` goes on once its ports are bound; `None`: as it was started.
@@ -208,6 +210,9 @@ impl Config {
         Config {
             listen: problems.take("listen", serve.listen, ([127, 0, 0, 1], 0).into()),
             control,
+            metrics: serve
+                .metrics
+                .map(|address| problems.take("metrics", address, ([127, 0, 0, 1], 0).into())),
             control_token,
             user,
             allow_new_privileges: problems.take("allow-new-privileges", serve.allow_new_privileges, false),

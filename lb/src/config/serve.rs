@@ -49,6 +49,9 @@ pub struct Serve {
     /// Bind the control port beyond loopback without a token
     #[arg(long, help_heading = "Ports", env = "LB_CONTROL_INSECURE", action = ArgAction::SetTrue, value_parser = ValueParser::new(value::boolean))]
     pub(super) control_insecure: Checked<bool>,
+    /// Metrics for Prometheus at this address, without a token; the control port has them in any case
+    #[arg(long, help_heading = "Ports", env = "LB_METRICS", value_name = "ADDR", value_parser = ValueParser::new(value::address))]
+    pub(super) metrics: Option<Checked<SocketAddr>>,
     /// process, fixed, dns: the user, and the group if it is not the user's own, as whom lb and its replicas run once the ports are bound; lb has to be started as root [default: as it was started]
     #[arg(long, help_heading = "Privileges", env = "LB_USER", value_name = "NAME[:GROUP]")]
     pub(super) user: Option<String>,

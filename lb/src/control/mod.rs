@@ -7,6 +7,7 @@
 mod beginning;
 mod controller;
 mod explain;
+mod exposition;
 mod health;
 mod link;
 mod plan;
@@ -19,6 +20,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use beginning::begin;
 pub(crate) use controller::{Clock, Controller, Ending, Setup};
+pub(crate) use exposition::{Exposition, Sources};
 pub(crate) use health::{HealthPolicy, OnDown, Probe};
 
 /// What only the controller can do, or knows.

@@ -41,8 +41,8 @@ pub(super) fn plan(snapshot: &Snapshot, members: &[Member], preview: Preview) ->
         moves,
         omitted,
         arcs: ring::moved(before, after),
-        before: shares(before),
-        after: shares(after),
+        before: loads(before),
+        after: loads(after),
         connections: displaced(snapshot, &after),
         warnings: warnings(&shift, (moved, least), &after),
     })
@@ -69,9 +69,14 @@ fn moves(shift: &Shift) -> (Vec<Move>, Option<Omitted>) {
     (transfers.into_iter().map(told).collect(), Some(omitted).filter(|omitted| omitted.moves > 0))
 }
 
+/// The share of the keys that each member of a mapping owns. This may take some tenths of a second.
+pub(super) fn shares(mapping: &Mapping, members: &[Member]) -> BTreeMap<String, f64> {
+    loads(Side { mapping, members }).shares
+}
+
 /// The share of the keys that each slot owns. It comes from one mapping alone, because a comparison of two kinds of mapping
 /// may know it only from a sample.
-fn shares(side: Side) -> Shares {
+fn loads(side: Side) -> Shares {
     let shift = Shift::between(side, side);
     let (owned, whole) = (shift.owned_before(), shift.whole());
     let weight: u64 = owned.iter().map(|(member, _)| u64::from(member.weight)).sum();

@@ -147,6 +147,7 @@ fn hand_over(
     let places = offer.places.map(|places| Arc::clone(places) as _);
     let held = HandedOver { lease, counted: plane.handed_over.token(), places };
     let Err(refused) = link.hand_over(socket, held, about) else {
+        replica.counters.dialled(Dialled::Ok);
         return Step::Done(Reached::HandedOver(replica));
     };
     replica.not_connected();
@@ -165,13 +166,13 @@ async fn proxy(lease: Lease, head: &[u8], plane: &Plane, failed: &mut Vec<Attemp
     let replica = lease.replica();
     match connect_to_any(replica, head, &plane.limits).await {
         Ok((stream, forwarded)) => {
-            replica.dialled(Dialled::Ok);
+            replica.counters.dialled(Dialled::Ok);
             lease.connected();
             Step::Done(Reached::Connected(Upstream { stream, lease, forwarded }))
         }
         Err(error) => {
             let outcome = outcome(&error);
-            replica.dialled(outcome);
+            replica.counters.dialled(outcome);
             if outcome == Dialled::Local {
                 plane.warnings.local_connect(&replica.hostname, &error);
             } else {

@@ -81,7 +81,7 @@ pub(super) async fn run(at: usize, plane: Arc<Plane>, close: CancellationToken) 
     }
     worker.set_accepts(false);
     if let Some(listener) = worker.replace_listener(None) {
-        accept_the_rest(&listener, &plane);
+        accept_the_rest(&listener, worker, &plane);
     }
     plane.sessions.close();
     plane.sessions.wait().await;
@@ -90,8 +90,8 @@ pub(super) async fn run(at: usize, plane: Arc<Plane>, close: CancellationToken) 
 /// Accepts connections for ever, and mends the listener when it fails.
 async fn accept_all(worker: &Worker, plane: &Arc<Plane>) {
     while let Some(listener) = worker.listener() {
-        let working =
-            watch(Arc::clone(&listener)).and_then(|watched| try_out(&listener, plane).map(|()| watched));
+        let working = watch(Arc::clone(&listener))
+            .and_then(|watched| try_out(&listener, worker, plane).map(|()| watched));
         let trouble = match working {
             Ok(watched) => {
                 worker.set_accepts(true);
@@ -99,7 +99,7 @@ async fn accept_all(worker: &Worker, plane: &Arc<Plane>) {
             }
             Err(trouble) => trouble,
         };
-        worker.set_accepts(false);
+        worker.set_down();
         mend(worker, plane, trouble).await;
     }
 }
@@ -118,14 +118,14 @@ async fn mend(worker: &Worker, plane: &Arc<Plane>, mut trouble: io::Error) {
         sleep(pause).await;
         pause = LONGEST_PAUSE.min(2 * pause);
         let Some(listener) = worker.listener() else { return };
-        match try_out(&listener, plane) {
+        match try_out(&listener, worker, plane) {
             Ok(()) => break,
             Err(error) => trouble = error,
         }
         match listen(worker.address, true, &plane.limits.peer) {
             Ok(other) => {
                 if let Some(old) = worker.replace_listener(Some(other)) {
-                    accept_the_rest(&old, plane);
+                    accept_the_rest(&old, worker, plane);
                 }
             }
             Err(error) => trouble = error,
@@ -140,9 +140,9 @@ async fn mend(worker: &Worker, plane: &Arc<Plane>, mut trouble: io::Error) {
 ///
 /// # Errors
 /// It is not certain that the listener works.
-fn try_out(listener: &TcpListener, plane: &Arc<Plane>) -> io::Result<()> {
+fn try_out(listener: &TcpListener, worker: &Worker, plane: &Arc<Plane>) -> io::Result<()> {
     match accept_now(listener) {
-        Ok((client, peer)) => serve_now(client, peer, plane),
+        Ok((client, peer)) => serve_now(client, peer, worker, plane),
         Err(error) if error.kind() == ErrorKind::WouldBlock => {}
         Err(error) if Trouble::of(&error) == Trouble::Shortage => {}
         Err(error) => return Err(error),
@@ -173,7 +173,7 @@ async fn accept_until_trouble(
             };
             if let Some((client, seat)) = admit(client, peer, plane) {
                 let room = room(seat, plane).await;
-                session::start(client, peer, Arc::clone(plane), room);
+                session::start(client, peer, worker.at(), Arc::clone(plane), room);
             }
         }
         yield_now().await;
@@ -193,11 +193,11 @@ async fn pulse(at: usize, plane: Arc<Plane>) {
 }
 
 /// Accepts what the kernel has accepted already: closing the listener would reset those connections.
-fn accept_the_rest(listener: &TcpListener, plane: &Arc<Plane>) {
+fn accept_the_rest(listener: &TcpListener, worker: &Worker, plane: &Arc<Plane>) {
     let mut skipped = 0;
     for _ in 0..BACKLOG {
         match accept_now(listener) {
-            Ok((client, peer)) => serve_now(client, peer, plane),
+            Ok((client, peer)) => serve_now(client, peer, worker, plane),
             Err(error) if Trouble::of(&error) == Trouble::Connection && skipped < AT_ONCE => skipped += 1,
             Err(_) => return,
         }
@@ -290,10 +290,11 @@ async fn room(seat: Option<Seat>, plane: &Plane) -> Room {
 }
 
 /// Serves a client that cannot wait for room, if it is let in.
-fn serve_now(client: TcpStream, peer: SocketAddr, plane: &Arc<Plane>) {
+fn serve_now(client: TcpStream, peer: SocketAddr, worker: &Worker, plane: &Arc<Plane>) {
     let Some((client, seat)) = admit(client, peer, plane) else { return };
     let places = plane.admission.as_ref().and_then(|admission| admission.places_now(seat));
-    session::start(client, peer, Arc::clone(plane), Room { counted: plane.sessions.token(), places });
+    let room = Room { counted: plane.sessions.token(), places };
+    session::start(client, peer, worker.at(), Arc::clone(plane), room);
 }
 
 /// Waits until there is memory for one more session, and it leaves enough files for the rest of the program. The token counts as

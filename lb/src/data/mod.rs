@@ -45,6 +45,7 @@ pub(crate) use warnings::Warnings;
 pub(crate) use worker::Worker;
 
 use crate::access::AccessLog;
+use crate::metrics::{Metrics, Workers};
 use crate::net::Throttle;
 use crate::refusals::{Reason, Refusals};
 use crate::snapshot::Cell;
@@ -96,6 +97,8 @@ pub(crate) struct Plane {
     pub(crate) access: Option<Arc<AccessLog>>,
     /// Who is let in; `None`: everybody.
     pub(crate) admission: Option<Admission>,
+    /// What is measured.
+    pub(crate) metrics: Arc<Metrics>,
     /// Counts the connections that are not served.
     pub(crate) refusals: Arc<Refusals>,
     /// How many sessions the limit of open files allows.
@@ -139,6 +142,20 @@ impl Plane {
         Ok(())
     }
 
+    /// What the workers can do for new clients now.
+    pub(crate) fn workers(&self) -> Workers {
+        let dead = self.workers.iter().filter(|worker| worker.is_dead()).count();
+        let accepting = if self.accepts().is_ok() {
+            self.workers.iter().filter(|worker| worker.accepts()).count()
+        } else {
+            0
+        };
+        let admitted = self.admission.as_ref().and_then(Admission::most);
+        let most_sessions = self.most_sessions().min(admitted.unwrap_or(usize::MAX));
+        let (full, sessions) = (self.workers.len().saturating_sub(dead + accepting), self.sessions.len());
+        Workers { accepting, full, dead, sessions, most_sessions }
+    }
+
     /// Counts a connection that is reset for a reason of this machine.
     fn has_failed(&self, error: &io::Error) {
         self.refusals.count(Reason::Local);
@@ -159,6 +176,7 @@ mod testing {
 
     use super::stream::Stream;
     use super::{FileBudget, KeyKind, Limits, Memory, PeerOptions, Pipes, Plane, Stalls, Warnings};
+    use crate::metrics::Metrics;
     use crate::net::Throttle;
     use crate::snapshot::{Cell, Snapshot};
 
@@ -197,6 +215,7 @@ mod testing {
             access: None,
             admission: None,
             refusals: Arc::default(),
+            metrics: Arc::new(Metrics::new(1)),
         }
     }
 

@@ -4,16 +4,15 @@ use std::fmt;
 use std::num::NonZero;
 use std::time::{Duration, Instant};
 
-use super::relay::{Ending, Traffic};
+use super::relay::Traffic;
 use crate::refusals::Reason;
+use crate::replica::Ending;
 
 /// How a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// It was relayed to a replica, until this.
-    Relayed(Ending),
-    /// A replica has taken it over.
-    HandedOver,
+    /// It had reached a replica, and ended like this.
+    Ended(Ending),
     /// It has reached no replica.
     Refused(Reason),
 }
@@ -22,8 +21,7 @@ impl End {
     /// How it ended, and why it was refused, as programs read it.
     pub(super) fn names(&self) -> (&'static str, Option<&'static str>) {
         match self {
-            End::Relayed(ending) => (ending.name(), None),
-            End::HandedOver => ("handed_over", None),
+            End::Ended(ending) => (ending.name(), None),
             End::Refused(reason) => ("refused", Some(reason.name())),
         }
     }
@@ -32,8 +30,7 @@ impl End {
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            End::Relayed(ending) => write!(f, "{ending}"),
-            End::HandedOver => f.write_str("handed over"),
+            End::Ended(ending) => write!(f, "{ending}"),
             End::Refused(reason) => write!(f, "refused: {reason}"),
         }
     }
@@ -62,6 +59,8 @@ pub(super) struct Course {
     /// When the first line was known and when a replica was reached, after the beginning.
     known: Option<Lap>,
     reached: Option<Lap>,
+    /// The number of the worker that serves it, from 0 on.
+    worker: u16,
     attempts: u8,
     /// How many bytes the head had.
     head: u32,
@@ -83,9 +82,14 @@ impl Lap {
 }
 
 impl Course {
-    /// A connection that has just been accepted.
-    pub(super) fn begin() -> Self {
-        Course { begun: Instant::now(), known: None, reached: None, attempts: 0, head: 0 }
+    /// A connection that this worker has just accepted.
+    pub(super) fn begin(worker: u16) -> Self {
+        Course { begun: Instant::now(), known: None, reached: None, worker, attempts: 0, head: 0 }
+    }
+
+    /// The number of the worker that serves it.
+    pub(super) fn worker(&self) -> u16 {
+        self.worker
     }
 
     /// When it was accepted.
@@ -139,7 +143,7 @@ mod tests {
 
     #[test]
     fn an_outcome_has_what_the_connection_came_to() {
-        let mut course = Course::begin();
+        let mut course = Course::begin(0);
         let early = course.end(End::Refused(Reason::LeftEarly), Traffic::default());
         assert_eq!((early.first_line, early.connect, early.attempts), (None, None, 0));
         course.knows(7);
@@ -148,7 +152,7 @@ mod tests {
         assert!(refused.first_line.is_some());
         assert_eq!((refused.connect, refused.attempts), (None, 3));
         course.reaches(2);
-        let outcome = course.end(End::Relayed(Ending::Complete), Traffic { up: 3, down: 5 });
+        let outcome = course.end(End::Ended(Ending::Complete), Traffic { up: 3, down: 5 });
         assert_eq!((outcome.traffic, outcome.attempts), (Traffic { up: 10, down: 5 }, 3));
         let parts = outcome.first_line.unwrap() + outcome.connect.unwrap();
         assert!(parts <= outcome.total, "{outcome:?}");

@@ -20,7 +20,7 @@ use super::socket::{is_dead, reset, write_some};
 use super::source::{Reading, SCRATCH, Source};
 use super::splice::{self, Borrower, Pipe};
 use super::stream::Stream;
-use crate::replica::Lease;
+use crate::replica::{Ending, Lease, Way};
 
 /// The two connections of a session, and its hold on the replica. Both are reset if it is dropped before the relay has ended.
 pub(super) struct Pair {
@@ -82,6 +82,7 @@ impl Drop for Pair {
     fn drop(&mut self) {
         if !self.has_ended.load(Relaxed) {
             self.cut();
+            self.lease.replica().counters.ended(Ending::Local);
         }
     }
 }
@@ -194,9 +195,8 @@ impl Ends for Sockets<'_> {
     }
 
     fn count(&self, bytes: usize) {
-        if !self.is_up {
-            self.pair.lease.received(bytes);
-        }
+        let way = if self.is_up { Way::Up } else { Way::Down };
+        self.pair.lease.replica().counters.moved(way, bytes);
     }
 }
 

@@ -15,7 +15,6 @@
 //! [`Flow`] is one direction, and [`Clock`] is what time limits there are; this module decides what becomes of the other
 //! direction when one has ended. It never looks at the bytes.
 
-use std::fmt;
 use std::future::{self, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -33,6 +32,7 @@ use super::socket::{all_sent, reset};
 use super::source::discard;
 use super::stalls::Ear;
 use super::stream::Stream;
+use crate::replica::Ending;
 
 /// How long a reset waits for a slow reader of the bytes before it.
 const LINGER: Duration = Duration::from_secs(300);
@@ -46,54 +46,6 @@ pub(super) struct Traffic {
     pub(super) up: u64,
     /// From the replica to the client.
     pub(super) down: u64,
-}
-
-/// How a session ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
-    /// Both directions came to their end.
-    Complete,
-    /// The client reset the connection.
-    ClientReset,
-    /// The replica reset the connection.
-    ReplicaReset,
-    /// Both directions were silent for too long, or one had ended and the other was.
-    Idle,
-    /// It has reached its greatest age.
-    Aged,
-    /// The replica was stopped before the session ended.
-    Evicted,
-    /// A system call failed, for a reason of this machine.
-    Local,
-}
-
-impl Ending {
-    /// Its name, as programs read it.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Ending::Complete => "complete",
-            Ending::ClientReset => "client_reset",
-            Ending::ReplicaReset => "replica_reset",
-            Ending::Idle => "idle",
-            Ending::Aged => "aged",
-            Ending::Evicted => "evicted",
-            Ending::Local => "local",
-        }
-    }
-}
-
-impl fmt::Display for Ending {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Ending::Complete => "complete",
-            Ending::ClientReset => "reset by the client",
-            Ending::ReplicaReset => "reset by the replica",
-            Ending::Idle => "idle",
-            Ending::Aged => "too old",
-            Ending::Evicted => "evicted",
-            Ending::Local => "local error",
-        })
-    }
 }
 
 /// Relays until both directions have ended, a time limit is reached, or the session is evicted. The caller drops the pair then.

@@ -15,7 +15,6 @@ use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tracing::debug;
 
 use super::admission::Places;
 use super::client::Client;
@@ -23,7 +22,7 @@ use super::connect::{Attempt, Reached, Request, Upstream, first_reachable};
 use super::head::{self, Head, Kind};
 use super::outcome::{Course, End, Outcome};
 use super::pair::Pair;
-use super::relay::{self, Ending, Traffic};
+use super::relay::{self, Traffic};
 use super::socket::{SOON, reset, write_some};
 use super::source::{Reading, discard};
 use super::story::{Attempts, Origin, Story};
@@ -31,7 +30,7 @@ use super::{KeyKind, Limits, Plane};
 use crate::access::AccessLog;
 use crate::net::is_local;
 use crate::refusals::Reason;
-use crate::replica::Replica;
+use crate::replica::{Ending, Replica, Way};
 use crate::snapshot::Slot;
 
 /// How long a client that gets no replica may take to read the answer.
@@ -52,8 +51,9 @@ pub(super) struct Room {
 ///
 /// The first poll happens here, so a client that is handed over without a wait costs no task. Everything before the relay is a
 /// separate future, which is freed when the relay begins: most open connections are in the relay.
-pub(super) fn start(client: StdStream, peer: SocketAddr, plane: Arc<Plane>, room: Room) {
-    let mut opening = Box::pin(Session::open(Client::new(client), peer, plane, room));
+pub(super) fn start(client: StdStream, peer: SocketAddr, worker: u16, plane: Arc<Plane>, room: Room) {
+    let course = Course::begin(worker);
+    let mut opening = Box::pin(Session::open(Client::new(client), peer, course, plane, room));
     let relay = |opened: Option<(Session, Box<[u8]>)>| {
         if let Some((session, unsent)) = opened {
             tokio::spawn(session.relay(unsent));
@@ -83,21 +83,21 @@ impl Session {
     async fn open(
         mut client: Client,
         peer: SocketAddr,
+        mut course: Course,
         plane: Arc<Plane>,
         room: Room,
     ) -> Option<(Self, Box<[u8]>)> {
-        let mut course = Course::begin();
         let Head { mut bytes, kind, has_proxy_header } =
             match read_head(&mut client, course.begun(), &plane.limits).await {
                 Ok(read) => read,
                 Err(error) => {
-                    let reason = give_up(client, peer, &error, &plane);
+                    let reason = give_up(client, &error, &plane);
                     let story = Story::if_told(plane.access(), || Story::of(peer));
                     plane.conclude(&course, End::Refused(reason), story.as_deref());
                     return None;
                 }
             };
-        course.knows(bytes.len());
+        plane.has_read(&mut course, bytes.len());
         if has_proxy_header {
             plane.warnings.proxy_header(peer);
         }
@@ -117,10 +117,11 @@ impl Session {
 
         let Upstream { stream: replica, lease, forwarded } = match reached {
             Some(Reached::Connected(upstream)) => upstream,
-            Some(Reached::HandedOver(_)) => {
+            Some(Reached::HandedOver(replica)) => {
                 client.let_go();
-                course.reaches(failed.len());
-                plane.conclude(&course, End::HandedOver, story.as_deref());
+                plane.has_reached(&mut course, failed.len());
+                replica.counters.ended(Ending::HandedOver);
+                plane.conclude(&course, End::Ended(Ending::HandedOver), story.as_deref());
                 return None;
             }
             None => {
@@ -130,13 +131,15 @@ impl Session {
                 return None;
             }
         };
-        course.reaches(failed.len());
+        plane.has_reached(&mut course, failed.len());
+        lease.replica().counters.moved(Way::Up, bytes.len());
         let client = match client.into_stream() {
             Ok(client) => client,
             Err(error) => {
                 plane.has_failed(&error);
                 reset(&replica);
-                plane.conclude(&course, End::Relayed(Ending::Local), story.as_deref());
+                lease.replica().counters.ended(Ending::Local);
+                plane.conclude(&course, End::Ended(Ending::Local), story.as_deref());
                 return None;
             }
         };
@@ -164,13 +167,16 @@ impl Session {
         if ending == Ending::Local {
             self.pair.plane.has_failed(&self.pair.error());
         }
-        self.tell(ending, traffic);
+        self.pair.lease.replica().counters.ended(ending);
+        let total = self.tell(ending, traffic);
+        self.pair.plane.metrics.lane(self.course.worker()).session.observe(total);
     }
 
-    /// Tells whatever counts or shows connections how it ended, once.
-    fn tell(&mut self, ending: Ending, traffic: Traffic) {
-        let story = self.story.take();
-        self.pair.plane.tell(&self.course.end(End::Relayed(ending), traffic), story.as_deref());
+    /// Tells whatever shows connections how it ended, once. Returns how long it lasted.
+    fn tell(&mut self, ending: Ending, traffic: Traffic) -> Duration {
+        let (story, outcome) = (self.story.take(), self.course.end(End::Ended(ending), traffic));
+        self.pair.plane.tell(&outcome, story.as_deref());
+        outcome.total
     }
 }
 
@@ -187,7 +193,7 @@ impl Plane {
     /// A connection was refused before anything of it was read.
     pub(super) fn refuse(&self, peer: SocketAddr, reason: Reason) {
         let story = Story::if_told(self.access(), || Story::of(peer));
-        self.conclude(&Course::begin(), End::Refused(reason), story.as_deref());
+        self.conclude(&Course::begin(0), End::Refused(reason), story.as_deref());
     }
 
     /// A connection has ended that was not relayed.
@@ -195,7 +201,24 @@ impl Plane {
         self.tell(&course.end(end, Traffic::default()), story);
     }
 
-    /// Tells whatever counts or shows connections how one ended.
+    /// It is known what the first line of a connection says, after a head of so many bytes.
+    fn has_read(&self, course: &mut Course, head: usize) {
+        course.knows(head);
+        // Where the key is the address, nothing was waited for.
+        if let (KeyKind::Id, Some(time)) = (self.limits.key, course.first_line()) {
+            self.metrics.lane(course.worker()).first_line.observe(time);
+        }
+    }
+
+    /// A connection has reached a replica, after so many that failed.
+    fn has_reached(&self, course: &mut Course, failed: usize) {
+        course.reaches(failed);
+        if let Some(time) = course.connect() {
+            self.metrics.lane(course.worker()).connect.observe(time);
+        }
+    }
+
+    /// Tells whatever shows connections how one ended.
     fn tell(&self, outcome: &Outcome, story: Option<&Story>) {
         if let Some(story) = story {
             story.tell(outcome, self.access());
@@ -230,8 +253,7 @@ async fn read_head(client: &mut Client, begun: Instant, limits: &Limits) -> io::
 }
 
 /// Ends a connection whose first line did not come, or cannot be read. Returns why.
-fn give_up(client: Client, peer: SocketAddr, error: &io::Error, plane: &Plane) -> Reason {
-    debug!(%peer, %error, "session: there is no first line");
+fn give_up(client: Client, error: &io::Error, plane: &Plane) -> Reason {
     let reason = if error.kind() != ErrorKind::UnexpectedEof && client.is_alive() {
         plane.has_failed(error);
         Reason::Local

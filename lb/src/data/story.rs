@@ -11,6 +11,7 @@ use super::outcome::{End, Outcome};
 use super::relay::Traffic;
 use crate::access::AccessLog;
 use crate::access::record::Record;
+use crate::replica::Ending;
 
 /// Where a key comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +85,7 @@ impl Story {
             slot: self.slot.as_deref(),
             replica: self.replica.as_deref(),
             attempts: outcome.attempts,
-            traffic: (outcome.end != End::HandedOver).then_some((up, down)),
+            traffic: (outcome.end != End::Ended(Ending::HandedOver)).then_some((up, down)),
             first_line: outcome.first_line,
             connect: outcome.connect,
             total: outcome.total,

@@ -82,7 +82,7 @@ async fn keep_running(
     loop {
         let begun = Instant::now();
         let Err(reason) = watch(worker, &mut thread).await else { return };
-        worker.set_accepts(false);
+        worker.set_down();
         error!(worker = worker.number, "a worker has failed, and its connections are reset: {reason}");
         pause = if begun.elapsed() >= STEADY { PAUSES[0] } else { pause };
         thread = loop {

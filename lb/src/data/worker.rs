@@ -20,6 +20,8 @@ pub(crate) struct Worker {
     /// Its listening socket; `None` once it is closed for good.
     listener: Mutex<Option<Arc<TcpListener>>>,
     accepts: AtomicBool,
+    /// Whether its listener does not work, or its thread has failed.
+    is_down: AtomicBool,
     is_blocked: AtomicBool,
     beats: AtomicU64,
     /// Notified with each beat.
@@ -37,10 +39,16 @@ impl Worker {
             address: listener.local_addr()?,
             listener: Mutex::new(Some(Arc::new(listener))),
             accepts: AtomicBool::new(false),
+            is_down: AtomicBool::new(false),
             is_blocked: AtomicBool::new(false),
             beats: AtomicU64::new(0),
             pulse: Notify::new(),
         })
+    }
+
+    /// Its number from 0 on, as metrics have it.
+    pub(super) fn at(&self) -> u16 {
+        u16::try_from(self.number.saturating_sub(1)).unwrap_or(u16::MAX)
     }
 
     /// Whether a new client would be accepted now.
@@ -48,9 +56,21 @@ impl Worker {
         self.accepts.load(Relaxed) && !self.is_blocked.load(Relaxed)
     }
 
-    /// Notes whether its listener works.
+    /// Notes whether it accepts connections. If not, there is no room for one, or the end has come.
     pub(super) fn set_accepts(&self, accepts: bool) {
         self.accepts.store(accepts, Relaxed);
+        self.is_down.store(false, Relaxed);
+    }
+
+    /// Notes that its listener does not work, or that its thread has failed.
+    pub(super) fn set_down(&self) {
+        self.accepts.store(false, Relaxed);
+        self.is_down.store(true, Relaxed);
+    }
+
+    /// Whether it can do nothing: it is blocked, its thread has failed, or its listener does not work.
+    pub(super) fn is_dead(&self) -> bool {
+        self.is_down.load(Relaxed) || self.is_blocked.load(Relaxed)
     }
 
     /// Notes that its thread runs.

@@ -6,6 +6,8 @@
 use std::fs::{File, rename};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use proto::journal::Event;
@@ -27,7 +29,11 @@ const OLD_FILES: u32 = 4;
 
 /// Hands lines to the thread that writes them.
 #[derive(Debug)]
-pub(crate) struct Appender(appender::Appender<Vec<Message>>);
+pub(crate) struct Appender {
+    waiting: appender::Appender<Vec<Message>>,
+    /// How many lines were lost.
+    lost: Arc<AtomicU64>,
+}
 
 #[derive(Debug)]
 pub(crate) enum Message {
@@ -44,8 +50,9 @@ impl Appender {
     pub(crate) fn open(path: &Path, most: u64) -> io::Result<(Self, Guard)> {
         let mut writer = Writer::new(path, most);
         writer.file()?;
-        let (appender, guard) = appender::Appender::start("journal", Duration::ZERO, writer)?;
-        Ok((Appender(appender), guard))
+        let lost = Arc::clone(&writer.lost);
+        let (waiting, guard) = appender::Appender::start("journal", Duration::ZERO, writer)?;
+        Ok((Appender { waiting, lost }, guard))
     }
 
     /// Appends a line, soon. If too many wait, it is lost: the next line that is written tells that it is missing.
@@ -60,13 +67,21 @@ impl Appender {
     }
 
     fn push(&self, message: Message) {
-        self.0.append(|waiting| {
+        let has_room = self.waiting.append(|waiting| {
             let has_room = waiting.len() < WAITING;
             if has_room {
                 waiting.push(message);
             }
             has_room
         });
+        if !has_room {
+            self.lost.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// How many lines were lost.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Relaxed)
     }
 }
 
@@ -78,6 +93,7 @@ struct Writer {
     size: u64,
     /// The number of the last line that was written.
     last: Option<u64>,
+    lost: Arc<AtomicU64>,
     complaints: Throttle,
 }
 
@@ -86,9 +102,9 @@ impl Sink for Writer {
 
     fn write(&mut self, batch: Vec<Message>) {
         for lines in batch.chunks(AT_ONCE) {
-            if let Err(error) = self.put(lines)
-                && self.complaints.ask().is_some()
-            {
+            let Err(error) = self.put(lines) else { continue };
+            self.lost.fetch_add(lines.len() as u64, Relaxed);
+            if self.complaints.ask().is_some() {
                 warn!(path = %self.path.display(), "events are missing in the file of the journal (--journal): {error}");
             }
         }
@@ -98,7 +114,7 @@ impl Sink for Writer {
 impl Writer {
     fn new(path: &Path, most: u64) -> Self {
         let (path, complaints) = (path.to_owned(), Throttle::default());
-        Writer { path, most, file: None, size: 0, last: None, complaints }
+        Writer { path, most, file: None, size: 0, last: None, lost: Arc::default(), complaints }
     }
 
     /// Writes these lines, all of them or none.

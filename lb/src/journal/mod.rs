@@ -110,6 +110,12 @@ impl Journal {
         file.append_step(&step);
     }
 
+    /// How many entries are missing in the file.
+    #[must_use]
+    pub(crate) fn lost(&self) -> u64 {
+        self.file.as_ref().map_or(0, Appender::lost)
+    }
+
     /// A reader that begins there.
     pub(crate) fn follow(self: &Arc<Self>, beginning: Beginning) -> Follower {
         let news = self.newest.subscribe();

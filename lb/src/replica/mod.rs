@@ -3,7 +3,8 @@
 //! A session holds a [`Lease`] on its replica. If it hands its connection over, the [`Link`] keeps the lease. The control plane reads
 //! the counters, waits until no lease is left, and ends sessions. Nothing here connects, probes or decides.
 
-mod dials;
+mod counters;
+mod ending;
 mod key;
 mod link;
 mod suspicion;
@@ -24,8 +25,8 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::net::Addresses;
-pub(crate) use dials::Dialled;
-use dials::Dials;
+pub(crate) use counters::{Counters, Dialled, Probed, Totals, Way};
+pub(crate) use ending::Ending;
 use key::Key;
 use link::HandoffEndpoint;
 pub(crate) use link::{About, HandedOver, Link};
@@ -49,8 +50,10 @@ pub(crate) struct Replica {
     /// Ends all its sessions, now and later.
     evicted: CancellationToken,
     connected: AtomicU64,
-    dials: Dials,
-    received: AtomicU64,
+    /// What else it counts.
+    pub(crate) counters: Arc<Counters>,
+    /// The bytes of its reports on its link.
+    reported: AtomicU64,
     probe_wanted: Notify,
     /// Whether a connect or a probe has failed.
     pub(crate) suspicion: Suspicion,
@@ -77,8 +80,8 @@ impl Replica {
             open: Mutex::new(Open { keys: Slab::new(), reset: Arc::new(evicted.child_token()) }),
             evicted,
             connected: AtomicU64::new(0),
-            dials: Dials::default(),
-            received: AtomicU64::new(0),
+            counters: Arc::default(),
+            reported: AtomicU64::new(0),
             probe_wanted: Notify::new(),
             suspicion: Suspicion::default(),
         }
@@ -202,18 +205,13 @@ impl Replica {
     /// How many connections it has, and has had.
     #[must_use]
     pub(crate) fn connections(&self) -> Connections {
-        Connections { open: self.open(), total: self.connected.load(Relaxed), failed: self.dials.failed() }
-    }
-
-    /// Counts an attempt to connect to it.
-    pub(crate) fn dialled(&self, how: Dialled) {
-        self.dials.count(how);
+        Connections { open: self.open(), total: self.connected.load(Relaxed), failed: self.counters.failed() }
     }
 
     /// The bytes received from it so far: a sign of life, whatever its probes say.
     #[must_use]
     pub(crate) fn received(&self) -> u64 {
-        self.received.load(Relaxed)
+        self.counters.bytes(Way::Down) + self.reported.load(Relaxed)
     }
 
     /// Asks for a probe now instead of at the next interval, because a session failed. That is no evidence against the replica: it
@@ -250,9 +248,9 @@ impl Replica {
         self.connected.fetch_sub(1, Relaxed);
     }
 
-    /// Counts bytes received from it.
+    /// Counts bytes received on its link.
     pub(crate) fn heard(&self, bytes: usize) {
-        self.received.fetch_add(bytes as u64, Relaxed);
+        self.reported.fetch_add(bytes as u64, Relaxed);
     }
 
     /// Ends the sessions that are open now, except those that were handed over: `lb` cannot end them. Later ones stay.
@@ -300,11 +298,6 @@ impl Lease {
         self.replica.connected.fetch_add(1, Relaxed);
     }
 
-    /// Counts bytes received from the replica.
-    pub(crate) fn received(&self, bytes: usize) {
-        self.replica.heard(bytes);
-    }
-
     /// Waits until the session has to end.
     pub(crate) fn evicted(&self) -> WaitForCancellationFuture<'_> {
         self.reset.cancelled()
@@ -344,12 +337,9 @@ mod tests {
         let address = SocketAddr::from(([127, 0, 0, 1], 1));
         let replica = Replica::new("a".into(), address.into(), CancellationToken::new());
         assert_eq!(replica.connections().failed, FailedConnects::default());
-        for how in
-            [Dialled::Ok, Dialled::Refused, Dialled::Timeout, Dialled::Local, Dialled::Local, Dialled::Other]
-        {
-            replica.dialled(how);
-        }
-        assert_eq!(replica.dials.of(Dialled::Ok), 1);
+        let ways = [Dialled::Refused, Dialled::Timeout, Dialled::Local, Dialled::Local, Dialled::Other];
+        ways.into_iter().chain([Dialled::Ok]).for_each(|how| replica.counters.dialled(how));
+        assert_eq!(replica.counters.read().dials(Dialled::Ok), 1);
         let expected = FailedConnects { refused: 1, timeout: 1, local: 2, other: 1 };
         assert_eq!(replica.connections().failed, expected);
     }

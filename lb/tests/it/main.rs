@@ -36,6 +36,7 @@ mod linearizable;
 mod load;
 mod logs;
 mod mapping;
+mod metrics;
 mod names;
 mod namespaces;
 mod noise;

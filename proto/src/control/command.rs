@@ -59,6 +59,25 @@ pub enum Command {
 }
 
 impl Command {
+    /// Its name, as it stands in `cmd`.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::Rep {} => "rep",
+            Command::Add(_) => "add",
+            Command::Remove(_) => "rm",
+            Command::Kill(_) => "kill",
+            Command::Mapping(_) => "mapping",
+            Command::Plan { .. } => "plan",
+            Command::Backends {} => "backends",
+            Command::Ring {} => "ring",
+            Command::Explain { .. } => "explain",
+            Command::Health {} => "health",
+            Command::Incidents {} => "incidents",
+            Command::Events { .. } => "events",
+        }
+    }
+
     /// The command as one line of newline-delimited JSON, which a [`Line`] reads; the line feed is included.
     #[must_use]
     pub fn to_line(&self, token: Option<&str>) -> String {

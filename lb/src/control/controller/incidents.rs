@@ -293,11 +293,11 @@ mod tests {
     fn a_replacement_has_its_phases_and_what_was_lost() {
         let (mut world, first, second) = (World::new(), replica("a"), replica("b"));
         assert_eq!(world.see(0, State::Starting, (1, &first), None), None, "a start is no incident");
-        first.dialled(Dialled::Refused);
+        first.counters.dialled(Dialled::Refused);
         assert_eq!(world.see(10, State::Up, (1, &first), None), None);
         let session = first.lease(b"7");
-        first.dialled(Dialled::Refused);
-        first.dialled(Dialled::Local);
+        first.counters.dialled(Dialled::Refused);
+        first.counters.dialled(Dialled::Local);
         world.refused = 5;
         assert_eq!(world.see(1000, State::Starting, (2, &second), Some("exited")), None);
         drop(session);

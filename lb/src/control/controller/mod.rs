@@ -7,6 +7,7 @@ mod commands;
 mod incidents;
 mod killing;
 mod publication;
+mod restarts;
 mod running;
 mod telling;
 
@@ -24,16 +25,19 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+use super::exposition::Slots;
 use super::health::HealthPolicy;
 use super::{Events, Request};
 use crate::journal::Journal;
 use crate::journal::step::What;
+use crate::metrics::Metrics;
 use crate::provider::{Provider, Report, Reports};
 use crate::refusals::Refusals;
 use crate::snapshot::{Cell, Slot, Snapshot};
 use commands::{Checks, Waiting};
 use incidents::Incidents;
 use publication::{Blueprint, Publication, Version};
+use restarts::Restarts;
 use running::Running;
 use telling::Rotation;
 
@@ -51,6 +55,10 @@ pub(crate) struct Setup {
     pub(crate) most_per_replica: Option<usize>,
     /// The connections that the data plane has not served.
     pub(crate) refusals: Arc<Refusals>,
+    /// Where recoveries are measured.
+    pub(crate) metrics: Arc<Metrics>,
+    /// What slots have counted.
+    pub(crate) slots: Arc<Slots>,
     pub(crate) provider: Provider,
     /// Where snapshots are published.
     pub(crate) cell: Arc<Cell>,
@@ -84,6 +92,7 @@ pub(crate) struct Controller {
     running: HashMap<ReplicaId, Running>,
     incidents: Incidents,
     rotation: Rotation,
+    restarts: Restarts,
     waiting: HashMap<CommandId, Waiting>,
     last_command: u64,
     checks: Checks,
@@ -123,6 +132,7 @@ impl Controller {
             publication: Publication::new(scheme, Arc::clone(setup.cell.load().mapping())),
             incidents: Incidents::new(setup.clock),
             rotation: Rotation::Begins,
+            restarts: Restarts::default(),
             setup,
             ready: Some(ready),
             building: None,
@@ -197,6 +207,7 @@ impl Controller {
     }
 
     fn apply(&mut self, event: Event) {
+        self.note_cause(&event);
         let now = self.setup.clock.instant.elapsed();
         self.setup.journal.record_step(|| What::happened(now, &event));
         let effects = self.fleet.apply(now, event);
@@ -212,6 +223,7 @@ impl Controller {
                 Effect::Changed(view) => {
                     self.tell_change(&view);
                     self.look_at(&view);
+                    self.count_restarts(&view);
                     self.settle_sessions(&view);
                 }
                 Effect::Doubt(suspects) => self.tell_doubt(suspects),
@@ -296,6 +308,7 @@ impl Controller {
         self.publication.complete(built.ok());
         if is_new {
             self.tell_mapping();
+            self.measure_shares();
         }
         self.store();
         self.build();

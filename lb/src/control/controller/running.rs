@@ -53,6 +53,9 @@ impl Controller {
         running.replica = Some(replica);
         running.carrier = carrier;
         running.probes = Some(AbortOnDropHandle::new(tokio::spawn(watch)));
+        if let Some(view) = self.fleet.slots().find(|view| view.replica == Some(id)) {
+            self.seat(&view);
+        }
         self.tell_started(id, address);
         self.apply(Event::Started(id));
     }

@@ -3,19 +3,24 @@
 //! Nothing here decides.
 
 use std::collections::HashSet;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use fleet::{Assignment, ReplicaId, View};
+use fleet::{Assignment, ReplicaId, SlotId, View};
 use proto::control::{Hostname, State};
+use proto::incident::{Incident, Phases};
 use proto::journal::{Event, Replica};
 use proto::printable::clipped;
+use tokio::task::spawn_blocking;
 use tracing::field::display;
 use tracing::{error, info, warn};
 
 use super::Controller;
 use super::incidents::Sight;
 use crate::control::health::OnDown;
+use crate::control::plan::shares;
 use crate::log::TOLD;
+use crate::metrics::{Metrics, Phase};
 
 /// The longest reason, in characters.
 const LONGEST: usize = 500;
@@ -87,6 +92,7 @@ impl Controller {
             refused: self.setup.refusals.totals().no_replica,
         };
         if let Some(ended) = self.incidents.see(&sight) {
+            measure(&self.setup.metrics, ended);
             self.setup.journal.record(Event::Incident(ended.clone()));
         }
     }
@@ -98,6 +104,17 @@ impl Controller {
         for ended in self.incidents.retain(|index| left.contains(&index), refused) {
             self.setup.journal.record(Event::Incident(ended));
         }
+        self.restarts.retain(|index| left.contains(&index));
+        let names: Vec<SlotId> = self.fleet.slots().filter_map(|view| view.slot).collect();
+        self.setup.slots.retain(&names.iter().map(|slot| slot.name.as_str()).collect());
+    }
+
+    /// Has the share of the keys of each slot computed, elsewhere: it may take some tenths of a second.
+    pub(super) fn measure_shares(&self) {
+        let (slots, number) = (Arc::clone(&self.setup.slots), self.setup.slots.new_mapping());
+        let (mapping, members) =
+            (Arc::clone(self.publication.mapping()), self.publication.members().to_vec());
+        drop(spawn_blocking(move || slots.share(number, shares(&mapping, &members))));
     }
 
     /// Says when the last replica has left rotation, and when there is one again.
@@ -143,6 +160,18 @@ impl Controller {
         let view = views.find(|view| view.replica == Some(id));
         let slot = view.and_then(|view| view.slot).map(|slot| slot.name.to_string());
         Some(Replica { slot, hostname, reason: reason.map(|reason| clipped(reason, LONGEST)) })
+    }
+}
+
+/// Measures an incident that has ended with its slot in rotation.
+fn measure(metrics: &Metrics, ended: &Incident) {
+    let Phases { notice, start, ready, total } = ended.phases;
+    if total.is_none() {
+        return;
+    }
+    for (phase, seconds) in Phase::ALL.into_iter().zip([notice, start, ready, total]) {
+        let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+        time.into_iter().for_each(|time| metrics.recovery(phase).observe(time));
     }
 }
 

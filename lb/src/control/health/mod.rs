@@ -31,7 +31,7 @@ use super::Events;
 use super::link::Links;
 use crate::net::{Addresses, is_local, more_telling};
 use crate::provider::Inspector;
-use crate::replica::Replica;
+use crate::replica::{Probed, Replica};
 use judge::{Judge, Rules, Silence};
 pub(crate) use probe::Probe;
 
@@ -111,6 +111,15 @@ pub(super) async fn watch(
     }
 }
 
+/// What a probe counts as.
+fn probed<T>(outcome: &io::Result<T>) -> Probed {
+    match outcome {
+        Ok(_) => Probed::Ok,
+        Err(error) if is_local(error) => Probed::Local,
+        Err(_) => Probed::Failed,
+    }
+}
+
 /// The probes of one replica.
 struct Watch {
     replica: Arc<Replica>,
@@ -136,7 +145,9 @@ impl Watch {
         if self.replica.suspicion.is_raised() {
             self.doubt_address();
         }
+        let asked = Instant::now();
         let outcome = self.ask(&self.replica.addresses(), in_doubt).await;
+        self.replica.counters.probed(probed(&outcome), asked.elapsed());
         let now = self.begun.elapsed();
         self.judge.hear(self.replica.received(), now);
         match outcome {

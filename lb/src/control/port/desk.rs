@@ -18,8 +18,10 @@ use super::events::{Events, beginning};
 use super::pictures::Pictures;
 use super::places::Place;
 use crate::control::explain::explain;
+use crate::control::exposition::Exposition;
 use crate::control::{Operation, Request, Requests};
 use crate::journal::Journal;
+use crate::metrics::Metrics;
 use crate::snapshot::Cell;
 
 /// The longest command, in bytes.
@@ -30,6 +32,8 @@ pub(super) const SENDER: Duration = Duration::from_secs(10);
 const EXECUTION: Duration = Duration::from_secs(58);
 /// How many commands of one connection are refused before it is closed.
 const REFUSALS: u32 = 3;
+/// What a command is called in metrics that is refused before its name is known.
+const UNREAD: &str = "unread";
 /// A token of fewer characters can be guessed: refusals wait, but a right token never does.
 const LONG_ENOUGH: usize = 16;
 
@@ -40,6 +44,8 @@ pub(crate) struct Desk {
     snapshot: Arc<Cell>,
     journal: Arc<Journal>,
     token: Option<String>,
+    metrics: Arc<Metrics>,
+    pub(super) exposition: Arc<Exposition>,
     pub(super) refusals: Refusals,
     backoff: Backoff,
     pictures: Pictures,
@@ -93,9 +99,11 @@ impl Desk {
         snapshot: Arc<Cell>,
         journal: Arc<Journal>,
         token: Option<String>,
+        (metrics, exposition): (Arc<Metrics>, Arc<Exposition>),
     ) -> Self {
         let (refusals, backoff) = (Refusals::default(), Backoff::new());
-        Desk { requests, snapshot, journal, token, refusals, backoff, pictures: Pictures::default() }
+        let pictures = Pictures::default();
+        Desk { requests, snapshot, journal, token, metrics, exposition, refusals, backoff, pictures }
     }
 
     /// Warns of a token that can be guessed.
@@ -141,6 +149,7 @@ impl Desk {
 
     /// Counts a refused command.
     pub(super) fn refuse(&self, caller: &Caller, failure: Failure) -> Failure {
+        self.metrics.command(UNREAD, "refused");
         caller.refused.fetch_add(1, Ordering::Relaxed);
         self.refusals.count(caller.who);
         failure
@@ -150,8 +159,10 @@ impl Desk {
     /// if its client leaves.
     pub(super) async fn execute(self: &Arc<Self>, caller: &Caller, command: Command) -> Served {
         caller.place.work();
+        let name = command.name();
         let answer = match command {
             Command::Events { since, follow } => {
+                self.metrics.command(name, "ok");
                 let follower = self.journal.follow(beginning(since));
                 return Served::Events(Events::new(follower, follow, caller.place.pulse()));
             }
@@ -174,6 +185,7 @@ impl Desk {
             Command::Health {} => self.ask(Operation::Health).await,
             Command::Incidents {} => self.ask(Operation::Incidents).await,
         };
+        self.metrics.command(name, result(&answer));
         caller.place.rest();
         Served::Answer(answer)
     }
@@ -217,6 +229,15 @@ impl Desk {
     }
 }
 
+/// What a command has come to, for metrics.
+fn result(answer: &Answer) -> &'static str {
+    match answer.http_status() {
+        ..400 => "ok",
+        400..500 => "refused",
+        500.. => "failed",
+    }
+}
+
 fn shutting_down() -> Answer {
     Answer::Failure(FailureKind::Unavailable.because("lb is shutting down"))
 }
@@ -230,6 +251,8 @@ mod tests {
 
     use super::super::places::Places;
     use super::*;
+    use crate::control::exposition::Sources;
+    use crate::metrics::Workers;
     use crate::snapshot::Snapshot;
 
     /// A desk without a controller, and what the controller would get.
@@ -238,7 +261,17 @@ mod tests {
         let snapshot = Arc::new(Cell::from_pointee(Snapshot::empty(&policy).unwrap()));
         let (requests, requested) = mpsc::channel(1);
         let journal = Arc::new(Journal::new(None));
-        (Arc::new(Desk::new(requests, snapshot, journal, token.map(str::to_owned))), requested)
+        let metrics = Arc::new(Metrics::new(1));
+        let exposition = Arc::new(Exposition::new(Sources {
+            metrics: Arc::clone(&metrics),
+            slots: Arc::default(),
+            snapshot: Arc::clone(&snapshot),
+            refusals: Arc::default(),
+            journal: Arc::clone(&journal),
+            workers: Box::new(Workers::default),
+        }));
+        let token = token.map(str::to_owned);
+        (Arc::new(Desk::new(requests, snapshot, journal, token, (metrics, exposition))), requested)
     }
 
     /// A new connection from this port of this address.

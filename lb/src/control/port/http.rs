@@ -26,8 +26,7 @@ use tokio::time::timeout;
 
 use super::desk::{COMMAND_MAX, Caller, Desk, SENDER, Served};
 use super::events::{self, Events};
-use super::page;
-use super::web;
+use super::{page, scrape, web};
 
 /// What a browser that connects again has seen.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -79,6 +78,12 @@ async fn answer(
         return Ok(response.map(Either::Left));
     }
     let command = match admit(&head, desk, caller).await {
+        Ok(()) if (&head.method, head.uri.path()) == (&Method::GET, scrape::PATH) => {
+            caller.place.work();
+            let metrics = scrape::metrics(&head.headers, &desk.exposition);
+            caller.place.rest();
+            return Ok(metrics.map(Either::Left));
+        }
         Ok(()) => command(&head, body).await,
         Err(failure) => Err(failure),
     };
@@ -148,7 +153,7 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
 /// The methods that a path takes; `None` if there is no such path.
 fn allowed(path: &str) -> Option<&'static str> {
     Some(match path {
-        "/rep" | "/backends" | "/healthz" | "/events" | "/incidents" | "/ring" => "GET",
+        "/rep" | "/backends" | "/healthz" | "/events" | "/incidents" | "/ring" | scrape::PATH => "GET",
         "/explain" => "GET, POST",
         "/add" | "/kill" | "/plan" => "POST",
         "/mapping" => "GET, PUT",
@@ -178,7 +183,7 @@ async fn command(head: &Parts, body: Incoming) -> Result<Command, Failure> {
         _ => Err(match allowed(path) {
             Some(methods) => FailureKind::MethodNotAllowed.because(format!("{path} takes {methods}")),
             None => FailureKind::NotFound.because(format!(
-                "there is no {path}; there are /rep /add /rm /backends /events /explain /healthz /incidents /kill /mapping /plan /ring"
+                "there is no {path}; there are /rep /add /rm /backends /events /explain /healthz /incidents /kill /mapping /metrics /plan /ring"
             )),
         }),
     }

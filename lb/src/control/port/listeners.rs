@@ -26,14 +26,14 @@ pub(crate) struct Listeners {
 }
 
 impl Listeners {
-    /// Listens on all of these addresses.
+    /// Listens on all of these addresses, which this flag gives.
     ///
     /// # Errors
     /// One of them cannot be bound; the error names it.
-    pub(crate) fn open(addresses: &[Address]) -> anyhow::Result<Self> {
+    pub(crate) fn open(addresses: &[Address], flag: &str) -> anyhow::Result<Self> {
         let mut listeners = Listeners { tcp: Vec::new(), unix: Vec::new(), addresses: Vec::new() };
         for address in addresses {
-            listeners.open_one(address).with_context(|| format!("cannot listen on {address} (--control)"))?;
+            listeners.open_one(address).with_context(|| format!("cannot listen on {address} ({flag})"))?;
         }
         Ok(listeners)
     }
@@ -78,8 +78,13 @@ impl Listeners {
     /// Logs the addresses, where there are several.
     pub(super) fn introduce(&self) {
         if self.addresses.len() > 1 {
-            self.addresses.iter().for_each(|address| info!(%address, "control port"));
+            self.tell("control port");
         }
+    }
+
+    /// Logs the addresses.
+    pub(super) fn tell(&self, what: &str) {
+        self.addresses.iter().for_each(|address| info!(%address, "{what}"));
     }
 
     /// Those over TCP.

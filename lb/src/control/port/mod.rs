@@ -1,7 +1,8 @@
 //! The control port: one port, two languages, told apart by the first byte.
 //!
 //! `{` begins newline-delimited JSON ([`lines`]), anything else HTTP/1.1 ([`http`]); both lead to [`Desk::execute`].
-//! It has a thread of its own, so that nothing that is sent to it delays a probe, an exit or a command of another client.
+//! Where `--metrics` has an address of its own, a port of the same kind serves [`scrape`] there, and nothing else. Each port
+//! has a thread of its own, so that nothing that is sent to it delays a probe, an exit or a command of another client.
 //! No client can block it: the number of connections and the length of a command are bounded, every wait has a
 //! deadline, and who waits makes room for who speaks ([`places`]). It never touches the fleet: the controller carries commands out.
 
@@ -16,6 +17,7 @@ mod listeners;
 mod page;
 mod pictures;
 mod places;
+mod scrape;
 mod socket_file;
 mod web;
 
@@ -42,6 +44,7 @@ pub(crate) use address::Address;
 pub(crate) use desk::Desk;
 pub(crate) use listeners::Listeners;
 
+use crate::control::exposition::Exposition;
 use crate::net::{Complaints, Trouble};
 use crate::panics::message;
 use audit::Who;
@@ -61,6 +64,8 @@ const PER_LISTENER: usize = 3;
 const PAUSES: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
 /// A port that ran for so long has not failed again: the next pause is the first one.
 const STEADY: Duration = Duration::from_secs(10);
+/// The connections of a port for metrics.
+pub(crate) const SCRAPERS: usize = 8;
 /// How much of a connection's buffer is kept for it.
 const BUFFER: usize = 4096;
 /// The most that is read, and for how long, of a client whose commands were refused, before its connection is closed.
@@ -87,7 +92,26 @@ impl Drop for Port {
     }
 }
 
-/// Runs the control port on a thread of its own, with at most `connections` connections over TCP. When `close` is cancelled, it gives
+/// What a port is for.
+#[derive(Clone, Debug)]
+pub(crate) enum Purpose {
+    /// Commands.
+    Control(Arc<Desk>),
+    /// Metrics, and nothing else.
+    Metrics(Arc<Exposition>),
+}
+
+impl Purpose {
+    /// Its name, in the log and of its thread.
+    fn name(&self) -> &'static str {
+        match self {
+            Purpose::Control(_) => "control",
+            Purpose::Metrics(_) => "metrics",
+        }
+    }
+}
+
+/// Runs a port on a thread of its own, with at most `connections` connections over TCP. When `close` is cancelled, it gives
 /// its TCP addresses up, and lets a successor take the paths of its Unix sockets, on which it goes on. If it fails, it is opened again,
 /// with the listeners that it had.
 ///
@@ -95,17 +119,22 @@ impl Drop for Port {
 /// The thread, or its runtime, cannot be made.
 pub(crate) fn start(
     listeners: Listeners,
-    desk: Desk,
+    purpose: Purpose,
     connections: usize,
     close: CancellationToken,
 ) -> anyhow::Result<Port> {
-    listeners.introduce();
-    if listeners.has_tcp() {
-        desk.judge_token();
+    match &purpose {
+        Purpose::Control(desk) => {
+            listeners.introduce();
+            if listeners.has_tcp() {
+                desk.judge_token();
+            }
+        }
+        Purpose::Metrics(_) => listeners.tell("metrics port"),
     }
-    let (end, service) = (CancellationToken::new(), Service { desk: Arc::new(desk), connections, close });
+    let thread = Builder::new().name(purpose.name().to_owned());
+    let (end, service) = (CancellationToken::new(), Service { purpose, connections, close });
     let (runtime, ended) = (runtime().context("no runtime")?, end.clone());
-    let thread = Builder::new().name("control".to_owned());
     let thread = thread.spawn(move || service.keep_running(listeners, runtime, &ended));
     Ok(Port { end: Some(end.drop_guard()), thread: Some(thread.context("no thread")?) })
 }
@@ -123,7 +152,7 @@ fn pause(time: Duration, end: &CancellationToken) {
 
 /// What the port works with.
 struct Service {
-    desk: Arc<Desk>,
+    purpose: Purpose,
     connections: usize,
     close: CancellationToken,
 }
@@ -138,8 +167,9 @@ impl Service {
                 Ok(()) => return,
                 Err(failure) => failure,
             };
+            let name = self.purpose.name();
             error!(
-                "the control port has failed, its connections are closed, and it is opened again: {failure}"
+                "the {name} port has failed, its connections are closed, and it is opened again: {failure}"
             );
             next = if begun.elapsed() >= STEADY { PAUSES[0] } else { next };
             pause(next, end);
@@ -170,7 +200,7 @@ impl Service {
     /// It cannot go on.
     async fn run(&self, listeners: &mut Listeners) -> io::Result<Infallible> {
         let hall = |places| Hall {
-            desk: Arc::clone(&self.desk),
+            purpose: self.purpose.clone(),
             places: Places::new(places),
             complaints: Arc::default(),
         };
@@ -192,8 +222,15 @@ impl Service {
         };
         tokio::select! {
             never = closed => never,
-            never = audit::report(&self.desk.refusals) => match never {},
+            never = self.audit() => match never {},
             panic = panic_of(&mut accepting) => Err(panic.into()),
+        }
+    }
+
+    async fn audit(&self) -> Infallible {
+        match &self.purpose {
+            Purpose::Control(desk) => audit::report(&desk.refusals).await,
+            Purpose::Metrics(_) => std::future::pending().await,
         }
     }
 }
@@ -211,7 +248,7 @@ async fn panic_of<T: 'static>(tasks: &mut JoinSet<T>) -> JoinError {
 /// What all listeners of a group share.
 #[derive(Clone)]
 struct Hall {
-    desk: Arc<Desk>,
+    purpose: Purpose,
     places: Arc<Places>,
     complaints: Arc<Complaints>,
 }
@@ -264,36 +301,48 @@ impl Hall {
     /// Gives a connection a place and a task of its own. Those that are there get a turn before the next one.
     async fn welcome<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S, who: Who) {
         let caller = Caller::new(who, self.places.enter().await);
-        let desk = Arc::clone(&self.desk);
+        let purpose = self.purpose.clone();
         tokio::spawn(async move {
             tokio::select! {
                 biased;
                 () = caller.place.lost() => {}
-                () = serve(stream, &desk, &caller) => {}
+                () = serve(stream, &purpose, &caller) => {}
             }
         });
         yield_now().await;
     }
 
     async fn stumble(&self, what: &io::Error) {
-        self.complaints.complain("control port", what, None);
+        self.complaints.complain(&format!("{} port", self.purpose.name()), what, None);
         sleep(ACCEPT_PAUSE).await;
     }
 }
 
-async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, desk: &Arc<Desk>, caller: &Caller) {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, purpose: &Purpose, caller: &Caller) {
     let mut stream = BufReader::with_capacity(BUFFER, stream);
-    let first = timeout(SENDER, stream.fill_buf()).await.map(|read| read.map(|bytes| bytes.first().copied()));
-    let ended = match first {
-        Ok(Ok(None)) => Ok(()),
-        Ok(Ok(Some(b'{'))) => lines::converse(&mut stream, desk, caller).await,
-        Ok(Ok(Some(_))) | Err(_) => http::converse(&mut stream, desk, caller).await,
-        Ok(Err(error)) => Err(error.into()),
+    let ended = match purpose {
+        Purpose::Control(desk) => converse(&mut stream, desk, caller).await,
+        Purpose::Metrics(exposition) => scrape::converse(&mut stream, exposition, caller).await,
     };
     if let Err(error) = ended {
-        debug!(who = %caller.who, "control connection: {error:#}");
+        debug!(who = %caller.who, "{} connection: {error:#}", purpose.name());
     }
     hang_up(stream, caller.is_unwelcome()).await;
+}
+
+/// Carries out what comes on a connection, in the language of its first byte.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut BufReader<S>,
+    desk: &Arc<Desk>,
+    caller: &Caller,
+) -> anyhow::Result<()> {
+    let first = timeout(SENDER, stream.fill_buf()).await.map(|read| read.map(|bytes| bytes.first().copied()));
+    match first {
+        Ok(Ok(None)) => Ok(()),
+        Ok(Ok(Some(b'{'))) => lines::converse(stream, desk, caller).await,
+        Ok(Ok(Some(_))) | Err(_) => http::converse(stream, desk, caller).await,
+        Ok(Err(error)) => Err(error.into()),
+    }
 }
 
 /// Closes a connection. Unread bytes would turn the close into a reset, which would overtake the answer: so the rest is

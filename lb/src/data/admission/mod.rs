@@ -44,6 +44,7 @@ pub(crate) struct Admission {
     sources: Option<Arc<Sources>>,
     rate: Option<RateLimit>,
     places: Option<Arc<Semaphore>>,
+    most: Option<usize>,
 }
 
 /// What a connection holds until it has ended, wherever it is served then: its place among all, and among those of its source.
@@ -63,8 +64,9 @@ impl Admission {
             sources: rules.most_per_source.map(|most| Arc::new(Sources::new(most))),
             rate: rules.rate_per_source.map(RateLimit::new),
             places: rules.most.map(|most| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)))),
+            most: rules.most,
         };
-        let Admission { lists, sources, rate, places } = &admission;
+        let Admission { lists, sources, rate, places, .. } = &admission;
         let is_needed = lists.is_some() || sources.is_some() || rate.is_some() || places.is_some();
         is_needed.then_some(admission)
     }
@@ -108,6 +110,12 @@ impl Admission {
             None => None,
         };
         Places::new(of_all, of_source)
+    }
+
+    /// The most connections at once, if there is a limit.
+    #[must_use]
+    pub(super) fn most(&self) -> Option<usize> {
+        self.most
     }
 
     /// Whether all places among all connections are taken.

@@ -96,7 +96,7 @@ fn reach<'a>(siblings: &'a Siblings, start: &'a str) -> BTreeSet<&'a str> {
 }
 
 /// The modules of `lb`, each with all modules that it may import, directly or indirectly. `config` reads flags for all of them.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("access", &["appender", "net"]),
     ("appender", &[]),
     ("client", &[]),
@@ -106,6 +106,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
             "appender",
             "journal",
             "log",
+            "metrics",
             "net",
             "panics",
             "privileges",
@@ -117,9 +118,13 @@ const ARROWS: [(&str, &[&str]); 18] = [
             "sock_diag",
         ],
     ),
-    ("data", &["access", "appender", "net", "panics", "refusals", "replica", "snapshot", "sock_diag"]),
+    (
+        "data",
+        &["access", "appender", "metrics", "net", "panics", "refusals", "replica", "snapshot", "sock_diag"],
+    ),
     ("journal", &["appender", "log", "net"]),
     ("log", &[]),
+    ("metrics", &[]),
     ("net", &[]),
     ("panics", &[]),
     ("privileges", &[]),
@@ -127,9 +132,9 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("records", &["access", "appender", "journal", "log", "net"]),
     ("refusals", &["net"]),
     ("replay", &["appender", "client", "journal", "log", "net", "provider", "resolver", "sock_diag"]),
-    ("replica", &["net"]),
+    ("replica", &["metrics", "net"]),
     ("resolver", &["net"]),
-    ("snapshot", &["net", "replica"]),
+    ("snapshot", &["metrics", "net", "replica"]),
     ("sock_diag", &[]),
 ];
 
