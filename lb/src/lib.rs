@@ -303,6 +303,7 @@ fn exposition(plane: &Arc<Plane>, setup: &Setup) -> Arc<Exposition> {
         snapshot: Arc::clone(&setup.cell),
         refusals: Arc::clone(&setup.refusals),
         journal: Arc::clone(&setup.journal),
+        access: plane.access.clone(),
         workers: Box::new(move || plane.workers()),
     }))
 }

@@ -87,6 +87,12 @@ impl AccessLog {
         }
     }
 
+    /// How many lines are missing.
+    #[must_use]
+    pub(crate) fn lost(&self) -> u64 {
+        self.losses.total()
+    }
+
     /// Opens the file again, as after it was renamed.
     pub fn reopen(&self) {
         self.lines.reopen();

@@ -6,6 +6,7 @@ mod addresses;
 use std::convert::Infallible;
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -106,11 +107,12 @@ pub(crate) struct Tally<T> {
     /// How many since the last line, and the last one.
     since: Mutex<(u64, Option<T>)>,
     more: Notify,
+    total: AtomicU64,
 }
 
 impl<T> Default for Tally<T> {
     fn default() -> Self {
-        Tally { since: Mutex::new((0, None)), more: Notify::new() }
+        Tally { since: Mutex::new((0, None)), more: Notify::new(), total: AtomicU64::new(0) }
     }
 }
 
@@ -123,7 +125,14 @@ impl<T> Tally<T> {
     pub(crate) fn count_all(&self, count: u64, what: T) {
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         *since = (since.0 + count, Some(what));
+        self.total.fetch_add(count, Relaxed);
         self.more.notify_one();
+    }
+
+    /// How many there have been.
+    #[must_use]
+    pub(crate) fn total(&self) -> u64 {
+        self.total.load(Relaxed)
     }
 
     /// Has each number and the last one of so many logged, the first at once, until this is dropped.

@@ -178,6 +178,10 @@ impl Sources {
             self.journal.lost() as f64,
         )?;
         page.counter(
+            ("lb_access_log_lost", "Lines that are missing in the log of connections"),
+            self.access.as_ref().map_or(0, |log| log.lost()) as f64,
+        )?;
+        page.counter(
             ("lb_log_lost", "Lines that are missing in the log, because its reader stalled"),
             log::dropped() as f64,
         )

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::registry::Registry;
 
+use crate::access::AccessLog;
 use crate::journal::Journal;
 use crate::metrics::{Metrics, Workers};
 use crate::refusals::Refusals;
@@ -63,6 +64,8 @@ pub(crate) struct Sources {
     pub(crate) snapshot: Arc<Cell>,
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) journal: Arc<Journal>,
+    /// The log of connections, if there is one.
+    pub(crate) access: Option<Arc<AccessLog>>,
     /// What the workers can do for new clients.
     pub(crate) workers: Box<dyn Fn() -> Workers + Send + Sync>,
 }

@@ -268,6 +268,7 @@ mod tests {
             snapshot: Arc::clone(&snapshot),
             refusals: Arc::default(),
             journal: Arc::clone(&journal),
+            access: None,
             workers: Box::new(Workers::default),
         }));
         let token = token.map(str::to_owned);

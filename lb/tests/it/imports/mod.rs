@@ -103,6 +103,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
     (
         "control",
         &[
+            "access",
             "appender",
             "journal",
             "log",

@@ -1,6 +1,7 @@
 //! Metrics: every name of the contract, counts that equal what was sent, both formats, and who may read them.
 
 mod page;
+mod prometheus;
 
 use std::io::{Read as _, Write as _};
 use std::net::Shutdown;
@@ -13,6 +14,7 @@ use page::{Page, get, port, raw, run, scrape, tool};
 
 /// Each metric with the names of its labels.
 const NAMES: &[(&str, &[&str])] = &[
+    ("lb_access_log_lost_total", &[]),
     ("lb_build_info", &["revision", "version"]),
     ("lb_bytes_total", &["direction", "slot"]),
     ("lb_commands_total", &["command", "result"]),
