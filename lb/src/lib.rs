@@ -15,6 +15,7 @@ pub mod config;
 mod control;
 mod data;
 pub mod journal;
+mod life;
 pub mod log;
 mod metrics;
 mod net;
@@ -40,10 +41,10 @@ use mapping::MappingPolicy;
 use proto::control::{Hostname, Transport, Weight};
 use proto::journal::Event as Happened;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use access::AccessLog;
 use config::{Config, Resolution, Source};
@@ -53,6 +54,8 @@ use data::{
     Admission, FileBudget, Memory, Pipes, Plane, Stalls, Warnings, Worker, listener, memory, stalls, watchdog,
 };
 use journal::Journal;
+pub use life::Life;
+use life::drain;
 use metrics::Metrics;
 use net::Throttle;
 use provider::Provider;
@@ -72,9 +75,6 @@ use snapshot::{Cell, Snapshot};
 
 /// The most commands that may wait for the controller.
 const REQUESTS: usize = 64;
-
-/// The longest that resetting the sessions may take at the end.
-const CUT: Duration = Duration::from_millis(200);
 
 /// Binding a port below this one is a privilege (ip(7)).
 const FIRST_UNPRIVILEGED: u16 = 1024;
@@ -110,31 +110,6 @@ pub fn bind(config: &Config) -> anyhow::Result<Ports> {
         privileges::hide()?;
     }
     Ok(Ports { data, control, metrics })
-}
-
-/// What ends `lb`, and the sessions that end with it.
-#[derive(Clone, Debug, Default)]
-pub struct Life {
-    /// Cancelled: it gives both ports up after `--stop-delay`, drains, and stops what it started.
-    pub stop: CancellationToken,
-    /// Cancelled: it resets every session and ends at once. Its child processes end with the process; containers keep running for
-    /// the next `lb`.
-    pub cut: CancellationToken,
-    /// Cancelled by a panic in the control plane ([`panics`]): it ends as when it is stopped, and with an error.
-    pub failed: CancellationToken,
-    sessions: TaskTracker,
-}
-
-impl Life {
-    /// Resets every session, in place of a control plane that has ended without it. Call it outside a runtime.
-    pub fn cut_off(&self) {
-        self.cut.cancel();
-        self.sessions.close();
-        // Without I/O, which may be what has failed.
-        if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() {
-            let _ = runtime.block_on(async { timeout(CUT, self.sessions.wait()).await });
-        }
-    }
 }
 
 /// Serves until its `life` is over.
@@ -418,21 +393,4 @@ fn authority(config: &Config) -> Authority {
 
 fn resolver(Resolution { servers, rules }: Resolution) -> anyhow::Result<Resolver> {
     Resolver::start(&servers, rules).context("names cannot be resolved")
-}
-
-/// Waits until the workers have ended with their last session and every connection that was handed over is closed. After `limit`,
-/// or when `evict` is cancelled, it resets what is left.
-async fn drain(workers: &TaskTracker, handed_over: &TaskTracker, limit: Duration, evict: &CancellationToken) {
-    workers.close();
-    handed_over.close();
-    let all = async {
-        workers.wait().await;
-        handed_over.wait().await;
-    };
-    let _ = timeout(limit, evict.run_until_cancelled(all)).await;
-    if !workers.is_empty() || !handed_over.is_empty() {
-        warn!("connections that are still open are cut off");
-        evict.cancel();
-        let _ = timeout(CUT, workers.wait()).await;
-    }
 }
