@@ -172,7 +172,8 @@ fn a_refused_connection_has_its_reason() {
         "it is a candidate if it fails its probes"
     );
     let reset = |lb: &Lb| {
-        let mut stream = lb.connect();
+        // A reset may come before the connection is made.
+        let mut stream = eventually("a connection", || TcpStream::connect(lb.data).ok());
         assert!(stream.read(&mut [0]).is_err(), "it is reset");
         stream.local_addr().unwrap()
     };
