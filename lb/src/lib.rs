@@ -14,6 +14,7 @@ pub mod client;
 pub mod config;
 mod control;
 mod data;
+mod demo;
 pub mod journal;
 mod life;
 pub mod log;
@@ -41,7 +42,6 @@ use mapping::MappingPolicy;
 use proto::control::{Hostname, Transport, Weight};
 use proto::journal::Event as Happened;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{error, info};
@@ -55,7 +55,7 @@ use data::{
 };
 use journal::Journal;
 pub use life::Life;
-use life::drain;
+use life::{drain, told_to_stop};
 use metrics::Metrics;
 use net::Throttle;
 use provider::Provider;
@@ -132,6 +132,7 @@ pub async fn run(config: Config, ports: Ports, life: Life, records: Records) -> 
     let plane = Arc::new(plane(&config, Arc::clone(&cell), listeners, (access, sessions))?);
     let (evict, drain_timeout, stop_delay, token) =
         (cut.child_token(), config.drain_timeout, config.stop_delay, config.control_token.clone());
+    let is_demo = config.demo;
     // Both ports are open until this is cancelled, so that a successor can bind both when the drain begins.
     let close = CancellationToken::new();
     // Without a control plane, no worker accepts.
@@ -154,7 +155,8 @@ pub async fn run(config: Config, ports: Ports, life: Life, records: Records) -> 
     let desk = Desk::new(requests, cell, Arc::clone(&journal), token, measures);
     let _ports = open((control, desk), (metrics, exposition), plane.files.control_connections(), &close)?;
     let mut controller = tokio::spawn(Controller::run(fleet, setup, ready, requested));
-    tokio::spawn(tell_when_ready(all_up, addresses, Arc::clone(&journal)));
+    let demo = is_demo.then(|| close.clone());
+    tokio::spawn(tell_when_ready(all_up, addresses, Arc::clone(&journal), demo));
 
     tokio::select! {
         biased;
@@ -191,23 +193,19 @@ fn tell_start((data, control): &(SocketAddr, port::Address), journal: &Journal) 
     });
 }
 
+/// Tells when all replicas are in rotation. From then on, a demo has its load until the ports are closed.
 async fn tell_when_ready(
     all_up: oneshot::Receiver<usize>,
     (data, control): (SocketAddr, port::Address),
     journal: Arc<Journal>,
+    demo: Option<CancellationToken>,
 ) {
-    if let Ok(replicas) = all_up.await {
-        info!(%data, %control, replicas, "ready data={data} control={control} replicas={replicas}");
-        journal.record(Happened::Ready { replicas });
-    }
-}
-
-/// Waits for the first signal, and then until the ports have to be closed: at the end of the delay, or with the second signal.
-async fn told_to_stop(stop: &CancellationToken, delay: Duration, cut: &CancellationToken) {
-    stop.cancelled().await;
-    if !delay.is_zero() {
-        info!(stop_delay = delay.as_secs_f64(), "stopping: /healthz says so, and both ports stay open");
-        cut.run_until_cancelled(sleep(delay)).await;
+    let Ok(replicas) = all_up.await else { return };
+    info!(%data, %control, replicas, "ready data={data} control={control} replicas={replicas}");
+    journal.record(Happened::Ready { replicas });
+    if let Some(close) = demo {
+        let page = if let port::Address::Tcp(address) = control { Some(address) } else { None };
+        close.run_until_cancelled(demo::run(data, page)).await;
     }
 }
 
@@ -235,7 +233,9 @@ fn plane(
     let journal = if config.journal.is_some() { journal::file::FILES } else { 0 };
     let log = if config.access.is_some() { access::FILES } else { 0 };
     let metrics = config.metrics.map_or(0, |at| port::files(&[port::Address::Tcp(at)]) + port::SCRAPERS);
-    let others = port::files(&config.control) + metrics + provider::process::FILES + resolver + journal + log;
+    let demo = if config.demo { demo::FILES } else { 0 };
+    let others =
+        port::files(&config.control) + metrics + provider::process::FILES + resolver + journal + log + demo;
     let files = FileBudget::of_this_process(config.workers, config.spares, config.splice.is_some(), others);
     Ok(Plane {
         fleet,

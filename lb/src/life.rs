@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{info, warn};
 
 /// The longest that resetting the sessions may take at the end.
 const CUT: Duration = Duration::from_millis(200);
@@ -33,6 +33,15 @@ impl Life {
         if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() {
             let _ = runtime.block_on(async { timeout(CUT, self.sessions.wait()).await });
         }
+    }
+}
+
+/// Waits for the first signal, and then until the ports have to be closed: at the end of the delay, or with the second signal.
+pub(crate) async fn told_to_stop(stop: &CancellationToken, delay: Duration, cut: &CancellationToken) {
+    stop.cancelled().await;
+    if !delay.is_zero() {
+        info!(stop_delay = delay.as_secs_f64(), "stopping: /healthz says so, and both ports stay open");
+        cut.run_until_cancelled(sleep(delay)).await;
     }
 }
 

@@ -113,6 +113,8 @@ pub struct Config {
     pub access: Option<AccessRules>,
     /// The file to which the journal is appended, and the size in bytes at which it is rotated.
     pub journal: Option<(PathBuf, u64)>,
+    /// Whether `lb` makes a small load on itself.
+    pub demo: bool,
 }
 
 /// What is wrong with a configuration, a line each.
@@ -236,6 +238,7 @@ impl Config {
             log: problems.take("log", serve.log, Targets::new()),
             log_format: problems.take("log-format", serve.log_format, LogFormat::Text),
             access: access::read(serve.access, problems),
+            demo: problems.take("demo", serve.demo, false),
             journal: serve.journal.map(|file| (file, problems.take("journal-size", serve.journal_size, 0))),
         }
     }

@@ -52,6 +52,9 @@ pub struct Serve {
     /// Metrics for Prometheus at this address, without a token; the control port has them in any case
     #[arg(long, help_heading = "Ports", env = "LB_METRICS", value_name = "ADDR", value_parser = ValueParser::new(value::address))]
     pub(super) metrics: Option<Checked<SocketAddr>>,
+    /// Make a small load on the data port, to watch on the page at http://CONTROL/: 20 connections a second with the ids 1 to 200
+    #[arg(long, help_heading = "Ports", env = "LB_DEMO", action = ArgAction::SetTrue, value_parser = ValueParser::new(value::boolean))]
+    pub(super) demo: Checked<bool>,
     /// process, fixed, dns: the user, and the group if it is not the user's own, as whom lb and its replicas run once the ports are bound; lb has to be started as root [default: as it was started]
     #[arg(long, help_heading = "Privileges", env = "LB_USER", value_name = "NAME[:GROUP]")]
     pub(super) user: Option<String>,

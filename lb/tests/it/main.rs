@@ -5,6 +5,7 @@
 mod access_log;
 mod admission;
 mod book;
+mod browser;
 mod client;
 mod commands;
 mod containers;
@@ -12,6 +13,7 @@ mod control;
 mod control_crowd;
 mod control_unix;
 mod control_wire;
+mod demo;
 mod dns;
 mod drain;
 mod engine_calls;

@@ -96,7 +96,7 @@ fn reach<'a>(siblings: &'a Siblings, start: &'a str) -> BTreeSet<&'a str> {
 }
 
 /// The modules of `lb`, each with all modules that it may import, directly or indirectly. `config` reads flags for all of them.
-const ARROWS: [(&str, &[&str]); 20] = [
+const ARROWS: [(&str, &[&str]); 21] = [
     ("access", &["appender", "net"]),
     ("appender", &[]),
     ("client", &[]),
@@ -123,6 +123,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
         "data",
         &["access", "appender", "metrics", "net", "panics", "refusals", "replica", "snapshot", "sock_diag"],
     ),
+    ("demo", &[]),
     ("journal", &["appender", "log", "net"]),
     ("life", &[]),
     ("log", &[]),

@@ -65,6 +65,8 @@ export class Asking {
 export class Changing {
   constructor(page) {
     this.page = page;
+    /// Counts what was asked for, so that an answer that comes late is known.
+    this.turn = 0;
     $("change-kind").addEventListener("input", () => this.adapt());
     $("change-form").addEventListener("input", () => this.discard());
     $("change-form").addEventListener("submit", (event) => {
@@ -108,6 +110,7 @@ export class Changing {
 
   discard() {
     this.planned = false;
+    this.turn += 1;
     put($("plan"));
     this.page.ring.plan([]);
   }
@@ -127,9 +130,13 @@ export class Changing {
 
   async plan() {
     const change = this.change();
+    this.turn += 1;
+    const { turn } = this;
     $("change-plan").disabled = true;
     const plan = await this.page.try(() => ask("plan", { method: "POST", body: change }));
     $("change-plan").disabled = false;
+    // Something else was asked for meanwhile.
+    if (turn !== this.turn) return;
     if (plan instanceof Error) {
       this.discard();
       put($("plan"), wrong(plan));
@@ -162,6 +169,9 @@ export class Changing {
 
   async make({ cmd, ...body }, button) {
     button.disabled = true;
+    // From now on the fleet changes because of this.
+    this.planned = false;
+    this.turn += 1;
     const paths = { add: ["add", "POST"], rm: ["rm", "POST"], mapping: ["mapping", "PUT"] };
     const [path, method] = paths[cmd];
     const done = await this.page.try(() => ask(path, { method, body }));

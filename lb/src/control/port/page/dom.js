@@ -28,7 +28,7 @@ export const say = (element, text) => {
 /// Every slot has a colour of its own; neighbours by number are far apart.
 export const colour = (index) => `oklch(0.68 0.13 ${((112.5 + 137.508 * index) % 360).toFixed(1)})`;
 
-export const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+export const percent = (share, digits = share > 0 && share < 0.01 ? 2 : 1) => `${(100 * share).toFixed(digits)} %`;
 
 const counting = new Intl.NumberFormat("en");
 export const count = (number) => counting.format(number);

@@ -14,10 +14,11 @@ const SINCE = "15m";
 const LOSSES = ["replica_ended", "replica_down"];
 const CHANGES = ["replica_up", "replica_quarantined", ...LOSSES];
 
-const pause = (time, sooner) => {
-  let timer;
-  return Promise.race([new Promise((resolve) => { timer = setTimeout(resolve, time); }), sooner]).finally(() => clearTimeout(timer));
-};
+/// Waits for a time, or until a promise is kept.
+const pause = (time, sooner) => new Promise((resolve) => {
+  const timer = setTimeout(resolve, time);
+  sooner?.then(() => { clearTimeout(timer); resolve(); });
+});
 
 /// A promise that can be kept from outside, again and again.
 class Bell {
@@ -126,7 +127,8 @@ class Page {
       }
       if (CHANGES.includes(event.kind)) announce(inWords(event));
     }
-    this.stale = true;
+    // A command or a warning alone changes neither the ring nor an incident.
+    this.stale ||= events.some((event) => event.kind !== "command" && event.kind !== "warning");
     this.wake();
   }
 
@@ -167,11 +169,12 @@ class Page {
   async keepReading() {
     for (;;) {
       this.news.reset();
+      const begun = performance.now();
       const failure = await this.try(() => this.read());
       document.body.dataset.read = failure instanceof Error ? failure.message : "yes";
-      const [soonest, usual] = [SOONEST, document.hidden ? HIDDEN : USUAL];
-      await pause(soonest, new Promise(() => {}));
-      await pause(usual - soonest, this.news.rung);
+      const left = (time) => Math.max(0, begun + time - performance.now());
+      await pause(left(SOONEST));
+      await pause(left(document.hidden ? HIDDEN : USUAL), this.news.rung);
     }
   }
 }

@@ -83,7 +83,8 @@ class Row {
     say(this.place, `${backend.address ?? "no address"}${backend.node ? ` on ${backend.node}` : ""}${where}`);
     if (this.state.dataset.state !== backend.state) this.state.dataset.state = backend.state;
     say(this.state, backend.state);
-    say(this.reason, backend.reason ?? "");
+    const retry = backend.next_retry === undefined ? [] : [`next try in ${Math.ceil(backend.next_retry)} s`];
+    say(this.reason, [...(backend.reason ? [backend.reason] : []), ...retry].join(", "));
     say(this.rate, rate(now));
     this.spark.toggleAttribute("hidden", !sparks);
     if (sparks) this.line.setAttribute("points", spark(history, most));

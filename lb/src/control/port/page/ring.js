@@ -74,7 +74,9 @@ export class Ring {
   }
 
   centre(up, all, perSecond) {
-    say(this.big, `${up}/${all}`);
+    const big = `${up}/${all}`;
+    this.big.classList.toggle("long", big.length > 6);
+    say(this.big, big);
     say(this.small, "in rotation");
     say(this.rest, `${perSecond}/s`);
   }
