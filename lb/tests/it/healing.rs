@@ -350,10 +350,21 @@ fn losses_are_warnings_and_recoveries_are_not() {
     lb.wait_for_restarts(1, 1);
     kill(&lb, &lb.slot(1));
     assert_eq!(level("no replica is in rotation"), "ERROR");
-    assert_eq!(level("replica quarantined slot=server1"), "ERROR");
     assert_eq!(level("replica up slot=server1"), "INFO");
     gate.open();
     assert_eq!(level("replicas are in rotation again"), "INFO");
+}
+
+#[test]
+fn a_slot_in_quarantine_needs_a_person() {
+    let gate = Gate::new();
+    gate.open();
+    let fails = format!("test -e {} || exit 3;", gate.file().display());
+    let lb = Lb::start(&["--replicas", "1", "--command", &demo_after(&fails)]);
+    gate.close();
+    kill(&lb, &lb.slot(1));
+    let line = lb.wait_for_log("replica quarantined slot=server1");
+    assert_eq!(line.split_whitespace().nth(1), Some("ERROR"));
 }
 
 #[test]
