@@ -48,12 +48,12 @@ impl Office {
         };
         count.fetch_add(1, Relaxed);
         let Some(why) = answer.reason() else { return };
-        let line = format!("{name}: {why}");
         if let Some(times) = self.complaints.ask() {
             warn!(name, times, "dns: {why}; what was known before stays in use");
         }
         if matches!(answer, Answer::Failed(_)) {
-            *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+            *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some(format!("{name}: {why}"));
         }
     }
 

@@ -12,10 +12,9 @@ use hyper::header::{
     ORIGIN,
 };
 use hyper::http::request::Parts;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use proto::control::{Answer, Command, Failure, FailureKind, Malformed, Remapping, Since, parse_body};
 use proto::line::query_parameter;
 use serde::Deserialize;
@@ -26,7 +25,7 @@ use tokio::time::timeout;
 
 use super::desk::{COMMAND_MAX, Caller, Desk, SENDER, Served};
 use super::events::{self, Events};
-use super::{page, scrape, web};
+use super::{page, scrape, server, web};
 
 /// What a browser that connects again has seen.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -47,12 +46,7 @@ pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     caller: &Caller,
 ) -> anyhow::Result<()> {
     let service = service_fn(|request| Box::pin(answer(request, desk, caller)));
-    let mut connection = http1::Builder::new()
-        .max_buf_size(BUFFER)
-        .timer(TokioTimer::new())
-        .header_read_timeout(SENDER)
-        .half_close(true)
-        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = server::limited_to(BUFFER).serve_connection(TokioIo::new(stream), service);
     let ended = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
     let parts = connection.into_parts();
     match ended {

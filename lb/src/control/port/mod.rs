@@ -18,6 +18,7 @@ mod page;
 mod pictures;
 mod places;
 mod scrape;
+mod server;
 mod socket_file;
 mod web;
 

@@ -7,14 +7,14 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{ACCEPT, ALLOW, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderValue};
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::yield_now;
 
-use super::desk::{Caller, SENDER};
+use super::desk::Caller;
+use super::server;
 use crate::control::exposition::{Exposition, Format};
 
 /// Where the metrics are.
@@ -32,12 +32,7 @@ pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     caller: &Caller,
 ) -> anyhow::Result<()> {
     let service = service_fn(|request| Box::pin(answer(request, exposition, caller)));
-    let mut connection = http1::Builder::new()
-        .max_buf_size(BUFFER)
-        .timer(TokioTimer::new())
-        .header_read_timeout(SENDER)
-        .half_close(true)
-        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = server::limited_to(BUFFER).serve_connection(TokioIo::new(stream), service);
     Ok(poll_fn(|cx| connection.poll_without_shutdown(cx)).await?)
 }
 
