@@ -13,6 +13,10 @@ pub(crate) trait Model: Clone + Eq + Hash {
 
     /// The state after this call; `None` if the caller cannot have been told that in this state.
     fn after(&self, call: &Self::Call) -> Option<Self>;
+
+    /// Whether this call changes nothing, whatever the state is. A write of what is there already is not of this kind: it also
+    /// overwrites what others write meanwhile.
+    fn only_reads(call: &Self::Call) -> bool;
 }
 
 /// A call, and when its caller waited for it.
@@ -51,9 +55,9 @@ impl<M: Model> Search<'_, M> {
         let can_be_next = open.into_iter().filter(|&at| self.calls[at].begun <= first_end);
         let mut next: Vec<(usize, M)> =
             can_be_next.filter_map(|at| Some((at, state.after(&self.calls[at].call)?))).collect();
-        // If any order is right, so is the one in which a call that changes nothing comes first.
-        if let Some(quiet) = next.iter().position(|(_, after)| after == state) {
-            next = vec![next.swap_remove(quiet)];
+        // If any order is right, so is the one in which a read that can be next comes first.
+        if let Some(read) = next.iter().position(|(at, _)| M::only_reads(&self.calls[*at].call)) {
+            next = vec![next.swap_remove(read)];
         }
         for (at, next) in next {
             self.order.push(at);
@@ -81,6 +85,10 @@ mod tests {
                 Call::Swap(old, new) => (old == self).then_some(*new),
             }
         }
+
+        fn only_reads(call: &Call) -> bool {
+            matches!(call, Call::Read(_))
+        }
     }
 
     #[derive(Clone, Debug)]
@@ -104,6 +112,11 @@ mod tests {
         assert_eq!(found(&[]), Some(vec![]));
         assert_eq!(found(&[(0, 9, Write(1)), (1, 2, Read(0)), (3, 4, Read(1))]), Some(vec![1, 0, 2]));
         assert_eq!(found(&[(0, 9, Swap(2, 1)), (0, 9, Write(2)), (10, 11, Read(1))]), Some(vec![1, 0, 2]));
+    }
+
+    #[test]
+    fn a_write_of_what_is_there_already_may_have_overwritten_another_one() {
+        assert_eq!(found(&[(0, 9, Write(0)), (0, 9, Write(1)), (10, 11, Read(0))]), Some(vec![1, 0, 2]));
     }
 
     #[test]

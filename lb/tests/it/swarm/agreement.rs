@@ -113,6 +113,10 @@ impl Model for Agreed {
             (_, Told::Done(_)) => can_be_done.then_some(next),
         }
     }
+
+    fn only_reads((command, told): &(Command, Told)) -> bool {
+        command.is_question() || matches!(told, Told::Refused)
+    }
 }
 
 /// The answer to `mapping`.
@@ -159,8 +163,7 @@ impl History {
     fn calls(self) -> Vec<Span<(Command, Told)>> {
         let taken = self.calls.into_inner().unwrap();
         let since = |number: usize, span: &Span<(Command, Told)>| {
-            let (command, told) = &span.call;
-            if !command.is_question() && !matches!(told, Told::Refused) {
+            if !Agreed::only_reads(&span.call) {
                 return span.begun;
             }
             let own = taken.iter().filter(|(other, _)| *other == number);
@@ -168,6 +171,20 @@ impl History {
         };
         taken.iter().map(|(number, span)| Span { begun: since(*number, span), ..span.clone() }).collect()
     }
+}
+
+/// The calls as a table in the order of their ends, for a message.
+fn lines(calls: &[Span<(Command, Told)>]) -> String {
+    let mut calls: Vec<_> = calls.iter().collect();
+    calls.sort_by_key(|span| span.ended.unwrap_or(u64::MAX));
+    let line = |Span { begun, ended, call: (command, told) }: &Span<(Command, Told)>| {
+        let told = match told {
+            Told::Done(answer) => answer.to_string(),
+            Told::Refused => "refused".to_owned(),
+        };
+        format!("{begun}-{} {command:?}: {told}\n", ended.map_or_else(String::new, |ended| ended.to_string()))
+    };
+    calls.into_iter().map(line).collect()
 }
 
 /// The answer of an `lb`; an `add` waits for its replica, as long as a Swarm may need.
@@ -249,8 +266,8 @@ fn three_lbs_that_are_commanded_at_once_agree() {
     calls.extend(last.calls.into_inner().unwrap().into_iter().map(|(_, span)| span));
 
     let done = calls.iter().filter(|span| span.ended.is_some() && matches!(span.call.1, Told::Done(_)));
-    assert!(calls.len() > 100 && done.count() > 60, "{calls:#?}");
-    assert!(order(&start, &calls).is_some(), "no order explains these answers: {calls:#?}");
+    assert!(calls.len() > 100 && done.count() > 60, "{}", lines(&calls));
+    assert!(order(&start, &calls).is_some(), "no order explains these answers:\n{}", lines(&calls));
 
     let services = in_time("a service for each slot, and no other", || {
         let services: BTreeSet<String> = fleet.services().into_keys().collect();
