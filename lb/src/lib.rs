@@ -51,7 +51,8 @@ use config::{Config, Resolution, Source};
 use control::port::{self, Desk, Listeners, Port, Purpose};
 use control::{Clock, Controller, Ending, Exposition, Setup, Sources};
 use data::{
-    Admission, FileBudget, Memory, Pipes, Plane, Stalls, Warnings, Worker, listener, memory, stalls, watchdog,
+    Admission, FileBudget, Memory, Networks, Pipes, Plane, Stalls, Warnings, Worker, listener, memory,
+    stalls, watchdog,
 };
 use journal::Journal;
 pub use life::Life;
@@ -242,6 +243,7 @@ fn plane(
         limits: config.limits.clone(),
         access,
         admission: Admission::new(&config.admission),
+        proxies: Networks::some(&config.proxies),
         metrics: Arc::new(Metrics::new(config.workers)),
         refusals: Arc::default(),
         pipes: Pipes::new(config.splice.unwrap_or(0), files.pipes(), config.workers),

@@ -24,7 +24,7 @@ pub(crate) enum Reason {
     PerSource,
     /// Its source makes connections faster than it may.
     Rate,
-    /// Its address is not let in.
+    /// Its address is not let in, or it comes from a proxy and does not begin with a right header.
     Denied,
     /// The client left before its first line was complete.
     LeftEarly,
@@ -78,7 +78,9 @@ impl Reason {
             }
             Reason::PerSource => warn!(connections, "reset: over --max-connections-per-source"),
             Reason::Rate => warn!(connections, "reset: over --rate-per-source"),
-            Reason::Denied => info!(connections, "reset: refused by --deny or --allow"),
+            Reason::Denied => {
+                info!(connections, "reset: refused by --deny, --allow or --proxy-protocol-from");
+            }
             Reason::MaxConnections | Reason::LeftEarly | Reason::Local => {}
         }
     }

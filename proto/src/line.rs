@@ -5,6 +5,8 @@
 
 use std::borrow::Cow;
 
+use crate::proxy;
+
 /// What is known about a first line when only some of its bytes may have arrived.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress<'a> {
@@ -59,12 +61,10 @@ fn is_in_text(byte: u8) -> bool {
 }
 
 /// Whether these first bytes of a connection are a header of the PROXY protocol: `PROXY ` and a protocol (version 1), or the
-/// binary signature (version 2). Source: <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>, section 2.
+/// binary signature (version 2). The header itself is read by [`proxy`].
 #[must_use]
 pub fn is_proxy_header(bytes: &[u8]) -> bool {
-    const TEXT: [&[u8]; 3] = [b"PROXY TCP4 ", b"PROXY TCP6 ", b"PROXY UNKNOWN"];
-    const BINARY: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
-    bytes.starts_with(BINARY) || TEXT.iter().any(|text| bytes.starts_with(text))
+    bytes.starts_with(proxy::SIGNATURE) || proxy::TEXT.iter().any(|text| bytes.starts_with(text))
 }
 
 impl<'a> FirstLine<'a> {

@@ -15,6 +15,7 @@ mod help;
 mod live;
 mod order;
 mod parameters;
+mod proxied;
 mod resolution;
 mod secret;
 mod serve;
@@ -89,6 +90,8 @@ pub struct Config {
     pub limits: Limits,
     /// Who is let in.
     pub admission: AdmissionRules,
+    /// The proxies whose connections begin with a header of the PROXY protocol.
+    pub proxies: Vec<IpNet>,
     /// The most connections of a replica.
     pub most_per_replica: Option<usize>,
     /// The folder in which replicas listen for connections that are handed over; `None`: a new one.
@@ -196,14 +199,7 @@ impl Config {
         let so_far = problems.0.len();
         let mapping = mapping(&serve, problems);
         let is_understood = problems.0.len() == so_far;
-        let spares = problems.take("spares", serve.spares, 0);
-        if spares > 0 && matches!(source, Source::Fixed(_)) {
-            problems
-                .add("--spares: fixed addresses cannot be started, so there can be no spares; leave it at 0");
-        }
-        if spares > 0 && matches!(source, Source::Dns(_)) {
-            problems.add("--spares: with --provider dns, each server of the name has a slot; leave it at 0");
-        }
+        let spares = spares(serve.spares, &source, problems);
         if is_understood {
             check_fit(&mapping.scheme, &slots, problems);
         }
@@ -228,6 +224,7 @@ impl Config {
             mapping,
             limits,
             admission,
+            proxies: proxied::from(serve.proxy, problems),
             most_per_replica,
             handoff_dir,
             splice: splice(serve.splice, serve.splice_pipe, problems),
@@ -242,6 +239,18 @@ impl Config {
             journal: serve.journal.map(|file| (file, problems.take("journal-size", serve.journal_size, 0))),
         }
     }
+}
+
+/// How many spares there are.
+fn spares(given: Checked<usize>, source: &Source, problems: &mut Problems) -> usize {
+    let spares = problems.take("spares", given, 0);
+    if spares > 0 && matches!(source, Source::Fixed(_)) {
+        problems.add("--spares: fixed addresses cannot be started, so there can be no spares; leave it at 0");
+    }
+    if spares > 0 && matches!(source, Source::Dns(_)) {
+        problems.add("--spares: with --provider dns, each server of the name has a slot; leave it at 0");
+    }
+    spares
 }
 
 fn health(serve: &Serve, problems: &mut Problems) -> HealthPolicy {

@@ -14,6 +14,7 @@ use tracing_subscriber::filter::Targets;
 use super::access::AccessFlags;
 use super::environment::FromEnvironment;
 use super::parameters::Parameters;
+use super::proxied::ProxyFlags;
 use super::value::{self, BackendPart, Checked, Given, ProviderName, RespawnName, Several};
 use crate::control::port::Address as ControlAddress;
 use crate::control::{OnDown, Probe};
@@ -266,6 +267,8 @@ pub struct Serve {
     /// The size at which that file is renamed to FILE.1, the one before to FILE.2, up to FILE.4
     #[arg(long, help_heading = "Log", env = "LB_JOURNAL_SIZE", value_name = "SIZE", default_value = "16MiB", value_parser = ValueParser::new(value::journal_size))]
     pub(super) journal_size: Checked<u64>,
+    #[command(flatten)]
+    pub(super) proxy: ProxyFlags,
     #[command(flatten)]
     pub(super) access: AccessFlags,
 }

@@ -266,7 +266,13 @@ async fn accept_any(
 /// Asks whether a client is let in. If it is not, its connection is reset, before a byte is read.
 fn admit(client: TcpStream, peer: SocketAddr, plane: &Plane) -> Option<(TcpStream, Option<Seat>)> {
     let Some(admission) = &plane.admission else { return Some((client, None)) };
-    match admission.admit(peer.ip()) {
+    // Who the client of a proxy is, is known later.
+    let admitted = if plane.expects_header(peer.ip()) {
+        admission.let_in_proxy(peer.ip()).map(|()| None)
+    } else {
+        admission.admit(peer.ip())
+    };
+    match admitted {
         Ok(seat) => Some((client, seat)),
         Err(reason) => {
             // It fails only on a socket that is closed already.

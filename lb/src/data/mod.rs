@@ -11,6 +11,8 @@ mod connect;
 mod files;
 mod flow;
 mod head;
+mod header;
+mod key;
 pub(crate) mod listener;
 pub(crate) mod memory;
 mod outcome;
@@ -35,7 +37,7 @@ use std::time::Duration;
 use proto::control::Transport;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use admission::{Admission, AdmissionRules, Rate};
+pub(crate) use admission::{Admission, AdmissionRules, Networks, Rate};
 pub(crate) use files::FileBudget;
 pub(crate) use memory::Memory;
 pub(crate) use peer::PeerOptions;
@@ -97,6 +99,8 @@ pub(crate) struct Plane {
     pub(crate) access: Option<Arc<AccessLog>>,
     /// Who is let in; `None`: everybody.
     pub(crate) admission: Option<Admission>,
+    /// The proxies whose connections begin with a header of the PROXY protocol, if there are some.
+    pub(crate) proxies: Option<Networks>,
     /// What is measured.
     pub(crate) metrics: Arc<Metrics>,
     /// Counts the connections that are not served.
@@ -214,6 +218,7 @@ mod testing {
             handed_over: TaskTracker::new(),
             access: None,
             admission: None,
+            proxies: None,
             refusals: Arc::default(),
             metrics: Arc::new(Metrics::new(1)),
         }

@@ -2,9 +2,8 @@
 //!
 //! It decides nothing about replicas: which one is tried is the walk's decision, and its state is the control plane's.
 
-use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, TcpStream as StdStream};
+use std::net::{SocketAddr, TcpStream as StdStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -18,20 +17,21 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::admission::Places;
 use super::client::Client;
-use super::connect::{Attempt, Reached, Request, Upstream, first_reachable};
+use super::connect::{Reached, Request, Upstream, first_reachable};
 use super::head::{self, Head, Kind};
+use super::header::Unserved;
+use super::key::Key;
 use super::outcome::{Course, End, Outcome};
 use super::pair::Pair;
 use super::relay::{self, Traffic};
 use super::socket::{SOON, reset, write_some};
 use super::source::{Reading, discard};
-use super::story::{Attempts, Origin, Story};
+use super::story::Story;
 use super::{KeyKind, Limits, Plane};
 use crate::access::AccessLog;
 use crate::net::is_local;
 use crate::refusals::Reason;
-use crate::replica::{Ending, Replica, Way};
-use crate::snapshot::Slot;
+use crate::replica::{Ending, Way};
 
 /// How long a client that gets no replica may take to read the answer.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -82,16 +82,16 @@ impl Session {
     /// the replica yet. `None`: there is nothing to relay.
     async fn open(
         mut client: Client,
-        peer: SocketAddr,
+        mut peer: SocketAddr,
         mut course: Course,
         plane: Arc<Plane>,
-        room: Room,
+        mut room: Room,
     ) -> Option<(Self, Box<[u8]>)> {
         let Head { mut bytes, kind, has_proxy_header } =
-            match read_head(&mut client, course.begun(), &plane.limits).await {
+            match beginning(&mut client, &mut peer, &mut room, course.begun(), &plane).await {
                 Ok(read) => read,
-                Err(error) => {
-                    let reason = give_up(client, &error, &plane);
+                Err(unserved) => {
+                    let reason = give_up(client, peer, unserved, &plane);
                     let story = Story::if_told(plane.access(), || Story::of(peer));
                     plane.conclude(&course, End::Refused(reason), story.as_deref());
                     return None;
@@ -230,6 +230,21 @@ impl Plane {
     }
 }
 
+/// Reads what comes before a replica is chosen: from a proxy first the header that names the client, who is `peer` from then on.
+async fn beginning(
+    client: &mut Client,
+    peer: &mut SocketAddr,
+    room: &mut Room,
+    begun: Instant,
+    plane: &Plane,
+) -> Result<Head, Unserved> {
+    if plane.expects_header(peer.ip()) {
+        // Boxed, because other connections need no room for it.
+        Box::pin(plane.introduce(client, peer, &mut room.places, begun)).await?;
+    }
+    Ok(read_head(client, begun, &plane.limits).await?)
+}
+
 /// Reads the head. A client that is to be handed over leaves it in its stream, and the runtime does not watch it.
 async fn read_head(client: &mut Client, begun: Instant, limits: &Limits) -> io::Result<Head> {
     let reading = match limits.transport {
@@ -253,9 +268,21 @@ async fn read_head(client: &mut Client, begun: Instant, limits: &Limits) -> io::
 }
 
 /// Ends a connection whose first line did not come, or cannot be read. Returns why.
-fn give_up(client: Client, error: &io::Error, plane: &Plane) -> Reason {
+fn give_up(client: Client, peer: SocketAddr, unserved: Unserved, plane: &Plane) -> Reason {
+    let error = match unserved {
+        Unserved::Failed(error) => error,
+        Unserved::Violation(what) => {
+            plane.warnings.header_violation(peer, what);
+            plane.refusals.count(Reason::Denied);
+            return Reason::Denied;
+        }
+        Unserved::Refused(reason) => {
+            plane.refusals.count(reason);
+            return reason;
+        }
+    };
     let reason = if error.kind() != ErrorKind::UnexpectedEof && client.is_alive() {
-        plane.has_failed(error);
+        plane.has_failed(&error);
         Reason::Local
     } else {
         plane.refusals.count(Reason::LeftEarly);
@@ -265,68 +292,6 @@ fn give_up(client: Client, error: &io::Error, plane: &Plane) -> Reason {
         client.let_go();
     }
     reason
-}
-
-/// The key of a connection, and where it comes from.
-enum Key<'a> {
-    /// The request id in the first line.
-    Given(&'a [u8]),
-    /// A random number: the first line holds no request id.
-    Random(String),
-    /// The client's address: there is no first line.
-    Source(String),
-}
-
-impl<'a> Key<'a> {
-    fn of(kind: &'a Kind, client: IpAddr) -> Self {
-        match kind {
-            Kind::Http(Some(id)) | Kind::Text(Some(id)) => Key::Given(id),
-            Kind::Http(None) | Kind::Text(None) => Key::Random(fastrand::u32(100_000..=999_999).to_string()),
-            Kind::Opaque => Key::Source(client.to_canonical().to_string()),
-        }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        match self {
-            Key::Given(id) => id,
-            Key::Random(text) | Key::Source(text) => text.as_bytes(),
-        }
-    }
-
-    /// The request id, if the first line holds one.
-    fn given(&self) -> Option<&[u8]> {
-        match self {
-            Key::Given(id) => Some(id),
-            Key::Random(_) | Key::Source(_) => None,
-        }
-    }
-
-    /// Where it comes from.
-    fn origin(&self) -> Origin {
-        match self {
-            Key::Given(_) => Origin::Given,
-            Key::Random(_) => Origin::Random,
-            Key::Source(_) => Origin::Source,
-        }
-    }
-
-    /// What is told of the connection with this key, and of the slot and the replica that it reached.
-    fn story(&self, peer: SocketAddr, reached: Option<(&Slot, &Replica)>, failed: &[Attempt]) -> Story {
-        Story {
-            peer,
-            key: Some(self.to_string()),
-            origin: Some(self.origin()),
-            slot: reached.map(|(slot, _)| slot.name.clone()),
-            replica: reached.map(|(_, replica)| replica.hostname.clone()),
-            attempts: Attempts(failed).to_string(),
-        }
-    }
-}
-
-impl fmt::Display for Key<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.bytes().escape_ascii())
-    }
 }
 
 /// Counts a connection for which there is no replica, and ends it.

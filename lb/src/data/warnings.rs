@@ -4,7 +4,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tracing::warn;
@@ -20,6 +20,7 @@ pub(crate) struct Warnings {
     proxy_header: Throttle,
     connects: Tally<(String, String)>,
     resets: Tally<String>,
+    headers: Tally<(IpAddr, String)>,
 }
 
 impl Default for Warnings {
@@ -28,6 +29,7 @@ impl Default for Warnings {
             proxy_header: Throttle::every(SETTING),
             connects: Tally::default(),
             resets: Tally::default(),
+            headers: Tally::default(),
         }
     }
 }
@@ -38,10 +40,15 @@ impl Warnings {
         if let Some(connections) = self.proxy_header.ask() {
             warn!(
                 from = %peer.ip(), connections,
-                "data port: connections begin with a PROXY protocol header, which this version takes for their first line, so they \
-                 have no id of their own: let the proxy in front send none (a flag for it, --proxy-protocol-from, is to come)"
+                "data port: connections begin with a PROXY protocol header, which is taken for their first line, so they have no id \
+                 of their own: name the proxy with --proxy-protocol-from, or let it send no header"
             );
         }
+    }
+
+    /// A connection from a proxy does not begin with a right header.
+    pub(super) fn header_violation(&self, proxy: SocketAddr, what: String) {
+        self.headers.count((proxy.ip().to_canonical(), what));
     }
 
     /// A connect to this replica failed for a reason of this machine.
@@ -62,8 +69,12 @@ impl Warnings {
         let resets = self.resets.report(|connections, error| {
             warn!(connections, "data port: connections are reset for a reason of this machine: {error}");
         });
+        let headers = self.headers.report(|connections, (from, what)| {
+            warn!(%from, connections, "data port: closed: no right PROXY protocol header (--proxy-protocol-from): {what}");
+        });
         tokio::select! {
             never = connects => never,
+            never = headers => never,
             never = resets => never,
         }
     }

@@ -51,6 +51,8 @@ mod port_trap;
 mod privileges;
 mod probes;
 mod processes;
+mod programs;
+mod proxy_protocol;
 mod refusals;
 mod relay;
 mod replays;

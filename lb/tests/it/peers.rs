@@ -3,18 +3,18 @@
 //! that says so; with `CI=true` that is a failure.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::path::Path;
+use std::process::Command;
 use std::thread;
 
 use simulate::peers::{Peer, PeerRing, Server};
 
-use crate::harness::{PATIENCE, Replica, eventually, patient};
+use crate::harness::{PATIENCE, Replica, patient};
+use crate::programs::{Front, find, load_stream, skipped};
 
 #[test]
 fn the_model_knows_every_pick_of_haproxy() {
@@ -26,14 +26,14 @@ fn the_model_knows_every_pick_of_haproxy() {
         server.id = id;
     }
     for servers in [equal, heavy, numbered] {
-        let front = Front::start(&servers, |listen, folder| {
+        let front = Front::start(|listen, folder| {
             let file = folder.join("haproxy.conf");
             fs::write(&file, haproxy(listen, &servers)).unwrap();
             let mut command = Command::new(&program);
             command.arg("-db").arg("-f").arg(file);
             command
         });
-        let picks = keys().into_iter().map(|key| (front.pick(Ipv4Addr::LOCALHOST, &key), key));
+        let picks = keys().into_iter().map(|key| (pick(&front, Ipv4Addr::LOCALHOST, &key), key));
         compare(Peer::HaProxy, &servers, picks);
     }
 }
@@ -46,7 +46,7 @@ fn the_model_knows_every_pick_of_nginx() {
     let mut with_a_path = servers(&[1, 2, 3, 1, 5]);
     with_a_path[4].address = serve_at(&folder.path().join("5.sock"), 4);
     for servers in [servers(&[1, 1, 1]), with_a_path] {
-        let front = Front::start(&servers, |listen, folder| {
+        let front = Front::start(|listen, folder| {
             let file = folder.join("nginx.conf");
             fs::write(&file, nginx(&load, listen, &servers, folder)).unwrap();
             let mut command = Command::new(&program);
@@ -58,7 +58,7 @@ fn the_model_knows_every_pick_of_nginx() {
             let [high, low] = (number * 131).to_be_bytes();
             Ipv4Addr::new(127, 0, high, low)
         });
-        let picks = sources.map(|source| (front.pick(source, b"hello"), source.to_string().into_bytes()));
+        let picks = sources.map(|source| (pick(&front, source, b"hello"), source.to_string().into_bytes()));
         compare(Peer::Nginx, &servers, picks);
     }
 }
@@ -114,63 +114,6 @@ fn serve_at(path: &Path, ordinal: usize) -> String {
         }
     });
     format!("unix:{}", path.display())
-}
-
-/// A program in front of servers, ended when it is dropped. Its files go with it.
-struct Front {
-    child: Child,
-    address: SocketAddr,
-    folder: tempfile::TempDir,
-}
-
-impl Front {
-    /// Starts what `command` makes of an address and a folder, and waits until it accepts.
-    fn start(servers: &[Server], command: impl Fn(SocketAddr, &Path) -> Command) -> Front {
-        let (folder, address) = (tempfile::TempDir::new().unwrap(), free_address());
-        let log = File::create(folder.path().join("log")).unwrap();
-        let mut command = command(address, folder.path());
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let mut front = Front { child: command.spawn().unwrap(), address, folder };
-        eventually("a program that accepts", || {
-            let ended = front.child.try_wait().unwrap();
-            assert!(ended.is_none(), "{command:?} for {servers:?}: {ended:?}");
-            TcpStream::connect(address).ok()
-        });
-        front
-    }
-
-    /// The server that a connection from this address with this first line goes to.
-    #[track_caller]
-    fn pick(&self, source: Ipv4Addr, line: &[u8]) -> usize {
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
-        socket.connect_timeout(&self.address.into(), PATIENCE).unwrap();
-        let mut stream = patient(socket.into());
-        stream.write_all(&[line, b"\n"].concat()).unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer.parse().unwrap_or_else(|_| panic!("{answer:?} is no server, for {}", line.escape_ascii()))
-    }
-}
-
-impl Drop for Front {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if thread::panicking() {
-            let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            eprintln!("--- log of the program ---\n{log}");
-        }
-    }
-}
-
-/// A port that is free on a loopback address of its own, so that it stays free until the program
-/// binds it.
-fn free_address() -> SocketAddr {
-    static USED: AtomicU8 = AtomicU8::new(100);
-    let [_, _, high, low] = std::process::id().to_be_bytes();
-    let host = Ipv4Addr::new(127, USED.fetch_add(1, Ordering::Relaxed), high, low);
-    TcpListener::bind((host, 0)).unwrap().local_addr().unwrap()
 }
 
 /// With the condition it waits for the line. `bench/src/compare/peers.rs` says what happens without.
@@ -232,27 +175,15 @@ stream {{
     )
 }
 
-/// The line that loads the stream module of this nginx, empty where it is built in; `None` if there is none.
-fn load_stream(nginx: &Path) -> Option<String> {
-    let build = String::from_utf8(Command::new(nginx).arg("-V").output().unwrap().stderr).unwrap();
-    if build.split_whitespace().any(|option| option == "--with-stream") {
-        return Some(String::new());
-    }
-    let folder = build.split_whitespace().find_map(|option| option.strip_prefix("--modules-path="))?;
-    let module = Path::new(folder).join("ngx_stream_module.so");
-    module.is_file().then(|| format!("load_module \"{}\";", module.display()))
-}
-
-/// A program on the PATH, or where servers are.
-fn find(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
-    folders.map(|folder| folder.join(name)).find(|path| path.is_file())
-}
-
-fn skipped(why: &str) {
-    #[expect(clippy::disallowed_methods, reason = "that these tests may not be skipped is said by CI alone")]
-    let is_required = std::env::var("CI").is_ok_and(|value| value == "true");
-    assert!(!is_required, "{why}");
-    eprintln!("skipped: {why}");
+/// The server that a connection from this address with this first line goes to.
+#[track_caller]
+fn pick(front: &Front, source: Ipv4Addr, line: &[u8]) -> usize {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+    socket.connect_timeout(&front.address.into(), PATIENCE).unwrap();
+    let mut stream = patient(socket.into());
+    stream.write_all(&[line, b"\n"].concat()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.parse().unwrap_or_else(|_| panic!("{answer:?} is no server, for {}", line.escape_ascii()))
 }

@@ -18,17 +18,27 @@ impl Lists {
         is_needed.then(|| Lists { allow: Networks::new(allow), deny: Networks::new(deny) })
     }
 
+    /// Whether this canonical address is in one of the denied networks.
+    pub(super) fn deny(&self, address: IpAddr) -> bool {
+        self.deny.contain(address)
+    }
+
     /// Whether this canonical address is let in.
     pub(super) fn let_in(&self, address: IpAddr) -> bool {
-        !self.deny.contain(address) && (self.allow.0.is_empty() || self.allow.contain(address))
+        !self.deny(address) && (self.allow.0.is_empty() || self.allow.contain(address))
     }
 }
 
 /// Networks that do not overlap, in rising order.
 #[derive(Debug)]
-struct Networks(Vec<IpNet>);
+pub(crate) struct Networks(Vec<IpNet>);
 
 impl Networks {
+    /// `None` if there are none.
+    pub(crate) fn some(networks: &[IpNet]) -> Option<Self> {
+        (!networks.is_empty()).then(|| Networks::new(networks))
+    }
+
     fn new(networks: &[IpNet]) -> Self {
         let networks: Vec<IpNet> = networks.iter().map(canonical).collect();
         let mut disjoint = IpNet::aggregate(&networks);
@@ -36,7 +46,8 @@ impl Networks {
         Networks(disjoint)
     }
 
-    fn contain(&self, address: IpAddr) -> bool {
+    /// Whether this canonical address is in one of them.
+    pub(in crate::data) fn contain(&self, address: IpAddr) -> bool {
         let after = self.0.partition_point(|network| network.network() <= address);
         after.checked_sub(1).is_some_and(|at| self.0[at].contains(&address))
     }

@@ -19,6 +19,7 @@ use self::rate::RateLimit;
 use self::sources::Sources;
 use crate::refusals::Reason;
 
+pub(crate) use self::lists::Networks;
 pub(crate) use self::rate::Rate;
 pub(super) use self::sources::Seat;
 
@@ -80,6 +81,29 @@ impl Admission {
         if self.lists.as_ref().is_some_and(|lists| !lists.let_in(peer)) {
             return Err(Reason::Denied);
         }
+        self.seat(peer)
+    }
+
+    /// Whether a proxy with this address is let in: those that have to send a header need not be allowed once more.
+    ///
+    /// # Errors
+    /// It is denied.
+    pub(super) fn let_in_proxy(&self, peer: IpAddr) -> Result<(), Reason> {
+        let is_denied = self.lists.as_ref().is_some_and(|lists| lists.deny(peer.to_canonical()));
+        if is_denied { Err(Reason::Denied) } else { Ok(()) }
+    }
+
+    /// Whether a connection of a proxy's own is let in: it names no client. The limits of a source are for it as well.
+    ///
+    /// # Errors
+    /// The reason why it is not.
+    pub(super) fn admit_proxy(&self, peer: IpAddr) -> Result<Option<Seat>, Reason> {
+        self.let_in_proxy(peer)?;
+        self.seat(peer.to_canonical())
+    }
+
+    /// A seat for a client with this canonical address, if there are any.
+    fn seat(&self, peer: IpAddr) -> Result<Option<Seat>, Reason> {
         let source = Source::of(peer);
         let seat = match &self.sources {
             Some(sources) => Some(sources.enter(source).ok_or(Reason::PerSource)?),
@@ -132,6 +156,12 @@ impl Admission {
 }
 
 impl Places {
+    /// The places of a connection that gets its seat later than its place among all. (No other part of the program has them yet.)
+    pub(super) fn with_seat(places: Option<Arc<Self>>, seat: Seat) -> Option<Arc<Self>> {
+        let of_all = places.and_then(Arc::into_inner).and_then(|places| places.of_all);
+        Places::new(of_all, Some(seat))
+    }
+
     fn new(of_all: Option<OwnedSemaphorePermit>, of_source: Option<Seat>) -> Option<Arc<Self>> {
         (of_all.is_some() || of_source.is_some()).then(|| Arc::new(Places { of_all, of_source }))
     }
@@ -160,6 +190,39 @@ impl Source {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_proxy_need_not_be_allowed_and_may_be_denied() {
+        let rules = AdmissionRules {
+            allow: vec!["192.0.2.0/24".parse().unwrap()],
+            deny: vec!["10.0.0.9/32".parse().unwrap()],
+            most_per_source: Some(1),
+            ..Default::default()
+        };
+        let admission = admission(&rules);
+        assert_eq!(admission.admit(address("10.0.0.1")).unwrap_err(), Reason::Denied);
+        assert_eq!(admission.let_in_proxy(address("10.0.0.1")), Ok(()));
+        for denied in ["10.0.0.9", "::ffff:10.0.0.9"] {
+            assert_eq!(admission.let_in_proxy(address(denied)), Err(Reason::Denied));
+            assert_eq!(admission.admit_proxy(address(denied)).unwrap_err(), Reason::Denied);
+        }
+        let own = admission.admit_proxy(address("10.0.0.1")).unwrap();
+        assert_eq!(admission.admit_proxy(address("10.0.0.1")).unwrap_err(), Reason::PerSource);
+        drop(own);
+    }
+
+    #[tokio::test]
+    async fn a_seat_that_comes_later_is_held_beside_the_place_among_all() {
+        let rules = AdmissionRules { most: Some(1), most_per_source: Some(1), ..Default::default() };
+        let admission = admission(&rules);
+        let places = admission.places(None, || panic!("there is one")).await;
+        let seat = admission.admit(address("192.0.2.1")).unwrap().unwrap();
+        let places = Places::with_seat(places, seat).unwrap();
+        assert!(admission.is_full());
+        assert_eq!(admission.admit(address("192.0.2.1")).unwrap_err(), Reason::PerSource);
+        drop(places);
+        assert!(!admission.is_full() && admission.admit(address("192.0.2.1")).is_ok());
+    }
 
     fn address(text: &str) -> IpAddr {
         text.parse().unwrap()
