@@ -101,14 +101,16 @@ impl Slots {
 
     /// Only these slots are left. The others are forgotten once their last session has ended.
     pub(crate) fn retain(&self, left: &HashSet<&str>) {
-        self.lock().iter_mut().for_each(|(name, slot)| slot.has_left = !left.contains(name.as_str()));
+        let mut slots = self.lock();
+        slots.iter_mut().for_each(|(name, slot)| slot.has_left = !left.contains(name.as_str()));
+        // Metrics may never be asked for.
+        tidy(&mut slots);
     }
 
     /// What each slot has counted, by name.
     pub(super) fn read(&self) -> Vec<Reading> {
         let mut slots = self.lock();
-        slots.values_mut().for_each(Slot::tidy);
-        slots.retain(|_, slot| !slot.has_left || slot.open() > 0);
+        tidy(&mut slots);
         slots.iter().map(|(name, slot)| slot.read(name)).collect()
     }
 
@@ -140,6 +142,12 @@ impl Slots {
         // No code panics while it holds the lock.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Forgets replicas and slots that are gone.
+fn tidy(slots: &mut BTreeMap<String, Slot>) {
+    slots.values_mut().for_each(Slot::tidy);
+    slots.retain(|_, slot| !slot.has_left || slot.open() > 0);
 }
 
 impl Slot {
@@ -262,14 +270,26 @@ mod tests {
     }
 
     #[test]
+    fn slots_that_have_left_are_forgotten_although_their_counts_are_never_asked_for() {
+        let slots = Slots::default();
+        for turn in 0..100 {
+            let name = format!("slot{turn}");
+            slots.seat(&name, &replica());
+            slots.retain(&HashSet::from([name.as_str()]));
+        }
+        assert_eq!(slots.lock().len(), 1);
+    }
+
+    #[test]
     fn a_slot_that_comes_back_in_time_counts_on() {
         let (slots, first) = (Slots::default(), replica());
         slots.seat("a", &first);
         first.counters.ended(Ending::Complete);
+        let _session = first.lease(b"7");
         slots.retain(&HashSet::new());
         let second = replica();
         slots.seat("a", &second);
-        assert_eq!(seen(&slots), [slot("a", 1, 0)]);
+        assert_eq!(seen(&slots), [slot("a", 1, 1)]);
         slots.restarted("a", Cause::Unresponsive, 2);
         assert_eq!(slots.read()[0].restarts, [0, 2, 0]);
     }
