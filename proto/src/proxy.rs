@@ -1,9 +1,13 @@
 //! The header of the PROXY protocol, versions 1 and 2: a proxy says in it who its client is.
 //!
 //! Source: <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>, section 2. It is pure and as strict as that text: a header is
-//! whole and right, or a [`Violation`]. It never looks behind the header.
+//! whole and right, or a [`Violation`]. It never looks behind the header. [`Foreword`] is the other side, which writes one.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+mod writing;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+pub use writing::{Foreword, Version};
 
 /// The longest header that is read, in bytes: one of version 2 with 4 KiB of addresses and TLVs. (The protocol allows 64 KiB. A header of
 /// version 1 has at most 107 bytes.)
@@ -41,6 +45,18 @@ pub struct Header {
     /// The address of the client behind the proxy. `None`: the header names no client over TCP, so the connection's own addresses
     /// hold. That is the case of LOCAL and UNKNOWN, of Unix sockets and of datagrams.
     pub source: Option<SocketAddr>,
+    /// The address at which that client knocked; `None` as there.
+    pub destination: Option<SocketAddr>,
+}
+
+/// A source and a destination.
+type Ends = (SocketAddr, SocketAddr);
+
+impl Header {
+    fn of(length: usize, ends: Option<Ends>) -> Self {
+        let (source, destination) = ends.unzip();
+        Header { length, source, destination }
+    }
 }
 
 /// What is wrong with a header.
@@ -97,11 +113,11 @@ fn text(bytes: &[u8]) -> Result<Option<Header>, Violation> {
     let Some(end) = seen.windows(2).position(|pair| pair == b"\r\n") else {
         return if seen.len() < LONGEST_LINE { Ok(None) } else { Err(Violation::TooLong) };
     };
-    Ok(Some(Header { length: end + 2, source: line(&bytes[..end])? }))
+    Ok(Some(Header::of(end + 2, line(&bytes[..end])?)))
 }
 
-/// The source in a line without its end.
-fn line(line: &[u8]) -> Result<Option<SocketAddr>, Violation> {
+/// The source and the destination in a line without its end.
+fn line(line: &[u8]) -> Result<Option<Ends>, Violation> {
     let rest = line.strip_prefix(b"PROXY ").ok_or(Violation::Line)?;
     if let Some(ignored) = rest.strip_prefix(b"UNKNOWN") {
         // The receiver has to ignore what follows.
@@ -111,23 +127,17 @@ fn line(line: &[u8]) -> Result<Option<SocketAddr>, Violation> {
 }
 
 /// `TCP4 SOURCE DESTINATION PORT PORT`, with one space between two.
-fn addresses(text: &[u8]) -> Option<SocketAddr> {
+fn addresses(text: &[u8]) -> Option<Ends> {
     let mut words = std::str::from_utf8(text).ok()?.split(' ');
     let mut next = || words.next();
     let (family, source, destination) = (next()?, next()?, next()?);
-    let (port, _) = (port(next()?)?, port(next()?)?);
-    let source = match family {
-        "TCP4" => {
-            destination.parse::<Ipv4Addr>().ok()?;
-            source.parse::<Ipv4Addr>().ok()?.into()
-        }
-        "TCP6" => {
-            destination.parse::<Ipv6Addr>().ok()?;
-            source.parse::<Ipv6Addr>().ok()?.into()
-        }
+    let ports = (port(next()?)?, port(next()?)?);
+    let (source, destination): (IpAddr, IpAddr) = match family {
+        "TCP4" => (source.parse::<Ipv4Addr>().ok()?.into(), destination.parse::<Ipv4Addr>().ok()?.into()),
+        "TCP6" => (source.parse::<Ipv6Addr>().ok()?.into(), destination.parse::<Ipv6Addr>().ok()?.into()),
         _ => return None,
     };
-    words.next().is_none().then(|| SocketAddr::new(source, port))
+    words.next().is_none().then(|| ((source, ports.0).into(), (destination, ports.1).into()))
 }
 
 /// A port from 0 to 65535, without a sign or zeros in front.
@@ -154,30 +164,34 @@ fn binary(bytes: &[u8]) -> Result<Option<Header>, Violation> {
         return Err(Violation::TooLong);
     }
     let Some(header) = bytes.get(..BEGINNING + behind) else { return Ok(None) };
-    let source = if is_local { None } else { source(header, family)? };
-    Ok(Some(Header { length: header.len(), source }))
+    let ends = if is_local { None } else { ends(header, family)? };
+    Ok(Some(Header::of(header.len(), ends)))
 }
 
-/// The source in a whole header of version 2 with the command PROXY.
-fn source(header: &[u8], family: u8) -> Result<Option<SocketAddr>, Violation> {
+/// The source and the destination in a whole header of version 2 with the command PROXY.
+fn ends(header: &[u8], family: u8) -> Result<Option<Ends>, Violation> {
     let rest = &header[BEGINNING..];
-    let (source, tlvs): (SocketAddr, &[u8]) = match family {
+    let port = |high, low| u16::from_be_bytes([high, low]);
+    let (ends, tlvs): (Ends, &[u8]) = match family {
         0x11 => {
             let (&addresses, tlvs) = rest.split_first_chunk::<12>().ok_or(Violation::Addresses)?;
-            let [a, b, c, d, .., high, low, _, _] = addresses;
-            ((Ipv4Addr::new(a, b, c, d), u16::from_be_bytes([high, low])).into(), tlvs)
+            let [a, b, c, d, e, f, g, h, from_high, from_low, to_high, to_low] = addresses;
+            let source = (Ipv4Addr::new(a, b, c, d), port(from_high, from_low)).into();
+            ((source, (Ipv4Addr::new(e, f, g, h), port(to_high, to_low)).into()), tlvs)
         }
         0x21 => {
-            let (addresses, tlvs) = rest.split_first_chunk::<36>().ok_or(Violation::Addresses)?;
-            let (&source, _) = addresses.split_first_chunk::<16>().ok_or(Violation::Addresses)?;
-            let &[.., high, low, _, _] = addresses;
-            ((Ipv6Addr::from(source), u16::from_be_bytes([high, low])).into(), tlvs)
+            let (&source, rest) = rest.split_first_chunk::<16>().ok_or(Violation::Addresses)?;
+            let (&destination, rest) = rest.split_first_chunk::<16>().ok_or(Violation::Addresses)?;
+            let (&[from_high, from_low, to_high, to_low], tlvs) =
+                rest.split_first_chunk::<4>().ok_or(Violation::Addresses)?;
+            let source = (Ipv6Addr::from(source), port(from_high, from_low)).into();
+            ((source, (Ipv6Addr::from(destination), port(to_high, to_low)).into()), tlvs)
         }
         // No TCP, or not known to be: as the protocol asks, what is said of it is ignored.
         _ => return Ok(None),
     };
     check_tlvs(header, tlvs)?;
-    Ok(Some(source))
+    Ok(Some(ends))
 }
 
 /// Checks that the TLVs fill the rest of the header, and that a checksum among them is right.

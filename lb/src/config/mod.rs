@@ -193,8 +193,9 @@ impl Config {
         let resolution = resolution::read(&serve, problems);
         let user = user::read(&serve, &source, problems);
         let (transport, handoff_dir) = handoff::read(&serve, &source, problems);
-        let health = health(&serve, problems);
-        let limits = limits(&serve, transport, problems);
+        let send_proxy = proxied::send(&serve.proxy, source == Source::Process { command: None }, problems);
+        let health = HealthPolicy { foreword: send_proxy, ..health(&serve, problems) };
+        let limits = Limits { send_proxy, ..limits(&serve, transport, problems) };
         let (admission, most_per_replica) = connection_limits(&serve, problems);
         let so_far = problems.0.len();
         let mapping = mapping(&serve, problems);
@@ -260,6 +261,7 @@ fn health(serve: &Serve, problems: &mut Problems) -> HealthPolicy {
     let replace_after = duration("replace-after", &serve.replace_after);
     let replace_busy_after = duration("replace-busy-after", &serve.replace_busy_after);
     HealthPolicy {
+        foreword: None,
         probe: problems.take("health", serve.health.clone(), Probe::Tcp),
         interval,
         timeout,
@@ -282,6 +284,7 @@ fn limits(serve: &Serve, transport: Transport, problems: &mut Problems) -> Limit
         connect_timeout: problems.take("connect-timeout", serve.connect_timeout.clone(), none),
         connect_attempts: problems.take("connect-attempts", serve.connect_attempts.clone(), 1),
         transport,
+        send_proxy: None,
         idle_timeout: problems.take("idle-timeout", serve.idle_timeout.clone(), None),
         half_close_timeout: problems.take("half-close-timeout", serve.half_close_timeout.clone(), none),
         max_connection_age: problems.take("max-connection-age", serve.max_connection_age.clone(), None),

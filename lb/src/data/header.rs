@@ -22,6 +22,15 @@ use crate::refusals::Reason;
 /// The longest time for the header. `--first-line-timeout` is for the header and the first line together.
 const LONGEST: Duration = Duration::from_secs(5);
 
+/// Who is connected to whom.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    /// The client: the peer of the connection, until a header names another.
+    pub(super) peer: SocketAddr,
+    /// Where the client knocked, if a header names that.
+    pub(super) knocked: Option<SocketAddr>,
+}
+
 /// Why a client is not served before its first line is known.
 #[derive(Debug)]
 pub(super) enum Unserved {
@@ -45,23 +54,24 @@ impl Plane {
         self.proxies.as_ref().is_some_and(|proxies| proxies.contain(peer.to_canonical()))
     }
 
-    /// Reads the header, and asks whether the client that it names is let in. From then on, `peer` is that client, and `places` hold
-    /// its place among the connections of its source.
+    /// Reads the header, and asks whether the client that it names is let in. From then on, `ends` are those in the header, and
+    /// `places` hold its place among the connections of its source.
     pub(super) async fn introduce(
         &self,
         client: &mut Client,
-        peer: &mut SocketAddr,
+        ends: &mut Ends,
         places: &mut Option<Arc<Places>>,
         begun: Instant,
     ) -> Result<(), Unserved> {
         let deadline = begun + self.limits.first_line_timeout.min(LONGEST);
         let late = || Unserved::Violation("no whole header came in time".to_owned());
-        let source = timeout_at(deadline.into(), read(client)).await.map_err(|_| late())??;
-        *peer = source.unwrap_or(*peer);
+        let header = timeout_at(deadline.into(), read(client)).await.map_err(|_| late())??;
+        ends.peer = header.source.unwrap_or(ends.peer);
+        ends.knocked = header.destination;
         let Some(admission) = &self.admission else { return Ok(()) };
-        let seat = match source {
+        let seat = match header.source {
             Some(source) => admission.admit(source.ip()),
-            None => admission.admit_proxy(peer.ip()),
+            None => admission.admit_proxy(ends.peer.ip()),
         };
         if let Some(seat) = seat.map_err(Unserved::Refused)? {
             *places = Places::with_seat(places.take(), seat);
@@ -70,9 +80,9 @@ impl Plane {
     }
 }
 
-/// Reads the header, and takes it from the stream. Returns the source that it names.
-async fn read(client: &mut Client) -> Result<Option<SocketAddr>, Unserved> {
-    let Header { length, source } = match look(client.source()?, false)? {
+/// Reads the header, and takes it from the stream.
+async fn read(client: &mut Client) -> Result<Header, Unserved> {
+    let header = match look(client.source()?, false)? {
         Some(header) => header,
         None => {
             let header = wait(client).await?;
@@ -81,13 +91,13 @@ async fn read(client: &mut Client) -> Result<Option<SocketAddr>, Unserved> {
             header
         }
     };
-    let mut left = length;
+    let mut left = header.length;
     while left > 0 {
         let taken = client.source()?.read(Reading::Take, left, |_, _| ())?;
         // They have been seen, so they are there.
         left -= taken.filter(|&taken| taken > 0).ok_or(io::Error::from(ErrorKind::UnexpectedEof))?;
     }
-    Ok(source)
+    Ok(header)
 }
 
 /// Waits for a whole header.
@@ -143,7 +153,7 @@ mod tests {
                 peer.try_write(piece).unwrap();
             }
             peer.try_write(b"7\n").unwrap();
-            assert_eq!(read(&mut client).await.unwrap(), "192.0.2.7:5000".parse().ok());
+            assert_eq!(read(&mut client).await.unwrap().source, "192.0.2.7:5000".parse().ok());
             let mut behind = Vec::new();
             client.watch().unwrap().readable().await.unwrap();
             let source = client.source().unwrap();

@@ -43,6 +43,15 @@ impl<'a> Key<'a> {
         }
     }
 
+    /// The request id, whether the client gave it or it was made up for it.
+    pub(super) fn id(&self) -> Option<&[u8]> {
+        match self {
+            Key::Given(id) => Some(id),
+            Key::Random(text) => Some(text.as_bytes()),
+            Key::Source(_) => None,
+        }
+    }
+
     /// Where it comes from.
     fn origin(&self) -> Origin {
         match self {

@@ -10,6 +10,7 @@ mod clock;
 mod connect;
 mod files;
 mod flow;
+mod foreword;
 mod head;
 mod header;
 mod key;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::control::Transport;
+use proto::proxy::Version;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use admission::{Admission, AdmissionRules, Networks, Rate};
@@ -78,6 +80,8 @@ pub struct Limits {
     pub connect_attempts: usize,
     /// Whether connections may be handed over. If so, the first line is only looked at and stays in the client's stream.
     pub transport: Transport,
+    /// The version of the PROXY header that a replica gets before the bytes of its client; `None`: it gets none.
+    pub send_proxy: Option<Version>,
     /// How long both directions may be silent; `None`: for any time.
     pub idle_timeout: Option<Duration>,
     /// How long one direction may be silent after the other has ended.
@@ -194,6 +198,7 @@ mod testing {
             connect_timeout: Duration::from_secs(30),
             connect_attempts: 1,
             transport: Transport::Proxy,
+            send_proxy: None,
             idle_timeout: None,
             half_close_timeout: Duration::from_secs(600),
             max_connection_age: None,

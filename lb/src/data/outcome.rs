@@ -103,6 +103,11 @@ impl Course {
         self.head = u32::try_from(head).unwrap_or(u32::MAX);
     }
 
+    /// How many bytes were taken from it before a replica was chosen.
+    pub(super) fn head(&self) -> usize {
+        self.head as usize
+    }
+
     /// It has reached a replica, after so many that failed.
     pub(super) fn reaches(&mut self, failed: usize) {
         self.reached = Some(Lap::since(self.begun));

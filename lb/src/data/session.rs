@@ -19,7 +19,7 @@ use super::admission::Places;
 use super::client::Client;
 use super::connect::{Reached, Request, Upstream, first_reachable};
 use super::head::{self, Head, Kind};
-use super::header::Unserved;
+use super::header::{Ends, Unserved};
 use super::key::Key;
 use super::outcome::{Course, End, Outcome};
 use super::pair::Pair;
@@ -27,11 +27,12 @@ use super::relay::{self, Traffic};
 use super::socket::{SOON, reset, write_some};
 use super::source::{Reading, discard};
 use super::story::Story;
+use super::stream::Stream;
 use super::{KeyKind, Limits, Plane};
 use crate::access::AccessLog;
 use crate::net::is_local;
 use crate::refusals::Reason;
-use crate::replica::{Ending, Way};
+use crate::replica::{Ending, Lease, Way};
 
 /// How long a client that gets no replica may take to read the answer.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -82,27 +83,30 @@ impl Session {
     /// the replica yet. `None`: there is nothing to relay.
     async fn open(
         mut client: Client,
-        mut peer: SocketAddr,
+        peer: SocketAddr,
         mut course: Course,
         plane: Arc<Plane>,
         mut room: Room,
     ) -> Option<(Self, Box<[u8]>)> {
-        let Head { mut bytes, kind, has_proxy_header } =
-            match beginning(&mut client, &mut peer, &mut room, course.begun(), &plane).await {
-                Ok(read) => read,
-                Err(unserved) => {
-                    let reason = give_up(client, peer, unserved, &plane);
-                    let story = Story::if_told(plane.access(), || Story::of(peer));
-                    plane.conclude(&course, End::Refused(reason), story.as_deref());
-                    return None;
-                }
-            };
+        let mut ends = Ends { peer, knocked: None };
+        let begun = beginning(&mut client, &mut ends, &mut room, course.begun(), &plane).await;
+        let peer = ends.peer;
+        let Head { mut bytes, kind, has_proxy_header } = match begun {
+            Ok(read) => read,
+            Err(unserved) => {
+                let reason = give_up(client, peer, unserved, &plane);
+                let story = Story::if_told(plane.access(), || Story::of(peer));
+                plane.conclude(&course, End::Refused(reason), story.as_deref());
+                return None;
+            }
+        };
         plane.has_read(&mut course, bytes.len());
         if has_proxy_header {
             plane.warnings.proxy_header(peer);
         }
 
         let key = Key::of(&kind, peer.ip());
+        plane.introduce_to_replica(&mut bytes, (&client, &ends), &key, course.worker());
         let mut failed = Vec::new();
         let snapshot = plane.fleet.load_full();
         let request =
@@ -132,13 +136,11 @@ impl Session {
             }
         };
         plane.has_reached(&mut course, failed.len());
-        lease.replica().counters.moved(Way::Up, bytes.len());
+        lease.replica().counters.moved(Way::Up, course.head());
         let client = match client.into_stream() {
             Ok(client) => client,
             Err(error) => {
-                plane.has_failed(&error);
-                reset(&replica);
-                lease.replica().counters.ended(Ending::Local);
+                plane.has_lost_a_client(&error, &replica, &lease);
                 plane.conclude(&course, End::Ended(Ending::Local), story.as_deref());
                 return None;
             }
@@ -196,6 +198,13 @@ impl Plane {
         self.conclude(&Course::begin(0), End::Refused(reason), story.as_deref());
     }
 
+    /// A client cannot be watched whose replica is connected already.
+    fn has_lost_a_client(&self, error: &io::Error, replica: &Stream, lease: &Lease) {
+        self.has_failed(error);
+        reset(replica);
+        lease.replica().counters.ended(Ending::Local);
+    }
+
     /// A connection has ended that was not relayed.
     fn conclude(&self, course: &Course, end: End, story: Option<&Story>) {
         self.tell(&course.end(end, Traffic::default()), story);
@@ -230,17 +239,17 @@ impl Plane {
     }
 }
 
-/// Reads what comes before a replica is chosen: from a proxy first the header that names the client, who is `peer` from then on.
+/// Reads what comes before a replica is chosen: from a proxy first the header, whose ends count from then on.
 async fn beginning(
     client: &mut Client,
-    peer: &mut SocketAddr,
+    ends: &mut Ends,
     room: &mut Room,
     begun: Instant,
     plane: &Plane,
 ) -> Result<Head, Unserved> {
-    if plane.expects_header(peer.ip()) {
+    if plane.expects_header(ends.peer.ip()) {
         // Boxed, because other connections need no room for it.
-        Box::pin(plane.introduce(client, peer, &mut room.places, begun)).await?;
+        Box::pin(plane.introduce(client, ends, &mut room.places, begun)).await?;
     }
     Ok(read_head(client, begun, &plane.limits).await?)
 }

@@ -53,7 +53,12 @@ impl Tracer {
 
     /// How many calls were made meanwhile.
     pub(crate) fn calls(&self) -> usize {
-        fs::read_to_string(self.log.path()).unwrap().lines().count()
+        self.lines().len()
+    }
+
+    /// The calls that were made meanwhile, as strace(1) shows them.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        fs::read_to_string(self.log.path()).unwrap().lines().map(str::to_owned).collect()
     }
 }
 

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use mapping::{BalanceFactor, MOST_SLOTS};
 use proto::control::Transport;
+use proto::proxy::Version;
 use tracing_subscriber::filter::Targets;
 
 pub(super) use address::{BackendPart, address, backends, control, networks, where_to_ask};
@@ -283,6 +284,11 @@ pub(super) fn splice(given: &str) -> Parsed<bool> {
 
 pub(super) fn transport(given: &str) -> Parsed<Transport> {
     one_of(given, &[("proxy", Transport::Proxy), ("handoff", Transport::Handoff)])
+}
+
+/// The version of a PROXY header.
+pub(super) fn proxy_version(given: &str) -> Parsed<Version> {
+    one_of(given, &[("v1", Version::V1), ("v2", Version::V2)])
 }
 
 pub(super) fn log_format(given: &str) -> Parsed<LogFormat> {

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::{Event, ReplicaId};
+use proto::proxy::Version;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::info;
 
@@ -45,6 +46,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 pub struct HealthPolicy {
     /// What a probe asks.
     pub probe: Probe,
+    /// The version of the PROXY header that comes before a probe, for replicas that get one from clients; `None`: none comes.
+    pub foreword: Option<Version>,
     /// The time between two probes.
     pub interval: Duration,
     /// The deadline of one probe.
@@ -183,10 +186,11 @@ impl Watch {
 
     /// Probes each of these addresses until one answers, and returns that.
     async fn ask(&self, addresses: &Addresses, in_doubt: bool) -> io::Result<SocketAddr> {
-        let HealthPolicy { probe, timeout, .. } = &self.policy;
+        let HealthPolicy { probe, timeout, foreword, .. } = &self.policy;
+        let first = foreword.map_or(&b""[..], Version::local);
         let mut failure = None;
         for address in addresses.iter() {
-            match probe::ask(probe, address, self.identity.as_deref(), in_doubt, *timeout).await {
+            match probe::ask(probe, (address, first), self.identity.as_deref(), in_doubt, *timeout).await {
                 Ok(()) => return Ok(address),
                 Err(error) => failure = Some(more_telling(failure, error)),
             }

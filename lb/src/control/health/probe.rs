@@ -21,6 +21,7 @@ use hyper::header::{CONNECTION, HOST};
 use hyper_util::rt::TokioIo;
 use rustix::net::sockopt::set_tcp_quickack;
 use socket2::SockRef;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::AbortOnDropHandle;
@@ -46,13 +47,13 @@ pub enum Probe {
 
 /// Sends one probe. It passes if the result is `Ok`.
 ///
-/// With `identity`, an answer that names another hostname fails. `in_doubt`: the replica is not known to be healthy.
+/// The bytes `first` come before all others. With `identity`, an answer that names another hostname fails. `in_doubt`: the replica is not known to be healthy.
 ///
 /// # Errors
 /// Why the probe failed, or a shortage on this machine ([`is_local`](crate::net::is_local)).
 pub(super) async fn ask(
     probe: &Probe,
-    address: SocketAddr,
+    (address, first): (SocketAddr, &[u8]),
     identity: Option<&str>,
     in_doubt: bool,
     limit: Duration,
@@ -61,7 +62,7 @@ pub(super) async fn ask(
     let late = |_| io::Error::new(ErrorKind::TimedOut, format!("no answer within {limit:?}"));
     match probe {
         Probe::Http(path) => {
-            let answer = timeout_at(deadline, Answer::to_get(address, path)).await.map_err(late)??;
+            let answer = timeout_at(deadline, Answer::to_get(address, first, path)).await.map_err(late)??;
             let verdict = answer.judge(identity);
             // What it says is known. The rest is read for the server's sake, and may be late.
             let _ = timeout_at(deadline, answer.read_to_the_end()).await;
@@ -69,7 +70,7 @@ pub(super) async fn ask(
         }
         Probe::Tcp => {
             let look = in_doubt.then(|| SECOND_THOUGHT.min(limit / 2));
-            timeout_at(deadline, ask_tcp(address, look)).await.map_err(late)?
+            timeout_at(deadline, ask_tcp(address, first, look)).await.map_err(late)?
         }
     }
 }
@@ -82,8 +83,9 @@ struct Answer {
 }
 
 impl Answer {
-    async fn to_get(address: SocketAddr, path: &str) -> io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
+    async fn to_get(address: SocketAddr, first: &[u8], path: &str) -> io::Result<Self> {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(first).await?;
         let (mut sender, connection) =
             handshake(TokioIo::new(stream)).await.map_err(|error| in_full(&error))?;
         // An error of the connection is the error of the request.
@@ -136,15 +138,18 @@ fn in_full(error: &hyper::Error) -> io::Error {
 ///
 /// Without a look, the last step of the handshake waits (tcp(7), `TCP_QUICKACK`) and the reset takes its place: the server's program
 /// never sees the connection.
-async fn ask_tcp(address: SocketAddr, look: Option<Duration>) -> io::Result<()> {
+async fn ask_tcp(address: SocketAddr, first: &[u8], look: Option<Duration>) -> io::Result<()> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     SockRef::from(&socket).set_linger(Some(Duration::ZERO))?;
     if look.is_none() {
         set_tcp_quickack(&socket, false)?;
     }
-    let stream = socket.connect(address).await?;
+    let mut stream = socket.connect(address).await?;
     match look {
-        Some(moment) => look_twice(&stream, moment).await,
+        Some(moment) => {
+            stream.write_all(first).await?;
+            look_twice(&stream, moment).await
+        }
         None => Ok(()),
     }
 }

@@ -2,6 +2,7 @@
 //! and never read from others, and no byte behind it is lost.
 
 mod programs;
+mod sending;
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};

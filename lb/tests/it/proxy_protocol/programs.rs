@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -115,4 +115,71 @@ fn a_program_that_sends_no_header_is_not_served() {
     eventually("a line of the log", || {
         lb.log().iter().any(|line| line.contains("it begins with something else")).then_some(())
     });
+}
+
+/// An `lb` that has this program as its only replica.
+fn in_front_of(server: SocketAddr, version: &str, more: &[&str]) -> Lb {
+    let backend = format!("a={server}");
+    let flags = ["--provider", "fixed", "--backend", &backend, "--health", "http:/", "--send-proxy", version];
+    Lb::start(&[&flags[..], more].concat())
+}
+
+/// Checks that the server behind `lb` names its client. The request goes to `front`.
+#[track_caller]
+fn named(front: SocketAddr, expected: impl Fn(SocketAddr) -> String) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((Ipv4Addr::new(127, 0, 0, 77), 0)).into()).unwrap();
+    socket.connect(&front.into()).unwrap();
+    let mut client = patient(TcpStream::from(socket));
+    client.write_all(b"GET /x?id=132574 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    let expected = expected(client.local_addr().unwrap());
+    assert!(
+        answer.starts_with("HTTP/1.1 200") && answer.trim_end().ends_with(&expected),
+        "{expected}: {answer}"
+    );
+}
+
+#[test]
+fn haproxy_reads_who_the_client_is_and_its_request_id() {
+    let Some(program) = find("haproxy") else { return skipped("haproxy is not installed") };
+    let server = Front::start(|listen, folder| {
+        let text = format!(
+            "global\n  nbthread 1\n  maxconn 100\ndefaults\n  mode http\n  timeout connect 30s\n  timeout client 60s\n  \
+             timeout server 60s\nfrontend front\n  bind {listen} accept-proxy\n  http-request return status 200 \
+             content-type text/plain lf-string \"client %[src]:%[src_port] id %[fc_pp_unique_id].\"\n"
+        );
+        let file = folder.join("haproxy.conf");
+        fs::write(&file, text).unwrap();
+        let mut command = Command::new(&program);
+        command.arg("-db").arg("-f").arg(file);
+        command
+    });
+    for (version, id) in [("v1", ""), ("v2", "132574")] {
+        let expected = |client| format!("client {client} id {id}.");
+        let lb = in_front_of(server.address, version, &[]);
+        named(lb.data, expected);
+        // And on both sides: the client of the first one is that of the last one.
+        let lb = in_front_of(server.address, version, &FROM);
+        named(haproxy(&program, "", lb.data, "send-proxy-v2").address, expected);
+    }
+}
+
+#[test]
+fn nginx_reads_who_the_client_is() {
+    let Some(program) = find("nginx") else { return skipped("nginx is not installed") };
+    let Some(load) = load_stream(&program) else { return skipped("nginx has no stream module") };
+    let http = "http { access_log off; server { listen LISTEN proxy_protocol; location / { \
+                return 200 \"client $proxy_protocol_addr:$proxy_protocol_port.\"; } } }";
+    let server = nginx(&program, &load, http);
+    for version in ["v1", "v2"] {
+        let expected = |client| format!("client {client}.");
+        let lb = in_front_of(server.address, version, &[]);
+        named(lb.data, expected);
+        let lb = in_front_of(server.address, version, &FROM);
+        let blocks =
+            format!("stream {{ server {{ listen LISTEN; proxy_pass {}; proxy_protocol on; }} }}", lb.data);
+        named(nginx(&program, &load, &blocks).address, expected);
+    }
 }
