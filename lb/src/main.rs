@@ -10,8 +10,8 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use lb::access::AccessLog;
 use lb::config::{
-    Cli, ClientCommand, Config, FleetAction, FleetRm, Ignored, Problems, ReplayFlags, Serve, Simulate,
-    Simulation, Subcommand,
+    Cli, ClientCommand, Config, ConfigFlags, FleetAction, FleetRm, Ignored, Problems, ReplayFlags, Serve,
+    Simulate, Simulation, Subcommand,
 };
 use lb::records::Records;
 use lb::{Life, Ports};
@@ -41,6 +41,8 @@ fn main() -> ExitCode {
     let done = match cli.command {
         None => return serve(cli.serve, ignored),
         Some(Subcommand::Serve(flags)) => return serve(*flags, ignored),
+        Some(Subcommand::Check(flags)) => return check(*flags, ignored),
+        Some(Subcommand::Config(flags)) => return show(*flags),
         Some(Subcommand::Simulate(flags)) => return simulate(*flags),
         Some(Subcommand::Client(command)) => return ask(*command),
         Some(Subcommand::Fleet { action: FleetAction::Rm(flags) }) => return remove_fleet(flags),
@@ -52,6 +54,11 @@ fn main() -> ExitCode {
         Some(Subcommand::Replica(arguments)) => lb::become_replica(&arguments),
         Some(Subcommand::Guard { group }) => lb::guard(group),
     };
+    end(done)
+}
+
+/// The exit code of a command that is done or has failed.
+fn end(done: anyhow::Result<()>) -> ExitCode {
     done.map_or_else(|error| complain(&format!("{error:#}"), FAILED), |()| ExitCode::SUCCESS)
 }
 
@@ -76,7 +83,7 @@ fn ask(command: ClientCommand) -> ExitCode {
 }
 
 fn serve(flags: Serve, ignored: impl Iterator<Item = Ignored>) -> ExitCode {
-    let set = flags.from_environment.clone();
+    let set = flags.origins();
     let config = match Config::check(flags) {
         Ok(config) => config,
         Err(problems) => return refuse(&problems),
@@ -116,6 +123,29 @@ fn block_on(config: Config, ports: Ports, records: Records) -> anyhow::Result<()
     // A name look-up that hangs must not delay the exit.
     runtime.shutdown_background();
     served
+}
+
+/// Says whether `serve` would start with these flags.
+fn check(flags: Serve, ignored: impl Iterator<Item = Ignored>) -> ExitCode {
+    if let Err(problems) = Config::check(flags) {
+        return refuse(&problems);
+    }
+    for variable in ignored {
+        let _ = complain(&format!("warning: {variable}"), 0);
+    }
+    end(print("the configuration is right").map(drop))
+}
+
+/// Shows the configuration, or the schema of its file.
+fn show(ConfigFlags { serve, json, schema }: ConfigFlags) -> ExitCode {
+    if schema {
+        return end(print(lb::config::schema().trim_end()).map(drop));
+    }
+    match serve.settings() {
+        Ok(settings) if json => end(lb::config::json(&settings).and_then(|text| print(&text).map(drop))),
+        Ok(settings) => end(print(&lb::config::lines(&settings)).map(drop)),
+        Err(problems) => refuse(&problems),
+    }
 }
 
 fn simulate(flags: Simulate) -> ExitCode {

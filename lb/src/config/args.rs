@@ -38,6 +38,23 @@ Examples:
 
 Names of replicas come from the control port: --control and --control-token, where they are typed, or their variables.";
 
+/// What `lb check` is like.
+const CHECKS: &str = "\
+Exits with 0 if lb serve could start with this, else with 2 and all that is wrong, a line each: FILE:LINE:COLUMN: what.
+
+Example:
+  lb check --config /etc/lb/lb.toml && systemctl restart lb";
+
+/// How settings are shown.
+const SETTINGS: &str = "\
+A line for each key: key, value (- if there is none), and flag, variable LB_X, FILE:LINE or default. Tokens, seeds and the \
+variables of containers are not shown.
+
+Examples:
+  lb config --config lb.toml
+  lb config --config lb.toml --json
+  lb config --schema > lb.schema.json                               for editors that complete TOML";
+
 /// A self-healing layer-4 TCP load balancer: connections with the same id reach the same server.
 ///
 /// Without a subcommand it is `lb serve`.
@@ -64,6 +81,12 @@ pub struct Cli {
 pub enum Subcommand {
     /// Balance connections over replicas
     Serve(Box<Serve>),
+    /// Check flags, variables and the configuration file, without starting anything
+    #[command(after_help = CHECKS)]
+    Check(Box<Serve>),
+    /// Show the value of each flag of `lb serve`, and where it comes from
+    #[command(after_help = SETTINGS)]
+    Config(Box<ConfigFlags>),
     /// Talk to a running `lb`.
     #[command(flatten)]
     Client(Box<ClientCommand>),
@@ -119,6 +142,20 @@ pub enum Shell {
     Zsh,
     /// Fish.
     Fish,
+}
+
+/// What to show of the configuration.
+#[derive(Debug, Args)]
+pub struct ConfigFlags {
+    /// The flags of `lb serve`.
+    #[command(flatten)]
+    pub serve: Serve,
+    /// Print JSON: a list of objects with key, value and from
+    #[arg(long, conflicts_with = "schema")]
+    pub json: bool,
+    /// Print the JSON schema of the configuration file
+    #[arg(long)]
+    pub schema: bool,
 }
 
 /// What to see again.

@@ -129,19 +129,23 @@ impl FromEnvironment {
     /// A message with the variable in place of each flag that got its value there. What stands in backticks stays as it is.
     #[must_use]
     pub fn named_in(&self, message: &str) -> String {
-        let named = |(at, part): (usize, &str)| if at % 2 == 0 { self.rename(part) } else { part.to_owned() };
-        message.split('`').enumerate().map(named).collect::<Vec<_>>().join("`")
+        rename_flags(message, |flag| self.0.contains(flag).then(|| variable_of(flag)))
     }
+}
 
-    fn rename(&self, text: &str) -> String {
-        let is_part = |letter: char| letter == '-' || letter.is_ascii_alphanumeric();
-        let renamed = |part: &str| {
-            let flag = part.trim_end_matches(|letter| !is_part(letter));
-            let name = flag.strip_prefix("--").filter(|name| self.0.contains(*name));
-            name.map_or_else(|| part.to_owned(), |name| variable_of(name) + &part[flag.len()..])
-        };
-        text.split_inclusive(|letter| !is_part(letter)).map(renamed).collect()
-    }
+/// A message with other names for some of its flags. What stands in backticks stays as it is.
+pub(super) fn rename_flags<'a>(message: &'a str, mut other: impl FnMut(&'a str) -> Option<String>) -> String {
+    let is_part = |letter: char| letter == '-' || letter.is_ascii_alphanumeric();
+    let mut renamed = |part: &'a str| {
+        let flag = part.trim_end_matches(|letter| !is_part(letter));
+        let name = flag.strip_prefix("--").and_then(&mut other);
+        name.map_or_else(|| part.to_owned(), |name| name + &part[flag.len()..])
+    };
+    let mut named = |(at, part): (usize, &'a str)| match at % 2 {
+        0 => part.split_inclusive(|letter| !is_part(letter)).map(&mut renamed).collect(),
+        _ => part.to_owned(),
+    };
+    message.split('`').enumerate().map(&mut named).collect::<Vec<String>>().join("`")
 }
 
 impl Args for FromEnvironment {

@@ -1,7 +1,8 @@
-//! The configuration: flags and environment in, one checked and immutable [`Config`] out.
+//! The configuration: flags, environment and file in, one checked and immutable [`Config`] out.
 //!
-//! The only reader of the environment ([`environment`]). Every value is checked before anything is bound or started, and all problems are
-//! reported at once: so every flag accepts any text ([`Checked`]), and a wrong one fails only in [`Config::check`].
+//! The only reader of the environment ([`environment`]) and of the configuration file ([`mod@file`]). Every value is checked before
+//! anything is bound or started, and all problems are reported at once: so every flag accepts any text ([`Checked`]), and a wrong one
+//! fails only in [`Config::check`].
 
 mod access;
 mod args;
@@ -9,13 +10,17 @@ mod asking;
 mod client;
 mod cluster;
 mod environment;
+mod file;
 mod fleet;
 mod handoff;
 mod help;
+mod listing;
 mod live;
 mod order;
+mod origins;
 mod parameters;
 mod proxied;
+mod reading;
 mod resolution;
 mod secret;
 mod serve;
@@ -29,7 +34,6 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{CommandFactory as _, FromArgMatches as _};
 use ipnet::IpNet;
 use mapping::{BalanceFactor, Full, MOST_SLOTS, Mapping, MappingName, MappingPolicy, Member, Scheme};
 use proto::control::{Hostname, Transport, Weight};
@@ -40,10 +44,12 @@ pub use crate::provider::engine::dress::{Capabilities, Common as ContainerSettin
 pub use crate::provider::engine::swarm::Settings as SwarmSettings;
 pub use crate::provider::fixed::{FixedBackend, Location};
 pub use crate::resolver::{Rules as ResolutionRules, ServiceName};
-pub use args::{Cli, ClientCommand, FleetAction, FleetRm, ReplayFlags, Subcommand};
+pub use args::{Cli, ClientCommand, ConfigFlags, FleetAction, FleetRm, ReplayFlags, Subcommand};
 pub use environment::{FromEnvironment, Ignored};
 pub use fleet::Removal;
 pub use help::{help, write_manual};
+pub use listing::{json, lines, schema};
+pub use origins::{Origins, Setting, Shown};
 pub use resolution::Resolution;
 pub use serve::Serve;
 pub use shells::complete;
@@ -148,28 +154,16 @@ impl Problems {
     }
 }
 
-impl Cli {
-    /// The command line of this process, completed from its environment; and the variables that do not count, to warn of. Ends
-    /// the process after `--help` and the like, and if there is no such command.
-    pub fn read() -> (Self, impl Iterator<Item = Ignored>) {
-        let (mut command, ignored) = environment::sift(Cli::command());
-        let matches = command.try_get_matches_from_mut(order::flags_last(std::env::args_os().collect()));
-        match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
-            Ok(cli) => (cli, ignored.into_iter()),
-            Err(error) => environment::blame_the_variable(error.format(&mut command)).exit(),
-        }
-    }
-}
-
 impl Config {
     /// Checks every flag by itself, and then what they are together.
     ///
     /// # Errors
-    /// All problems at once; each names the flag or the variable, the given value and what is expected.
+    /// All problems at once; each names the flag, the variable, or the key and its place in the file, the given value and what is expected.
     pub fn check(serve: Serve) -> Result<Self, Problems> {
-        let (mut problems, set) = (Problems::default(), serve.from_environment.clone());
+        let (mut problems, origins) = (Problems::default(), serve.origins());
         let config = Config::read(serve, &mut problems);
-        problems.or(config, &set)
+        let told = origins.told(&problems.0);
+        if told.is_empty() { Ok(config) } else { Err(Problems(told)) }
     }
 
     /// Whether replicas outlive this process.

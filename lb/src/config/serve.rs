@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::ValueParser;
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, ValueHint};
 use ipnet::IpNet;
 use mapping::{BalanceFactor, MappingName};
 use proto::control::{Hostname, Transport};
@@ -13,6 +13,8 @@ use tracing_subscriber::filter::Targets;
 
 use super::access::AccessFlags;
 use super::environment::FromEnvironment;
+use super::file::FromFile;
+use super::origins::Texts;
 use super::parameters::Parameters;
 use super::proxied::ProxyFlags;
 use super::value::{self, BackendPart, Checked, Given, ProviderName, RespawnName, Several};
@@ -29,6 +31,15 @@ pub struct Serve {
     /// Which of the following are set in the environment.
     #[command(flatten)]
     pub from_environment: FromEnvironment,
+    /// The texts of the following.
+    #[command(flatten)]
+    pub(super) texts: Texts,
+    /// The file from which some of them come.
+    #[arg(skip)]
+    pub(super) file: FromFile,
+    /// TOML file that holds flags as its keys, such as `replicas = 3`; flags and variables go before it
+    #[arg(long, help_heading = "Configuration", env = "LB_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) config: Option<PathBuf>,
     /// Data port
     #[arg(long, help_heading = "Ports", env = "LB_LISTEN", value_name = "ADDR", default_value = "0.0.0.0:5000", value_parser = ValueParser::new(value::address))]
     pub(super) listen: Checked<SocketAddr>,

@@ -11,7 +11,7 @@ use crate::control::calm;
 use crate::harness::{Lb, Replica, eventually};
 
 /// `lb` with exactly these arguments and environment variables.
-fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
+pub(crate) fn command(arguments: &[&str], environment: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lb"));
     command.env_clear().args(arguments).envs(environment.iter().copied());
     command
@@ -29,7 +29,7 @@ impl Drop for Guard {
 
 /// The exit code, stdout and stderr of a command that ends by itself.
 #[track_caller]
-fn end(mut command: Command) -> (Option<i32>, String, String) {
+pub(crate) fn end(mut command: Command) -> (Option<i32>, String, String) {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut guard = Guard(command.spawn().unwrap());
     let status = eventually("the end of lb", || guard.0.try_wait().unwrap());
@@ -40,7 +40,7 @@ fn end(mut command: Command) -> (Option<i32>, String, String) {
 }
 
 /// A port in use: an `lb` that tries to bind it exits with 1, not with 2.
-fn taken() -> (TcpListener, SocketAddr) {
+pub(crate) fn taken() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)

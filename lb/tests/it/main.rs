@@ -8,6 +8,7 @@ mod book;
 mod browser;
 mod client;
 mod commands;
+mod config_file;
 mod containers;
 mod control;
 mod control_crowd;
