@@ -62,7 +62,7 @@ pub(crate) async fn soak(args: &SoakArgs, stop: &CancellationToken, data: &mut D
 /// Starts the `lb`. It has a token, so that a wrong one is wrong.
 async fn start(args: &SoakArgs) -> anyhow::Result<Lb> {
     let own = ["--replicas", &args.n.to_string(), "--control-token", TOKEN].map(str::to_owned);
-    Lb::start(&[&own[..], &args.flags].concat(), None).await
+    Lb::start_lean(&[&own[..], &args.flags].concat()).await
 }
 
 fn stage(args: &SoakArgs, own: Option<&Lb>) -> anyhow::Result<Stage> {

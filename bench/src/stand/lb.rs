@@ -53,10 +53,28 @@ impl Lb {
     /// # Errors
     /// It is not built, or cannot listen; the message has its last lines.
     pub(crate) async fn launch(flags: &[String], core: Option<usize>) -> anyhow::Result<Self> {
+        Lb::launched(&Lb::command(flags)?, core).await
+    }
+
+    /// Starts it like [`Lb::start`], with an allocator that gives memory back to the kernel at once (mallopt(3)), so that what the
+    /// kernel shows is what the program holds. Otherwise each new peak of what it holds for a moment looks like growth.
+    ///
+    /// # Errors
+    /// As for [`Lb::start`].
+    pub(crate) async fn start_lean(flags: &[String]) -> anyhow::Result<Self> {
+        let mut command = Lb::command(flags)?;
+        command.env("MALLOC_ARENA_MAX", "1").env("MALLOC_TOP_PAD_", "0");
+        command.env("MALLOC_TRIM_THRESHOLD_", "16384").env("MALLOC_MMAP_THRESHOLD_", "16384");
+        let lb = Lb::launched(&command, None).await?;
+        lb.program.says(" ready data=", PATIENCE).await?;
+        Ok(lb)
+    }
+
+    fn command(flags: &[String]) -> anyhow::Result<Command> {
         let mut command = Command::new(sibling("lb")?);
         command.args(["serve", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]);
         command.args(["--drain-timeout", "1s"]).args(flags);
-        Lb::launched(&command, core).await
+        Ok(command)
     }
 
     /// Starts it in the network namespace of a container, where it needs [`TOKEN`]; `engine` is as in `DOCKER_HOST`. Waits until all
