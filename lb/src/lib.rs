@@ -133,7 +133,7 @@ pub async fn run(config: Config, ports: Ports, life: Life, records: Records) -> 
     let plane = Arc::new(plane(&config, Arc::clone(&cell), listeners, (access, sessions))?);
     let (evict, drain_timeout, stop_delay, token) =
         (cut.child_token(), config.drain_timeout, config.stop_delay, config.control_token.clone());
-    let is_demo = config.demo;
+    let (is_demo, key) = (config.demo, config.limits.key.clone());
     // Both ports are open until this is cancelled, so that a successor can bind both when the drain begins.
     let close = CancellationToken::new();
     // Without a control plane, no worker accepts.
@@ -153,7 +153,7 @@ pub async fn run(config: Config, ports: Ports, life: Life, records: Records) -> 
     let (ready, all_up) = oneshot::channel();
     let exposition = exposition(&plane, &setup);
     let measures = (Arc::clone(&plane.metrics), Arc::clone(&exposition));
-    let desk = Desk::new(requests, cell, Arc::clone(&journal), token, measures);
+    let desk = Desk::new(requests, cell, Arc::clone(&journal), (token, key), measures);
     let _ports = open((control, desk), (metrics, exposition), plane.files.control_connections(), &close)?;
     let mut controller = tokio::spawn(Controller::run(fleet, setup, ready, requested));
     let demo = is_demo.then(|| close.clone());

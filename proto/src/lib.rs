@@ -2,6 +2,7 @@
 //!
 //! - [`mod@line`]: the first line of a data connection and the request id in it;
 //! - [`control`]: the commands of the control port and their answers;
+//! - [`mod@key`]: what of it is the key, which [`mod@http`] finds in an HTTP head and [`mod@hello`] in the first message of TLS;
 //! - [`mod@proxy`]: the header with which a proxy says who its client is;
 //! - [`printable`]: text from elsewhere, made fit to be shown.
 //!
@@ -9,8 +10,11 @@
 //! can be fuzzed.
 
 pub mod control;
+pub mod hello;
+pub mod http;
 pub mod incident;
 pub mod journal;
+pub mod key;
 pub mod line;
 pub mod printable;
 pub mod proxy;

@@ -121,10 +121,11 @@ prop_compose! {
         (hash, position, position_percent) in (option::of(any::<u64>()), option::of(any::<u64>()), 0..100_u8),
         candidates in vec(candidate(), 0..3),
         (owner, pick, balance_factor) in (option::of(text()), option::of(text()), option::of(number())),
+        key_kind in option::of(text()),
     ) -> Explanation {
         let [hash_text, position_text] = [hash, position].map(|number| number.map(|number| number.to_string()));
         Explanation {
-            id, key, key_bytes, mapping, hash, hash_text, position, position_text, position_percent, candidates, owner, pick,
+            id, key, key_bytes, key_kind, mapping, hash, hash_text, position, position_text, position_percent, candidates, owner, pick,
             balance_factor,
         }
     }

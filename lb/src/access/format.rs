@@ -17,7 +17,7 @@ pub struct Format(Form);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Form {
-    /// One object with all fields.
+    /// One object with all fields that apply.
     Json,
     Template(Vec<Part>),
 }
@@ -56,6 +56,9 @@ impl Format {
         match &self.0 {
             Form::Json => {
                 for (at, (name, field)) in Field::ALL.into_iter().enumerate() {
+                    if record.leaves_out(field) {
+                        continue;
+                    }
                     line.push_str(if at == 0 { "{\"" } else { ",\"" });
                     line.push_str(name);
                     line.push_str("\":");
@@ -133,6 +136,7 @@ mod tests {
             client: ([127, 0, 0, 1], 7).into(),
             id: Some("132574"),
             key: Some("id"),
+            alpn: None,
             slot: Some("server2"),
             replica: Some("server-x"),
             attempts: 2,

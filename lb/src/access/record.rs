@@ -15,8 +15,10 @@ pub(crate) struct Record<'a> {
     pub(crate) client: SocketAddr,
     /// The request id; `None` if there is none.
     pub(crate) id: Option<&'a str>,
-    /// Where the key comes from: `id`, `random` or `source`; `None` before the first line is known.
+    /// Where the key comes from: the kind of key (`id`, `sni` and so on), `random` or `source`; `None` before the first line is known.
     pub(crate) key: Option<&'a str>,
+    /// The protocols that a TLS client offers (ALPN), where they were read.
+    pub(crate) alpn: Option<&'a str>,
     /// The name of the slot that it reached.
     pub(crate) slot: Option<&'a str>,
     /// The hostname of the replica that it reached.
@@ -41,6 +43,7 @@ pub(crate) enum Field {
     Client,
     Id,
     Key,
+    Alpn,
     Slot,
     Replica,
     Attempts,
@@ -66,11 +69,12 @@ enum Value<'a> {
 
 impl Field {
     /// All of them, with their names, in the order of a line.
-    pub(crate) const ALL: [(&'static str, Field); 14] = [
+    pub(crate) const ALL: [(&'static str, Field); 15] = [
         ("time", Field::Time),
         ("client", Field::Client),
         ("id", Field::Id),
         ("key", Field::Key),
+        ("alpn", Field::Alpn),
         ("slot", Field::Slot),
         ("replica", Field::Replica),
         ("attempts", Field::Attempts),
@@ -90,6 +94,11 @@ impl<'a> Record<'a> {
         matches!(self.ending, "complete" | "handed_over")
     }
 
+    /// Whether a line of JSON is without this field: what only some kinds of key have, others do not mention.
+    pub(crate) fn leaves_out(&self, field: Field) -> bool {
+        field == Field::Alpn && self.alpn.is_none()
+    }
+
     fn value(&self, field: Field, time: SystemTime) -> Value<'a> {
         let word = |word: Option<&'a str>| word.map_or(Value::Nothing, Value::Word);
         let number = |number: Option<u64>| number.map_or(Value::Nothing, Value::Number);
@@ -99,6 +108,7 @@ impl<'a> Record<'a> {
             Field::Client => Value::Address(self.client),
             Field::Id => word(self.id),
             Field::Key => word(self.key),
+            Field::Alpn => word(self.alpn),
             Field::Slot => word(self.slot),
             Field::Replica => word(self.replica),
             Field::Attempts => Value::Number(self.attempts.into()),

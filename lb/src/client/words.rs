@@ -51,7 +51,9 @@ fn explanation(answer: &Explanation) -> Vec<String> {
         || format!("position {} % (a seed hides the hash)", answer.position_percent),
         |(hash, position)| format!("hash {hash}, position {position}"),
     );
-    let mut lines = vec![format!("id {id} is key {key:?} (bytes {key_bytes}): mapping {mapping}, {place}")];
+    let what = subject(answer.key_kind.as_deref());
+    let mut lines =
+        vec![format!("{what} {id} is key {key:?} (bytes {key_bytes}): mapping {mapping}, {place}")];
     let rows = (1..).zip(candidates).map(|(number, candidate)| {
         let Candidate { hostname, name, state, skipped, .. } = candidate;
         let skipped = skipped.as_ref().map_or_else(String::new, |reason| format!("; skipped: {reason}"));
@@ -65,6 +67,17 @@ fn explanation(answer: &Explanation) -> Vec<String> {
         None => format!("it goes to {goes_to}"),
     });
     lines
+}
+
+/// What is asked for, where keys are of this kind.
+fn subject(kind: Option<&str>) -> String {
+    match kind.map(|kind| kind.split_once(':').unwrap_or((kind, ""))) {
+        Some(("source", _)) => "address".to_owned(),
+        Some(("sni", _)) => "server name".to_owned(),
+        Some(("path", _)) => "path".to_owned(),
+        Some((what @ ("header" | "cookie"), name)) => format!("{what} {name}:"),
+        _ => "id".to_owned(),
+    }
 }
 
 /// `NAME VALUE` lines.

@@ -37,6 +37,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use mapping::{BalanceFactor, Full, MOST_SLOTS, Mapping, MappingName, MappingPolicy, Member, Scheme};
 use proto::control::{Hostname, Transport, Weight};
+use proto::key::KeyKind;
 use tracing_subscriber::filter::Targets;
 
 pub use crate::provider::engine::docker::Settings as DockerSettings;
@@ -60,7 +61,7 @@ pub use value::Checked;
 use crate::access::AccessRules;
 use crate::control::port::Address as ControlAddress;
 use crate::control::{HealthPolicy, OnDown, Probe};
-use crate::data::{AdmissionRules, KeyKind, Limits, PeerOptions};
+use crate::data::{AdmissionRules, Limits, PeerOptions};
 use crate::log::LogFormat;
 use crate::privileges::Identity;
 use value::{RespawnName, Several};

@@ -9,6 +9,7 @@ use clap::{ArgAction, Args, ValueHint};
 use ipnet::IpNet;
 use mapping::{BalanceFactor, MappingName};
 use proto::control::{Hostname, Transport};
+use proto::key::KeyKind;
 use tracing_subscriber::filter::Targets;
 
 use super::access::AccessFlags;
@@ -20,7 +21,7 @@ use super::proxied::ProxyFlags;
 use super::value::{self, BackendPart, Checked, Given, ProviderName, RespawnName, Several};
 use crate::control::port::Address as ControlAddress;
 use crate::control::{OnDown, Probe};
-use crate::data::{KeyKind, Rate};
+use crate::data::Rate;
 use crate::log::LogFormat;
 use crate::provider::engine::dress::Capabilities;
 use crate::resolver::ServiceName;
@@ -150,8 +151,9 @@ pub struct Serve {
     /// No replica gets more connections than this factor times the mean; the excess goes to the next candidate
     #[arg(long, help_heading = "Mapping", env = "LB_BALANCE_FACTOR", value_name = "FACTOR|off", default_value = "off", allow_hyphen_values = true, value_parser = ValueParser::new(value::balance_factor))]
     pub(super) balance_factor: Checked<Option<BalanceFactor>>,
-    /// What is hashed: the request id, or source, the client's IP address
-    #[arg(long, help_heading = "Mapping", env = "LB_KEY", value_name = "id|source", default_value = "id", value_parser = ValueParser::new(value::key))]
+    /// What is hashed: the request id; source, the client's IP address; sni, the server that a TLS client asks for; or, of an HTTP/1
+    /// request, its path, a header or a cookie
+    #[arg(long, help_heading = "Mapping", env = "LB_KEY", value_name = "id|source|sni|path|header:NAME|cookie:NAME", default_value = "id", value_parser = ValueParser::new(value::key))]
     pub(super) key: Checked<KeyKind>,
     /// Query parameter that holds the request id
     #[arg(long, help_heading = "Mapping", env = "LB_ID_PARAM", value_name = "NAME", default_value = "id", value_parser = ValueParser::new(value::parameter))]

@@ -7,16 +7,18 @@ use std::fmt::Write as _;
 
 use mapping::BalanceFactor;
 use proto::control::{Body, Candidate, Explanation, Failure, FailureKind};
+use proto::key::KeyKind;
 
 use crate::snapshot::{Bound, Outlook, Skipped, Slot, Snapshot};
 
-/// Explains where a connection with the request id `id` would go now.
-pub(super) fn explain(snapshot: &Snapshot, id: String) -> Result<Body, Failure> {
+/// Explains where a connection with the request id `id` would go now. Where keys are of another kind, `id` is what has the place of an id.
+pub(super) fn explain(snapshot: &Snapshot, kind: &KeyKind, id: String) -> Result<Body, Failure> {
     if id.is_empty() {
         let message = "`id` is empty: expected a request id, as it stands in a first line";
         return Err(FailureKind::BadRequest.because(message));
     }
-    let key = id.as_bytes();
+    let text = kind.of(&id);
+    let key = text.as_bytes();
     let (mapping, balance, location) = (snapshot.mapping(), snapshot.balance(), snapshot.locate(key));
     // From the hash of a short key, the seed can be computed: XXH3 is invertible there.
     let (hash, position) = (!mapping.seed().is_set()).then_some((location.hash, location.position)).unzip();
@@ -29,8 +31,8 @@ pub(super) fn explain(snapshot: &Snapshot, id: String) -> Result<Body, Failure> 
         skipped: skipped.map(|skipped| reason(slot, skipped, balance)),
     };
     Ok(Body::Explanation(Explanation {
-        key: id.clone(),
         key_bytes: hexadecimal(key),
+        key_kind: (*kind != KeyKind::Id).then(|| kind.to_string()),
         mapping: mapping.name().to_string(),
         hash,
         hash_text: hash.map(|hash| hash.to_string()),
@@ -40,6 +42,7 @@ pub(super) fn explain(snapshot: &Snapshot, id: String) -> Result<Body, Failure> 
         candidates: slots.into_iter().map(candidate).collect(),
         owner: owner.map(|owner| owner.name.clone()),
         pick: pick.map(|slot| slot.hostname.clone()),
+        key: text,
         balance_factor: balance.map(BalanceFactor::get),
         id,
     }))

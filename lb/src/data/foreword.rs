@@ -24,7 +24,7 @@ impl Plane {
         let Some(version) = self.limits.send_proxy else { return };
         let knocked = ends.knocked.or_else(|| self.listens_at(worker)).or_else(|| address_of(client));
         let ends = knocked.map(|knocked| (ends.peer, knocked));
-        let mut header = Foreword { ends, unique_id: key.id(), authority: None }.header(version);
+        let mut header = Foreword { ends, unique_id: key.id(), authority: key.server_name() }.header(version);
         header.append(bytes);
         *bytes = header;
     }

@@ -36,6 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proto::control::Transport;
+use proto::key::KeyKind;
 use proto::proxy::Version;
 use tokio_util::task::TaskTracker;
 
@@ -53,15 +54,6 @@ use crate::metrics::{Metrics, Workers};
 use crate::net::Throttle;
 use crate::refusals::{Reason, Refusals};
 use crate::snapshot::Cell;
-
-/// What a connection's key is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum KeyKind {
-    /// The request id in the first line.
-    Id,
-    /// The client's IP address; nothing is read from the client before the replica is chosen.
-    Source,
-}
 
 /// The rules for a session: how it finds its key, and its limits.
 #[derive(Clone, Debug)]
@@ -179,11 +171,12 @@ mod testing {
 
     use mapping::{Algorithm, MappingPolicy, Scheme};
     use proto::control::Transport;
+    use proto::key::KeyKind;
     use tokio::net::{TcpListener, TcpStream};
     use tokio_util::task::TaskTracker;
 
     use super::stream::Stream;
-    use super::{FileBudget, KeyKind, Limits, Memory, PeerOptions, Pipes, Plane, Stalls, Warnings};
+    use super::{FileBudget, Limits, Memory, PeerOptions, Pipes, Plane, Stalls, Warnings};
     use crate::metrics::Metrics;
     use crate::net::Throttle;
     use crate::snapshot::{Cell, Snapshot};

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use proto::control::Transport;
+use proto::key::KeyKind;
 use rustix::io::Errno;
 use rustix::net::{Shutdown, shutdown};
 use tokio::time::{sleep, timeout};
@@ -18,7 +19,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::admission::Places;
 use super::client::Client;
 use super::connect::{Reached, Request, Upstream, first_reachable};
-use super::head::{self, Head, Kind};
+use super::head::{self, Head};
 use super::header::{Ends, Unserved};
 use super::key::Key;
 use super::outcome::{Course, End, Outcome};
@@ -28,7 +29,7 @@ use super::socket::{SOON, reset, write_some};
 use super::source::{Reading, discard};
 use super::story::Story;
 use super::stream::Stream;
-use super::{KeyKind, Limits, Plane};
+use super::{Limits, Plane};
 use crate::access::AccessLog;
 use crate::net::is_local;
 use crate::refusals::Reason;
@@ -91,7 +92,7 @@ impl Session {
         let mut ends = Ends { peer, knocked: None };
         let begun = beginning(&mut client, &mut ends, &mut room, course.begun(), &plane).await;
         let peer = ends.peer;
-        let Head { mut bytes, kind, has_proxy_header } = match begun {
+        let Head { mut bytes, says, has_proxy_header } = match begun {
             Ok(read) => read,
             Err(unserved) => {
                 let reason = give_up(client, peer, unserved, &plane);
@@ -105,7 +106,7 @@ impl Session {
             plane.warnings.proxy_header(peer);
         }
 
-        let key = Key::of(&kind, peer.ip());
+        let key = Key::of(&says, &plane.limits.key, peer.ip());
         plane.introduce_to_replica(&mut bytes, (&client, &ends), &key, course.worker());
         let mut failed = Vec::new();
         let snapshot = plane.fleet.load_full();
@@ -114,7 +115,7 @@ impl Session {
         let reached = first_reachable(&snapshot, &request, &client, &plane, &mut failed).await;
         let story = Story::if_told(plane.access(), || {
             let reached = reached.as_ref().map(|(slot, reached)| (*slot, reached.replica()));
-            key.story(peer, reached, &failed)
+            key.story(peer, &says, reached, &failed)
         });
         let reached = reached.map(|(_, reached)| reached);
         drop(snapshot);
@@ -130,7 +131,7 @@ impl Session {
             }
             None => {
                 course.tried(failed.len());
-                refuse_for_want_of_a_replica(client, kind, &plane).await;
+                refuse_for_want_of_a_replica(client, says.is_http, &plane).await;
                 plane.conclude(&course, End::Refused(Reason::NoReplica), story.as_deref());
                 return None;
             }
@@ -214,7 +215,9 @@ impl Plane {
     fn has_read(&self, course: &mut Course, head: usize) {
         course.knows(head);
         // Where the key is the address, nothing was waited for.
-        if let (KeyKind::Id, Some(time)) = (self.limits.key, course.first_line()) {
+        if self.limits.key != KeyKind::Source
+            && let Some(time) = course.first_line()
+        {
             self.metrics.lane(course.worker()).first_line.observe(time);
         }
     }
@@ -260,9 +263,9 @@ async fn read_head(client: &mut Client, begun: Instant, limits: &Limits) -> io::
         Transport::Proxy => Reading::Take,
         Transport::Handoff => Reading::Peek,
     };
-    let head = match limits.key {
+    let head = match &limits.key {
         KeyKind::Source => Head::default(),
-        KeyKind::Id => {
+        _ => {
             let deadline = (begun + limits.first_line_timeout).into();
             head::read(client, reading, deadline, limits).await?
         }
@@ -304,9 +307,9 @@ fn give_up(client: Client, peer: SocketAddr, unserved: Unserved, plane: &Plane) 
 }
 
 /// Counts a connection for which there is no replica, and ends it.
-async fn refuse_for_want_of_a_replica(client: Client, kind: Kind, plane: &Plane) {
+async fn refuse_for_want_of_a_replica(client: Client, is_http: bool, plane: &Plane) {
     plane.refusals.count(Reason::NoReplica);
-    if let Err(error) = turn_away(client, kind, &plane.limits).await
+    if let Err(error) = turn_away(client, is_http, &plane.limits).await
         && is_local(&error)
     {
         plane.has_failed(&error);
@@ -314,19 +317,19 @@ async fn refuse_for_want_of_a_replica(client: Client, kind: Kind, plane: &Plane)
 }
 
 /// Ends a connection for which there is no replica; an HTTP client is told why.
-async fn turn_away(mut client: Client, mut kind: Kind, limits: &Limits) -> io::Result<()> {
+async fn turn_away(mut client: Client, mut is_http: bool, limits: &Limits) -> io::Result<()> {
     if limits.key == KeyKind::Source {
         // Its first line has not been read yet.
         let deadline = (Instant::now() + FAREWELL).into();
-        kind = match head::read(&mut client, Reading::Take, deadline, limits).await {
+        is_http = match head::read(&mut client, Reading::Take, deadline, limits).await {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                 client.let_go();
                 return Ok(());
             }
-            head => head?.kind,
+            head => head?.says.is_http,
         };
     }
-    if matches!(kind, Kind::Http(_)) {
+    if is_http {
         let answer = format!(
             "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
              Connection: close\r\n\r\n{NO_REPLICA}",

@@ -16,11 +16,11 @@ use crate::replica::Ending;
 /// Where a key comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// The request id in the first line.
-    Given,
-    /// A random number: the first line holds no request id.
+    /// What the head holds: the name of the kind of key.
+    Found(&'static str),
+    /// A random number: the head could hold a key, and holds none.
     Random,
-    /// The client's address: there is no first line.
+    /// The client's address: there is no head that could.
     Source,
 }
 
@@ -28,7 +28,7 @@ impl Origin {
     /// Its name, as programs read it.
     fn name(self) -> &'static str {
         match self {
-            Origin::Given => "id",
+            Origin::Found(name) => name,
             Origin::Random => "random",
             Origin::Source => "source",
         }
@@ -43,6 +43,8 @@ pub(super) struct Story {
     pub(super) key: Option<String>,
     /// Where the key comes from.
     pub(super) origin: Option<Origin>,
+    /// The protocols that a TLS client offers (ALPN), where its first message was read.
+    pub(super) protocols: Option<String>,
     /// The name of the slot that it reached.
     pub(super) slot: Option<String>,
     /// The hostname of the replica that it reached.
@@ -59,10 +61,18 @@ impl Story {
 
     /// The story of a connection of which nothing has been read.
     pub(super) fn of(peer: SocketAddr) -> Self {
-        Story { peer, key: None, origin: None, slot: None, replica: None, attempts: String::new() }
+        Story {
+            peer,
+            key: None,
+            origin: None,
+            protocols: None,
+            slot: None,
+            replica: None,
+            attempts: String::new(),
+        }
     }
 
-    /// The request id; `None` if there is none.
+    /// The request id, or what else the head holds; `None` if there is none.
     fn id(&self) -> Option<&str> {
         self.key.as_deref().filter(|_| self.origin != Some(Origin::Source))
     }
@@ -82,6 +92,7 @@ impl Story {
             client: SocketAddr::new(self.peer.ip().to_canonical(), self.peer.port()),
             id: self.id(),
             key: self.origin.map(Origin::name),
+            alpn: self.protocols.as_deref(),
             slot: self.slot.as_deref(),
             replica: self.replica.as_deref(),
             attempts: outcome.attempts,
@@ -95,12 +106,12 @@ impl Story {
     }
 
     fn debug(&self, outcome: &Outcome) {
-        let Story { peer, key, slot, replica, attempts, .. } = self;
+        let Story { peer, key, slot, replica, attempts, protocols, .. } = self;
         let id = self.key.as_ref().map(|_| self.id().unwrap_or("none"));
         let Outcome { end, first_line, connect, total, attempts: tried, traffic } = outcome;
         let seconds = |time: &Option<Duration>| time.map(|time| time.as_secs_f64());
         debug!(
-            %peer, id = id.map(display), key = key.as_deref().map(display), slot, replica, tried, %attempts,
+            %peer, id = id.map(display), key = key.as_deref().map(display), alpn = protocols, slot, replica, tried, %attempts,
             up = traffic.up, down = traffic.down, first_line = seconds(first_line), connect = seconds(connect),
             duration = total.as_secs_f64(), ending = %end, "session"
         );

@@ -70,7 +70,7 @@ fn every_variable_is_read_and_all_bad_values_are_reported_together_before_anythi
         ("SLOTS", "a whole number from 1 to 65536"),
         ("VIRTUAL", "a whole number from 1 to 10000"),
         ("PROBING", "linear or quadratic"),
-        ("KEY", "id or source"),
+        ("KEY", "id, source, sni, path, header:NAME or cookie:NAME"),
         ("ID_PARAM", "the name of a query parameter"),
         ("FIRST_LINE_TIMEOUT", "a duration of at least 1ms, such as 250ms, 5s or 1m"),
         ("FIRST_LINE_MAX", "a size from 16B to 64KiB, such as 8KiB"),

@@ -32,6 +32,7 @@ mod healing;
 mod imports;
 mod incidents;
 mod injection;
+mod keys;
 mod killing;
 mod life;
 mod limits;

@@ -108,6 +108,9 @@ pub struct Explanation {
     pub key: String,
     /// Its bytes, in hexadecimal.
     pub key_bytes: String,
+    /// What keys are (`--key`), if they are not request ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_kind: Option<String>,
     /// The mapping's name.
     pub mapping: String,
     /// The key's hash; under `rendezvous` its highest score. `None` under a seed, which could be computed from it.

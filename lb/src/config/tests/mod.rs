@@ -209,7 +209,11 @@ fn a_wrong_value_is_refused_with_its_flag_and_what_is_expected() {
         ("slots", &["0", "65537"], "expected a whole number from 1 to 65536"),
         ("virtual", &["0", "10001"], "expected a whole number from 1 to 10000"),
         ("probing", &["cubic"], "expected linear or quadratic"),
-        ("key", &["ip"], "expected id or source"),
+        (
+            "key",
+            &["ip", "header:", "cookie:a b"],
+            "expected id, source, sni, path, header:NAME or cookie:NAME",
+        ),
         ("id-param", &["", "a b", "a=b", "a&b", "?a", "a#", "ä"], PARAMETER),
         ("first-line-timeout", &["5", "0s", "-5s", "5 parsecs", "999us", "366d", ""], DURATION),
         ("first-line-max", &["15B", "65KiB", "-1", "8 apples", "", "1e3"], SIZE),

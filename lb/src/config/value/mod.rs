@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use mapping::{BalanceFactor, MOST_SLOTS};
 use proto::control::Transport;
+use proto::key::{Expected, KeyKind};
 use proto::proxy::Version;
 use tracing_subscriber::filter::Targets;
 
@@ -27,7 +28,7 @@ pub(super) use dns::{dns_interval, dns_servers, service};
 use crate::access::Destination;
 use crate::access::format::Format;
 use crate::control::{OnDown, Probe};
-use crate::data::{KeyKind, Rate};
+use crate::data::Rate;
 use crate::log::LogFormat;
 
 /// The value of a flag, or a message. (The argument parser would stop at the first error; `lb` reports all of them.)
@@ -256,7 +257,10 @@ pub(super) fn parameter(given: &str) -> Parsed<String> {
 }
 
 pub(super) fn key(given: &str) -> Parsed<KeyKind> {
-    one_of(given, &[("id", KeyKind::Id), ("source", KeyKind::Source)])
+    given.parse().map_or_else(
+        |expected: Expected| checked(None, given, expected),
+        |kind| checked(Some(kind), given, ""),
+    )
 }
 
 /// A value of a type that reads itself.

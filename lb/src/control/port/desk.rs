@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use proto::control::{Answer, Change, Command, Failure, FailureKind, Kill, Remapping};
+use proto::key::KeyKind;
 use subtle::ConstantTimeEq as _;
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
@@ -44,6 +45,8 @@ pub(crate) struct Desk {
     snapshot: Arc<Cell>,
     journal: Arc<Journal>,
     token: Option<String>,
+    /// What the keys of connections are.
+    key: KeyKind,
     metrics: Arc<Metrics>,
     pub(super) exposition: Arc<Exposition>,
     pub(super) refusals: Refusals,
@@ -93,17 +96,17 @@ pub(super) enum Unproven {
 }
 
 impl Desk {
-    /// With a `token`, only commands that come with it are carried out.
+    /// With a `token`, only commands that come with it are carried out. `key` is what the keys of connections are.
     pub(crate) fn new(
         requests: Requests,
         snapshot: Arc<Cell>,
         journal: Arc<Journal>,
-        token: Option<String>,
+        (token, key): (Option<String>, KeyKind),
         (metrics, exposition): (Arc<Metrics>, Arc<Exposition>),
     ) -> Self {
         let (refusals, backoff) = (Refusals::default(), Backoff::new());
         let pictures = Pictures::default();
-        Desk { requests, snapshot, journal, token, metrics, exposition, refusals, backoff, pictures }
+        Desk { requests, snapshot, journal, token, key, metrics, exposition, refusals, backoff, pictures }
     }
 
     /// Warns of a token that can be guessed.
@@ -166,7 +169,7 @@ impl Desk {
                 let follower = self.journal.follow(beginning(since));
                 return Served::Events(Events::new(follower, follow, caller.place.pulse()));
             }
-            Command::Explain { id } => explain(&self.snapshot.load(), id).into(),
+            Command::Explain { id } => explain(&self.snapshot.load(), &self.key, id).into(),
             Command::Ring {} => self
                 .pictures
                 .of(&self.snapshot)
@@ -272,7 +275,10 @@ mod tests {
             workers: Box::new(Workers::default),
         }));
         let token = token.map(str::to_owned);
-        (Arc::new(Desk::new(requests, snapshot, journal, token, (metrics, exposition))), requested)
+        (
+            Arc::new(Desk::new(requests, snapshot, journal, (token, KeyKind::Id), (metrics, exposition))),
+            requested,
+        )
     }
 
     /// A new connection from this port of this address.
