@@ -48,6 +48,10 @@ impl Reader<'_> {
             (_, None) if Keys::is_table(known) => {
                 self.say(name, format!("{known}: it is a table: expected [{known}] and its keys"));
             }
+            (DeValue::Table(_), None) => {
+                let nearest = nearest(Keys::tables(), known);
+                self.say(name, format!("unknown table [{known}]: the nearest is [{nearest}]"));
+            }
             (_, None) => {
                 let nearest = keys.nearest(None, known);
                 self.say(name, format!("unknown key `{known}`: the nearest is `{nearest}`"));

@@ -97,6 +97,8 @@ impl FromFile {
             }
         }
         placed.sort();
+        // An array that never ends is told once, however deep it is.
+        placed.dedup();
         let placed = placed.into_iter().map(|(place, problem)| format!("{}:{place}: {problem}", self.name));
         placed.chain(elsewhere).collect()
     }

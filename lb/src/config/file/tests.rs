@@ -187,6 +187,13 @@ fn a_value_that_holds_nothing_is_refused() {
 }
 
 #[test]
+fn an_unknown_table_is_offered_the_nearest_table() {
+    assert_eq!(problems("[limit]\nallow = []", &[]), ["1:2: unknown table [limit]: the nearest is [limits]"]);
+    let found = problems(format!("a = {}", "[".repeat(1000)), &[]);
+    assert!((1..3).contains(&found.len()), "{found:?}");
+}
+
+#[test]
 fn a_secret_is_in_no_message() {
     for text in [
         "control-token = 31337",
