@@ -14,6 +14,7 @@ pub mod client;
 pub mod config;
 mod control;
 mod data;
+mod data_port;
 mod demo;
 pub mod journal;
 mod life;
@@ -32,7 +33,7 @@ mod snapshot;
 mod sock_diag;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,9 +52,9 @@ use config::{Config, Resolution, Source};
 use control::port::{self, Desk, Listeners, Port, Purpose};
 use control::{Clock, Controller, Ending, Exposition, Setup, Sources};
 use data::{
-    Admission, FileBudget, Memory, Networks, Pipes, Plane, Stalls, Warnings, Worker, listener, memory,
-    stalls, watchdog,
+    Admission, FileBudget, Memory, Networks, Pipes, Plane, Stalls, Warnings, memory, stalls, watchdog,
 };
+use data_port::{DataPort, listed, tcp};
 use journal::Journal;
 pub use life::Life;
 use life::{drain, told_to_stop};
@@ -82,7 +83,7 @@ const FIRST_UNPRIVILEGED: u16 = 1024;
 
 /// The ports, bound.
 pub struct Ports {
-    data: Vec<std::net::TcpListener>,
+    data: DataPort,
     control: Listeners,
     metrics: Option<Listeners>,
 }
@@ -96,16 +97,16 @@ pub fn bind(config: &Config) -> anyhow::Result<Ports> {
     if !config.allow_new_privileges {
         privileges::refuse_new()?;
     }
-    let data = listener::bind(config.listen, config.workers, &config.limits.peer)
-        .with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
+    let data = DataPort::bind(&config.listen, config.workers, &config.limits.peer)?;
     let control = Listeners::open(&config.control, "--control")?;
     let metrics = config.metrics.map(port::Address::Tcp);
     let metrics = metrics.map(|address| Listeners::open(&[address], "--metrics")).transpose()?;
     if let Some(user) = config.user {
-        data.iter().try_for_each(|listener| user.own(listener)).context("cannot give the ports to --user")?;
+        data.give_to(user).context("cannot give the ports to --user")?;
         control.give_to(user).context("cannot give the control port to --user")?;
         metrics.iter().try_for_each(|port| port.give_to(user)).context("cannot give --metrics to --user")?;
-        let low_ports = (1..FIRST_UNPRIVILEGED).contains(&config.listen.port());
+        let mut ports = config.listen.iter().filter_map(tcp).map(|address| address.port());
+        let low_ports = ports.any(|port| (1..FIRST_UNPRIVILEGED).contains(&port));
         user.take_on(low_ports).context("cannot change to --user")?;
         // The kernel forgets it when the user changes.
         privileges::hide()?;
@@ -124,8 +125,8 @@ pub fn bind(config: &Config) -> anyhow::Result<Ports> {
 pub async fn run(config: Config, ports: Ports, life: Life, records: Records) -> anyhow::Result<()> {
     let Records { journal, access } = records;
     let Life { stop, cut, failed, sessions } = life;
-    let Ports { data: listeners, control, metrics } = ports;
-    let data = listeners.first().context("there is no worker")?.local_addr()?;
+    let Ports { data, control, metrics } = ports;
+    let DataPort { addresses: data, listeners, files } = data;
     let addresses = (data, control.address().context("there is no control address")?.clone());
     tell_start(&addresses, &journal);
 
@@ -177,6 +178,7 @@ pub async fn run(config: Config, ports: Ports, life: Life, records: Records) -> 
     journal.record(Happened::Stopping {});
     info!(drain_timeout = drain_timeout.as_secs_f64(), "stopping: connections may finish");
     close.cancel();
+    drop(files);
     drain(&workers, &handed_over, drain_timeout, &evict).await;
     over.cancel();
     let stopped = async { controller.await.context("the controller failed")? };
@@ -185,26 +187,25 @@ pub async fn run(config: Config, ports: Ports, life: Life, records: Records) -> 
     Ok(())
 }
 
-fn tell_start((data, control): &(SocketAddr, port::Address), journal: &Journal) {
+fn tell_start((data, control): &(Vec<port::Address>, port::Address), journal: &Journal) {
+    let data = listed(data);
     info!(%data, %control, "listening data={data} control={control}");
-    journal.record(Happened::Started {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        data: data.to_string(),
-        control: control.to_string(),
-    });
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    journal.record(Happened::Started { version, data, control: control.to_string() });
 }
 
 /// Tells when all replicas are in rotation. From then on, a demo has its load until the ports are closed.
 async fn tell_when_ready(
     all_up: oneshot::Receiver<usize>,
-    (data, control): (SocketAddr, port::Address),
+    (addresses, control): (Vec<port::Address>, port::Address),
     journal: Arc<Journal>,
     demo: Option<CancellationToken>,
 ) {
     let Ok(replicas) = all_up.await else { return };
+    let data = listed(&addresses);
     info!(%data, %control, replicas, "ready data={data} control={control} replicas={replicas}");
     journal.record(Happened::Ready { replicas });
-    if let Some(close) = demo {
+    if let (Some(close), Some(data)) = (demo, addresses.iter().find_map(tcp)) {
         let page = if let port::Address::Tcp(address) = control { Some(address) } else { None };
         close.run_until_cancelled(demo::run(data, page)).await;
     }
@@ -226,17 +227,16 @@ async fn watch(plane: Arc<Plane>) {
 fn plane(
     config: &Config,
     fleet: Arc<Cell>,
-    listeners: Vec<std::net::TcpListener>,
+    listeners: Vec<Vec<TcpListener>>,
     (access, sessions): (Option<Arc<AccessLog>>, TaskTracker),
 ) -> io::Result<Plane> {
-    let workers = (1..).zip(listeners).map(|(number, listener)| Worker::new(number, listener));
     let resolver = if config.source.resolves_names() { resolver::FILES } else { 0 };
     let journal = if config.journal.is_some() { journal::file::FILES } else { 0 };
     let log = if config.access.is_some() { access::FILES } else { 0 };
     let metrics = config.metrics.map_or(0, |at| port::files(&[port::Address::Tcp(at)]) + port::SCRAPERS);
     let demo = if config.demo { demo::FILES } else { 0 };
-    let others =
-        port::files(&config.control) + metrics + provider::process::FILES + resolver + journal + log + demo;
+    let ports = port::files(&config.control) + data_port::files(&listeners) + metrics;
+    let others = ports + provider::process::FILES + resolver + journal + log + demo;
     let files = FileBudget::of_this_process(config.workers, config.spares, config.splice.is_some(), others);
     Ok(Plane {
         fleet,
@@ -251,7 +251,7 @@ fn plane(
         stalls: Stalls::new(config.limits.peer.unacknowledged()),
         warnings: Warnings::default(),
         files,
-        workers: workers.collect::<Result<_, _>>()?,
+        workers: data_port::workers(listeners, config.workers)?,
         troubles: Throttle::default(),
         sessions,
         handed_over: TaskTracker::new(),

@@ -69,8 +69,8 @@ use value::{RespawnName, Several};
 /// Everything `lb serve` has to know.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The data port.
-    pub listen: SocketAddr,
+    /// The data port, at least one address.
+    pub listen: Vec<ControlAddress>,
     /// Where the control port listens, at least one address.
     pub control: Vec<ControlAddress>,
     /// Where metrics are served without a token, if anywhere.
@@ -202,7 +202,7 @@ impl Config {
         let same_name =
             problems.take("respawn-name", serve.respawn_name, RespawnName::Random) == RespawnName::Same;
         Config {
-            listen: problems.take("listen", serve.listen, ([127, 0, 0, 1], 0).into()),
+            listen: data_port(&serve.listen, problems),
             control,
             metrics: serve
                 .metrics
@@ -317,6 +317,21 @@ fn connection_limits(serve: &Serve, problems: &mut Problems) -> (AdmissionRules,
 fn splice(wanted: Checked<bool>, pipe: Checked<usize>, problems: &mut Problems) -> Option<usize> {
     let size = problems.take("splice-pipe", pipe, 0);
     problems.take("splice", wanted, true).then_some(size)
+}
+
+/// The addresses of the data port, each given once.
+fn data_port(given: &[Checked<ControlAddress>], problems: &mut Problems) -> Vec<ControlAddress> {
+    let mut addresses: Vec<ControlAddress> = Vec::new();
+    for address in given {
+        let Some(address) = problems.take("listen", address.clone().map(Some), None) else { continue };
+        // Any port is another one each time.
+        let is_any = matches!(&address, ControlAddress::Tcp(address) if address.port() == 0);
+        if !is_any && addresses.contains(&address) {
+            problems.add(format!("--listen: {address} is given twice; each address must be unique"));
+        }
+        addresses.push(address);
+    }
+    addresses
 }
 
 fn control_port(serve: &Serve, problems: &mut Problems) -> Vec<ControlAddress> {

@@ -41,9 +41,10 @@ pub struct Serve {
     /// TOML file that holds flags as its keys, such as `replicas = 3`; flags and variables go before it
     #[arg(long, help_heading = "Configuration", env = "LB_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(super) config: Option<PathBuf>,
-    /// Data port
-    #[arg(long, help_heading = "Ports", env = "LB_LISTEN", value_name = "ADDR", default_value = "0.0.0.0:5000", value_parser = ValueParser::new(value::address))]
-    pub(super) listen: Checked<SocketAddr>,
+    /// Data port; :PORT is that port of all addresses, IPv6 and IPv4; unix:PATH is a socket that all who reach its folder may use;
+    /// repeatable, or several with commas between them
+    #[arg(long, help_heading = "Ports", env = "LB_LISTEN", value_name = "ADDR|:PORT|unix:PATH", default_value = "0.0.0.0:5000", value_delimiter = ',', value_parser = ValueParser::new(value::listen))]
+    pub(super) listen: Vec<Checked<ControlAddress>>,
     /// Control port, or unix:PATH for a socket of which the file's permission is the token; repeatable
     #[arg(long, help_heading = "Ports", env = "LB_CONTROL", value_name = "ADDR|unix:PATH", default_value = "127.0.0.1:5001", value_delimiter = ',', value_parser = ValueParser::new(value::control))]
     pub(super) control: Vec<Checked<ControlAddress>>,

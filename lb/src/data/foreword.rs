@@ -31,7 +31,8 @@ impl Plane {
 
     /// Where this worker listens, if that is one address: then no call has to be made for each connection.
     fn listens_at(&self, worker: u16) -> Option<SocketAddr> {
-        let address = self.workers.get(usize::from(worker))?.address;
+        let [gate] = &self.workers.get(usize::from(worker))?.gates[..] else { return None };
+        let address = gate.at?.address;
         (!address.ip().is_unspecified()).then_some(address)
     }
 }

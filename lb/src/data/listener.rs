@@ -1,17 +1,19 @@
-//! Accepts connections, with one listener for each worker, and starts a session for each.
+//! Accepts connections, with a listener for each worker and address, and starts a session for each. A client at a Unix socket has no
+//! address: it counts as one of this machine, 127.0.0.1 with the port 0.
 //!
 //! Accepting goes on through every error: it skips an aborted handshake, waits until a shortage of files or memory is over, and binds
 //! a listener again that does not work. It never waits for a peer.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rustix::io::Errno;
-use rustix::net::{SocketFlags, acceptfrom_with};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use rustix::net::{AddressFamily, SocketFlags, acceptfrom_with};
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::task::yield_now;
@@ -21,53 +23,24 @@ use tokio_util::task::AbortOnDropHandle;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{error, info};
 
+use super::Plane;
 use super::admission::Seat;
+use super::binding::{BACKLOG, listen};
 use super::session::{self, Room};
-use super::worker::Worker;
-use super::{PeerOptions, Plane};
+use super::worker::{Gate, Worker};
 use crate::net::Trouble;
 use crate::refusals::Reason;
 
-/// How many connections may wait to be accepted; the kernel caps this at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
 /// How many sessions may start before the running ones get a turn.
 const AT_ONCE: usize = 32;
 /// How long to wait during a shortage before the next try, and before the first try to mend a listener.
 const PAUSE: Duration = Duration::from_millis(20);
 /// The longest pause between two tries to mend a listener.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The address of a client at a Unix socket.
+const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 /// How often an idle worker wakes up: shorter than the usual session timeouts.
 const PULSE: Duration = Duration::from_millis(500);
-
-/// Binds one listening socket for each worker, all to one address (`SO_REUSEPORT`, socket(7)); the kernel spreads the
-/// connections over them.
-///
-/// # Errors
-/// The address cannot be bound, or another program listens there.
-pub(crate) fn bind(address: SocketAddr, workers: usize, peer: &PeerOptions) -> io::Result<Vec<TcpListener>> {
-    // With SO_REUSEPORT alone, a second `lb` would share the port in silence. Binding a socket without it fails then.
-    listen(address, false, peer)?;
-    let first = listen(address, true, peer)?;
-    let address = first.local_addr()?;
-    let others = (1..workers).map(|_| listen(address, true, peer));
-    std::iter::once(Ok(first)).chain(others).collect()
-}
-
-fn listen(address: SocketAddr, shared: bool, peer: &PeerOptions) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    socket.set_reuse_port(shared)?;
-    socket.set_nonblocking(true)?;
-    // Accepted sockets inherit these options, which saves a call for each of them.
-    socket.set_tcp_nodelay(true)?;
-    peer.set(&socket);
-    peer.set_buffers(&socket);
-    socket.bind(&address.into())?;
-    if shared {
-        socket.listen(BACKLOG)?;
-    }
-    Ok(socket.into())
-}
 
 /// Accepts connections until `close`, and returns when all sessions have ended.
 pub(super) async fn run(at: usize, plane: Arc<Plane>, close: CancellationToken) {
@@ -75,37 +48,36 @@ pub(super) async fn run(at: usize, plane: Arc<Plane>, close: CancellationToken) 
     let mut pulse = AbortOnDropHandle::new(tokio::spawn(pulse(at, Arc::clone(&plane))));
     tokio::select! {
         () = close.cancelled() => {}
-        () = accept_all(worker, &plane) => {}
+        _ = join_all(worker.gates.iter().map(|gate| accept_all(worker, gate, &plane))) => {}
         // Without it the worker would be taken for blocked for ever. A runtime that fails is begun again as a whole.
         Err(failed) = &mut pulse => if let Ok(panic) = failed.try_into_panic() { resume_unwind(panic) },
     }
-    worker.set_accepts(false);
-    if let Some(listener) = worker.replace_listener(None) {
+    for (_, listener) in worker.close() {
         accept_the_rest(&listener, worker, &plane);
     }
     plane.sessions.close();
     plane.sessions.wait().await;
 }
 
-/// Accepts connections for ever, and mends the listener when it fails.
-async fn accept_all(worker: &Worker, plane: &Arc<Plane>) {
-    while let Some(listener) = worker.listener() {
+/// Accepts connections at a gate for ever, and mends its listener when it fails.
+async fn accept_all(worker: &Worker, gate: &Gate, plane: &Arc<Plane>) {
+    while let Some(listener) = gate.listener() {
         let working = watch(Arc::clone(&listener))
             .and_then(|watched| try_out(&listener, worker, plane).map(|()| watched));
         let trouble = match working {
             Ok(watched) => {
-                worker.set_accepts(true);
-                accept_until_trouble(&watched, worker, plane).await
+                gate.set_accepts(true);
+                accept_until_trouble(&watched, (worker, gate), plane).await
             }
             Err(trouble) => trouble,
         };
-        worker.set_down();
-        mend(worker, plane, trouble).await;
+        gate.set_down();
+        mend((worker, gate), plane, trouble).await;
     }
 }
 
 /// Waits until a listener works again, or another one in its place.
-async fn mend(worker: &Worker, plane: &Arc<Plane>, mut trouble: io::Error) {
+async fn mend((worker, gate): (&Worker, &Gate), plane: &Arc<Plane>, mut trouble: io::Error) {
     let (mut pause, mut is_said) = (PAUSE, false);
     loop {
         if plane.troubles.ask().is_some() {
@@ -117,14 +89,16 @@ async fn mend(worker: &Worker, plane: &Arc<Plane>, mut trouble: io::Error) {
         }
         sleep(pause).await;
         pause = LONGEST_PAUSE.min(2 * pause);
-        let Some(listener) = worker.listener() else { return };
+        let Some(listener) = gate.listener() else { return };
         match try_out(&listener, worker, plane) {
             Ok(()) => break,
             Err(error) => trouble = error,
         }
-        match listen(worker.address, true, &plane.limits.peer) {
+        // A Unix socket that fails is the only one: all workers share it.
+        let Some(at) = gate.at else { continue };
+        match listen(at, true, &plane.limits.peer) {
             Ok(other) => {
-                if let Some(old) = worker.replace_listener(Some(other)) {
+                if let Some(old) = gate.replace_listener(Some(other)) {
                     accept_the_rest(&old, worker, plane);
                 }
             }
@@ -162,12 +136,12 @@ fn watch(listener: Arc<TcpListener>) -> io::Result<AsyncFd<Arc<TcpListener>>> {
 /// Accepts connections until the listener fails.
 async fn accept_until_trouble(
     listener: &AsyncFd<Arc<TcpListener>>,
-    worker: &Worker,
+    (worker, gate): (&Worker, &Gate),
     plane: &Arc<Plane>,
 ) -> io::Error {
     loop {
         for _ in 0..AT_ONCE {
-            let (client, peer) = match accept(listener, worker, plane).await {
+            let (client, peer) = match accept(listener, (worker, gate), plane).await {
                 Ok(connection) => connection,
                 Err(trouble) => return trouble,
             };
@@ -208,7 +182,10 @@ fn accept_the_rest(listener: &TcpListener, worker: &Worker, plane: &Arc<Plane>) 
 /// session reads that first.
 fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     let (client, peer) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)?;
-    let peer = peer.and_then(|peer| peer.try_into().ok());
+    let peer = match peer {
+        Some(peer) if peer.address_family() != AddressFamily::UNIX => peer.try_into().ok(),
+        _ => Some(LOCAL),
+    };
     Ok((client.into(), peer.ok_or(Errno::CONNABORTED)?))
 }
 
@@ -218,7 +195,7 @@ fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
 /// The listener does not work.
 async fn accept(
     listener: &AsyncFd<Arc<TcpListener>>,
-    worker: &Worker,
+    (worker, gate): (&Worker, &Gate),
     plane: &Plane,
 ) -> io::Result<(TcpStream, SocketAddr)> {
     let (mut skipped, mut is_short) = (0, false);
@@ -228,7 +205,7 @@ async fn accept(
         // A client waits then that cannot be accepted.
         is_short = accepted.as_ref().is_err_and(|error| Trouble::of(error) == Trouble::Shortage);
         if is_short != was_short {
-            worker.set_accepts(!is_short);
+            gate.set_accepts(!is_short);
         }
         let error = match accepted {
             Ok(connection) => return Ok(connection),
@@ -329,10 +306,13 @@ pub(super) async fn room_for_files(plane: &Plane) -> TaskTrackerToken {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::PeerOptions;
+    use crate::data::binding::At;
 
     #[test]
     fn a_listener_that_was_shut_down_has_a_trouble_of_its_own() {
-        let listener = listen(([127, 0, 0, 1], 0).into(), true, &PeerOptions::default()).unwrap();
+        let at = At { address: ([127, 0, 0, 1], 0).into(), is_only_v6: false };
+        let listener = listen(at, true, &PeerOptions::default()).unwrap();
         assert_eq!(accept_now(&listener).unwrap_err().kind(), ErrorKind::WouldBlock);
         rustix::net::shutdown(&listener, rustix::net::Shutdown::Both).unwrap();
         assert_eq!(Trouble::of(&accept_now(&listener).unwrap_err()), Trouble::Listener);

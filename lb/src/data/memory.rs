@@ -147,8 +147,8 @@ mod tests {
     /// A plane with a worker that accepts.
     fn accepting() -> Plane {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let worker = Worker::new(1, listener).unwrap();
-        worker.set_accepts(true);
+        let worker = Worker::new(1, vec![listener]).unwrap();
+        worker.gates[0].set_accepts(true);
         Plane { workers: vec![worker], ..plane() }
     }
 

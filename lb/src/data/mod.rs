@@ -5,6 +5,7 @@
 //! at most reports that a replica looks suspicious.
 
 mod admission;
+pub(crate) mod binding;
 mod client;
 mod clock;
 mod connect;
@@ -14,7 +15,7 @@ mod foreword;
 mod head;
 mod header;
 mod key;
-pub(crate) mod listener;
+mod listener;
 pub(crate) mod memory;
 mod outcome;
 mod pair;

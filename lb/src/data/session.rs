@@ -250,16 +250,24 @@ async fn beginning(
     begun: Instant,
     plane: &Plane,
 ) -> Result<Head, Unserved> {
+    // A replica takes over connections over TCP only (docs/HANDOFF.md). A peer over TCP has a port.
+    let is_tcp = ends.peer.port() != 0;
+    let transport = if is_tcp { plane.limits.transport } else { Transport::Proxy };
     if plane.expects_header(ends.peer.ip()) {
         // Boxed, because other connections need no room for it.
         Box::pin(plane.introduce(client, ends, &mut room.places, begun)).await?;
     }
-    Ok(read_head(client, begun, &plane.limits).await?)
+    Ok(read_head(client, begun, transport, &plane.limits).await?)
 }
 
 /// Reads the head. A client that is to be handed over leaves it in its stream, and the runtime does not watch it.
-async fn read_head(client: &mut Client, begun: Instant, limits: &Limits) -> io::Result<Head> {
-    let reading = match limits.transport {
+async fn read_head(
+    client: &mut Client,
+    begun: Instant,
+    transport: Transport,
+    limits: &Limits,
+) -> io::Result<Head> {
+    let reading = match transport {
         Transport::Proxy => Reading::Take,
         Transport::Handoff => Reading::Peek,
     };
@@ -270,7 +278,7 @@ async fn read_head(client: &mut Client, begun: Instant, limits: &Limits) -> io::
             head::read(client, reading, deadline, limits).await?
         }
     };
-    match limits.transport {
+    match transport {
         Transport::Proxy => {
             client.watch()?;
         }

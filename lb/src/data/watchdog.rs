@@ -1,6 +1,6 @@
 //! The workers: starts each on a thread of its own, and looks after them.
 //!
-//! A worker that fails is logged and started again; its listening socket, and the clients in the queue of that socket, outlive it.
+//! A worker that fails is logged and started again; its listening sockets, and the clients in their queues, outlive it.
 //! A worker whose thread does nothing is logged. This module never touches a connection.
 
 use std::io;
@@ -65,10 +65,10 @@ fn spawn(at: usize, plane: &Arc<Plane>, close: &CancellationToken) -> io::Result
     Ok(end)
 }
 
-/// Starts a worker again whenever it fails, until it ends as it was told to. Its listener is closed then.
+/// Starts a worker again whenever it fails, until it ends as it was told to. Its listeners are closed then.
 async fn look_after(at: usize, plane: Arc<Plane>, close: CancellationToken, thread: oneshot::Receiver<End>) {
     keep_running(at, &plane, &close, thread).await;
-    plane.workers[at].replace_listener(None);
+    plane.workers[at].close().for_each(drop);
 }
 
 async fn keep_running(

@@ -124,8 +124,8 @@ impl Lb {
         let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
         let mut lb = Lb { child, data: unknown, control: unknown, namespace: None, log, _reader: reader };
         let line = lb.wait_for_log("listening data=");
-        // In a JSON log, a quote ends the last address.
-        let address = |name| field(&line, name).split('"').next().unwrap().parse().unwrap();
+        // In a JSON log, a quote ends the last address. Of several, it is the first.
+        let address = |name| field(&line, name).split(['"', ',']).next().unwrap().parse().unwrap();
         (lb.data, lb.control) = (address("data="), address("control="));
         lb
     }

@@ -37,6 +37,7 @@ mod killing;
 mod life;
 mod limits;
 mod linearizable;
+mod listening;
 mod load;
 mod logs;
 mod mapping;

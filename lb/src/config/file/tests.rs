@@ -121,7 +121,7 @@ rise = true
     let found = problems(text, &["--workers", "0"]);
     let expected = [
         "1:12: replicas: invalid value `many`: expected a whole number from 0 to 1000",
-        "2:10: listen: it is an integer: expected a string (ADDR, such as \"0.0.0.0:5000\")",
+        "2:10: listen: it is an integer: expected a string (ADDR|:PORT|unix:PATH, such as \"0.0.0.0:5000\"), or an array of them",
         "3:1: unknown key `helth`: the nearest is `health`",
         "4:7: env: it goes with --provider docker and swarm only",
         "4:15: env: it is an integer: expected a string (NAME[=VALUE]), or an array of them",

@@ -2,6 +2,7 @@ mod backends;
 mod containers;
 mod dns;
 mod handoff;
+mod listen;
 mod secrets;
 
 use clap::Parser as _;
@@ -39,6 +40,10 @@ fn addresses(config: &Config) -> Vec<String> {
     config.control.iter().map(ToString::to_string).collect()
 }
 
+pub(super) fn listens(config: &Config) -> Vec<String> {
+    config.listen.iter().map(ToString::to_string).collect()
+}
+
 #[test]
 fn control_may_be_given_several_times_and_as_a_unix_socket() {
     let config = good(&words("--control unix:/run/a.sock --control 127.0.0.1:1,unix:b"));
@@ -57,7 +62,7 @@ fn control_may_be_given_several_times_and_as_a_unix_socket() {
 #[test]
 fn the_defaults_are_those_of_the_contract() {
     let config = good(&[]);
-    assert_eq!(config.listen.to_string(), "0.0.0.0:5000");
+    assert_eq!(listens(&config), ["0.0.0.0:5000"]);
     assert_eq!(addresses(&config), ["127.0.0.1:5001"]);
     assert_eq!(config.control_token, None);
     assert_eq!(names(&config), ["server1", "server2", "server3"]);
@@ -101,7 +106,7 @@ fn every_flag_reaches_its_field() {
          --respawn-name same --spares 7 --drain-timeout 12s --workers 8 --splice never --log lb=debug \
          --log-format json --balance-factor 1.5 --hash-seed 9",
     ));
-    assert_eq!(config.listen.to_string(), "127.0.0.1:7000");
+    assert_eq!(listens(&config), ["127.0.0.1:7000"]);
     assert_eq!(addresses(&config), ["[::1]:7001"]);
     assert_eq!(config.control_token.as_deref(), Some("secret"));
     assert_eq!(names(&config), ["server1", "server2"]);
@@ -188,11 +193,7 @@ fn a_wrong_value_is_refused_with_its_flag_and_what_is_expected() {
     const ADDRESS: &str = "expected an address and a port, such as 127.0.0.1:5000";
     const PARAMETER: &str = "expected the name of a query parameter";
     let cases: [(&str, &[&str], &str); 27] = [
-        (
-            "listen",
-            &["", "5000", ":5000", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "300.0.0.1:1"],
-            ADDRESS,
-        ),
+        ("listen", &["", "5000", ":x", "127.0.0.1", "127.0.0.1:", "127.0.0.1:65536", "300.0.0.1:1"], ADDRESS),
         (
             "control",
             &["localhost", "[::1", "::1"],

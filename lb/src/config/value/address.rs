@@ -2,12 +2,12 @@
 //! here connects; an address of this machine may be looked up.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 
 use ipnet::IpNet;
 use proto::control::{Hostname, Weight};
 
-use super::{Parsed, Several, checked, several};
+use super::{Checked, Parsed, Several, checked, several};
 use crate::client;
 use crate::control::port::Address as ControlAddress;
 use crate::provider::fixed::Location;
@@ -39,6 +39,21 @@ pub(in crate::config) fn control(given: &str) -> Parsed<ControlAddress> {
         "an address and a port, such as 127.0.0.1:5000, or unix:PATH with a path of at most {LONGEST_PATH} bytes"
     );
     checked(value, given, takes)
+}
+
+/// An address of the data port: as one of the control port, and `:PORT`, which is `[::]:PORT`.
+pub(in crate::config) fn listen(given: &str) -> Parsed<ControlAddress> {
+    let all = given.strip_prefix(':').map(|port| {
+        let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+        let port = port.parse().ok().filter(|_| is_number)?;
+        Some(ControlAddress::Tcp((Ipv6Addr::UNSPECIFIED, port).into()))
+    });
+    let Ok(Checked(other)) = control(given);
+    let takes = format_args!(
+        "an address and a port, such as 127.0.0.1:5000 or [::1]:5000, :5000 for all addresses, or unix:PATH with a path of at most \
+         {LONGEST_PATH} bytes"
+    );
+    checked(all.unwrap_or_else(|| other.ok()), given, takes)
 }
 
 fn is_socket_path(path: &str) -> bool {

@@ -18,7 +18,7 @@ use proto::key::{Expected, KeyKind};
 use proto::proxy::Version;
 use tracing_subscriber::filter::Targets;
 
-pub(super) use address::{BackendPart, address, backends, control, networks, where_to_ask};
+pub(super) use address::{BackendPart, address, backends, control, listen, networks, where_to_ask};
 pub(super) use container::{
     Given, capabilities, constraint, cpus, fleet, image, memory, network, pids, port, secret, variables,
     volume,

@@ -47,7 +47,7 @@ impl Listeners {
                 Address::Tcp(bound)
             }
             Address::Unix(path) => {
-                self.unix.push(socket_file::listen_at(path)?);
+                self.unix.push(socket_file::listen_at(path, socket_file::OWNER_ONLY)?);
                 address.clone()
             }
         };

@@ -19,7 +19,7 @@ mod pictures;
 mod places;
 mod scrape;
 mod server;
-mod socket_file;
+pub(crate) mod socket_file;
 mod web;
 
 use std::convert::Infallible;

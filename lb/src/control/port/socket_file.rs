@@ -1,11 +1,11 @@
-//! The file of a Unix socket: made for its owner alone, replaced if its `lb` is gone, removed at the end.
+//! The file of a Unix socket: replaced if its `lb` is gone, removed at the end. That of the control port is made for its owner alone.
 //!
 //! A lock file beside it (`PATH.lock`, flock(2)) is held by the `lb` that takes commands there. So two that start at the same time cannot
 //! remove each other's socket, and one that drains can let its successor have the path, and answer on its own socket until then.
 
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,9 @@ const BACKLOG: i32 = 128;
 /// Sockets are non-blocking and not inherited by child processes.
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
 /// The permissions of the socket and its lock: their owner's alone.
-const OWNER_ONLY: u32 = 0o600;
+pub(crate) const OWNER_ONLY: u32 = 0o600;
+/// The permissions of a socket for everybody who can reach its folder.
+pub(crate) const FOR_ALL: u32 = 0o666;
 /// A folder with the first bit but without the second lets all users rename and remove the files in it.
 const OTHERS_WRITE: u32 = 0o002;
 const STICKY: u32 = 0o1000;
@@ -32,17 +34,17 @@ const TRIES: usize = 8;
 
 /// A Unix socket's file, and the lock beside it. Dropping it removes both, unless a successor has them.
 #[derive(Debug)]
-pub(super) struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     identity: String,
     lock: Lock,
 }
 
-/// Listens at `path`.
+/// Listens at `path`, whose file has this `mode`.
 ///
 /// # Errors
 /// There is no such folder, or other users may change it; another `lb` or program listens there; or a file of another kind is there.
-pub(super) fn listen_at(path: &Path) -> anyhow::Result<(UnixListener, SocketFile)> {
+pub(crate) fn listen_at(path: &Path, mode: u32) -> anyhow::Result<(UnixListener, SocketFile)> {
     check_folder(path)?;
     let mut lock = Lock::take(path)?;
     make_room(path, &mut lock)?;
@@ -50,6 +52,9 @@ pub(super) fn listen_at(path: &Path) -> anyhow::Result<(UnixListener, SocketFile
     // On Linux the mode of the socket becomes the mode of its file, so other users can never connect.
     fchmod(&socket, Mode::from_raw_mode(OWNER_ONLY))?;
     bind(&socket, &SocketAddrUnix::new(path)?)?;
+    if mode != OWNER_ONLY {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
+    }
     let identity = identity(&fs::symlink_metadata(path)?);
     let file = SocketFile { path: path.to_owned(), identity, lock };
     file.lock.note(&file.identity)?;
@@ -96,7 +101,7 @@ impl SocketFile {
     ///
     /// # Errors
     /// This process may not, or the file is gone.
-    pub(super) fn give_to(&self, user: Identity) -> io::Result<()> {
+    pub(crate) fn give_to(&self, user: Identity) -> io::Result<()> {
         user.own(&self.lock.file)?;
         user.own_socket_file(&self.path)
     }
@@ -176,7 +181,6 @@ impl Lock {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::net::UnixStream;
 
     use tempfile::TempDir;
@@ -190,13 +194,13 @@ mod tests {
     }
 
     fn refusal(path: &Path) -> String {
-        format!("{:#}", listen_at(path).err().unwrap())
+        format!("{:#}", listen_at(path, OWNER_ONLY).err().unwrap())
     }
 
     #[test]
     fn the_socket_is_its_owners_alone_and_leaves_nothing() {
         let (folder, path) = place();
-        let (listener, file) = listen_at(&path).unwrap();
+        let (listener, file) = listen_at(&path, OWNER_ONLY).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, OWNER_ONLY);
         assert!(UnixStream::connect(&path).is_ok());
         drop((listener, file));
@@ -204,9 +208,18 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_for_all_is_open_to_all_and_its_lock_is_not() {
+        let (_folder, path) = place();
+        let _listening = listen_at(&path, FOR_ALL).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), FOR_ALL);
+        assert_eq!(mode(&path.with_extension("sock.lock")) & 0o077, 0);
+    }
+
+    #[test]
     fn a_socket_that_is_in_use_is_refused_and_stays() {
         let (_folder, path) = place();
-        let kept = listen_at(&path).unwrap();
+        let kept = listen_at(&path, OWNER_ONLY).unwrap();
         assert!(refusal(&path).contains("another lb takes commands there"));
         assert!(UnixStream::connect(&path).is_ok());
         drop(kept);
@@ -219,23 +232,23 @@ mod tests {
     fn the_socket_of_a_dead_lb_is_replaced() {
         let (_folder, path) = place();
         drop(UnixListener::bind(&path).unwrap());
-        let (listener, file) = listen_at(&path).unwrap();
+        let (listener, file) = listen_at(&path, OWNER_ONLY).unwrap();
         assert!(UnixStream::connect(&path).is_ok());
         // As after a kill: the lock is gone, the files are not.
         file.release();
         drop(listener);
         std::mem::forget(file);
-        let _again = listen_at(&path).unwrap();
+        let _again = listen_at(&path, OWNER_ONLY).unwrap();
         assert!(UnixStream::connect(&path).is_ok());
     }
 
     #[test]
     fn a_successor_takes_the_path_of_one_that_drains() {
         let (folder, path) = place();
-        let (listener, drains) = listen_at(&path).unwrap();
+        let (listener, drains) = listen_at(&path, OWNER_ONLY).unwrap();
         drains.release();
         assert!(UnixStream::connect(&path).is_ok(), "reachable until then");
-        let successor = listen_at(&path).unwrap();
+        let successor = listen_at(&path, OWNER_ONLY).unwrap();
         drop((listener, drains));
         assert!(UnixStream::connect(&path).is_ok(), "the successor's files stay");
         drop(successor);
@@ -253,6 +266,6 @@ mod tests {
         mode(0o777);
         assert!(refusal(&folder.path().join("new")).contains("lets all users replace files"));
         mode(0o1777);
-        assert!(listen_at(&folder.path().join("new")).is_ok());
+        assert!(listen_at(&folder.path().join("new"), OWNER_ONLY).is_ok());
     }
 }

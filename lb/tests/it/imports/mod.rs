@@ -96,7 +96,7 @@ fn reach<'a>(siblings: &'a Siblings, start: &'a str) -> BTreeSet<&'a str> {
 }
 
 /// The modules of `lb`, each with all modules that it may import, directly or indirectly. `config` reads flags for all of them.
-const ARROWS: [(&str, &[&str]); 21] = [
+const ARROWS: [(&str, &[&str]); 22] = [
     ("access", &["appender", "net"]),
     ("appender", &[]),
     ("client", &[]),
@@ -122,6 +122,27 @@ const ARROWS: [(&str, &[&str]); 21] = [
     (
         "data",
         &["access", "appender", "metrics", "net", "panics", "refusals", "replica", "snapshot", "sock_diag"],
+    ),
+    (
+        "data_port",
+        &[
+            "access",
+            "appender",
+            "control",
+            "data",
+            "journal",
+            "log",
+            "metrics",
+            "net",
+            "panics",
+            "privileges",
+            "provider",
+            "refusals",
+            "replica",
+            "resolver",
+            "snapshot",
+            "sock_diag",
+        ],
     ),
     ("demo", &[]),
     ("journal", &["appender", "log", "net"]),
