@@ -199,6 +199,9 @@ pub(crate) struct CompareArgs {
     /// Modes, separated by commas [default: short,tail,rtt64,rtt16k,down,up,idle,generator]
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     pub(crate) modes: Vec<String>,
+    /// Compare lb, too, when it is watched, separated by commas: each is a contender of its own
+    #[arg(long, value_name = "WHAT", value_enum, value_delimiter = ',')]
+    pub(crate) watch: Vec<Watch>,
     /// What replicas share a core with: the load generator, so that the proxy has its own core, or the proxy
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = Beside::Load)]
     pub(crate) replicas_beside: Beside,
@@ -251,6 +254,23 @@ pub(crate) enum Beside {
     Load,
     /// With the proxy
     Proxy,
+}
+
+/// How an `lb` is watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Watch {
+    /// Not at all: the same lb a second time shows the noise
+    Again,
+    /// A log of connections as text
+    Text,
+    /// A log of connections as JSON
+    Json,
+    /// A file of the journal
+    Journal,
+    /// Metrics, scraped each second
+    Metrics,
+    /// The log as JSON, the journal, scraped metrics, and a page and `events --follow` that are open
+    Everything,
 }
 
 /// Flags that are valid one by one and not together; exit code 2.

@@ -5,7 +5,7 @@
 //!
 //! In reading order: `work` is the kinds of load, `peers` configures other load balancers, `cores` and `stage` place and start
 //! the programs, `steps` is one turn (`greet` opens idle connections), `handoff` checks that
-//! connections are handed over; `generator` measures the load generator itself.
+//! connections are handed over; `watch` is an `lb` that writes and is read; `generator` measures the load generator itself.
 
 mod cores;
 mod generator;
@@ -14,6 +14,7 @@ mod handoff;
 mod peers;
 mod stage;
 mod steps;
+mod watch;
 mod work;
 
 use anyhow::Context as _;
@@ -85,7 +86,7 @@ pub(crate) async fn compare(
             .push("this machine has one core: nothing is pinned, and all programs share it".to_owned());
     }
     let _pinned = cores.pin_load()?;
-    let set = stop.run_until_cancelled(set(cores, &peers, &mut found)).await;
+    let set = stop.run_until_cancelled(set(cores, args, &peers, &mut found)).await;
     let Some((stage, contenders)) = set.transpose()? else {
         found.cut_short = Some("interrupted".to_owned());
         return Ok(found);
@@ -104,11 +105,13 @@ pub(crate) async fn compare(
 /// Starts all contenders and describes them in `found`; notes the peers that are missing.
 async fn set(
     cores: Cores,
+    args: &CompareArgs,
     peers: &[Peer],
     found: &mut Compared,
 ) -> anyhow::Result<(Stage, Vec<(Entrant, Ready)>)> {
     let stage = Stage::set(cores).await?;
-    let mut entrants = vec![Entrant::Lb, Entrant::Handoff];
+    let watched = args.watch.iter().map(|watch| Entrant::Watched(*watch));
+    let mut entrants: Vec<_> = [Entrant::Lb].into_iter().chain(watched).chain([Entrant::Handoff]).collect();
     for peer in peers {
         match peer.find() {
             None => found.notes.push(format!("{} is left out: it is not installed", peer.name())),

@@ -16,8 +16,10 @@ use tempfile::TempDir;
 
 use super::cores::{Cores, sessions};
 use super::peers::{Peer, Site};
+use super::watch::{self, Watchers};
 use super::{greet, handoff};
-use crate::data::{Contender, HANDOFF};
+use crate::args::Watch;
+use crate::data::{Contender, HANDOFF, WATCHED};
 use crate::load::raise_file_limit;
 use crate::stand::host;
 use crate::stand::{Lb, Processes, Program, sibling};
@@ -33,6 +35,8 @@ pub(super) enum Entrant {
     Lb,
     /// `lb` with `--transport handoff`.
     Handoff,
+    /// `lb` while it is watched.
+    Watched(Watch),
     Peer(Peer, PathBuf),
     Direct,
 }
@@ -42,6 +46,7 @@ impl Entrant {
         match self {
             Entrant::Lb => "lb",
             Entrant::Handoff => HANDOFF,
+            Entrant::Watched(watch) => WATCHED[*watch as usize],
             Entrant::Peer(peer, _) => peer.name(),
             Entrant::Direct => "direct",
         }
@@ -49,7 +54,7 @@ impl Entrant {
 
     /// Whether each id has a fixed replica.
     fn keeps_ids(&self) -> bool {
-        matches!(self, Entrant::Lb | Entrant::Handoff | Entrant::Peer(Peer::Haproxy, _))
+        !matches!(self, Entrant::Peer(Peer::Nginx, _) | Entrant::Direct)
     }
 }
 
@@ -64,6 +69,8 @@ pub(super) struct Ready {
     pub(super) processes: Option<Processes>,
     /// The processes of all replicas.
     pub(super) replicas: Processes,
+    /// What is written and read of an `lb` that is watched.
+    watchers: Option<Watchers>,
     /// Ends the proxy when it is dropped.
     _proxy: Proxy,
     /// The control port of an `lb` that must hand connections over.
@@ -71,11 +78,12 @@ pub(super) struct Ready {
 }
 
 impl Ready {
-    /// Checks the transport after a measurement.
+    /// Checks after a measurement that it was what its name says.
     ///
     /// # Errors
-    /// `lb` proxies where it must hand connections over.
-    pub(super) async fn check_transport(&self) -> anyhow::Result<()> {
+    /// `lb` proxies where it must hand connections over, or was not watched.
+    pub(super) async fn check(&self) -> anyhow::Result<()> {
+        self.watchers.as_ref().map_or(Ok(()), Watchers::check)?;
         match self.hands_over {
             Some(control) => handoff::check(control).await,
             None => Ok(()),
@@ -141,6 +149,9 @@ impl Stage {
                              sockets";
                 (host::version(&sibling("lb")?), setup.to_owned())
             }
+            Entrant::Watched(watch) => {
+                (host::version(&sibling("lb")?), format!("like lb; {}", watch::in_words(*watch)))
+            }
             Entrant::Peer(peer, path) => (host::version(path), peer.setup(&pinning)),
             Entrant::Direct => {
                 let replicas = self.cores.pinning_of_replicas();
@@ -156,7 +167,7 @@ impl Stage {
     /// It does not start or does not spread ids; the message has the last lines of its log.
     pub(super) async fn start(&self, entrant: &Entrant) -> anyhow::Result<Ready> {
         let name = entrant.name();
-        let mut hands_over = None;
+        let (mut hands_over, mut watchers) = (None, None);
         let (address, pid, proxy) = match entrant {
             Entrant::Lb => {
                 let lb = Lb::start(&self.lb_flags(), self.cores.proxy).await?;
@@ -166,6 +177,11 @@ impl Stage {
                 let lb = Lb::start(&self.handoff_flags(), self.cores.proxy).await?;
                 handoff::wait(lb.control, PATIENCE).await?;
                 hands_over = Some(lb.control);
+                (lb.data, Some(lb.pid()), Proxy::Lb(lb))
+            }
+            Entrant::Watched(watch) => {
+                let (lb, watching) = watch::start(*watch, &self.lb_flags(), self.cores.proxy).await?;
+                watchers = Some(watching);
                 (lb.data, Some(lb.pid()), Proxy::Lb(lb))
             }
             Entrant::Peer(peer, path) => {
@@ -183,7 +199,7 @@ impl Stage {
             .with_context(|| format!("cannot list the processes of {name}"))?;
         let replicas = self.processes.clone();
         let others = if pid.is_none() { self.addresses[1..].to_vec() } else { Vec::new() };
-        Ok(Ready { name, address, others, processes, replicas, _proxy: proxy, hands_over })
+        Ok(Ready { name, address, others, processes, replicas, watchers, _proxy: proxy, hands_over })
     }
 
     fn lb_flags(&self) -> Vec<String> {

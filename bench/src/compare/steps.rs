@@ -37,7 +37,7 @@ pub(super) async fn load_step(
     let spent = |before, after: u64| share(after.saturating_sub(before), &load);
     let replicas = spent(replicas_before, contender.replicas.cpu()?);
     let proxy = cpu()?.zip(before).map(|(after, before)| spent(before, after));
-    contender.check_transport().await?;
+    contender.check().await?;
     let mut reading = reading(work, &load, proxy);
     reading.replicas_cpu_ns = Some(replicas);
     reading.failures += warm_up.failed();
@@ -111,7 +111,7 @@ pub(super) async fn idle_step(
     let Some((connections, failures)) = open(contender.address, count, stop).await? else { return Ok(None) };
     let seconds = begun.elapsed().as_secs_f64();
     let grown = memory()?.zip(before).map(|(after, before)| after.saturating_sub(before));
-    contender.check_transport().await?;
+    contender.check().await?;
     let operations = connections.len() as f64;
     Ok(Some(Reading { operations, seconds, memory: grown, failures, ..Reading::default() }))
 }

@@ -165,6 +165,11 @@ impl Comparison {
     pub(crate) fn handoff(&self) -> Option<usize> {
         self.contenders.iter().position(|contender| contender.name == HANDOFF)
     }
+
+    /// Whether the contender at this index is `lb` while it is watched.
+    pub(crate) fn is_watched(&self, at: usize) -> bool {
+        self.contenders.get(at).is_some_and(|contender| WATCHED.contains(&contender.name.as_str()))
+    }
 }
 
 impl Load {
@@ -231,6 +236,10 @@ pub(crate) struct Variants {
 
 /// The name of the contender that is `lb` with `--transport handoff`.
 pub(crate) const HANDOFF: &str = "lb handoff";
+
+/// The names of contenders that are `lb` while it is watched (`--watch`).
+pub(crate) const WATCHED: [&str; 6] =
+    ["lb again", "lb text log", "lb json log", "lb journal", "lb metrics", "lb everything"];
 
 /// One load on several contenders, in interleaved rounds.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -88,15 +88,19 @@ pub(super) fn latency(mode: &Mode, contender: usize, quantile: usize) -> Option<
 /// The indices of two contenders: one of ours and its peer.
 pub(super) type Pair = (usize, usize);
 
-/// The comparisons: `lb` with all other load balancers and with no proxy, and hand-off with all contenders.
+/// The comparisons: `lb` with all other load balancers and with no proxy, hand-off with these and with `lb`, and so each `lb` that is
+/// watched.
 pub(super) fn pairs(comparison: &Comparison) -> Vec<Pair> {
     let all = 0..comparison.contenders.len();
     let handoff = comparison.handoff();
-    let of_lb = all.clone().skip(1).filter(|&peer| Some(peer) != handoff).map(|peer| (0, peer));
-    let of_handoff = handoff
+    let is_peer = |&at: &usize| Some(at) != handoff && !comparison.is_watched(at);
+    let of_lb = all.clone().skip(1).filter(is_peer).map(|peer| (0, peer));
+    let watched = all.clone().filter(|&at| comparison.is_watched(at));
+    let of_others = handoff
         .into_iter()
-        .flat_map(|ours| all.clone().filter(move |&peer| peer != ours).map(move |peer| (ours, peer)));
-    of_lb.chain(of_handoff).collect()
+        .chain(watched)
+        .flat_map(|ours| all.clone().filter(is_peer).map(move |peer| (ours, peer)));
+    of_lb.chain(of_others).collect()
 }
 
 /// The ratio of one contender to another, round by round.
@@ -161,6 +165,12 @@ mod tests {
         assert_eq!(found, [(0, 2), (0, 3), (1, 0), (1, 2), (1, 3)]);
         assert_eq!(pairs(&among(&["lb", "haproxy", "direct"])), [(0, 1), (0, 2)]);
         assert_eq!(pairs(&among(&["lb"])), []);
+    }
+
+    #[test]
+    fn an_lb_that_is_watched_is_compared_to_lb_and_to_its_peers() {
+        let found = pairs(&among(&["lb", "lb json log", "lb everything", HANDOFF, "haproxy"]));
+        assert_eq!(found, [(0, 4), (3, 0), (3, 4), (1, 0), (1, 4), (2, 0), (2, 4)]);
     }
 
     #[test]

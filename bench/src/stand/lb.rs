@@ -108,6 +108,16 @@ impl Lb {
         self.program.pid()
     }
 
+    /// The address of its metrics, where it was started with `--metrics`.
+    ///
+    /// # Errors
+    /// It does not print one.
+    pub(crate) async fn metrics(&self) -> anyhow::Result<SocketAddr> {
+        let line = self.program.says("metrics port", PATIENCE).await?;
+        let word = line.split_whitespace().find_map(|word| word.strip_prefix("address="));
+        word.and_then(|word| word.parse().ok()).with_context(|| format!("lb prints no address: {line}"))
+    }
+
     /// The last lines of its log.
     pub(crate) fn last_words(&self) -> String {
         self.program.last_words()

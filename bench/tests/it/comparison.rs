@@ -63,6 +63,23 @@ fn lb_can_be_compared_with_no_proxy_alone() {
 }
 
 #[test]
+fn lb_is_compared_with_itself_while_it_is_watched() {
+    let watch = ["--peers", "", "--modes", "short", "--watch", "again,text,journal,everything"];
+    let (ran, data) = measured(&[&SHORT[..], &watch].concat());
+    let ran = ran.succeeded();
+    let names = names(&data["comparison"]["contenders"]);
+    let watched = ["lb again", "lb text log", "lb journal", "lb everything"];
+    assert_eq!(names, [&["lb"], &watched[..], &["lb handoff", "direct"]].concat());
+    for reading in &data["comparison"]["modes"][0]["rounds"][0].as_array().unwrap()[..=watched.len()] {
+        assert!(reading["cpu_ns"].as_u64().unwrap() > 0 && reading["failures"] == 0, "{reading}");
+    }
+    for name in watched {
+        assert!(ran.stdout.contains(&format!("{name}, as a ratio to")), "{}", ran.stdout);
+    }
+    run(&[&SHORT[..], &["--watch", "nothing"]].concat()).refused_with("everything");
+}
+
+#[test]
 fn bars_for_speed_are_shown_and_count_only_when_they_are_held() {
     let short = ["compare", "--rounds", "3", "--time", "50ms", "--peers", "", "--modes", "short"];
     let (ran, data) = measured(&short);

@@ -8,8 +8,8 @@ use crate::data::Comparison;
 /// The contender without a proxy.
 const DIRECT: &str = "direct";
 
-/// The look of the contender at a place: `lb` and its hand-off have colours of their own, no proxy is grey, and the
-/// peers follow in their order.
+/// The look of the contender at a place: `lb`, its hand-off and any `lb` that is watched have colours of their own, no proxy is grey,
+/// and the peers follow in their order.
 pub(super) fn look(comparison: &Comparison, who: usize) -> Look {
     const PEERS: [Look; 4] = [
         Look { colour: RED, shape: Shape::Square },
@@ -17,10 +17,11 @@ pub(super) fn look(comparison: &Comparison, who: usize) -> Look {
         Look { colour: ORANGE, shape: Shape::Cross },
         Look { colour: INK, shape: Shape::Bar },
     ];
-    let is_ours = |at: usize| at == 0 || Some(at) == comparison.handoff();
+    let is_ours = |at: usize| at == 0 || Some(at) == comparison.handoff() || comparison.is_watched(at);
     match comparison.contenders.get(who).map(|contender| contender.name.as_str()) {
         Some(DIRECT) => Look { colour: GREY, shape: Shape::Ring },
         _ if who == 0 => Look { colour: BLUE, shape: Shape::Disc },
+        _ if comparison.is_watched(who) => Look { colour: INK, shape: Shape::Disc },
         _ if is_ours(who) => Look { colour: GREEN, shape: Shape::Triangle },
         _ => PEERS[(0..who).filter(|&at| !is_ours(at)).count() % PEERS.len()],
     }
@@ -50,5 +51,8 @@ mod tests {
         }
         let without = among(&["lb", "haproxy", "nginx", "direct"]);
         assert_eq!([0, 1, 2, 3].map(|who| look(&without, who)), [looks[0], looks[2], looks[3], looks[4]]);
+        let watched = among(&["lb", "lb everything", HANDOFF, "haproxy", "nginx", "direct"]);
+        assert_eq!([0, 2, 3, 4, 5].map(|who| look(&watched, who)).as_slice(), looks.as_slice());
+        assert!(!looks.contains(&look(&watched, 1)));
     }
 }
