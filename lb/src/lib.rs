@@ -6,7 +6,7 @@
 //! In reading order: [`config`] reads flags and environment; the crate [`mapping`] maps keys to slots; the crate [`fleet`]
 //! decides, as a pure state machine; `replica` is the shared state of one running replica; `snapshot` is the fleet as the data plane sees
 //! it; `data` serves connections; `control` owns the fleet; `provider` starts and stops replicas; [`client`] is the other
-//! end of the control port. [`run`] is the whole task graph. The crate `simulate` compares mappings, offline.
+//! end of the control port, and [`top`] its view on a terminal. [`run`] is the whole task graph. The crate `simulate` compares mappings, offline.
 
 pub mod access;
 mod appender;
@@ -31,6 +31,7 @@ mod replica;
 mod resolver;
 mod snapshot;
 mod sock_diag;
+pub mod top;
 
 use std::io;
 use std::net::TcpListener;

@@ -74,7 +74,12 @@ fn ask(command: ClientCommand) -> ExitCode {
     // The token may be in the environment.
     let _ = lb::privileges::hide();
     let set = command.from_environment().clone();
+    if let Err(error) = command.check() {
+        return complain(&format!("error: {error:#}"), MISCONFIGURED);
+    }
+    let is_top = matches!(command, ClientCommand::Top { .. });
     let done = command.request().and_then(|request| match request.command {
+        _ if is_top => lb::top::run(request),
         Command::Events { .. } => lb::client::show(&request, print),
         _ if request.watch => lb::client::watch(&request, print),
         _ => print(&lb::client::run(&request)?).map(drop),

@@ -13,7 +13,7 @@ pub(super) fn all_in_words(incidents: &[Incident]) -> String {
 }
 
 /// One incident, without its time.
-pub(super) fn in_words(incident: &Incident) -> String {
+pub(crate) fn in_words(incident: &Incident) -> String {
     let Incident {
         slot, hostname, cause, phases, replaced_by, starts, removed, cut, refused, retried, ..
     } = incident;

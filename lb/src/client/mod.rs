@@ -4,6 +4,7 @@
 
 mod backends;
 mod events;
+mod http;
 mod incidents;
 mod table;
 mod terminal;
@@ -23,9 +24,13 @@ use proto::incident::Incident;
 use proto::printable::{printable, printable_json};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+pub(crate) use http::{Refusal, all_incidents, command, metrics};
+pub(crate) use incidents::in_words as incident_in_words;
 pub(crate) use table::columns;
 pub use terminal::fit;
-use words::in_words;
+pub(crate) use terminal::shows_colours;
+pub(crate) use watch::Bell;
+pub(crate) use words::in_words;
 
 /// The deadline of an answer: `lb` answers every command within a minute.
 pub const PATIENCE: Duration = Duration::from_secs(65);

@@ -7,9 +7,14 @@ use anstream::{AutoStream, ColorChoice};
 
 /// A text without its colours, unless stdout shows them. (`NO_COLOR`, `CLICOLOR_FORCE` and a dumb terminal are honoured.)
 pub fn fit(text: String) -> String {
+    if shows_colours() { text } else { strip_str(&text).to_string() }
+}
+
+/// Whether stdout shows colours.
+pub(crate) fn shows_colours() -> bool {
     match AutoStream::choice(&io::stdout()) {
-        ColorChoice::Never => strip_str(&text).to_string(),
-        ColorChoice::Auto | ColorChoice::Always | ColorChoice::AlwaysAnsi => text,
+        ColorChoice::Never => false,
+        ColorChoice::Auto | ColorChoice::Always | ColorChoice::AlwaysAnsi => true,
     }
 }
 

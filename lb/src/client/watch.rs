@@ -24,7 +24,7 @@ pub(super) fn watch(
     request: &Request,
     mut print: impl FnMut(&str) -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
-    let (mut answer, mut last, mut events) = (run(request)?, None, None);
+    let (mut answer, mut last, mut bell) = (run(request)?, None, Bell::default());
     loop {
         let is_new = last.as_ref() != Some(&answer);
         let shown = match (terminal::is_there(), &last) {
@@ -36,24 +36,30 @@ pub(super) fn watch(
             return Ok(());
         }
         last = Some(answer);
-        wait(request, &mut events);
+        bell.wait(request);
         answer = run(request).unwrap_or_else(|error| printable(&format!("{error:#}")));
     }
 }
 
-/// Waits until something happens, for [`INTERVAL`] at most.
-fn wait(request: &Request, events: &mut Option<Stream>) {
-    if events.is_none() {
-        *events = follow(request);
-    }
-    let Some(stream) = events else { return park_timeout(INTERVAL) };
-    match stream.read(&mut [0; 64 << 10]) {
-        Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => {}
-        Ok(read) if read > 0 => {}
-        // The next question says what is wrong.
-        Ok(_) | Err(_) => {
-            *events = None;
-            park_timeout(INTERVAL);
+/// Rings when something happens, as the journal tells.
+#[derive(Default)]
+pub(crate) struct Bell(Option<Stream>);
+
+impl Bell {
+    /// Waits until something happens, for [`INTERVAL`] at most.
+    pub(crate) fn wait(&mut self, request: &Request) {
+        if self.0.is_none() {
+            self.0 = follow(request);
+        }
+        let Some(stream) = &mut self.0 else { return park_timeout(INTERVAL) };
+        match stream.read(&mut [0; 64 << 10]) {
+            Err(error) if [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind()) => {}
+            Ok(read) if read > 0 => {}
+            // The next question says what is wrong.
+            Ok(_) | Err(_) => {
+                self.0 = None;
+                park_timeout(INTERVAL);
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use super::table::columns;
 const MOVES: usize = 20;
 
 /// An answer for people, without its last line feed.
-pub(super) fn in_words(body: &Body) -> String {
+pub(crate) fn in_words(body: &Body) -> String {
     let lines = match body {
         Body::Replicas(answer) => replicas(answer),
         Body::Backends(answer) => return backends::in_words(answer),

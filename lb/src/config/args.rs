@@ -248,6 +248,12 @@ pub enum ClientCommand {
         #[command(flatten)]
         client: Client,
     },
+    /// Show slots, rates, shares and incidents on the terminal, with keys to sort, filter, kill, drain and explain
+    Top {
+        /// Where to ask.
+        #[command(flatten)]
+        client: Client,
+    },
     /// Show how keys are mapped, or change it
     Mapping {
         /// What to do with it.

@@ -7,7 +7,7 @@ use proto::control::{
 
 use super::args::{ClientCommand, MappingAction, MappingChange, PlannedChange, Which};
 use super::asking::Client;
-use super::environment::FromEnvironment;
+use super::environment::{self, FromEnvironment};
 use super::secret;
 use super::value::NumberOrName;
 use crate::client::{PATIENCE, Request};
@@ -21,6 +21,7 @@ impl ClientCommand {
         | ClientCommand::Rm { client, .. }
         | ClientCommand::Kill { client, .. }
         | ClientCommand::Backends { client, .. }
+        | ClientCommand::Top { client }
         | ClientCommand::Mapping { client, .. }
         | ClientCommand::Plan { client, .. }
         | ClientCommand::Explain { client, .. }
@@ -28,6 +29,16 @@ impl ClientCommand {
         | ClientCommand::Events { client, .. }
         | ClientCommand::Health { client }) = self;
         &client.from_environment
+    }
+
+    /// Checks what the command needs of the place where it runs: `lb top` needs a terminal.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let ClientCommand::Top { client } = self else { return Ok(()) };
+        anyhow::ensure!(!client.json, "--json: lb top shows no JSON (lb backends --watch --json does)");
+        Ok(crate::top::check(environment::variable("TERM").as_deref())?)
     }
 
     /// The request to a running `lb`.
@@ -46,6 +57,8 @@ impl ClientCommand {
             }
             ClientCommand::Kill { hostname, client } => (Command::Kill(kill(hostname)?), client),
             ClientCommand::Backends { client, .. } => (Command::Backends {}, client),
+            // The first question of many.
+            ClientCommand::Top { client } => (Command::Backends {}, client),
             ClientCommand::Mapping { action: None, client } => {
                 (Command::Mapping(Remapping::default()), client)
             }

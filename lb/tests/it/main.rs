@@ -70,6 +70,7 @@ mod starting;
 mod stopping;
 mod streams;
 mod swarm;
+mod top;
 mod tracer;
 mod vanished;
 mod watch;
