@@ -7,6 +7,7 @@ mod app;
 mod asking;
 mod draw;
 mod figures;
+mod keys;
 mod row;
 mod sight;
 
@@ -14,8 +15,7 @@ use std::io;
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
-use crossterm::event::{Event, EventStream};
-use futures_util::StreamExt as _;
+use crossterm::event::Event;
 use proto::printable::printable;
 use rustix::process::{Pid, Signal, getpgid, getpid, getppid, getsid, kill_process};
 use tokio::signal::unix::{Signal as Signals, SignalKind, signal};
@@ -128,14 +128,14 @@ impl View {
         sight::heed_panics();
         let _guard = sight::Guard;
         let mut sight = Sight::enter()?;
-        let (mut keys, mut tick) = (EventStream::new(), interval(draw::AGES));
+        let (mut keys, mut tick) = (keys::read()?, interval(draw::AGES));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let (app, at) = (&mut self.app, draw::Moment::new(self.begun.elapsed(), SystemTime::now()));
             sight.draw(|frame| draw::draw(frame, app, at, self.has_colours))?;
             let wish = tokio::select! {
                 () = self.ends.next() => return Ok(()),
-                key = keys.next() => self.hear_key(key.context("the terminal has gone")?.context("the terminal has gone")?),
+                key = keys.recv() => self.hear_key(key.context("the terminal has gone")?.context("the terminal has gone")?),
                 Some(news) = self.news.recv() => {
                     self.app.hear(news, self.begun.elapsed());
                     None

@@ -1,15 +1,16 @@
 //! `lb top` in a real terminal: what it shows, what its keys do, and that it leaves the terminal as it was.
 
-use std::process::Command;
+use std::fs::OpenOptions;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use serde_json::json;
 
 use crate::control::calm;
-use crate::harness::{Lb, eventually};
+use crate::harness::{Lb, Replica, eventually, fixed, flags};
 
 /// A shell in a terminal of tmux, on a server of its own that ends with it.
-struct Terminal {
+pub(crate) struct Terminal {
     server: String,
 }
 
@@ -31,7 +32,7 @@ impl Terminal {
     }
 
     /// A terminal in which commands speak with this `lb`.
-    fn beside(lb: &Lb, columns: u32, rows: u32, variables: &[(&str, &str)]) -> Self {
+    pub(crate) fn beside(lb: &Lb, columns: u32, rows: u32, variables: &[(&str, &str)]) -> Self {
         let own = [("LB_CONTROL", lb.control.to_string()), ("LB", env!("CARGO_BIN_EXE_lb").to_owned())];
         let more = variables.iter().map(|(name, value)| (*name, (*value).to_owned()));
         Terminal::new(columns, rows, &own.into_iter().chain(more).collect::<Vec<_>>())
@@ -54,7 +55,7 @@ impl Terminal {
     }
 
     /// Presses keys, by the names that tmux has for them.
-    fn press(&self, keys: &[&str]) {
+    pub(crate) fn press(&self, keys: &[&str]) {
         self.tmux(&[&["send-keys"], keys].concat());
     }
 
@@ -64,14 +65,14 @@ impl Terminal {
     }
 
     /// Runs a command in the shell.
-    fn run(&self, command: &str) {
+    pub(crate) fn run(&self, command: &str) {
         self.write(command);
         self.press(&["Enter"]);
     }
 
     /// Waits until the screen is as wanted; returns it.
     #[track_caller]
-    fn wait(&self, what: &str, is_right: impl Fn(&str) -> bool) -> String {
+    pub(crate) fn wait(&self, what: &str, is_right: impl Fn(&str) -> bool) -> String {
         let mut last = String::new();
         eventually(&format!("{what} on the screen"), || {
             last = self.screen();
@@ -80,14 +81,20 @@ impl Terminal {
     }
 
     #[track_caller]
-    fn wait_for(&self, part: &str) -> String {
+    pub(crate) fn wait_for(&self, part: &str) -> String {
         self.wait(part, |screen| screen.contains(part))
     }
 
     /// Waits until the view has gone, and the shell has printed this word alone on a line.
     #[track_caller]
-    fn wait_for_line(&self, word: &str) -> String {
+    pub(crate) fn wait_for_line(&self, word: &str) -> String {
         self.wait(word, |screen| screen.lines().any(|line| line == word) && !screen.contains("lb top  "))
+    }
+
+    /// Waits until the shell reads commands again. What is typed earlier may be read, and thrown away, by what ends.
+    #[track_caller]
+    pub(crate) fn wait_for_shell(&self) -> String {
+        self.wait("the shell", |screen| screen.trim_end().ends_with("\n$") && !screen.contains("lb top  "))
     }
 
     /// The process of the command that the shell runs.
@@ -103,6 +110,9 @@ impl Terminal {
 
 impl Drop for Terminal {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the screen ---\n{}", self.screen());
+        }
         // It fails only if the server has gone already.
         let _ = Command::new("tmux").args(["-L", &self.server, "kill-server"]).output();
     }
@@ -158,6 +168,7 @@ fn slots_are_shown_sorted_filtered_and_explained() {
     terminal.press(&["Enter"]);
     terminal.wait("the table again", |screen| !screen.contains("weight 0, no"));
     terminal.press(&["q"]);
+    terminal.wait_for_shell();
     terminal.run("echo 'over'");
     terminal.wait_for_line("over");
 }
@@ -184,10 +195,14 @@ fn a_replica_is_killed_and_a_slot_drained_after_a_yes() {
         screen.contains("Incidents: 1") && screen.contains("back after") && screen.contains("2 of 2 up")
     });
 
+    // The view asks one question after the other, and may show what has changed before it has the answer.
+    terminal.wait_for("server1 is killed");
     terminal.press(&["Down", "d"]);
     terminal.wait_for("Drain slot server2?");
     terminal.press(&["y"]);
-    terminal.wait_for("up, drained");
+    terminal.wait("the drained slot, and the answer", |screen| {
+        screen.contains("up, drained") && screen.contains("server2 has the weight 0")
+    });
     assert_eq!(lb.done(&json!({"cmd": "mapping"}))["weights"]["server2"], 0);
     terminal.press(&["d"]);
     terminal.wait_for("the weight 1 again?");
@@ -242,7 +257,7 @@ fn the_terminal_is_left_as_it_was_whatever_ends_the_view() {
     let terminal = Terminal::beside(&lb, 80, 24, &[]);
     terminal.run("before=$(stty -g); echo 'known'");
     terminal.wait_for_line("known");
-    for (turn, end) in ["q", "C-c", "TERM", "HUP", "INT"].into_iter().enumerate() {
+    for (turn, end) in ["q", "C-c", "TERM", "HUP", "INT", "QUIT"].into_iter().enumerate() {
         terminal.run("$LB top; echo \"left with $?\"");
         terminal.wait_for("1 of 1 up");
         match end {
@@ -255,6 +270,7 @@ fn the_terminal_is_left_as_it_was_whatever_ends_the_view() {
             }
         }
         terminal.wait("the shell", |screen| screen.matches("left with 0").count() == turn + 1);
+        terminal.wait_for_shell();
         terminal.run(&format!("[ \"$before\" = \"$(stty -g)\" ] && echo 'same{turn}'"));
         let screen = terminal.wait_for_line(&format!("same{turn}"));
         assert!(!screen.contains("Incidents"), "{screen}");
@@ -290,4 +306,102 @@ fn without_a_terminal_it_says_what_is_expected() {
     let (said, code) = top(&["top", "--json"]);
     assert!(said.contains("--json"), "{said}");
     assert_eq!(code, Some(2));
+}
+
+#[test]
+fn rates_shares_and_percentiles_come_with_load_and_a_wider_screen_has_more() {
+    let lb = calm(&["--replicas", "3", "--demo"]);
+    let terminal = Terminal::beside(&lb, 80, 24, &[]);
+    terminal.run("$LB top");
+    let screen = terminal.wait("figures of each slot", |screen| {
+        // Slot, replica, state, "6 s", open, rate, "34.4 %", "33.5 %", restarts: a dash would be one word less.
+        let has_figures = |row: &Vec<&str>| row.len() == 12 && row[6] != "0.0";
+        screen.contains(" ms p99 ") && rows(screen).len() == 3 && rows(screen).iter().all(has_figures)
+    });
+    assert!(
+        screen.lines().count() == 24 && screen.lines().all(|line| line.chars().count() <= 80),
+        "{screen}"
+    );
+    terminal.tmux(&["resize-window", "-x", "200", "-y", "40"]);
+    let process = format!("process {}", lb.slot(1)["pid"]);
+    terminal.wait("the columns of a wide screen", |screen| {
+        screen.contains("RUNS IN") && screen.contains("NOTE") && screen.contains(&process)
+    });
+}
+
+#[test]
+fn ctrl_z_gives_the_terminal_to_the_shell_for_a_while() {
+    let lb = calm(&["--replicas", "1"]);
+    let terminal = Terminal::beside(&lb, 80, 24, &[]);
+    terminal.run("before=$(stty -g); echo 'known'");
+    terminal.wait_for_line("known");
+    terminal.run("$LB top");
+    terminal.wait_for("1 of 1 up");
+    terminal.press(&["C-z"]);
+    assert!(terminal.wait_for_shell().contains("Stopped"));
+    terminal.run("[ \"$before\" = \"$(stty -g)\" ] && echo 'same'");
+    terminal.wait_for_line("same");
+    terminal.run("fg");
+    terminal.wait_for("1 of 1 up");
+    terminal.press(&["q"]);
+    terminal.wait_for_shell();
+    terminal.run("[ \"$before\" = \"$(stty -g)\" ] && echo 'over'");
+    terminal.wait_for_line("over");
+}
+
+#[test]
+fn what_forbids_the_view_is_said_before_anything_is_drawn() {
+    let lb = calm(&["--replicas", "1", "--control-token", "a-right-token"]);
+    let terminal = Terminal::beside(&lb, 200, 24, &[]);
+    for (turn, (command, message, code)) in [
+        ("$LB top --control-token wrong", "the token is wrong", 1),
+        ("$LB top --control 127.0.0.1:1", "no lb answers on 127.0.0.1:1 (--control)", 1),
+        ("TERM=dumb $LB top", "TERM=dumb is a terminal that cannot move its cursor", 2),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        terminal.run(&format!("{command}; echo \"turn {turn}: $?\""));
+        let screen = terminal.wait_for_line(&format!("turn {turn}: {code}"));
+        assert!(screen.contains(message), "{command}: {screen}");
+        terminal.wait_for_shell();
+    }
+}
+
+#[test]
+fn a_replica_that_lb_has_not_started_is_not_killed() {
+    let replica = Replica::named("a");
+    let lb = Lb::start(&flags(&fixed(&[replica.address])));
+    let terminal = Terminal::beside(&lb, 80, 24, &[]);
+    terminal.run("$LB top");
+    terminal.wait_for("1 of 1 up");
+    terminal.press(&["k"]);
+    terminal.wait_for("a was not started by lb");
+}
+
+#[test]
+fn a_view_whose_terminal_has_gone_ends_even_without_a_signal() {
+    let lb = calm(&["--replicas", "1"]);
+    struct View(Child);
+    impl Drop for View {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+    // A terminal that goes while keys are read is the hard case, and not met each time.
+    for turn in 0..10 {
+        let terminal = Terminal::beside(&lb, 80, 24, &[]);
+        // The kernel sends SIGHUP to those alone whose controlling terminal it is.
+        let path = terminal.tmux(&["display-message", "-p", "#{pane_tty}"]);
+        let open = || OpenOptions::new().read(true).write(true).open(path.trim()).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lb"));
+        command.arg("top").env("LB_CONTROL", lb.control.to_string()).env("TERM", "screen");
+        let mut view = View(command.stdin(open()).stdout(open()).stderr(Stdio::null()).spawn().unwrap());
+        terminal.wait_for("1 of 1 up");
+        terminal.write(&"sr".repeat(200));
+        drop(terminal);
+        let ended = eventually(&format!("the end of the view in turn {turn}"), || view.0.try_wait().unwrap());
+        assert_eq!(ended.code(), Some(1));
+    }
 }

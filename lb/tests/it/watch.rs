@@ -1,4 +1,4 @@
-//! `lb backends --watch` into a pipe, and what `backends` shows of replicas that run or wait.
+//! `lb backends --watch` into a pipe and on a terminal, and what `backends` shows of replicas that run or wait.
 
 use std::io::{BufRead as _, BufReader, Lines};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::control::calm;
 use crate::harness::{Gate, Lb, demo_after, eventually, signal, text};
+use crate::top::Terminal;
 
 /// A client that watches.
 struct Watcher {
@@ -107,4 +108,28 @@ fn a_slot_that_waits_tells_when_it_tries_again() {
     gate.open();
     let up = lb.wait_for_state(1, "up");
     assert!(up.get("next_retry").is_none() && up["pid"].is_u64(), "{up}");
+}
+
+#[test]
+fn a_terminal_shows_the_last_table_alone() {
+    let lb = calm(&["--replicas", "2"]);
+    let terminal = Terminal::beside(&lb, 120, 24, &[]);
+    terminal.run("$LB backends --watch");
+    let before = lb.slot(2)["pid"].to_string();
+    terminal.wait("the first table", |screen| screen.contains(&before));
+    lb.done(&json!({"cmd": "kill", "hostname": "server2"}));
+    let after = lb.wait_for_restarts(2, 1)["pid"].to_string();
+    let screen = terminal.wait("the next table", |screen| screen.contains(&after));
+    assert_eq!(screen.matches("index  name").count(), 1, "the one before is erased: {screen}");
+    assert!(screen.starts_with("index  name") && !screen.contains(&before), "{screen}");
+    // A table that gets shorter leaves no line of the longer one.
+    lb.done(&json!({"cmd": "rm", "n": 1, "hostnames": ["server1"], "drain": "0s"}));
+    terminal.wait("one row", |screen| {
+        screen.lines().filter(|line| !line.is_empty()).count() == 2 && !screen.contains("server1")
+    });
+    terminal.press(&["C-c"]);
+    // dash shows its prompt behind the mark of the key.
+    terminal.wait("the shell", |screen| screen.trim_end().ends_with('$'));
+    terminal.run("echo 'over'");
+    terminal.wait_for_line("over");
 }
