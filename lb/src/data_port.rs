@@ -7,16 +7,16 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
-use crate::control::port::Address;
-use crate::control::port::socket_file::{self, FOR_ALL, SocketFile};
 use crate::data::binding::{self, At};
 use crate::data::{PeerOptions, Worker};
+use crate::net::ListenAddress;
 use crate::privileges::Identity;
+use crate::socket_file::{self, FOR_ALL, SocketFile};
 
 /// The data port.
 pub(crate) struct DataPort {
     /// Where it listens, with real ports.
-    pub(crate) addresses: Vec<Address>,
+    pub(crate) addresses: Vec<ListenAddress>,
     /// For each address a listener for each worker.
     pub(crate) listeners: Vec<Vec<TcpListener>>,
     /// The files of its Unix sockets, which are removed when they are dropped.
@@ -28,19 +28,21 @@ impl DataPort {
     ///
     /// # Errors
     /// One of them cannot be bound; the error names it.
-    pub(crate) fn bind(wanted: &[Address], workers: usize, peer: &PeerOptions) -> anyhow::Result<Self> {
+    pub(crate) fn bind(wanted: &[ListenAddress], workers: usize, peer: &PeerOptions) -> anyhow::Result<Self> {
         let tcp: Vec<SocketAddr> = wanted.iter().filter_map(tcp).collect();
         let mut bound = DataPort { addresses: Vec::new(), listeners: Vec::new(), files: Vec::new() };
         for address in wanted {
             let listeners = match address {
-                Address::Tcp(one) => binding::bind(At::among(*one, &tcp), workers, peer).map_err(Into::into),
-                Address::Unix(path) => bound.bind_unix(path, workers),
+                ListenAddress::Tcp(one) => {
+                    binding::bind(At::among(*one, &tcp), workers, peer).map_err(Into::into)
+                }
+                ListenAddress::Unix(path) => bound.bind_unix(path, workers),
             };
             let listeners = listeners.with_context(|| format!("cannot listen on {address} (--listen)"))?;
             let first = listeners.first().context("there is no worker")?;
             bound.addresses.push(match address {
-                Address::Tcp(_) => Address::Tcp(first.local_addr()?),
-                Address::Unix(_) => address.clone(),
+                ListenAddress::Tcp(_) => ListenAddress::Tcp(first.local_addr()?),
+                ListenAddress::Unix(_) => address.clone(),
             });
             bound.listeners.push(listeners);
         }
@@ -81,11 +83,11 @@ pub(crate) fn files(listeners: &[Vec<TcpListener>]) -> usize {
 }
 
 /// The address, if it is one over TCP.
-pub(crate) fn tcp(address: &Address) -> Option<SocketAddr> {
-    if let Address::Tcp(address) = address { Some(*address) } else { None }
+pub(crate) fn tcp(address: &ListenAddress) -> Option<SocketAddr> {
+    if let ListenAddress::Tcp(address) = address { Some(*address) } else { None }
 }
 
 /// All addresses, as the variable of `--listen` takes them.
-pub(crate) fn listed(addresses: &[Address]) -> String {
+pub(crate) fn listed(addresses: &[ListenAddress]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }

@@ -31,6 +31,7 @@ mod replica;
 mod resolver;
 mod snapshot;
 mod sock_diag;
+mod socket_file;
 pub mod top;
 
 use std::io;
@@ -60,7 +61,7 @@ use journal::Journal;
 pub use life::Life;
 use life::{drain, told_to_stop};
 use metrics::Metrics;
-use net::Throttle;
+use net::{ListenAddress, Throttle};
 use provider::Provider;
 use provider::dns::Dns;
 use provider::doors::{Doors, Owner};
@@ -100,7 +101,7 @@ pub fn bind(config: &Config) -> anyhow::Result<Ports> {
     }
     let data = DataPort::bind(&config.listen, config.workers, &config.limits.peer)?;
     let control = Listeners::open(&config.control, "--control")?;
-    let metrics = config.metrics.map(port::Address::Tcp);
+    let metrics = config.metrics.map(ListenAddress::Tcp);
     let metrics = metrics.map(|address| Listeners::open(&[address], "--metrics")).transpose()?;
     if let Some(user) = config.user {
         data.give_to(user).context("cannot give the ports to --user")?;
@@ -188,7 +189,7 @@ pub async fn run(config: Config, ports: Ports, life: Life, records: Records) -> 
     Ok(())
 }
 
-fn tell_start((data, control): &(Vec<port::Address>, port::Address), journal: &Journal) {
+fn tell_start((data, control): &(Vec<ListenAddress>, ListenAddress), journal: &Journal) {
     let data = listed(data);
     info!(%data, %control, "listening data={data} control={control}");
     let version = env!("CARGO_PKG_VERSION").to_owned();
@@ -198,7 +199,7 @@ fn tell_start((data, control): &(Vec<port::Address>, port::Address), journal: &J
 /// Tells when all replicas are in rotation. From then on, a demo has its load until the ports are closed.
 async fn tell_when_ready(
     all_up: oneshot::Receiver<usize>,
-    (addresses, control): (Vec<port::Address>, port::Address),
+    (addresses, control): (Vec<ListenAddress>, ListenAddress),
     journal: Arc<Journal>,
     demo: Option<CancellationToken>,
 ) {
@@ -207,7 +208,7 @@ async fn tell_when_ready(
     info!(%data, %control, replicas, "ready data={data} control={control} replicas={replicas}");
     journal.record(Happened::Ready { replicas });
     if let (Some(close), Some(data)) = (demo, addresses.iter().find_map(tcp)) {
-        let page = if let port::Address::Tcp(address) = control { Some(address) } else { None };
+        let page = if let ListenAddress::Tcp(address) = control { Some(address) } else { None };
         close.run_until_cancelled(demo::run(data, page)).await;
     }
 }
@@ -234,7 +235,7 @@ fn plane(
     let resolver = if config.source.resolves_names() { resolver::FILES } else { 0 };
     let journal = if config.journal.is_some() { journal::file::FILES } else { 0 };
     let log = if config.access.is_some() { access::FILES } else { 0 };
-    let metrics = config.metrics.map_or(0, |at| port::files(&[port::Address::Tcp(at)]) + port::SCRAPERS);
+    let metrics = config.metrics.map_or(0, |at| port::files(&[ListenAddress::Tcp(at)]) + port::SCRAPERS);
     let demo = if config.demo { demo::FILES } else { 0 };
     let ports = port::files(&config.control) + data_port::files(&listeners) + metrics;
     let others = ports + provider::process::FILES + resolver + journal + log + demo;

@@ -59,10 +59,10 @@ pub use source::Source;
 pub use value::Checked;
 
 use crate::access::AccessRules;
-use crate::control::port::Address as ControlAddress;
 use crate::control::{HealthPolicy, OnDown, Probe};
 use crate::data::{AdmissionRules, Limits, PeerOptions};
 use crate::log::LogFormat;
+use crate::net::ListenAddress;
 use crate::privileges::Identity;
 use value::{RespawnName, Several};
 
@@ -70,9 +70,9 @@ use value::{RespawnName, Several};
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The data port, at least one address.
-    pub listen: Vec<ControlAddress>,
+    pub listen: Vec<ListenAddress>,
     /// Where the control port listens, at least one address.
-    pub control: Vec<ControlAddress>,
+    pub control: Vec<ListenAddress>,
     /// Where metrics are served without a token, if anywhere.
     pub metrics: Option<SocketAddr>,
     /// What a control command has to show.
@@ -320,12 +320,12 @@ fn splice(wanted: Checked<bool>, pipe: Checked<usize>, problems: &mut Problems) 
 }
 
 /// The addresses of the data port, each given once.
-fn data_port(given: &[Checked<ControlAddress>], problems: &mut Problems) -> Vec<ControlAddress> {
-    let mut addresses: Vec<ControlAddress> = Vec::new();
+fn data_port(given: &[Checked<ListenAddress>], problems: &mut Problems) -> Vec<ListenAddress> {
+    let mut addresses: Vec<ListenAddress> = Vec::new();
     for address in given {
         let Some(address) = problems.take("listen", address.clone().map(Some), None) else { continue };
         // Any port is another one each time.
-        let is_any = matches!(&address, ControlAddress::Tcp(address) if address.port() == 0);
+        let is_any = matches!(&address, ListenAddress::Tcp(address) if address.port() == 0);
         if !is_any && addresses.contains(&address) {
             problems.add(format!("--listen: {address} is given twice; each address must be unique"));
         }
@@ -334,12 +334,12 @@ fn data_port(given: &[Checked<ControlAddress>], problems: &mut Problems) -> Vec<
     addresses
 }
 
-fn control_port(serve: &Serve, problems: &mut Problems) -> Vec<ControlAddress> {
+fn control_port(serve: &Serve, problems: &mut Problems) -> Vec<ListenAddress> {
     let is_insecure = problems.take("control-insecure", serve.control_insecure.clone(), true);
     let guarded = serve.control_token.is_some() || serve.control_token_file.is_some() || is_insecure;
-    let mut read = |address: &Checked<ControlAddress>| {
-        let address = problems.take("control", address.clone(), ControlAddress::Unix(PathBuf::new()));
-        if let ControlAddress::Tcp(address) = &address
+    let mut read = |address: &Checked<ListenAddress>| {
+        let address = problems.take("control", address.clone(), ListenAddress::Unix(PathBuf::new()));
+        if let ListenAddress::Tcp(address) = &address
             && !address.ip().to_canonical().is_loopback()
             && !guarded
         {

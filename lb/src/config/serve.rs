@@ -19,10 +19,10 @@ use super::origins::Texts;
 use super::parameters::Parameters;
 use super::proxied::ProxyFlags;
 use super::value::{self, BackendPart, Checked, Given, ProviderName, RespawnName, Several};
-use crate::control::port::Address as ControlAddress;
 use crate::control::{OnDown, Probe};
 use crate::data::Rate;
 use crate::log::LogFormat;
+use crate::net::ListenAddress;
 use crate::provider::engine::dress::Capabilities;
 use crate::resolver::ServiceName;
 
@@ -44,10 +44,10 @@ pub struct Serve {
     /// Data port; :PORT is that port of all addresses, IPv6 and IPv4; unix:PATH is a socket that all who reach its folder may use;
     /// repeatable, or several with commas between them
     #[arg(long, help_heading = "Ports", env = "LB_LISTEN", value_name = "ADDR|:PORT|unix:PATH", default_value = "0.0.0.0:5000", value_delimiter = ',', value_parser = ValueParser::new(value::listen))]
-    pub(super) listen: Vec<Checked<ControlAddress>>,
+    pub(super) listen: Vec<Checked<ListenAddress>>,
     /// Control port, or unix:PATH for a socket of which the file's permission is the token; repeatable
     #[arg(long, help_heading = "Ports", env = "LB_CONTROL", value_name = "ADDR|unix:PATH", default_value = "127.0.0.1:5001", value_delimiter = ',', value_parser = ValueParser::new(value::control))]
-    pub(super) control: Vec<Checked<ControlAddress>>,
+    pub(super) control: Vec<Checked<ListenAddress>>,
     /// Token for control commands; needed where the control port is bound beyond loopback
     #[arg(
         long,

@@ -2,6 +2,7 @@
 
 mod accept;
 mod addresses;
+mod listen_address;
 
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -18,6 +19,7 @@ use tracing::warn;
 
 pub(crate) use accept::Trouble;
 pub(crate) use addresses::Addresses;
+pub(crate) use listen_address::ListenAddress;
 
 /// How long to watch a new connection that the peer may close at once.
 pub(crate) const SECOND_THOUGHT: Duration = Duration::from_millis(50);

@@ -1,13 +1,13 @@
 //! `lb top`: a running `lb` on a terminal, as it is now: slots, rates, shares, incidents, and keys to look closer and to make changes.
 //!
-//! It asks the control port as any other client does, and never judges a command. `app` is the state, `draw` draws it, `asking` asks, `sight`
-//! has the terminal, and gives it back as it was.
+//! It asks the control port as any other client does, and never judges a command. `app` is the state, `draw` draws it, `asking` asks,
+//! `keyboard` reads keys, `sight` has the terminal, and gives it back as it was.
 
 mod app;
 mod asking;
 mod draw;
 mod figures;
-mod keys;
+mod keyboard;
 mod row;
 mod sight;
 
@@ -128,7 +128,7 @@ impl View {
         sight::heed_panics();
         let _guard = sight::Guard;
         let mut sight = Sight::enter()?;
-        let (mut keys, mut tick) = (keys::read()?, interval(draw::AGES));
+        let (mut keys, mut tick) = (keyboard::read()?, interval(draw::AGES));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let (app, at) = (&mut self.app, draw::Moment::new(self.begun.elapsed(), SystemTime::now()));

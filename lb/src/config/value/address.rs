@@ -9,7 +9,7 @@ use proto::control::{Hostname, Weight};
 
 use super::{Checked, Parsed, Several, checked, several};
 use crate::client;
-use crate::control::port::Address as ControlAddress;
+use crate::net::ListenAddress;
 use crate::provider::fixed::Location;
 
 /// A part of `--backend`; parts are separated by commas.
@@ -30,10 +30,10 @@ pub(in crate::config) fn address(given: &str) -> Parsed<SocketAddr> {
 const LONGEST_PATH: usize = 107;
 
 /// A TCP address, or `unix:PATH`.
-pub(in crate::config) fn control(given: &str) -> Parsed<ControlAddress> {
+pub(in crate::config) fn control(given: &str) -> Parsed<ListenAddress> {
     let value = match given.strip_prefix("unix:") {
-        Some(path) => is_socket_path(path).then(|| ControlAddress::Unix(path.into())),
-        None => given.to_socket_addrs().ok().and_then(|mut found| found.next()).map(ControlAddress::Tcp),
+        Some(path) => is_socket_path(path).then(|| ListenAddress::Unix(path.into())),
+        None => given.to_socket_addrs().ok().and_then(|mut found| found.next()).map(ListenAddress::Tcp),
     };
     let takes = format_args!(
         "an address and a port, such as 127.0.0.1:5000, or unix:PATH with a path of at most {LONGEST_PATH} bytes"
@@ -42,11 +42,11 @@ pub(in crate::config) fn control(given: &str) -> Parsed<ControlAddress> {
 }
 
 /// An address of the data port: as one of the control port, and `:PORT`, which is `[::]:PORT`.
-pub(in crate::config) fn listen(given: &str) -> Parsed<ControlAddress> {
+pub(in crate::config) fn listen(given: &str) -> Parsed<ListenAddress> {
     let all = given.strip_prefix(':').map(|port| {
         let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
         let port = port.parse().ok().filter(|_| is_number)?;
-        Some(ControlAddress::Tcp((Ipv6Addr::UNSPECIFIED, port).into()))
+        Some(ListenAddress::Tcp((Ipv6Addr::UNSPECIFIED, port).into()))
     });
     let Ok(Checked(other)) = control(given);
     let takes = format_args!(

@@ -11,9 +11,9 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tracing::info;
 
-use super::Address;
-use super::socket_file::{self, SocketFile};
+use crate::net::ListenAddress;
 use crate::privileges::Identity;
+use crate::socket_file::{self, SocketFile};
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -22,7 +22,7 @@ const BACKLOG: i32 = 1024;
 pub(crate) struct Listeners {
     tcp: Vec<TcpDoor>,
     unix: Vec<(std::os::unix::net::UnixListener, SocketFile)>,
-    addresses: Vec<Address>,
+    addresses: Vec<ListenAddress>,
 }
 
 impl Listeners {
@@ -30,7 +30,7 @@ impl Listeners {
     ///
     /// # Errors
     /// One of them cannot be bound; the error names it.
-    pub(crate) fn open(addresses: &[Address], flag: &str) -> anyhow::Result<Self> {
+    pub(crate) fn open(addresses: &[ListenAddress], flag: &str) -> anyhow::Result<Self> {
         let mut listeners = Listeners { tcp: Vec::new(), unix: Vec::new(), addresses: Vec::new() };
         for address in addresses {
             listeners.open_one(address).with_context(|| format!("cannot listen on {address} ({flag})"))?;
@@ -38,15 +38,15 @@ impl Listeners {
         Ok(listeners)
     }
 
-    fn open_one(&mut self, address: &Address) -> anyhow::Result<()> {
+    fn open_one(&mut self, address: &ListenAddress) -> anyhow::Result<()> {
         let bound = match address {
-            Address::Tcp(address) => {
+            ListenAddress::Tcp(address) => {
                 let listener = listen_at(*address)?;
                 let bound = listener.local_addr()?;
                 self.tcp.push(TcpDoor { listener: Arc::new(listener), address: bound });
-                Address::Tcp(bound)
+                ListenAddress::Tcp(bound)
             }
-            Address::Unix(path) => {
+            ListenAddress::Unix(path) => {
                 self.unix.push(socket_file::listen_at(path, socket_file::OWNER_ONLY)?);
                 address.clone()
             }
@@ -65,8 +65,8 @@ impl Listeners {
     }
 
     /// The address to tell others, with its real port: the first TCP address, or else the first Unix socket.
-    pub(crate) fn address(&self) -> Option<&Address> {
-        let is_tcp = |address: &&Address| matches!(address, Address::Tcp(_));
+    pub(crate) fn address(&self) -> Option<&ListenAddress> {
+        let is_tcp = |address: &&ListenAddress| matches!(address, ListenAddress::Tcp(_));
         self.addresses.iter().find(is_tcp).or(self.addresses.first())
     }
 

@@ -6,7 +6,6 @@
 //! No client can block it: the number of connections and the length of a command are bounded, every wait has a
 //! deadline, and who waits makes room for who speaks ([`places`]). It never touches the fleet: the controller carries commands out.
 
-mod address;
 mod audit;
 mod backoff;
 mod desk;
@@ -19,7 +18,6 @@ mod pictures;
 mod places;
 mod scrape;
 mod server;
-pub(crate) mod socket_file;
 mod web;
 
 use std::convert::Infallible;
@@ -41,12 +39,11 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, error};
 
-pub(crate) use address::Address;
 pub(crate) use desk::Desk;
 pub(crate) use listeners::Listeners;
 
 use crate::control::exposition::Exposition;
-use crate::net::{Complaints, Trouble};
+use crate::net::{Complaints, ListenAddress, Trouble};
 use crate::panics::message;
 use audit::Who;
 use desk::{Caller, SENDER};
@@ -73,9 +70,9 @@ const BUFFER: usize = 4096;
 const UNWELCOME: (u64, Duration) = (1 << 20, Duration::from_secs(1));
 
 /// The open files of a control port with these addresses, beside those of its TCP connections.
-pub(crate) fn files(addresses: &[Address]) -> usize {
+pub(crate) fn files(addresses: &[ListenAddress]) -> usize {
     // Each Unix socket has a lock file, and all share their places.
-    let locks = addresses.iter().filter(|address| matches!(address, Address::Unix(_))).count();
+    let locks = addresses.iter().filter(|address| matches!(address, ListenAddress::Unix(_))).count();
     PER_LISTENER * addresses.len() + locks + if locks > 0 { LOCAL } else { 0 }
 }
 

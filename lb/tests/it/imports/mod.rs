@@ -96,7 +96,7 @@ fn reach<'a>(siblings: &'a Siblings, start: &'a str) -> BTreeSet<&'a str> {
 }
 
 /// The modules of `lb`, each with all modules that it may import, directly or indirectly. `config` reads flags for all of them.
-const ARROWS: [(&str, &[&str]); 23] = [
+const ARROWS: [(&str, &[&str]); 24] = [
     ("access", &["appender", "net"]),
     ("appender", &[]),
     ("client", &[]),
@@ -117,6 +117,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
             "resolver",
             "snapshot",
             "sock_diag",
+            "socket_file",
         ],
     ),
     (
@@ -128,20 +129,16 @@ const ARROWS: [(&str, &[&str]); 23] = [
         &[
             "access",
             "appender",
-            "control",
             "data",
-            "journal",
-            "log",
             "metrics",
             "net",
             "panics",
             "privileges",
-            "provider",
             "refusals",
             "replica",
-            "resolver",
             "snapshot",
             "sock_diag",
+            "socket_file",
         ],
     ),
     ("demo", &[]),
@@ -160,6 +157,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ("resolver", &["net"]),
     ("snapshot", &["metrics", "net", "replica"]),
     ("sock_diag", &[]),
+    ("socket_file", &["privileges"]),
     ("top", &["client"]),
 ];
 

@@ -1,6 +1,6 @@
 //! The file of a Unix socket: replaced if its `lb` is gone, removed at the end. That of the control port is made for its owner alone.
 //!
-//! A lock file beside it (`PATH.lock`, flock(2)) is held by the `lb` that takes commands there. So two that start at the same time cannot
+//! A lock file beside it (`PATH.lock`, flock(2)) is held by the `lb` that listens there. So two that start at the same time cannot
 //! remove each other's socket, and one that drains can let its successor have the path, and answer on its own socket until then.
 
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
@@ -22,7 +22,7 @@ use crate::privileges::Identity;
 const BACKLOG: i32 = 128;
 /// Sockets are non-blocking and not inherited by child processes.
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
-/// The permissions of the socket and its lock: their owner's alone.
+/// The permissions of a socket for its owner alone, and of every lock.
 pub(crate) const OWNER_ONLY: u32 = 0o600;
 /// The permissions of a socket for everybody who can reach its folder.
 pub(crate) const FOR_ALL: u32 = 0o666;
