@@ -3,13 +3,23 @@
 use std::iter::once;
 
 use anstyle::{AnsiColor, Style};
-use proto::control::{Backend, Backends, Resolutions, State, Transport};
+use proto::control::{Backend, Backends, Refused, Resolutions, State, Transport};
 use proto::printable::printable;
 
 use super::table::columns;
 
 /// How much of the id of a container is shown, in characters: as much as `docker ps` shows.
 const ID_SHOWN: usize = 12;
+
+/// The part of a container's id that is shown.
+pub(crate) fn short_id(id: &str) -> String {
+    id.chars().take(ID_SHOWN).collect()
+}
+
+/// How many connections were not served, by reason. A client that leaves is no news: balancers in front look whether the port answers.
+pub(crate) fn not_served(refused: &Refused) -> impl Iterator<Item = (&'static str, u64)> {
+    refused.by_reason().into_iter().filter(|(reason, count)| *count > 0 && *reason != "left_early")
+}
 
 /// The column that says what a replica runs in.
 const CARRIER: usize = 4;
@@ -31,10 +41,8 @@ pub(super) fn in_words(answer: &Backends) -> String {
     let styles = once(Style::new().bold()).chain(all.iter().map(|backend| style(backend.state)));
     let mut lines: Vec<String> =
         table.iter().zip(styles).map(|(line, style)| in_style(line, style)).collect();
-    // A client that leaves is no news: balancers in front look whether the port answers.
-    let refused =
-        refused.by_reason().into_iter().filter(|(reason, count)| *count > 0 && *reason != "left_early");
-    let refused: Vec<String> = refused.map(|(reason, count)| format!("{reason} {count}")).collect();
+    let refused: Vec<String> =
+        not_served(refused).map(|(reason, count)| format!("{reason} {count}")).collect();
     if !refused.is_empty() {
         lines.push(format!("not served: {}", refused.join(", ")));
     }
@@ -72,7 +80,7 @@ impl Carriers {
     fn name(self, backend: &Backend) -> Option<String> {
         match self {
             Carriers::Processes => backend.pid.map(|pid| pid.to_string()),
-            Carriers::Containers => Some(backend.container.as_ref()?.chars().take(ID_SHOWN).collect()),
+            Carriers::Containers => backend.container.as_deref().map(short_id),
             Carriers::Unknown => None,
         }
     }

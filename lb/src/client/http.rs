@@ -8,7 +8,7 @@ use proto::incident::Incident;
 use proto::printable::printable;
 use serde::de::DeserializeOwned;
 
-use super::{ANSWER_MAX, Address, Request, body, connect_to};
+use super::{ANSWER_MAX, Request, body, connect_to};
 
 /// The most headers of an answer; `lb` sends a handful.
 const HEADERS: usize = 32;
@@ -95,8 +95,7 @@ fn exchange(request: &Request, line: &str, sent: Option<&str>) -> Result<(u16, S
 
 /// The question as it is sent: HTTP/1.0, so that the end of the connection is that of the answer.
 fn written(request: &Request, line: &str, sent: Option<&str>) -> anyhow::Result<String> {
-    let token = request.token.as_deref().filter(|_| matches!(request.control, Address::Tcp(_)));
-    let proof = match token {
+    let proof = match request.token_to_send() {
         Some(token) if token.chars().any(char::is_control) => {
             bail!("the token holds a character that cannot be sent")
         }
@@ -128,6 +127,7 @@ mod tests {
 
     use proto::control::Command;
 
+    use super::super::Address;
     use super::*;
 
     fn request(control: Address, token: &str) -> Request {

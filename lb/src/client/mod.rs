@@ -24,6 +24,7 @@ use proto::incident::Incident;
 use proto::printable::{printable, printable_json};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
+pub(crate) use backends::{not_served, short_id};
 pub(crate) use http::{Refusal, all_incidents, command, metrics};
 pub(crate) use incidents::in_words as incident_in_words;
 pub(crate) use table::columns;
@@ -72,6 +73,13 @@ pub struct Request {
     pub watch: bool,
     /// How long a connection, and each part of an answer, may take.
     pub patience: Duration,
+}
+
+impl Request {
+    /// The token, if it is sent: the permission of a Unix socket's file is one already.
+    fn token_to_send(&self) -> Option<&str> {
+        self.token.as_deref().filter(|_| matches!(self.control, Address::Tcp(_)))
+    }
 }
 
 /// Sends a command to a running `lb`; returns its answer, as text for people or as the JSON that was received. Neither has a character
@@ -193,9 +201,8 @@ fn connect_to(request: &Request) -> anyhow::Result<Stream> {
 }
 
 /// The command as it is sent.
-fn line(Request { command, control, token, .. }: &Request) -> String {
-    let token = token.as_deref().filter(|_| matches!(control, Address::Tcp(_)));
-    command.to_line(token)
+fn line(request: &Request) -> String {
+    request.command.to_line(request.token_to_send())
 }
 
 /// The answer as one line, without its line feed.

@@ -42,6 +42,10 @@ impl Cli {
     }
 }
 
+/// A command line, completed from the file that it or the environment names.
+///
+/// # Errors
+/// What the argument parser finds wrong; `--help` and the like count as that.
 pub(super) fn layered(command: &Command, words: &[OsString]) -> Result<Cli, Error> {
     let matches = command.clone().try_get_matches_from(words)?;
     let Some((name, path)) = file_of(&matches) else { return Cli::from_arg_matches(&matches) };
@@ -54,8 +58,7 @@ pub(super) fn layered(command: &Command, words: &[OsString]) -> Result<Cli, Erro
     };
     let mut cli = Cli::from_arg_matches(&completed.try_get_matches_from(words)?)?;
     if let Some(serve) = cli.serve_flags() {
-        let id = |name: &str| keys.0.iter().find(|key| key.name == name).map(|key| key.id.clone());
-        file.keep_only(|name| id(name).is_some_and(|id| serve.texts.is_default(&id)));
+        file.keep_only(|name| keys.find(name).is_some_and(|key| serve.texts.is_default(&key.id)));
         serve.file = file;
     }
     Ok(cli)

@@ -13,6 +13,7 @@ use proto::incident::Incident;
 use super::asking::{Done, News, Question, Seen};
 use super::figures::{Connects, Rates};
 use super::row::{Row, Sort, key, rows};
+use crate::client;
 
 /// What the user wants that the state alone cannot give.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,14 +172,13 @@ impl App {
             self.targets = metrics.shares;
         }
         self.rows = rows(&backends, &self.rates, &self.targets);
-        let refused = backends.refused.by_reason().into_iter().filter(|(reason, _)| *reason != "left_early");
         self.summary = Summary {
             mapping,
             up: backends.backends.iter().filter(|one| one.state == State::Up).count(),
             n: backends.n,
             spares: backends.spares.len(),
             open: all().map(|one| one.connections.open).sum(),
-            refused: refused.map(|(_, count)| count).sum(),
+            refused: client::not_served(&backends.refused).map(|(_, count)| count).sum(),
         };
         self.incidents = incidents;
         self.link = Link::Live;

@@ -8,11 +8,10 @@ use proto::control::{Backend, Backends, State, Weight};
 use proto::printable::clipped;
 
 use super::figures::Rates;
+use crate::client;
 
 /// The most characters of a text from elsewhere.
 const MOST: usize = 200;
-/// How much of the id of a container is shown, in characters: as much as `docker ps` shows.
-const ID_SHOWN: usize = 12;
 
 /// A slot or a spare.
 #[derive(Clone, Debug)]
@@ -91,8 +90,9 @@ pub(super) fn key(backend: &Backend) -> String {
 
 fn carrier(backend: &Backend) -> Option<String> {
     let process = backend.pid.map(|pid| format!("process {pid}"));
-    let shown = |id: &String| clipped(&id.chars().take(ID_SHOWN).collect::<String>(), ID_SHOWN);
-    process.or_else(|| Some(format!("container {}", shown(backend.container.as_ref()?))))
+    process.or_else(|| {
+        Some(format!("container {}", clipped(&client::short_id(backend.container.as_ref()?), MOST)))
+    })
 }
 
 /// What the rows are in order of.

@@ -75,7 +75,7 @@ impl Keys {
         Keys(command.get_arguments().filter(counts).map(key).collect())
     }
 
-    pub(super) fn find(&self, name: &str) -> Option<&Key> {
+    pub(in crate::config) fn find(&self, name: &str) -> Option<&Key> {
         self.0.iter().find(|key| key.name == name)
     }
 
