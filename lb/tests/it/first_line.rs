@@ -11,27 +11,27 @@ use socket2::{Domain, Socket, Type};
 use crate::harness::{Lb, Replica, Wire, field, fixed, flags, patient, reset};
 use crate::noise::wait_until_taken;
 
-/// The key that a first line must give.
+/// The key that a head must give.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Key {
-    /// This request id.
+pub(crate) enum Key {
+    /// This one, which stands in the head.
     Id(&'static str),
-    /// A random number, because it holds no request id.
+    /// A random number, because the head holds none.
     Random,
-    /// The client's address, because there is no first line.
+    /// The client's address, because there is no such head.
     Source,
 }
 use Key::{Id, Random, Source};
 
 /// An `lb` in front of three replicas. Each sends its name, and then everything that it receives.
-struct Fleet {
-    lb: Lb,
+pub(crate) struct Fleet {
+    pub(crate) lb: Lb,
     replicas: Vec<Replica>,
 }
 
 impl Fleet {
     /// Starts it with `more` flags. The deadline of a first line is an hour, unless they say otherwise.
-    fn start(more: &[&str]) -> Fleet {
+    pub(crate) fn start(more: &[&str]) -> Fleet {
         let replicas = ["a", "b", "c"].map(|name| {
             Replica::start(move |mut stream, first| {
                 let _ = stream.write_all(&[name.as_bytes(), &first].concat());
@@ -60,7 +60,7 @@ impl Fleet {
 
     /// Checks that `sent` bytes come back, and the log line of the session.
     #[track_caller]
-    fn check_answer(&self, mut client: TcpStream, sent: &[u8], expected: Key) {
+    pub(crate) fn check_answer(&self, mut client: TcpStream, sent: &[u8], expected: Key) {
         let what = sent[..sent.len().min(60)].escape_ascii();
         let mut answer = vec![0; 1 + sent.len()];
         client.read_exact(&mut answer).unwrap_or_else(|error| panic!("{what}: {error}"));

@@ -7,67 +7,24 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Lb, Replica, Wire, eventually, field, fixed, flags};
+use crate::first_line::Fleet;
+use crate::first_line::Key::{self, Id, Random, Source};
+use crate::harness::{Lb, Wire, eventually, field};
 use crate::programs::{find, free_address, skipped};
 
-/// The key that a connection must have, as the debug log has it.
-#[derive(Clone, Copy, Debug)]
-enum Key {
-    Is(&'static str),
-    Random,
-    Source,
-}
-use Key::{Is, Random, Source};
-
-/// An `lb` in front of three replicas. Each sends its name, and then everything that it receives.
-struct Fleet {
-    lb: Lb,
-    _replicas: Vec<Replica>,
+/// A fleet of which the key is of this kind.
+fn fleet(kind: &str, more: &[&str]) -> Fleet {
+    Fleet::start(&[&["--key", kind], more].concat())
 }
 
 impl Fleet {
-    fn start(kind: &str, more: &[&str]) -> Fleet {
-        let replicas = ["a", "b", "c"].map(|name| {
-            Replica::start(move |mut stream, first| {
-                let _ = stream.write_all(&[name.as_bytes(), &first].concat());
-                let mut reader = stream.try_clone().unwrap();
-                let _ = std::io::copy(&mut reader, &mut stream);
-            })
-        });
-        let fleet = fixed(&replicas.each_ref().map(|replica| replica.address));
-        let mut command =
-            Lb::command(&[&flags(&fleet)[..], &["--log", "debug", "--key", kind], more].concat());
-        command.env("LB_FIRST_LINE_TIMEOUT", "1h");
-        let lb = Lb::launch_as(command);
-        lb.wait_for_log("ready data=");
-        Fleet { lb, _replicas: replicas.into() }
-    }
-
     /// Sends these pieces, and checks that they come back from the replica that `expected` leads to.
     #[track_caller]
-    fn check(&self, pieces: &[&[u8]], expected: Key) {
+    fn check_pieces(&self, pieces: &[&[u8]], expected: Key) {
         let mut client = self.lb.connect();
         client.set_nodelay(true).unwrap();
         pieces.iter().for_each(|piece| client.write_all(piece).unwrap());
         self.check_answer(client, &pieces.concat(), expected);
-    }
-
-    #[track_caller]
-    fn check_answer(&self, mut client: TcpStream, sent: &[u8], expected: Key) {
-        let what = sent[..sent.len().min(60)].escape_ascii();
-        let mut answer = vec![0; 1 + sent.len()];
-        client.read_exact(&mut answer).unwrap_or_else(|error| panic!("{what}: {error}"));
-        assert!(answer[1..] == *sent, "{what}: other bytes came back");
-        let peer = client.local_addr().unwrap();
-        drop(client);
-        let line = self.lb.session_of(peer);
-        let (id, key) = (field(&line, "id="), field(&line, "key="));
-        match expected {
-            Is(wanted) => assert_eq!((id, key), (wanted, wanted), "{what}"),
-            Random => assert!(id.len() == 6 && id.parse().is_ok_and(|id: u32| id >= 100_000), "{line}"),
-            Source => assert_eq!((id, key), ("none", "127.0.0.1"), "{what}"),
-        }
-        assert_eq!(answer[..1], *self.lb.order(key)[0].as_bytes(), "{what}: the wrong replica");
     }
 }
 
@@ -95,34 +52,34 @@ fn hello(extensions: &[Vec<u8>], most: usize) -> Vec<u8> {
 
 #[test]
 fn the_server_that_a_tls_client_asks_for_is_the_key_however_it_is_cut() {
-    let fleet = Fleet::start("sni", &[]);
+    let fleet = fleet("sni", &[]);
     for most in [1, 7, 100, 1 << 14] {
         let padding = extension(21, &[0; 3000]);
         let hello = hello(&[padding, name("Www.Example.org")], most);
         if most > 1 {
-            fleet.check(&[&hello, b"more\0bytes"], Is("www.example.org"));
+            fleet.check_pieces(&[&hello, b"more\0bytes"], Id("www.example.org"));
         }
         let small = self::hello(&[name("www.example.org")], most);
-        fleet.check(&[&small[..9], &small[9..], b"\x14\x03\x03"], Is("www.example.org"));
-        fleet.check(&small.chunks(1).collect::<Vec<_>>(), Is("www.example.org"));
+        fleet.check_pieces(&[&small[..9], &small[9..], b"\x14\x03\x03"], Id("www.example.org"));
+        fleet.check_pieces(&small.chunks(1).collect::<Vec<_>>(), Id("www.example.org"));
     }
     assert_eq!(fleet.lb.order("WWW.example.ORG"), fleet.lb.order("www.example.org"));
 }
 
 #[test]
 fn without_a_name_that_is_known_the_address_is_the_key() {
-    let fleet = Fleet::start("sni", &[]);
-    fleet.check(&[&hello(&[], 100)], Source);
+    let fleet = fleet("sni", &[]);
+    fleet.check_pieces(&[&hello(&[], 100)], Source);
     // An encrypted one hides the name that is meant.
-    fleet.check(&[&hello(&[name("public.example"), extension(0xfe0d, &[0; 40])], 1 << 14)], Source);
-    fleet.check(&[&hello(&[name("not a name")], 1 << 14)], Source);
+    fleet.check_pieces(&[&hello(&[name("public.example"), extension(0xfe0d, &[0; 40])], 1 << 14)], Source);
+    fleet.check_pieces(&[&hello(&[name("not a name")], 1 << 14)], Source);
     // It is longer than --first-line-max.
-    fleet.check(&[&hello(&[extension(21, &[0; 8192]), name("late.example")], 1 << 14)], Source);
+    fleet.check_pieces(&[&hello(&[extension(21, &[0; 8192]), name("late.example")], 1 << 14)], Source);
     // It is no TLS.
     for other in
         [&b"132574\n"[..], b"GET /?id=5 HTTP/1.1\r\n\r\n", b"\x16\x02", b"\x15\x03\x03\0\x02\x01\0", b"\0"]
     {
-        fleet.check(&[other], Source);
+        fleet.check_pieces(&[other], Source);
     }
     // It ends too early.
     let hello = hello(&[name("www.example.org")], 1 << 14);
@@ -134,36 +91,36 @@ fn without_a_name_that_is_known_the_address_is_the_key() {
 
 #[test]
 fn a_hello_that_does_not_come_is_not_awaited_for_ever() {
-    let fleet = Fleet::start("sni", &["--first-line-timeout", "300ms"]);
-    fleet.check(&[&hello(&[name("www.example.org")], 1 << 14)[..40]], Source);
+    let fleet = fleet("sni", &["--first-line-timeout", "300ms"]);
+    fleet.check_pieces(&[&hello(&[name("www.example.org")], 1 << 14)[..40]], Source);
 }
 
 #[test]
 fn the_path_of_a_request_is_the_key() {
-    let fleet = Fleet::start("path", &[]);
+    let fleet = fleet("path", &[]);
     for (request, key) in [
-        (&b"GET /a/b?id=5 HTTP/1.1\r\nHost: x\r\n\r\n"[..], Is("/a/b")),
-        (b"GET /a/b HTTP/1.0\n", Is("/a/b")),
-        (b"POST http://host/a/b?c HTTP/1.1\r\n\r\nbody\0", Is("/a/b")),
-        (b"GET /a%2Fb HTTP/1.1\r\n", Is("/a%2Fb")),
-        (b"OPTIONS * HTTP/1.1\r\n", Is("*")),
+        (&b"GET /a/b?id=5 HTTP/1.1\r\nHost: x\r\n\r\n"[..], Id("/a/b")),
+        (b"GET /a/b HTTP/1.0\n", Id("/a/b")),
+        (b"POST http://host/a/b?c HTTP/1.1\r\n\r\nbody\0", Id("/a/b")),
+        (b"GET /a%2Fb HTTP/1.1\r\n", Id("/a%2Fb")),
+        (b"OPTIONS * HTTP/1.1\r\n", Id("*")),
         (b"132574\n", Source),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", Source),
         (b"\x16\x03\x01\0\x05", Source),
     ] {
-        fleet.check(&[request], key);
+        fleet.check_pieces(&[request], key);
     }
     assert_eq!(fleet.lb.order("/a/b?other=query"), fleet.lb.order("/a/b"));
 }
 
 #[test]
 fn a_header_of_a_request_is_the_key() {
-    let fleet = Fleet::start("header:X-User", &[]);
+    let fleet = fleet("header:X-User", &[]);
     let long = [&b"GET / HTTP/1.1\r\nX: "[..], &[b'x'; 8192], b"\r\nX-User: ann\r\n\r\n"].concat();
     for (request, key) in [
-        (&b"GET / HTTP/1.1\r\nHost: h\r\nx-user:  ann \r\nX-User: bob\r\n\r\nbody"[..], Is("ann")),
+        (&b"GET / HTTP/1.1\r\nHost: h\r\nx-user:  ann \r\nX-User: bob\r\n\r\nbody"[..], Id("ann")),
         // Known as soon as its line has come.
-        (b"GET / HTTP/1.1\r\nX-USER:ann\r\n", Is("ann")),
+        (b"GET / HTTP/1.1\r\nX-USER:ann\r\n", Id("ann")),
         (b"GET /?id=5 HTTP/1.1\r\nHost: h\r\n\r\nX-User: ann\r\n", Random),
         (b"GET / HTTP/1.1\r\nX-User:\r\n\r\n", Random),
         (b"132574\n", Source),
@@ -171,24 +128,24 @@ fn a_header_of_a_request_is_the_key() {
         (b"\x16\x03\x01\0\x05", Source),
         (&long, Source),
     ] {
-        fleet.check(&[request], key);
-        fleet.check(&[&request[..1], &request[1..]], key);
+        fleet.check_pieces(&[request], key);
+        fleet.check_pieces(&[&request[..1], &request[1..]], key);
     }
     let request = b"GET / HTTP/1.1\r\nHost: h\r\nX-User: ann\r\n\r\n";
-    fleet.check(&request.chunks(1).collect::<Vec<_>>(), Is("ann"));
+    fleet.check_pieces(&request.chunks(1).collect::<Vec<_>>(), Id("ann"));
 }
 
 #[test]
 fn a_cookie_of_a_request_is_the_key() {
-    let fleet = Fleet::start("cookie:sid", &[]);
+    let fleet = fleet("cookie:sid", &[]);
     for (request, key) in [
-        (&b"GET / HTTP/1.1\r\nCookie: a=1; sid=s3; sid=no\r\n\r\n"[..], Is("s3")),
-        (b"GET / HTTP/1.1\r\ncookie: a=1\r\nCookie: sid=s3\r\n\r\n", Is("s3")),
+        (&b"GET / HTTP/1.1\r\nCookie: a=1; sid=s3; sid=no\r\n\r\n"[..], Id("s3")),
+        (b"GET / HTTP/1.1\r\ncookie: a=1\r\nCookie: sid=s3\r\n\r\n", Id("s3")),
         (b"GET / HTTP/1.1\r\nCookie: xsid=1; SID=2\r\n\r\n", Random),
         (b"GET / HTTP/1.1\r\nSet-Cookie: sid=1\r\n\r\n", Random),
         (b"sid=1\n", Source),
     ] {
-        fleet.check(&[request], key);
+        fleet.check_pieces(&[request], key);
     }
 }
 
@@ -253,10 +210,10 @@ fn the_log_of_connections_has_the_protocols_that_a_tls_client_offers() {
     let folder = tempfile::TempDir::new().unwrap();
     let path = folder.path().join("access.log");
     let log = ["--access-log", path.to_str().unwrap(), "--access-log-format", "{key} {id} {alpn}"];
-    let fleet = Fleet::start("sni", &log);
+    let fleet = fleet("sni", &log);
     let alpn = extension(16, &sized::<2>(b"\x02h2\x08http/1.1\x02\x1b["));
-    fleet.check(&[&hello(&[name("a.example"), alpn], 1 << 14)], Is("a.example"));
-    fleet.check(&[b"\0"], Source);
+    fleet.check_pieces(&[&hello(&[name("a.example"), alpn], 1 << 14)], Id("a.example"));
+    fleet.check_pieces(&[b"\0"], Source);
     eventually("both lines", || {
         let lines = std::fs::read_to_string(&path).unwrap_or_default();
         (lines == "sni a.example h2,http/1.1\nsource - -\n").then_some(())
