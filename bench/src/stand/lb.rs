@@ -43,9 +43,7 @@ impl Lb {
     /// # Errors
     /// It is not built, or does not become ready; the message has its last lines.
     pub(crate) async fn start(flags: &[String], core: Option<usize>) -> anyhow::Result<Self> {
-        let lb = Lb::launch(flags, core).await?;
-        lb.program.says(" ready data=", PATIENCE).await?;
-        Ok(lb)
+        Lb::launch(flags, core).await?.ready().await
     }
 
     /// Starts it like [`Lb::start`], and does not wait for its replicas.
@@ -65,9 +63,7 @@ impl Lb {
         let mut command = Lb::command(flags)?;
         command.env("MALLOC_ARENA_MAX", "1").env("MALLOC_TOP_PAD_", "0");
         command.env("MALLOC_TRIM_THRESHOLD_", "16384").env("MALLOC_MMAP_THRESHOLD_", "16384");
-        let lb = Lb::launched(&command, None).await?;
-        lb.program.says(" ready data=", PATIENCE).await?;
-        Ok(lb)
+        Lb::launched(&command, None).await?.ready().await
     }
 
     fn command(flags: &[String]) -> anyhow::Result<Command> {
@@ -88,19 +84,19 @@ impl Lb {
         command.arg(sibling("lb")?).args(["serve", "--control-token", TOKEN, "--drain-timeout", "1s"]);
         let address = place.listen().to_string();
         command.args(["--listen", &address, "--control", &address]).args(flags);
-        let lb = Lb::launched(&command, None).await?;
-        lb.program.says(" ready data=", PATIENCE).await?;
-        Ok(lb)
+        Lb::launched(&command, None).await?.ready().await
+    }
+
+    /// Waits until all its replicas are in rotation.
+    async fn ready(self) -> anyhow::Result<Self> {
+        self.program.says(" ready data=", PATIENCE).await?;
+        Ok(self)
     }
 
     async fn launched(command: &Command, core: Option<usize>) -> anyhow::Result<Self> {
         let program = Program::start(command, core)?;
         let line = program.says("listening data=", PATIENCE).await?;
-        let address = |name| {
-            let word = line.split_whitespace().find_map(|word| word.strip_prefix(name));
-            word.and_then(|word| word.parse().ok()).with_context(|| format!("lb prints no address: {line}"))
-        };
-        Ok(Lb { data: address("data=")?, control: address("control=")?, program })
+        Ok(Lb { data: address_in(&line, "data=")?, control: address_in(&line, "control=")?, program })
     }
 
     /// Its process.
@@ -113,9 +109,7 @@ impl Lb {
     /// # Errors
     /// It does not print one.
     pub(crate) async fn metrics(&self) -> anyhow::Result<SocketAddr> {
-        let line = self.program.says("metrics port", PATIENCE).await?;
-        let word = line.split_whitespace().find_map(|word| word.strip_prefix("address="));
-        word.and_then(|word| word.parse().ok()).with_context(|| format!("lb prints no address: {line}"))
+        address_in(&self.program.says("metrics port", PATIENCE).await?, "address=")
     }
 
     /// The last lines of its log.
@@ -130,4 +124,10 @@ impl Lb {
     pub(crate) fn finish(self) -> io::Result<ExitStatus> {
         self.program.finish()
     }
+}
+
+/// The address behind `name` in a line of its log.
+fn address_in(line: &str, name: &str) -> anyhow::Result<SocketAddr> {
+    let word = line.split_whitespace().find_map(|word| word.strip_prefix(name));
+    word.and_then(|word| word.parse().ok()).with_context(|| format!("lb prints no address: {line}"))
 }
