@@ -20,7 +20,7 @@ pub enum Progress {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hello {
     /// The name of the server in lower case. `None`: it says none, or hides the one that it means (encrypted client hello; some
-    /// clients only pretend to, and nobody can tell).
+    /// clients only pretend to, which cannot be told from outside).
     pub server_name: Option<String>,
     /// The protocols that it offers (ALPN), with commas between them, those that are no printable ASCII left out.
     pub protocols: Option<String>,
