@@ -34,8 +34,48 @@ pub(crate) fn complain(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// A progress bar on stderr, shown only on a terminal.
-pub(crate) fn bar(steps: u64, title: &str) -> ProgressBar {
+/// The progress of a long command on stderr, shown only on a terminal: how far it is, how much it does in a second, what has failed, and
+/// the time that is left. Dropping it removes it.
+#[derive(Debug)]
+pub(crate) struct Bar {
+    bar: ProgressBar,
+    /// What it counts.
+    unit: &'static str,
+}
+
+impl Bar {
+    /// A bar of so many steps, for a command that counts these units.
+    pub(crate) fn new(steps: u64, title: &str, unit: &'static str) -> Self {
+        let bar = Bar { bar: bar(steps, title), unit };
+        bar.at(0, 0, 0);
+        bar
+    }
+
+    /// Another title: what is done now.
+    pub(crate) fn rename(&self, title: String) {
+        self.bar.set_message(title);
+    }
+
+    /// One more step is done. Each is a unit. So many have failed in all.
+    pub(crate) fn step(&self, failed: u64) {
+        let step = self.bar.position() + 1;
+        self.at(step, step, failed);
+    }
+
+    /// So many steps are done, with so many units in all, of which some have failed.
+    pub(crate) fn at(&self, step: u64, units: u64, failed: u64) {
+        self.bar.set_position(step.min(self.bar.length().unwrap_or_default()));
+        let rate = units as f64 / self.bar.elapsed().as_secs_f64().max(1e-9);
+        self.bar.set_prefix(format!("; {} {} per second, {failed} failed", significant(rate), self.unit));
+    }
+
+    #[cfg(test)]
+    fn text(&self) -> (u64, String) {
+        (self.bar.position(), self.bar.prefix())
+    }
+}
+
+fn bar(steps: u64, title: &str) -> ProgressBar {
     let bar = ProgressBar::new(steps).with_message(title.to_owned());
     let template = "{msg} {wide_bar} {human_pos} of {human_len}, {eta} left{prefix}";
     if let Ok(style) = ProgressStyle::with_template(template) {
@@ -189,4 +229,26 @@ fn aligned(mut table: Table) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     table.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bar_names_the_rate_and_the_failures() {
+        let bar = Bar::new(3, "title", "kills");
+        assert_eq!(bar.text(), (0, "; 0.00 kills per second, 0 failed".to_owned()));
+        bar.step(0);
+        bar.step(2);
+        let (step, text) = bar.text();
+        assert!(
+            step == 2 && text.ends_with(" kills per second, 2 failed") && !text.contains(" 0.00 "),
+            "{text}"
+        );
+        // A last step that is late goes beyond no end.
+        bar.at(9, 100, 7);
+        assert_eq!(bar.text().0, 3);
+        assert!(bar.text().1.ends_with(", 7 failed"));
+    }
 }

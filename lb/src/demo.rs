@@ -32,7 +32,10 @@ pub(crate) const FILES: usize = MOST;
 /// Tells where the page is, if the control port has a TCP address, and makes the load until it is dropped.
 pub(crate) async fn run(data: SocketAddr, control: Option<SocketAddr>) {
     match control {
-        Some(control) => info!("demo: open {} in a browser", page(control)),
+        Some(control) => {
+            let page = page(control);
+            info!(page, "demo: open {page} in a browser");
+        }
         None => warn!("demo: the page needs a TCP address (--control 127.0.0.1:5001)"),
     }
     load(data).await;

@@ -1,7 +1,10 @@
 //! The end of `lb`: what brings it, and how long the sessions have then. It stops no replica.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use mapping::MappingPolicy;
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,8 +23,23 @@ pub struct Life {
     pub cut: CancellationToken,
     /// Cancelled by a panic in the control plane ([`panics`](crate::panics)): it ends as when it is stopped, and with an error.
     pub failed: CancellationToken,
+    /// Notified: the configuration is loaded again, if it is in a file.
+    pub hangup: Arc<Notify>,
+    /// Notified: a successor takes everything over ([`upgrade`](crate::upgrade)).
+    pub upgrade: Arc<Notify>,
     /// All sessions of all workers.
     pub(crate) sessions: TaskTracker,
+}
+
+/// What the configuration says of the end of `lb`, and of what comes after it.
+#[derive(Clone, Debug)]
+pub(crate) struct EndRules {
+    /// How long both ports stay open after the first signal.
+    pub(crate) stop_delay: Duration,
+    /// How long open connections may last then.
+    pub(crate) drain_timeout: Duration,
+    /// How keys are mapped. A successor has a configuration of its own, and is told only what differs from this one.
+    pub(crate) mapping: MappingPolicy,
 }
 
 impl Life {
@@ -36,9 +54,15 @@ impl Life {
     }
 }
 
-/// Waits for the first signal, and then until the ports have to be closed: at the end of the delay, or with the second signal.
-pub(crate) async fn told_to_stop(stop: &CancellationToken, delay: Duration, cut: &CancellationToken) {
+/// Waits for the first signal, and then until the ports have to be closed: at the end of the delay that holds then, or with the second
+/// signal.
+pub(crate) async fn told_to_stop(
+    stop: &CancellationToken,
+    delay: impl FnOnce() -> Duration,
+    cut: &CancellationToken,
+) {
     stop.cancelled().await;
+    let delay = delay();
     if !delay.is_zero() {
         info!(stop_delay = delay.as_secs_f64(), "stopping: /healthz says so, and both ports stay open");
         cut.run_until_cancelled(sleep(delay)).await;

@@ -3,21 +3,24 @@
 use std::convert::Infallible;
 use std::io::{self, ErrorKind, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use lb::access::AccessLog;
+use lb::access::AccessLogs;
 use lb::config::{
-    Cli, ClientCommand, Config, ConfigFlags, FleetAction, FleetRm, Ignored, Problems, ReplayFlags, Serve,
-    Simulate, Simulation, Subcommand,
+    Applied, Cli, ClientCommand, Config, ConfigFlags, FleetAction, FleetRm, Ignored, Problems, ReplayFlags,
+    Serve, Simulate, Simulation, Subcommand,
 };
+use lb::log::Filter;
 use lb::records::Records;
-use lb::{Life, Ports};
+use lb::{Guardianship, Life, Ports};
 use proto::control::Command;
 use proto::printable::printable;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 /// The exit code of a failure at run time.
@@ -53,6 +56,10 @@ fn main() -> ExitCode {
         Some(Subcommand::Version) => print(VERSION).map(drop),
         Some(Subcommand::Replica(arguments)) => lb::become_replica(&arguments),
         Some(Subcommand::Guard { group }) => lb::guard(group),
+        Some(Subcommand::Guardian { holder }) => {
+            return lb::guard_heirs(holder).unwrap_or_else(|error| complain(&format!("{error:#}"), FAILED));
+        }
+        Some(Subcommand::Launch { program, arguments }) => lb::upgrade::launch(&program, &arguments),
     };
     end(done)
 }
@@ -89,38 +96,55 @@ fn ask(command: ClientCommand) -> ExitCode {
 
 fn serve(flags: Serve, ignored: impl Iterator<Item = Ignored>) -> ExitCode {
     let set = flags.origins();
-    let config = match Config::check(flags) {
-        Ok(config) => config,
-        Err(problems) => return refuse(&problems),
+    let (handed, predecessor) = match lb::upgrade::take() {
+        Ok(taken) => taken.unzip(),
+        Err(error) => return complain(&format!("error: {error:#}"), FAILED),
     };
+    let applied = match Applied::check(flags) {
+        Ok(applied) => applied,
+        Err(problems) => {
+            predecessor.iter().for_each(|lb| lb.refuse(&format!("the configuration is wrong: {problems}")));
+            return refuse(&problems);
+        }
+    };
+    let config = &applied.config;
     // Before the first thread is started.
-    let ports = match lb::bind(&config) {
-        Ok(ports) => ports,
-        Err(error) => return complain(&set.named_in(&format!("error: {error:#}")), FAILED),
-    };
-    let (records, _files) = match lb::records::open(config.journal.as_ref(), config.access.as_ref()) {
+    let handed = handed.map_or_else(lb::handed::activation::take, Ok);
+    let opened = handed
+        .and_then(|handed| lb::bind(config, handed))
+        .and_then(|ports| Ok((ports, lb::records::open(config.journal.as_ref(), config.access.as_ref())?)));
+    let (ports, (records, files)) = match opened {
         Ok(opened) => opened,
-        Err(error) => return complain(&set.named_in(&format!("error: {error:#}")), FAILED),
+        Err(error) => {
+            let message = set.named_in(&format!("{error:#}"));
+            predecessor.iter().for_each(|lb| lb.refuse(&message));
+            return complain(&format!("error: {message}"), FAILED);
+        }
     };
-    let _log = lb::log::begin(
+    let ports = ports.after(predecessor);
+    let (log, filter) = lb::log::begin(
         config.log.clone(),
         config.log_format,
         lb::journal::warnings::reader(&records.journal),
     );
-    ignored.for_each(|variable| warn!("{variable}"));
-    block_on(config, ports, records).map_or_else(
-        |error| complain(&set.named_in(&format!("error: {error:#}")), FAILED),
-        |()| ExitCode::SUCCESS,
-    )
+    ignored.for_each(|it| warn!(variable = it.variable(), value = it.value(), "{it}"));
+    let served = block_on(applied, ports, (records, filter));
+    // What is written has to be whole before this process becomes another program, or ends.
+    drop((files, log));
+    match served {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(children)) => complain(&format!("error: the replicas end: {}", children.begin()), FAILED),
+        Err(error) => complain(&set.named_in(&format!("error: {error:#}")), FAILED),
+    }
 }
 
 /// Serves on a runtime of this thread. If that fails, no connection that is cut off looks complete.
-fn block_on(config: Config, ports: Ports, records: Records) -> anyhow::Result<()> {
+fn block_on(applied: Applied, ports: Ports, told: (Records, Filter)) -> anyhow::Result<Option<Guardianship>> {
     let life = Life::default();
     lb::panics::log(life.failed.clone());
     let mut runtime = tokio::runtime::Builder::new_current_thread();
     let runtime = runtime.enable_all().thread_keep_alive(FOR_EVER).build()?;
-    let served = AssertUnwindSafe(|| runtime.block_on(until_stopped(config, ports, life.clone(), records)));
+    let served = AssertUnwindSafe(|| runtime.block_on(until_stopped(applied, ports, life.clone(), told)));
     let served = catch_unwind(served).unwrap_or_else(|panic| {
         life.cut_off();
         Err(anyhow!("the control plane has failed: {}", lb::panics::message(&*panic)))
@@ -142,7 +166,10 @@ fn check(flags: Serve, ignored: impl Iterator<Item = Ignored>) -> ExitCode {
 }
 
 /// Shows the configuration, or the schema of its file.
-fn show(ConfigFlags { serve, json, schema }: ConfigFlags) -> ExitCode {
+fn show(ConfigFlags { serve, json, schema, write }: ConfigFlags) -> ExitCode {
+    if let Some(file) = write {
+        return write_down(serve, file.as_deref());
+    }
     if schema {
         return end(print(lb::config::schema().trim_end()).map(drop));
     }
@@ -151,6 +178,20 @@ fn show(ConfigFlags { serve, json, schema }: ConfigFlags) -> ExitCode {
         Ok(settings) => end(print(&lb::config::lines(&settings)).map(drop)),
         Err(problems) => refuse(&problems),
     }
+}
+
+/// Writes what runs as a configuration file.
+fn write_down(serve: Serve, file: Option<&Path>) -> ExitCode {
+    // The token may be in the environment.
+    let _ = lb::privileges::hide();
+    let request = match ConfigFlags::question(serve) {
+        Ok(request) => request,
+        Err(problems) => return refuse(&problems),
+    };
+    end(lb::client::run(&request).and_then(|text| match file {
+        Some(file) => lb::config::write(file, &text),
+        None => print(&text).map(drop),
+    }))
 }
 
 fn simulate(flags: Simulate) -> ExitCode {
@@ -184,11 +225,18 @@ fn refuse(problems: &Problems) -> ExitCode {
 }
 
 /// Serves until the first SIGTERM or SIGINT, which begins the end. A second signal ends everything at once.
-async fn until_stopped(config: Config, ports: Ports, life: Life, records: Records) -> anyhow::Result<()> {
+async fn until_stopped(
+    applied: Applied,
+    ports: Ports,
+    life: Life,
+    told: (Records, Filter),
+) -> anyhow::Result<Option<Guardianship>> {
     let first = terminated()?;
-    let ignored = heed_others(records.access.clone())?;
+    let has_file = applied.file().is_some();
+    let hangup = has_file.then(|| Arc::clone(&life.hangup));
+    let ignored = heed_others(Arc::clone(&told.0.access), (hangup, Arc::clone(&life.upgrade)))?;
     let (stop, cut) = (life.stop.clone(), life.cut.clone());
-    let served = lb::run(config, ports, life, records);
+    let served = lb::run(applied, ports, life, told);
     let signals = async {
         first.await;
         // Not before the first signal, which would count for both. The handlers stay in place meanwhile.
@@ -207,24 +255,37 @@ async fn until_stopped(config: Config, ports: Ports, life: Life, records: Record
 }
 
 /// Logs every signal that would end a process by default and does not end `lb`. The handlers are in place when it returns: a closed
-/// terminal (SIGHUP) must not end `lb` without a drain. With SIGHUP the log of connections is opened again.
-fn heed_others(access: Option<Arc<AccessLog>>) -> io::Result<impl Future<Output = Infallible>> {
+/// terminal (SIGHUP) must not end `lb` without a drain. With SIGHUP the log of connections is opened again, and the configuration is loaded
+/// again if it is in a file. SIGUSR2 asks for a successor.
+fn heed_others(
+    access: Arc<AccessLogs>,
+    (reload, upgrade): (Option<Arc<Notify>>, Arc<Notify>),
+) -> io::Result<impl Future<Output = Infallible>> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut first = signal(SignalKind::user_defined1())?;
     let mut second = signal(SignalKind::user_defined2())?;
     Ok(async move {
         loop {
             let name = tokio::select! {
-                _ = hangup.recv() => match &access {
-                    Some(access) => {
-                        access.reopen();
+                _ = hangup.recv() => {
+                    let is_reopened = access.reopen();
+                    if is_reopened {
                         info!(signal = "SIGHUP", "SIGHUP: the log of connections is opened again");
-                        continue;
                     }
-                    None => "SIGHUP",
-                },
+                    if let Some(reload) = &reload {
+                        info!(signal = "SIGHUP", "SIGHUP: the configuration is loaded again");
+                        reload.notify_one();
+                    } else if !is_reopened {
+                        info!(signal = "SIGHUP", "SIGHUP is ignored: SIGTERM or SIGINT ends lb");
+                    }
+                    continue;
+                }
                 _ = first.recv() => "SIGUSR1",
-                _ = second.recv() => "SIGUSR2",
+                _ = second.recv() => {
+                    upgrade.notify_one();
+                    info!(signal = "SIGUSR2", "SIGUSR2: a successor takes over");
+                    continue;
+                }
             };
             info!(signal = name, "{name} is ignored: SIGTERM or SIGINT ends lb");
         }

@@ -18,7 +18,7 @@ pub fn log(failed: CancellationToken) {
         let thread = std::thread::current();
         let message = panic.payload_as_str().unwrap_or("it has no message");
         let place = panic.location().map(ToString::to_string);
-        error!(thread = thread.name(), place, "panic: {message}");
+        error!(thread = thread.name(), place, error = %message, "panic");
         if thread.name().is_some_and(|name| CONTROL_PLANE.contains(&name)) {
             failed.cancel();
         }

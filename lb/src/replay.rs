@@ -24,7 +24,7 @@ use crate::provider::engine::swarm::service;
 /// # Errors
 /// A file cannot be read, the beginning of the fleet or a step is missing, or there is no such entry.
 pub fn run(journal: &Path, at: Option<u64>, json: bool) -> anyhow::Result<String> {
-    let mut history = History { at: at.unwrap_or(u64::MAX), last: None };
+    let mut history = History { at: at.unwrap_or(u64::MAX), last: None, unknown: None };
     for path in file::all(journal) {
         let opened = File::open(&path).with_context(|| format!("cannot read {}", path.display()))?;
         for line in BufReader::new(opened).split(b'\n') {
@@ -63,9 +63,11 @@ struct History {
     at: u64,
     /// The last fleet that began.
     last: Option<Life>,
+    /// The newest entry before the first state that is known, if the wanted one is not later.
+    unknown: Option<u64>,
 }
 
-/// The life of one fleet.
+/// The life of one fleet, as far as it is known.
 struct Life {
     replay: Replay,
     /// The number of the last step.
@@ -73,6 +75,8 @@ struct Life {
     /// The newest entry, and the newest one that is not later than the one that is wanted.
     newest: u64,
     shown: Option<Entry>,
+    /// The wanted moment is over.
+    is_over: bool,
     /// Why the state is not known.
     problem: Option<String>,
 }
@@ -86,22 +90,38 @@ impl History {
                 }
             }
             Line::Step(Step { step, seq, what: What::Began(beginning) }) => {
-                let replay = beginning.replay(service::rule);
-                self.last = Some(Life { replay, step, newest: seq, shown: None, problem: None });
+                self.last = Some(Life::begin(beginning.replay(service::rule), step, seq));
+                self.unknown = None;
             }
-            // What follows from a step has later numbers.
-            Line::Step(step) if step.seq < self.at => {
-                if let Some(life) = &mut self.last {
-                    life.apply(step);
+            Line::Step(Step { step, seq, what: What::Checkpoint(checkpoint) }) if self.needs(step, seq) => {
+                self.last = Some(Life::begin(checkpoint.replay(service::rule), step, seq));
+            }
+            Line::Step(step) => match &mut self.last {
+                // What follows from a step has later numbers.
+                Some(life) if step.seq < self.at => life.apply(step),
+                Some(life) => life.ends_before(step.step),
+                None if matches!(step.what, What::Checkpoint(_)) => {
+                    self.unknown.get_or_insert(step.seq);
                 }
-            }
-            Line::Step(_) => {}
+                None => {}
+            },
         }
+    }
+
+    /// Whether the checkpoint with this number, after this entry, tells of the wanted moment what is not known without it.
+    fn needs(&self, step: u64, seq: u64) -> bool {
+        let knows = self.last.as_ref().is_some_and(|life| life.problem.is_none() && life.step + 1 == step);
+        seq < self.at && !knows
     }
 
     fn moment(self) -> anyhow::Result<Moment> {
         let Some(life) = self.last else {
-            bail!("the beginning of a fleet is not in it (what --journal-size has no room for is lost)");
+            match self.unknown {
+                Some(entry) => {
+                    bail!("the state is known only after entry {entry}: what was before is in older files")
+                }
+                None => bail!("neither the beginning of a fleet nor a checkpoint is in it"),
+            }
         };
         if let Some(problem) = life.problem {
             bail!(problem);
@@ -114,6 +134,10 @@ impl History {
 }
 
 impl Life {
+    fn begin(replay: Replay, step: u64, newest: u64) -> Self {
+        Life { replay, step, newest, shown: None, is_over: false, problem: None }
+    }
+
     fn pass(&mut self, entry: Entry, at: u64) {
         self.newest = entry.seq;
         if entry.seq <= at {
@@ -122,16 +146,27 @@ impl Life {
     }
 
     fn apply(&mut self, Step { step, what, .. }: Step) {
-        let What::Happened(nanoseconds, input) = what else { return };
+        self.follow(step);
+        if self.problem.is_none()
+            && let What::Happened(nanoseconds, input) = what
+            && let Err(unfit) = self.replay.apply(time(nanoseconds), *input)
+        {
+            self.problem = Some(format!("step {step} does not follow from the ones before: {unfit}"));
+        }
+    }
+
+    /// This is the first step after the wanted moment, or a later one.
+    fn ends_before(&mut self, step: u64) {
+        if !std::mem::replace(&mut self.is_over, true) {
+            self.follow(step);
+        }
+    }
+
+    fn follow(&mut self, step: u64) {
         let missing = step.saturating_sub(self.step + 1);
         self.step = step;
-        if self.problem.is_some() {
-            return;
-        }
-        if missing > 0 {
+        if missing > 0 && self.problem.is_none() {
             self.problem = Some(format!("{missing} steps are missing after entry {}", self.newest));
-        } else if let Err(unfit) = self.replay.apply(time(nanoseconds), *input) {
-            self.problem = Some(format!("step {step} does not follow from the ones before: {unfit}"));
         }
     }
 }

@@ -5,9 +5,11 @@
 
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use anyhow::{Context as _, bail, ensure};
 use rustix::fs::{Mode, OFlags, fchmod};
@@ -38,6 +40,8 @@ pub(crate) struct SocketFile {
     path: PathBuf,
     identity: String,
     lock: Lock,
+    /// Whether another process, which holds the same lock, looks after both.
+    is_others: AtomicBool,
 }
 
 /// Listens at `path`, whose file has this `mode`.
@@ -56,7 +60,7 @@ pub(crate) fn listen_at(path: &Path, mode: u32) -> anyhow::Result<(UnixListener,
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     }
     let identity = identity(&fs::symlink_metadata(path)?);
-    let file = SocketFile { path: path.to_owned(), identity, lock };
+    let file = SocketFile { path: path.to_owned(), identity, lock, is_others: AtomicBool::new(false) };
     file.lock.note(&file.identity)?;
     listen(&socket, BACKLOG)?;
     Ok((UnixListener::from(socket), file))
@@ -106,8 +110,28 @@ impl SocketFile {
         user.own_socket_file(&self.path)
     }
 
+    /// The file whose lock another process has taken, and which it has passed on together with the socket. It stays that process's until
+    /// [`SocketFile::set_others`] says otherwise.
+    pub(crate) fn of_another(path: &Path, identity: String, lock: OwnedFd) -> Self {
+        let lock = Lock { file: lock.into(), path: lock_path(path) };
+        SocketFile { path: path.to_owned(), identity, lock, is_others: AtomicBool::new(true) }
+    }
+
+    /// What another process needs to look after it: what tells the file from every other, and the lock.
+    pub(crate) fn shared(&self) -> (&str, BorrowedFd<'_>) {
+        (&self.identity, self.lock.file.as_fd())
+    }
+
+    /// Notes whether another process looks after it.
+    pub(crate) fn set_others(&self, is_others: bool) {
+        self.is_others.store(is_others, Relaxed);
+    }
+
     /// Lets a successor have the path. Until it takes it, this socket stays reachable there.
     pub(super) fn release(&self) {
+        if self.is_others.load(Relaxed) {
+            return;
+        }
         // It fails only if the file system cannot lock, and then it could not be locked either.
         let _ = self.lock.file.unlock();
     }
@@ -115,7 +139,7 @@ impl SocketFile {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if self.lock.file.try_lock().is_err() {
+        if self.is_others.load(Relaxed) || self.lock.file.try_lock().is_err() {
             return; // A successor has it.
         }
         if fs::symlink_metadata(&self.path).is_ok_and(|metadata| identity(&metadata) == self.identity) {
@@ -127,6 +151,12 @@ impl Drop for SocketFile {
     }
 }
 
+fn lock_path(socket: &Path) -> PathBuf {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".lock");
+    path.into()
+}
+
 /// A lock file that is locked.
 #[derive(Debug)]
 struct Lock {
@@ -136,9 +166,7 @@ struct Lock {
 
 impl Lock {
     fn take(socket: &Path) -> anyhow::Result<Self> {
-        let mut path = socket.as_os_str().to_owned();
-        path.push(".lock");
-        let path = PathBuf::from(path);
+        let path = lock_path(socket);
         for _ in 0..TRIES {
             let nofollow = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
             let mut options = OpenOptions::new();
@@ -146,7 +174,7 @@ impl Lock {
             let file = options.open(&path).with_context(|| format!("its lock {}", path.display()))?;
             match file.try_lock() {
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => bail!("another lb takes commands there"),
+                Err(TryLockError::WouldBlock) => bail!("another lb listens there"),
                 Err(TryLockError::Error(error)) => return Err(error.into()),
             }
             let lock = Lock { file, path: path.clone() };
@@ -220,7 +248,7 @@ mod tests {
     fn a_socket_that_is_in_use_is_refused_and_stays() {
         let (_folder, path) = place();
         let kept = listen_at(&path, OWNER_ONLY).unwrap();
-        assert!(refusal(&path).contains("another lb takes commands there"));
+        assert!(refusal(&path).contains("another lb listens there"));
         assert!(UnixStream::connect(&path).is_ok());
         drop(kept);
         let _other = UnixListener::bind(&path).unwrap();

@@ -39,6 +39,16 @@ pub enum Event {
     },
     /// `lb` has been told to end.
     Stopping {},
+    /// A successor serves, and this `lb` stands by until it has settled.
+    Upgraded {
+        /// The process id of the successor.
+        successor: u32,
+    },
+    /// This `lb` goes on, because its successor has failed.
+    UpgradeFailed {
+        /// Why.
+        reason: String,
+    },
     /// A replica is to be started.
     ReplicaStarting(Replica),
     /// A replica runs at this address, and is probed from now on.
@@ -86,6 +96,13 @@ pub enum Event {
         command: String,
         /// `done`, or why it has changed nothing.
         result: String,
+    },
+    /// The configuration was loaded again.
+    Reloaded {
+        /// The configuration file.
+        file: String,
+        /// What has changed, in words.
+        changes: Vec<String>,
     },
     /// Something that `lb` warns of: a limit that was reached, trouble of a worker, of the engine or of a name server.
     Warning {

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use proptest::{option, sample};
 use proto::control::{
     Answer, Arc, Backend, Backends, Basis, Body, Candidate, Connections, Displaced, Explanation,
-    FailedConnects, FailureKind, Health, Killed, Mapping, Move, MovedArc, Omitted, Parameters, Plan, Refused,
-    Replicas, Reply, Resolutions, Ring, RingSlot, Shares, State, Transport, Weight,
+    FailedConnects, FailureKind, FileReads, Health, Killed, Mapping, Move, MovedArc, Omitted, Parameters,
+    Plan, Refused, Replicas, Reply, Resolutions, Ring, RingSlot, Shares, State, Transport, Weight,
 };
 use serde_json::{Value, json};
 
@@ -87,12 +87,12 @@ prop_compose! {
         (node, task, container) in (option::of(text()), option::of(text()), option::of(text())),
         (pid, next_retry) in (option::of(any::<u32>()), option::of(number())),
         (hostname, weight, state, since) in (text(), some_weight(), state(), text()),
-        transport in sample::select(vec![Transport::Proxy, Transport::Handoff]),
+        (location, transport) in (option::of(text()), sample::select(vec![Transport::Proxy, Transport::Handoff])),
         (restarts, open, total) in any::<(u64, usize, u64)>(),
     ) -> Backend {
         let connections = Connections { open, total, failed: FailedConnects::default() };
         Backend {
-            index, name, hostname, address, node, task, pid, container, weight, state, reason, next_retry, since, restarts,
+            index, name, hostname, address, location, node, task, pid, container, weight, state, reason, next_retry, since, restarts,
             transport, connections,
         }
     }
@@ -183,8 +183,18 @@ prop_compose! {
         refused in refused(),
         epoch in option::of(any::<u64>()),
         dns in option::of(resolutions()),
+        backends_file in option::of(file_reads()),
     ) -> Backends {
-        Backends { n, backends, spares, refused, epoch, dns }
+        Backends { n, backends, spares, refused, epoch, dns, backends_file }
+    }
+}
+
+prop_compose! {
+    fn file_reads()(
+        (applied, refused) in any::<(u64, u64)>(),
+        last_refusal in option::of(text()),
+    ) -> FileReads {
+        FileReads { applied, refused, last_refusal }
     }
 }
 

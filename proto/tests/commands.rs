@@ -7,7 +7,7 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 use proptest::{option, sample};
 use proto::control::{
-    Addition, Change, Command, Hostname, Kill, Line, Remapping, Removal, Weight, parse_body,
+    Addition, Change, Command, Hostname, Kill, Line, Newcomer, Remapping, Removal, Weight, parse_body,
 };
 
 fn hostname() -> impl Strategy<Value = Hostname> {
@@ -18,8 +18,16 @@ fn weight() -> impl Strategy<Value = Weight> {
     (0..=100u64).prop_map(|weight| Weight::try_from(weight).unwrap())
 }
 
+fn newcomer() -> impl Strategy<Value = Newcomer> {
+    let server = (hostname(), 1u16.., option::of(weight())).prop_map(|(name, port, weight)| {
+        let weight = weight.map_or_else(String::new, |weight| format!(",weight={weight}"));
+        format!("{name}=[::1]:{port}{weight}").parse().unwrap()
+    });
+    prop_oneof![hostname().prop_map(Newcomer::from), server]
+}
+
 prop_compose! {
-    fn addition()(n in 1u32.., hostnames in vec(hostname(), 0..3), weights in vec(weight(), 0..3)) -> Addition {
+    fn addition()(n in 1u32.., hostnames in vec(newcomer(), 0..3), weights in vec(weight(), 0..3)) -> Addition {
         Addition { n, hostnames, weights }
     }
 }

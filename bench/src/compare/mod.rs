@@ -18,13 +18,12 @@ mod watch;
 mod work;
 
 use anyhow::Context as _;
-use indicatif::ProgressBar;
 use tokio_util::sync::CancellationToken;
 
 use crate::args::{CompareArgs, Misused};
 use crate::data::{Comparison, Mode, Reading};
 use crate::load::Plan;
-use crate::shown;
+use crate::shown::Bar;
 use crate::stats::Spread;
 use cores::Cores;
 use generator::Generators;
@@ -91,10 +90,10 @@ pub(crate) async fn compare(
         found.cut_short = Some("interrupted".to_owned());
         return Ok(found);
     };
-    let bar = shown::bar(turns(&works, args.rounds, contenders.len()), "comparison");
-    let mut run = Run { args, seed, stop, contenders, stage, found, bar };
+    let bar = Bar::new(turns(&works, args.rounds, contenders.len()), "comparison", "turns");
+    let mut run = Run { args, seed, stop, contenders, stage, found, bar, failed: 0 };
     let ended = run.all(&works).await;
-    run.bar.finish_and_clear();
+    drop(run.bar);
     run.found.cut_short = ended.err().map(|end| match end {
         End::Interrupted => "interrupted".to_owned(),
         End::Failed(error) => format!("{error:#}"),
@@ -146,7 +145,9 @@ struct Run<'a> {
     contenders: Vec<(Entrant, Ready)>,
     stage: Stage,
     found: Compared,
-    bar: ProgressBar,
+    bar: Bar,
+    /// Operations that have failed so far.
+    failed: u64,
 }
 
 impl Run<'_> {
@@ -172,7 +173,7 @@ impl Run<'_> {
             for turn in 0..self.contenders.len() {
                 self.show(work, self.contenders[turn].1.name);
                 readings.push(self.step(work, turn, round, amount).await?);
-                self.bar.inc(1);
+                self.is_done(readings.last());
             }
             keep(&mut self.found.comparison.modes, work, amount, readings);
         }
@@ -227,7 +228,7 @@ impl Run<'_> {
                 let seed = self.seed.wrapping_add(u64::from(round));
                 let reading = generators.step(turn, seed, self.stop).await.context("generator")?;
                 readings.push(reading.ok_or(End::Interrupted)?);
-                self.bar.inc(1);
+                self.is_done(readings.last());
             }
             self.found.comparison.generators = generators.describe();
             let mode = self.found.comparison.generator.get_or_insert_with(|| mode(Work::Generator, 0.0));
@@ -237,7 +238,13 @@ impl Run<'_> {
     }
 
     fn show(&self, work: Work, name: &str) {
-        self.bar.set_message(format!("{} {name}", work.name()));
+        self.bar.rename(format!("{} {name}", work.name()));
+    }
+
+    /// A turn is done, with this reading.
+    fn is_done(&mut self, reading: Option<&Reading>) {
+        self.failed += reading.map_or(0, |reading| reading.failures);
+        self.bar.step(self.failed);
     }
 }
 

@@ -10,7 +10,7 @@ use super::balance::THREE;
 use super::wire::{Ask, Reply};
 use super::{Setting, Subject, mapping, wire};
 use crate::data::Check;
-use crate::shown;
+use crate::shown::Bar;
 use crate::stand::{Lb, sibling};
 
 const TOKEN: &str = "a-token-of-bench";
@@ -41,11 +41,11 @@ pub(super) async fn run(setting: Setting<'_>, found: &mut Vec<Check>) -> anyhow:
     let subject = Subject::of(setting.args, &mapping("ring"), THREE).await?;
     let address = subject.control.context("the lb has no control port")?;
     let cases: Vec<Case> = queries().chain(changes()).chain(refusals()).chain(odd_requests()).collect();
-    let bar = shown::bar(cases.len() as u64, "control port");
+    let bar = Bar::new(cases.len() as u64, "control port", "commands");
     for case in cases {
         setting.go_on()?;
         found.extend(setting.stop.run_until_cancelled(check(address, case)).await);
-        bar.inc(1);
+        bar.step(found.iter().filter(|check| !check.passed).count() as u64);
     }
     drop(subject);
     let more = async {

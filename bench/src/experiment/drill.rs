@@ -16,7 +16,7 @@ use crate::args::DrillArgs;
 use crate::control::{Control, Slot};
 use crate::data::{Around, Drill, Kill, Series, Timeline};
 use crate::load::{Failure, Ids, Outcome, Plan, Progress, Record};
-use crate::shown;
+use crate::shown::Bar;
 use crate::stand::Victim;
 use crate::stats::Spread;
 
@@ -159,7 +159,7 @@ async fn kill_under_load(
     let mut events = Vec::new();
     let kills = async |progress: &Progress| {
         let mut control = subject.control().await?;
-        let bar = shown::bar(args.kills.into(), "kills");
+        let bar = Bar::new(args.kills.into(), "kills", "requests");
         for number in 0..usize::from(args.kills) {
             calm(progress, args.rate).await;
             let slots = all_up(&mut control).await?;
@@ -171,7 +171,8 @@ async fn kill_under_load(
                 watch(&mut control, event, &id).await?;
                 event.running = subject.runs_since(event.task.as_deref()).await?;
             }
-            bar.inc(1);
+            let (ended, failed) = progress.ended();
+            bar.at(number as u64 + 1, ended, failed);
         }
         calm(progress, args.rate).await;
         anyhow::Ok(())

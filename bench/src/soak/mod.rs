@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::{Misused, SoakArgs};
 use crate::data::{Data, Ending, Invariant, Round, Soak};
-use crate::shown;
+use crate::shown::{self, Bar};
 use crate::stand::Lb;
 use crate::stand::processes::{self, Processes};
 use round::Rounds;
@@ -90,7 +90,7 @@ async fn rounds(
 ) -> anyhow::Result<()> {
     let mut rounds = Rounds::begin(args, stage, stop).await?;
     found.replicas = rounds.replicas();
-    let bar = shown::bar(args.time.as_secs(), "soak");
+    let bar = Bar::new(args.time.as_secs(), "soak", "requests");
     let numbers = args.round.map_or(1..=u64::MAX, |only| only..=only);
     for number in numbers {
         if stop.is_cancelled() {
@@ -100,18 +100,18 @@ async fn rounds(
         if args.round.is_none() && begun >= args.time {
             break;
         }
-        bar.set_position(begun.as_secs());
         let outcome = rounds.run(number).await;
         let round = outcome.with_context(|| format!("round {number} ({})", found.again(number)))?;
         complain(found, &round);
         let is_restored = !round.broken.iter().any(|broken| broken.invariant == Invariant::Rotation);
         found.rounds.push(round);
         rounds.sum(found);
+        let failed = found.rounds.iter().map(|round| round.lost.len() as u64 + round.uncounted).sum();
+        bar.at(stage.now().as_secs(), found.rounds.iter().map(|round| round.requests).sum(), failed);
         if !is_restored {
             bail!("the fleet after round {number} is not that before it");
         }
     }
-    bar.finish_and_clear();
     Ok(())
 }
 

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use mapping::Member;
-use proto::control::{Addition, Failure, Hostname, Remapping, Removal, State, Weight};
+use proto::control::{Addition, Failure, Hostname, Location, Remapping, Removal, State, Weight};
 use serde::{Deserialize, Serialize};
 
 use crate::nouns::{Assignment, Epoch, ReplicaId, Seat, SlotId, Stopping, Time};
+use crate::revision::Revision;
 use crate::room::{Demand, Room};
 use crate::roster::{Rejection, Roster};
 
@@ -24,6 +25,17 @@ pub enum Event {
     Remove(CommandId, Removal),
     /// Change the mapping, or weights.
     Remap(CommandId, Remapping),
+    /// Make several changes in one step.
+    Revise(CommandId, Revision),
+    /// Give a command up, unless it is done. If it has asked for a check, no `Checked` follows any more.
+    Cancel(CommandId),
+    /// Other time limits hold from now on.
+    Limit {
+        /// How long a started replica may take until its probes pass.
+        start_timeout: Duration,
+        /// How long the sessions of a removed replica may go on, if the command does not say.
+        drain_timeout: Duration,
+    },
     /// Whether the mapping has room for what a command demands ([`Effect::Check`]).
     #[serde(skip)] // an `Input` has its own form of it
     Checked(CommandId, Result<Room, Failure>),
@@ -96,6 +108,8 @@ pub struct View {
     pub weight: Weight,
     /// The hostname of the replica that runs there, or ran there last.
     pub hostname: Hostname,
+    /// Where that replica is, if that is given.
+    pub location: Option<Location>,
     /// The replica that runs there, if one does.
     pub replica: Option<ReplicaId>,
     /// The state of the slot or spare.
@@ -114,7 +128,8 @@ impl View {
     /// The seat, if this is a slot.
     #[must_use]
     pub fn seat(&self) -> Option<Seat> {
-        Some(Seat { slot: self.slot.clone()?, weight: self.weight, hostname: self.hostname.clone() })
+        let (slot, hostname) = (self.slot.clone()?, self.hostname.clone());
+        Some(Seat { slot, weight: self.weight, hostname, location: self.location.clone() })
     }
 
     /// The slot as a mapping sees it; `None` for a spare.

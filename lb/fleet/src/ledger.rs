@@ -8,6 +8,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::nouns::Time;
 
 /// The pause after the first failed start; it doubles with each further one.
@@ -23,7 +25,7 @@ const LOSSES: usize = 30;
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// The failures of one place. A replica that gets into rotation resets the failed starts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Ledger {
     failed_starts: u32,
     /// Starts in a row that the provider could not attempt.

@@ -11,13 +11,15 @@
 //!    └─ failed too often ──► Quarantined ──► Starting (one attempt every 30 s)
 //! ```
 //!
-//! The slots of one `add` enter the mapping together when all their replicas are ready, or not at all.
+//! The slots of one `add` enter the mapping together when all their replicas are ready, or not at all. A [`Revision`] makes several
+//! changes in the same way: they are one roster, or none.
 //!
-//! So a history that is written down ([`Beginning`], [`Input`]) can be seen again ([`Replay`]).
+//! So a history that is written down ([`Beginning`], [`Input`]) can be seen again ([`Replay`]), also from a later moment on ([`Checkpoint`]).
 //!
 //! Several `lb`s can serve one fleet. Then each change of the seats is proposed first and made when it is agreed on ([`Roster`]), and
 //! what others have agreed on is followed.
 
+mod dice;
 mod event;
 mod fleet;
 mod ledger;
@@ -27,6 +29,7 @@ pub mod pace;
 mod place;
 mod policy;
 mod policy_text;
+mod revision;
 mod room;
 mod roster;
 mod transcript;
@@ -36,6 +39,7 @@ pub use fleet::{Fleet, Preview};
 pub use names::{Names, Rule};
 pub use nouns::{Assignment, Epoch, ReplicaId, Seat, SlotId, Stopping, Time};
 pub use policy::{Authority, Lineup, Policy};
+pub use revision::Revision;
 pub use room::{Demand, Room};
 pub use roster::{Coming, Leaving, Rejection, Roster, UnixTime};
-pub use transcript::{Beginning, Input, Replay, Unfit};
+pub use transcript::{Beginning, Checkpoint, Input, Replay, Unfit};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mapping::Member;
-use proto::control::{Hostname, Weight};
+use proto::control::{Hostname, Location, Weight};
 use serde::{Deserialize, Serialize};
 
 /// Time since the start of the program.
@@ -43,9 +43,24 @@ pub struct Seat {
     pub weight: Weight,
     /// The hostname of its replica.
     pub hostname: Hostname,
+    /// Where its replica is, if that is given and not found out: the replica is a server that runs already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
 }
 
 impl Seat {
+    /// A seat whose replica may be anywhere.
+    #[must_use]
+    pub fn new(slot: SlotId, weight: Weight, hostname: Hostname) -> Self {
+        Seat { slot, weight, hostname, location: None }
+    }
+
+    /// Whether it is given where its replica is, as a name that has to be resolved.
+    #[must_use]
+    pub fn has_host_name(&self) -> bool {
+        matches!(self.location, Some(Location::Host(..)))
+    }
+
     /// The slot as a mapping sees it.
     #[must_use]
     pub fn member(&self) -> Member {
@@ -60,6 +75,8 @@ pub struct Assignment {
     pub hostname: Hostname,
     /// The slot that it is started for; `None` for a spare.
     pub slot: Option<SlotId>,
+    /// Where it is, if that is given: then it runs already.
+    pub location: Option<Location>,
     /// Whether a command waits for it: then a provider that cannot start it now says so soon, instead of waiting until it can. Where
     /// lost replicas come back by themselves, this one is new and has to be created; any other is only followed.
     pub is_urgent: bool,

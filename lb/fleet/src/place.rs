@@ -1,21 +1,22 @@
 //! A place for one replica: a slot, or a place outside the mapping where a spare waits.
 
 use mapping::Member;
-use proto::control::{Hostname, State, Weight};
+use proto::control::{Hostname, Location, State, Weight};
+use serde::{Deserialize, Serialize};
 
 use crate::event::View;
 use crate::ledger::{Fault, Ledger, Loss, Next};
 use crate::nouns::{ReplicaId, SlotId, Time};
 
 /// A running server and the name it runs under.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Occupant {
     pub(crate) id: ReplicaId,
     pub(crate) hostname: Hostname,
 }
 
 /// What a place holds.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) enum Life {
     /// A replica whose probes have not passed yet. It has a `deadline` from its start on.
     Starting { occupant: Occupant, deadline: Option<Time> },
@@ -119,10 +120,12 @@ impl Life {
 }
 
 /// A slot, or without one a spare, with its replica and its history.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Place {
     pub(crate) slot: Option<SlotId>,
     pub(crate) weight: Weight,
+    /// Where its replica is, if that is given.
+    pub(crate) location: Option<Location>,
     pub(crate) life: Life,
     pub(crate) reason: Option<String>,
     pub(crate) restarts: u64,
@@ -140,6 +143,7 @@ impl Place {
         Place {
             slot,
             weight,
+            location: None,
             life,
             reason: None,
             restarts: 0,
@@ -149,11 +153,17 @@ impl Place {
         }
     }
 
+    /// The same place, whose replica is there.
+    pub(crate) fn located(self, location: Option<Location>) -> Self {
+        Place { location, ..self }
+    }
+
     pub(crate) fn view(&self) -> View {
         View {
             slot: self.slot.clone(),
             weight: self.weight,
             hostname: self.life.hostname().clone(),
+            location: self.location.clone(),
             replica: self.replica_id(),
             state: self.life.state(),
             reason: self.reason.clone(),

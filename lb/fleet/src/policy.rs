@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mapping::MappingPolicy;
-use proto::control::{Hostname, Weight};
+use proto::control::{FixedBackend, Hostname, Weight};
 use serde::{Deserialize, Serialize};
 
 use crate::nouns::{Seat, SlotId, Stopping};
@@ -101,12 +101,21 @@ impl Lineup {
     /// A new fleet: slots with the indices 1, 2, 3, ..., and replicas with the names of their slots.
     #[must_use]
     pub fn new(slots: Vec<(Hostname, Weight)>, spares: usize) -> Self {
-        let seats = (1..).zip(slots).map(|(index, (name, weight))| Seat {
-            slot: SlotId { index, name: name.clone() },
-            weight,
-            hostname: name,
-        });
-        Lineup::of(seats.collect(), Vec::new(), spares)
+        let seat = |(index, (name, weight)): (u32, (Hostname, Weight))| {
+            Seat::new(SlotId { index, name: name.clone() }, weight, name)
+        };
+        Lineup::of((1..).zip(slots).map(seat).collect(), Vec::new(), spares)
+    }
+
+    /// A new fleet of servers that run already: slots with the indices 1, 2, 3, ...
+    #[must_use]
+    pub fn fixed<'a>(servers: impl IntoIterator<Item = &'a FixedBackend>) -> Self {
+        let seat = |(index, server): (u32, &FixedBackend)| {
+            let slot = SlotId { index, name: server.name.clone() };
+            let location = Some(server.location.clone());
+            Seat { location, ..Seat::new(slot, server.weight(), server.name.clone()) }
+        };
+        Lineup::of((1..).zip(servers).map(seat).collect(), Vec::new(), 0)
     }
 
     /// A fleet with these `seats`, by index, and this number of `spares`, some of which already run.

@@ -1,20 +1,19 @@
-//! The history of a fleet as values that can be written down: what it began with, and then each event with its time.
+//! The history of a fleet as values that can be written down: what it began with, and then each event with its time. A [`Checkpoint`] is
+//! the fleet itself, from which a history can be read on.
 //!
 //! A fleet is deterministic, so a history that is read again ends in the same fleet ([`Replay`]). Nothing is started or stopped: the
 //! effects of the events are dropped. The seed of the mapping is a secret and is not written down; no decision of a fleet depends on
 //! it but whether a mapping has room, and of that the outcome is written down.
 
-use std::collections::HashMap;
-
-use proto::control::{Failure, Hostname, Weight};
+use proto::control::{Failure, FixedBackend};
 use serde::{Deserialize, Serialize};
 
-use crate::event::{CommandId, Effect, Event};
+use crate::event::{CommandId, Event};
 use crate::fleet::Fleet;
 use crate::names::{Names, Rule};
 use crate::nouns::Time;
 use crate::policy::{Lineup, Policy};
-use crate::room::{Demand, Room};
+use crate::room::Room;
 
 /// What a fleet begins with, as it is written down.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,7 +31,7 @@ enum NamesText {
     Random,
     /// With what the rule depends on.
     Ruled(String),
-    Fixed(Vec<(Hostname, Weight)>),
+    Fixed(Vec<FixedBackend>),
 }
 
 /// An [`Event`] as it is written down.
@@ -50,8 +49,13 @@ pub enum Input {
 #[derive(Clone, Debug)]
 pub struct Replay {
     fleet: Fleet,
-    /// What is demanded by commands whose room is looked for.
-    demands: HashMap<CommandId, Demand>,
+}
+
+/// A fleet at one moment, as it is written down.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Checkpoint {
+    fleet: Fleet,
+    names: NamesText,
 }
 
 /// An input that does not follow from the ones before: some are missing.
@@ -63,26 +67,48 @@ impl Beginning {
     /// What [`Fleet::new`] gets.
     #[must_use]
     pub fn new(policy: &Policy, names: &Names, lineup: &Lineup, seed: u64) -> Self {
-        let names = match names {
-            Names::Random => NamesText::Random,
-            Names::Ruled(rule) => NamesText::Ruled(rule.about().to_owned()),
-            Names::Fixed(names) => NamesText::Fixed(names.clone()),
-        };
-        Beginning { policy: policy.clone(), names, lineup: lineup.clone(), seed }
+        Beginning { policy: policy.clone(), names: names.into(), lineup: lineup.clone(), seed }
     }
 
     /// How the history begins. `rule` makes the rule for names again from what it [depends on](Rule::about).
     #[must_use]
     pub fn replay(self, rule: impl FnOnce(&str) -> Rule) -> Replay {
-        let names = match self.names {
+        let (fleet, _) = Fleet::new(self.policy, self.names.read(rule), self.lineup, self.seed);
+        Replay { fleet }
+    }
+}
+
+impl Checkpoint {
+    /// The fleet as it is between two events.
+    #[must_use]
+    pub fn of(fleet: &Fleet) -> Self {
+        Checkpoint { fleet: fleet.clone(), names: fleet.names().into() }
+    }
+
+    /// How the history goes on. `rule` makes the rule for names again from what it [depends on](Rule::about).
+    #[must_use]
+    pub fn replay(self, rule: impl FnOnce(&str) -> Rule) -> Replay {
+        Replay { fleet: self.fleet.with_names(self.names.read(rule)) }
+    }
+}
+
+impl NamesText {
+    fn read(self, rule: impl FnOnce(&str) -> Rule) -> Names {
+        match self {
             NamesText::Random => Names::Random,
             NamesText::Ruled(about) => Names::Ruled(rule(&about)),
             NamesText::Fixed(names) => Names::Fixed(names),
-        };
-        let (fleet, effects) = Fleet::new(self.policy, names, self.lineup, self.seed);
-        let mut replay = Replay { fleet, demands: HashMap::new() };
-        replay.keep_demands(effects);
-        replay
+        }
+    }
+}
+
+impl From<&Names> for NamesText {
+    fn from(names: &Names) -> Self {
+        match names {
+            Names::Random => NamesText::Random,
+            Names::Ruled(rule) => NamesText::Ruled(rule.about().to_owned()),
+            Names::Fixed(names) => NamesText::Fixed(names.clone()),
+        }
     }
 }
 
@@ -104,12 +130,11 @@ impl Replay {
         let event = match input {
             Input::Event(event) => event,
             Input::Checked(command, failure) => {
-                let demand = self.demands.remove(&command).ok_or(Unfit)?;
+                let demand = self.fleet.demand_under_check(command).ok_or(Unfit)?.clone();
                 Event::Checked(command, failure.map_or_else(|| Ok(Room::found(demand)), Err))
             }
         };
-        let effects = self.fleet.apply(now, event);
-        self.keep_demands(effects);
+        self.fleet.apply(now, event);
         Ok(())
     }
 
@@ -117,13 +142,5 @@ impl Replay {
     #[must_use]
     pub fn fleet(&self) -> &Fleet {
         &self.fleet
-    }
-
-    fn keep_demands(&mut self, effects: Vec<Effect>) {
-        for effect in effects {
-            if let Effect::Check(command, demand) = effect {
-                self.demands.insert(command, demand);
-            }
-        }
     }
 }

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use proto::control::{Addition, Change, Line, Malformed, Remapping, Removal, parse_body};
+use proto::control::{Addition, Change, Line, Malformed, Reload, Remapping, Removal, parse_body};
 
 fuzz_target!(|bytes: &[u8]| {
     told(Line::new(bytes).command());
@@ -11,6 +11,7 @@ fuzz_target!(|bytes: &[u8]| {
     told(parse_body::<Removal>(bytes));
     told(parse_body::<Remapping>(bytes));
     told(parse_body::<Change>(bytes));
+    told(parse_body::<Reload>(bytes));
 });
 
 fn told<T>(read: Result<T, Malformed>) {

@@ -28,6 +28,15 @@ impl MappingPolicy {
         names
     };
 
+    /// Its names as the keys of a configuration, with a dash for each underscore.
+    ///
+    /// ```
+    /// assert!(mapping::MappingPolicy::keys().any(|key| key == "balance-factor"));
+    /// ```
+    pub fn keys() -> impl Iterator<Item = String> {
+        Self::NAMES.into_iter().map(|name| name.replace('_', "-"))
+    }
+
     /// The policy after a change. `changes` are values by name (see [`MappingPolicy::NAMES`]). The rest stays as it is; another
     /// algorithm begins with its defaults.
     ///

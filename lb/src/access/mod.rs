@@ -10,10 +10,11 @@ mod writer;
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use arc_swap::{ArcSwapOption, Guard as ArcSwapGuard};
 use tracing::warn;
 
 use crate::appender::{Appender, Guard};
@@ -49,42 +50,99 @@ pub enum Destination {
     File(PathBuf),
 }
 
-/// The log of connections.
+/// The log of connections, as long as its rules are the same.
 #[derive(Debug)]
 pub struct AccessLog {
-    format: Format,
-    sample: u32,
-    lines: Appender<Lines>,
+    rules: AccessRules,
+    lines: Arc<Appender<Lines>>,
     losses: Arc<Losses>,
+}
+
+/// The log of connections that there is now, if there is one.
+#[derive(Debug, Default)]
+pub struct AccessLogs {
+    now: ArcSwapOption<AccessLog>,
+    losses: Arc<Losses>,
+    /// Of the thread that writes.
+    guard: Mutex<Option<Guard>>,
+}
+
+/// A log of connections that is ready to take the place of another.
+pub(crate) struct Next {
+    log: Option<Arc<AccessLog>>,
+    /// What it does with the thread that writes.
+    thread: Thread,
+}
+
+enum Thread {
+    Stays,
+    Is(Option<Guard>),
 }
 
 /// The lines that are lost, each with the reason.
 type Losses = Tally<Cow<'static, str>>;
 
-impl AccessLog {
-    /// Opens the file, and starts the thread that writes. Keep the guard until the end.
+impl AccessLogs {
+    /// Opens the file, if there are rules, and starts the thread that writes.
     ///
     /// # Errors
     /// The file cannot be opened, or a thread cannot be started.
-    pub(crate) fn open(rules: &AccessRules) -> anyhow::Result<(Arc<Self>, Guard)> {
-        let losses = Arc::<Losses>::default();
+    pub(crate) fn open(rules: Option<&AccessRules>) -> anyhow::Result<Arc<Self>> {
+        let logs = AccessLogs::default();
+        drop(logs.switch(logs.prepare(rules)?));
+        Ok(Arc::new(logs))
+    }
+
+    /// Opens the file for other rules, where it is another one, and starts the thread that writes to it. Nothing is changed yet. It may wait
+    /// for a disk.
+    ///
+    /// # Errors
+    /// The file cannot be opened, or a thread cannot be started.
+    pub(crate) fn prepare(&self, rules: Option<&AccessRules>) -> anyhow::Result<Next> {
+        let Some(rules) = rules else { return Ok(Next { log: None, thread: Thread::Is(None) }) };
+        let losses = Arc::clone(&self.losses);
+        if let Some(now) = self.now.load_full().filter(|now| now.rules.to == rules.to) {
+            let log = AccessLog { rules: rules.clone(), lines: Arc::clone(&now.lines), losses };
+            return Ok(Next { log: Some(Arc::new(log)), thread: Thread::Stays });
+        }
         let writer = Writer::open(&rules.to, Arc::clone(&losses));
         let writer = writer.with_context(|| format!("cannot write to {} (--access-log)", rules.to.name()))?;
         let started = Appender::start("access-log", GATHER, writer);
         let (lines, guard) = started.context("a thread cannot be started (--access-log)")?;
-        let log = AccessLog { format: rules.format.clone(), sample: rules.sample, lines, losses };
-        Ok((Arc::new(log), guard))
+        let log = AccessLog { rules: rules.clone(), lines: Arc::new(lines), losses };
+        Ok(Next { log: Some(Arc::new(log)), thread: Thread::Is(Some(guard)) })
     }
 
-    /// Logs a connection that has just ended, unless it ended as it should and is not in the sample.
-    pub(crate) fn log(&self, record: &Record<'_>) {
-        if record.is_fine() && self.sample > 1 && fastrand::u32(..self.sample) != 0 {
-            return;
+    /// Uses what was prepared. Drop what it returns a moment later, where that may wait: the last lines of the old file are written then.
+    pub(crate) fn switch(&self, next: Next) -> Option<Guard> {
+        self.now.store(next.log);
+        match next.thread {
+            Thread::Stays => None,
+            Thread::Is(guard) => std::mem::replace(&mut *self.lock(), guard),
         }
-        let line = self.format.line(record, SystemTime::now());
-        if !self.lines.append(|waiting| waiting.add(&line, MOST_BYTES)) {
-            self.losses.count("the disk or the reader is too slow".into());
-        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Guard>> {
+        // A panic cannot leave it half changed.
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The log that there is now.
+    pub(crate) fn now(&self) -> ArcSwapGuard<Option<Arc<AccessLog>>> {
+        self.now.load()
+    }
+
+    /// Opens the file again, as after it was renamed. False if there is no log.
+    pub fn reopen(&self) -> bool {
+        let now = self.now.load();
+        now.iter().for_each(|log| log.lines.reopen());
+        now.is_some()
+    }
+
+    /// Writes the lines that still wait, for a second at most. Call it at the end.
+    pub fn end(&self) {
+        let guard = self.lock().take();
+        drop(guard);
     }
 
     /// How many lines are missing.
@@ -93,17 +151,26 @@ impl AccessLog {
         self.losses.total()
     }
 
-    /// Opens the file again, as after it was renamed.
-    pub fn reopen(&self) {
-        self.lines.reopen();
-    }
-
     /// Says how many lines are lost, once a second at most, until it is dropped.
     pub(crate) async fn report(&self) -> Infallible {
         let say = |lines, why: Cow<'static, str>| {
-            warn!(lines, "lines are missing in the log of connections (--access-log): {why}");
+            warn!(lines, error = %why, "lines are missing in the log of connections (--access-log)");
         };
         self.losses.report(say).await
+    }
+}
+
+impl AccessLog {
+    /// Logs a connection that has just ended, unless it ended as it should and is not in the sample.
+    pub(crate) fn log(&self, record: &Record<'_>) {
+        let sample = self.rules.sample;
+        if record.is_fine() && sample > 1 && fastrand::u32(..sample) != 0 {
+            return;
+        }
+        let line = self.rules.format.line(record, SystemTime::now());
+        if !self.lines.append(|waiting| waiting.add(&line, MOST_BYTES)) {
+            self.losses.count("the disk or the reader is too slow".into());
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::iter::once;
 
 use anstyle::{AnsiColor, Style};
-use proto::control::{Backend, Backends, Refused, Resolutions, State, Transport};
+use proto::control::{Backend, Backends, FileReads, Refused, Resolutions, State, Transport};
 use proto::printable::printable;
 
 use super::table::columns;
@@ -26,7 +26,7 @@ const CARRIER: usize = 4;
 
 /// The slots and spares, one a line, without the last line feed.
 pub(super) fn in_words(answer: &Backends) -> String {
-    let Backends { backends, spares, refused, dns, .. } = answer;
+    let Backends { backends, spares, refused, dns, backends_file, .. } = answer;
     let all: Vec<&Backend> = backends.iter().chain(spares).collect();
     let carriers = Carriers::of(&all);
     let header =
@@ -46,7 +46,8 @@ pub(super) fn in_words(answer: &Backends) -> String {
     if !refused.is_empty() {
         lines.push(format!("not served: {}", refused.join(", ")));
     }
-    lines.extend(dns.as_ref().and_then(resolutions).map(|line| printable(&line)));
+    let news = [dns.as_ref().and_then(resolutions), backends_file.as_ref().and_then(refusal)];
+    lines.extend(news.into_iter().flatten().map(|line| printable(&line)));
     lines.join("\n")
 }
 
@@ -108,6 +109,11 @@ fn resolutions(Resolutions { records, nothing, failed, last_failure }: &Resoluti
     })
 }
 
+/// Why what the file of backends says is not what was made.
+fn refusal(reads: &FileReads) -> Option<String> {
+    Some(format!("the file of backends is not taken: {}", reads.last_refusal.as_deref()?))
+}
+
 fn row(backend: &Backend, carriers: Carriers) -> [String; 8] {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     let mut connections = format!("{} open, {} in all", backend.connections.open, backend.connections.total);
@@ -124,7 +130,7 @@ fn row(backend: &Backend, carriers: Carriers) -> [String; 8] {
     if backend.transport == Transport::Handoff {
         connections.push_str(", handed over");
     }
-    let mut address = or_dash(backend.address.clone());
+    let mut address = or_dash(backend.address.clone().or_else(|| backend.location.clone()));
     if let Some(node) = &backend.node {
         address.push_str(&format!(" on {node}"));
     }

@@ -73,6 +73,8 @@ fn in_words(Entry { seq, time, event }: &Entry) -> String {
         }
         Event::Ready { replicas } => format!("ready: {replicas} replicas are in rotation"),
         Event::Stopping {} => "lb has been told to end".to_owned(),
+        Event::Upgraded { successor } => format!("process {successor} has taken over"),
+        Event::UpgradeFailed { reason } => format!("this lb goes on without a successor: {reason}"),
         Event::ReplicaStarting(replica) => about(replica, "is being started"),
         Event::ReplicaStarted { replica, address } => about(replica, &format!("runs at {address}")),
         Event::ReplicaUp(replica) => about(replica, "is up"),
@@ -89,6 +91,10 @@ fn in_words(Entry { seq, time, event }: &Entry) -> String {
             format!("mapping {mapping} of {slots} slots{epoch}")
         }
         Event::Command { by, command, result } => format!("command {command} by {by}: {result}"),
+        Event::Reloaded { file, changes } if changes.is_empty() => {
+            format!("{file} is loaded again: nothing differs")
+        }
+        Event::Reloaded { file, changes } => format!("{file} is loaded again: {}", changes.join("; ")),
         Event::Warning { from, message } => format!("warning of {from}: {message}"),
         Event::Gap { missed } => format!("{missed} earlier events are not kept any more"),
         Event::Unknown => "an event that this version of lb does not know (--json shows it)".to_owned(),

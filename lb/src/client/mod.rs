@@ -6,6 +6,7 @@ mod backends;
 mod events;
 mod http;
 mod incidents;
+mod reloaded;
 mod table;
 mod terminal;
 mod watch;
@@ -103,7 +104,10 @@ pub fn run(request: &Request) -> anyhow::Result<String> {
 fn body<B: DeserializeOwned>(request: &Request, answer: &str) -> anyhow::Result<B> {
     match serde_json::from_str(answer) {
         Ok(Reply::Successful(body)) => Ok(body),
-        Ok(Reply::Failure(message)) => bail!(printable(&message)),
+        // A reload tells all that is wrong with the file, a line each.
+        Ok(Reply::Failure(message)) => {
+            bail!(message.lines().map(printable).collect::<Vec<_>>().join("\n"))
+        }
         Err(error) => {
             let shown: String = answer.chars().take(SHOWN).collect();
             let (control, shown) = (&request.control, printable(&shown));

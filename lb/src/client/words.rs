@@ -2,6 +2,7 @@
 
 use proto::control::{
     Basis, Body, Candidate, Explanation, Health, Killed, Mapping, Move, Plan, Replicas, Ring, Shares,
+    Upgraded,
 };
 use proto::printable::printable;
 
@@ -22,6 +23,11 @@ pub(crate) fn in_words(body: &Body) -> String {
         Body::Plan(answer) => plan(answer),
         Body::Killed(answer) => vec![killed(answer)],
         Body::Ring(answer) => ring(answer),
+        Body::Reloaded(answer) => super::reloaded::in_words(answer),
+        Body::Written(answer) => answer.config.lines().map(str::to_owned).collect(),
+        Body::Upgraded(Upgraded { successor, seconds }) => {
+            vec![format!("process {successor} has taken over, {seconds:.3} s after it was asked for")]
+        }
     };
     // A text in it, such as an id or the reason of a state, may hold anything.
     lines.iter().map(|line| printable(line)).collect::<Vec<_>>().join("\n")

@@ -13,20 +13,20 @@ use crate::access::{AccessRules, Destination};
 pub(super) struct AccessFlags {
     /// Append a line for each connection that has ended or was refused to this file; - is stdout
     #[arg(long = "access-log", help_heading = "Log", env = "LB_ACCESS_LOG", value_name = "FILE|-", value_parser = ValueParser::new(value::destination))]
-    to: Option<Checked<Destination>>,
+    access_log: Option<Checked<Destination>>,
     /// The form of such a line: text, json, or a template such as '{time} {client} {slot} {total}'
     #[arg(long = "access-log-format", help_heading = "Log", env = "LB_ACCESS_LOG_FORMAT", value_name = "text|json|TEMPLATE", default_value = "text", value_parser = ValueParser::new(value::access_format))]
-    format: Checked<Format>,
+    access_log_format: Checked<Format>,
     /// Log one in N of the connections that end as they should; all others are logged
     #[arg(long = "access-log-sample", help_heading = "Log", env = "LB_ACCESS_LOG_SAMPLE", value_name = "1/N", default_value = "1/1", value_parser = ValueParser::new(value::sample))]
-    sample: Checked<u32>,
+    access_log_sample: Checked<u32>,
 }
 
 /// Reads the flags.
 pub(super) fn read(flags: AccessFlags, problems: &mut Problems) -> Option<AccessRules> {
-    let format = problems.take("access-log-format", flags.format.map(Some), None);
-    let sample = problems.take("access-log-sample", flags.sample, 1);
-    let to = problems.take("access-log", flags.to?, Destination::Stdout);
+    let format = problems.take("access-log-format", flags.access_log_format.map(Some), None);
+    let sample = problems.take("access-log-sample", flags.access_log_sample, 1);
+    let to = problems.take("access-log", flags.access_log?, Destination::Stdout);
     Some(AccessRules { to, format: format?, sample })
 }
 

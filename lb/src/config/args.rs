@@ -1,20 +1,21 @@
 //! The command line: subcommands, and the flags of all but `lb serve`.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::ValueParser;
 use clap::{Args, Parser, ValueEnum, ValueHint};
-use clap_complete::engine::ArgValueCandidates;
 use proto::control::Hostname;
 
-use super::asking::Client;
+use super::commands::ClientCommand;
 use super::environment::FromEnvironment;
-use super::live;
-use super::parameters::ParameterChanges;
 use super::serve::Serve;
 use super::simulate::Simulate;
-use super::value::{self, Checked, NumberOrName};
+use super::value::{self, Checked};
 use crate::provider::process::child;
+
+/// The longest line of the help, in characters.
+pub(super) const WIDTH: usize = 110;
 
 /// What is shown at the end of the help.
 const EXAMPLES: &str = "\
@@ -43,7 +44,7 @@ const CHECKS: &str = "\
 Exits with 0 if lb serve could start with this, else with 2 and all that is wrong, a line each: FILE:LINE:COLUMN: what.
 
 Example:
-  lb check --config /etc/lb/lb.toml && systemctl restart lb";
+  lb check --config /etc/lb/lb.toml && systemctl reload lb";
 
 /// How settings are shown.
 const SETTINGS: &str = "\
@@ -53,6 +54,7 @@ variables of containers are not shown.
 Examples:
   lb config --config lb.toml
   lb config --config lb.toml --json
+  lb config --write now.toml                                        what runs, with the changes of add, rm and mapping
   lb config --schema > lb.schema.json                               for editors that complete TOML";
 
 /// A self-healing layer-4 TCP load balancer: connections with the same id reach the same server.
@@ -64,7 +66,7 @@ Examples:
     version,
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true,
-    max_term_width = 110,
+    max_term_width = WIDTH,
     after_help = EXAMPLES
 )]
 pub struct Cli {
@@ -124,6 +126,21 @@ pub enum Subcommand {
     /// Become a replica (used by `lb` itself)
     #[command(hide = true)]
     Replica(child::Arguments),
+    /// Start a successor (used by `lb` itself)
+    #[command(hide = true)]
+    Launch {
+        /// Its program
+        program: PathBuf,
+        /// Its arguments
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Look after children that were handed over (used by `lb` itself)
+    #[command(hide = true)]
+    Guardian {
+        /// The process that holds them
+        holder: i32,
+    },
     /// End a process group with lb (used by `lb` itself)
     #[command(hide = true)]
     Guard {
@@ -156,6 +173,9 @@ pub struct ConfigFlags {
     /// Print the JSON schema of the configuration file
     #[arg(long)]
     pub schema: bool,
+    /// Write what runs as a configuration file: to FILE, or to stdout; the running lb is asked at --control
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["schema", "json"])]
+    pub write: Option<Option<PathBuf>>,
 }
 
 /// What to see again.
@@ -191,184 +211,4 @@ pub struct FleetRm {
     /// The network of the fleet; one that lb has not made stays
     #[arg(long, env = "LB_NETWORK", value_name = "NETWORK", default_value = "lb", value_parser = ValueParser::new(value::network))]
     pub(super) network: Checked<String>,
-}
-
-/// Commands to a running `lb`.
-#[derive(Debug, clap::Subcommand)]
-pub enum ClientCommand {
-    /// List the replicas
-    Rep {
-        /// Where to ask.
-        #[command(flatten)]
-        client: Client,
-    },
-    /// Start N replicas, the named ones first
-    Add {
-        /// How many, and their names; the rest gets random ones.
-        #[command(flatten)]
-        which: Which,
-        /// Their weights, in the same order: each from 0 to 100; the rest gets 1
-        #[arg(long, value_name = "W", value_delimiter = ',')]
-        weights: Vec<u64>,
-        /// Where to ask.
-        #[command(flatten)]
-        client: Client,
-    },
-    /// Drain and stop N replicas, the named ones first
-    #[command(mut_arg("first", live::complete), mut_arg("hostnames", live::complete))]
-    Rm {
-        /// How many, and which; the rest is chosen at random.
-        #[command(flatten)]
-        which: Which,
-        /// How long their connections may take to finish [default: --drain-timeout of the running lb]
-        #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
-        drain: Option<String>,
-        /// Reset their connections at once, like --drain 0s
-        #[arg(long, conflicts_with = "drain")]
-        now: bool,
-        /// Where to ask.
-        #[command(flatten)]
-        client: Client,
-    },
-    /// Kill a replica that lb has started, to see it heal
-    Kill {
-        /// Its hostname, or the name of its slot
-        #[arg(add = ArgValueCandidates::new(live::replicas))]
-        hostname: String,
-        /// Where to ask.
-        #[command(flatten)]
-        client: Client,
-    },
-    /// Show every slot with its state
-    Backends {
-        /// Go on: ask again each second and whenever something happens
-        #[arg(long, short)]
-        watch: bool,
-        /// Where to ask.
-        #[command(flatten)]
-        client: Client,
-    },
-    /// Show slots, rates, shares and incidents on the terminal, with keys to sort, filter, kill, drain and explain
-    Top {
-        /// Where to ask.
-        #[command(flatten)]
-        client: Client,
-    },
-    /// Show how keys are mapped, or change it
-    Mapping {
-        /// What to do with it.
-        #[command(subcommand)]
-        action: Option<MappingAction>,
-        /// Where to ask.
-        #[command(flatten)]
-        client: Client,
-    },
-    /// Say what a change would move, without making it
-    Plan {
-        /// The change.
-        #[command(subcommand)]
-        change: PlannedChange,
-        /// Where to ask.
-        #[command(flatten)]
-        client: Client,
-    },
-    /// Say why a request id goes where it goes
-    Explain {
-        /// The request id, as it would stand in a first line
-        id: String,
-        /// Where to ask.
-        #[command(flatten)]
-        client: Client,
-    },
-    /// Show each loss of a replica, and how long each phase of the recovery took
-    Incidents {
-        /// Where to ask.
-        #[command(flatten)]
-        client: Client,
-    },
-    /// Show what has happened
-    Events {
-        /// Only events after this one (a number), or of the last so many seconds, minutes or hours (30s, 5m, 1h)
-        #[arg(long, value_name = "SEQ|DURATION", allow_hyphen_values = true)]
-        since: Option<String>,
-        /// Go on with what happens
-        #[arg(long, short)]
-        follow: bool,
-        /// Where to ask.
-        #[command(flatten)]
-        client: Client,
-    },
-    /// Exit with 0 exactly while a new client would be served
-    Health {
-        /// Where to ask.
-        #[command(flatten)]
-        client: Client,
-    },
-}
-
-/// The commands of `lb mapping`.
-#[derive(Debug, clap::Subcommand)]
-pub enum MappingAction {
-    /// Change how keys are mapped: what is not given stays as it is
-    Set {
-        /// What is to be different.
-        #[command(flatten)]
-        change: MappingChange,
-    },
-}
-
-/// A change whose effect `lb plan` shows.
-#[derive(Debug, clap::Subcommand)]
-pub enum PlannedChange {
-    /// More replicas: N, or as many as there are names
-    Add {
-        /// How many, their names, or both.
-        #[command(flatten)]
-        which: Which,
-        /// Their weights, in the same order: each from 0 to 100; the rest gets 1
-        #[arg(long, value_name = "W", value_delimiter = ',')]
-        weights: Vec<u64>,
-    },
-    /// Fewer replicas: N, or as many as there are names
-    #[command(mut_arg("first", live::complete), mut_arg("hostnames", live::complete))]
-    Rm {
-        /// How many, their names, or both.
-        #[command(flatten)]
-        which: Which,
-    },
-    /// Another mapping
-    Mapping {
-        /// What to do with it.
-        #[command(subcommand)]
-        action: MappingAction,
-    },
-}
-
-/// The replicas that a command is about: how many, their names, or both.
-#[derive(Debug, Args)]
-pub struct Which {
-    /// How many, or the first hostname: names alone mean as many as there are
-    #[arg(value_name = "N|HOSTNAME", allow_negative_numbers = true, value_parser = ValueParser::new(value::number_or_name))]
-    pub first: NumberOrName,
-    /// Hostnames; the rest of N is the choice of lb
-    #[arg(value_name = "HOSTNAME")]
-    pub hostnames: Vec<String>,
-}
-
-/// The parts of `lb mapping set` that may change.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = true)]
-pub struct MappingChange {
-    /// The algorithm: ring, slots, maglev or rendezvous
-    #[arg(value_name = "MAPPING", group = "MappingChange")]
-    pub mapping: Option<String>,
-    /// The parameters of the mappings.
-    #[command(flatten)]
-    pub parameters: ParameterChanges,
-    /// No replica gets more connections than this factor times the mean
-    #[arg(long, value_name = "FACTOR|off", group = "MappingChange")]
-    pub balance_factor: Option<String>,
-    /// The share of a slot's keys against the others', from 0 to 100; repeatable
-    #[arg(long = "weight", group = "MappingChange", value_name = "HOSTNAME=W", value_parser = ValueParser::new(value::named_weight))]
-    pub weights: Vec<(String, u64)>,
 }

@@ -1,16 +1,22 @@
 //! The client commands as their flags say them, turned into what is sent.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+
 use proto::control::{
-    Addition, Change, Command, DrainTime, Failure, FailureKind, Hostname, Kill, Malformed, Remapping,
+    Addition, Change, Command, DrainTime, Failure, FailureKind, Hostname, Kill, Malformed, Reload, Remapping,
     Removal, Since, Weight,
 };
 
-use super::args::{ClientCommand, MappingAction, MappingChange, PlannedChange, Which};
+use super::args::ConfigFlags;
 use super::asking::Client;
+use super::commands::{ClientCommand, MappingAction, MappingChange, PlannedChange, Which};
 use super::environment::{self, FromEnvironment};
 use super::secret;
 use super::value::NumberOrName;
-use crate::client::{PATIENCE, Request};
+use super::{Config, Problems, Serve};
+use crate::client::{Address, PATIENCE, Request};
+use crate::net::ListenAddress;
 
 impl ClientCommand {
     /// Which of its flags are set in the environment.
@@ -27,6 +33,8 @@ impl ClientCommand {
         | ClientCommand::Explain { client, .. }
         | ClientCommand::Incidents { client }
         | ClientCommand::Events { client, .. }
+        | ClientCommand::Reload { client, .. }
+        | ClientCommand::Upgrade { client, .. }
         | ClientCommand::Health { client }) = self;
         &client.from_environment
     }
@@ -73,6 +81,11 @@ impl ClientCommand {
                 let since = since.map_err(|error| anyhow::anyhow!("--since: {error}"))?;
                 (Command::Events { since, follow }, client)
             }
+            ClientCommand::Reload { dry_run, client } => (Command::Reload(Reload { dry_run }), client),
+            ClientCommand::Upgrade { binary, client } => {
+                // The running lb may be in another folder.
+                (Command::Upgrade { binary: binary.map(std::path::absolute).transpose()? }, client)
+            }
             ClientCommand::Health { client } => (Command::Health {}, client),
         };
         let Client { control, control_token, control_token_file, json, .. } = client;
@@ -115,7 +128,9 @@ fn drain_time(drain: Option<String>, now: bool) -> Result<Option<DrainTime>, Fai
 }
 
 /// Names alone mean their number.
-fn number_and_names(Which { first, mut hostnames }: Which) -> Result<(u32, Vec<Hostname>), Failure> {
+fn number_and_names<N: FromStr<Err = Malformed>>(
+    Which { first, mut hostnames }: Which,
+) -> Result<(u32, Vec<N>), Failure> {
     let n = match first {
         NumberOrName::Number(n) => Some(n),
         NumberOrName::Name(name) => {
@@ -123,7 +138,8 @@ fn number_and_names(Which { first, mut hostnames }: Which) -> Result<(u32, Vec<H
             None
         }
     };
-    let hostnames = names(hostnames)?;
+    let hostnames = hostnames.iter().map(|name| name.parse()).collect::<Result<Vec<N>, _>>();
+    let hostnames = hostnames.map_err(|error| bad("hostnames", &error))?;
     Ok((n.unwrap_or(u32::try_from(hostnames.len()).unwrap_or(u32::MAX)), hostnames))
 }
 
@@ -143,17 +159,38 @@ fn remapping(change: MappingChange) -> Result<Remapping, Failure> {
     Ok(remapping)
 }
 
-fn names(hostnames: Vec<String>) -> Result<Vec<Hostname>, Failure> {
-    hostnames
-        .into_iter()
-        .map(|name| Hostname::try_from(name).map_err(|error| bad("hostnames", &error)))
-        .collect()
-}
-
 fn weight(given: u64) -> Result<Weight, Failure> {
     Weight::try_from(given).map_err(|error| bad("weights", &error))
 }
 
 fn bad(field: &str, error: &Malformed) -> Failure {
     FailureKind::BadRequest.because(format!("`{field}`: {error}"))
+}
+
+impl ConfigFlags {
+    /// The question what runs, to the `lb` whose control port these flags name.
+    ///
+    /// # Errors
+    /// The flags are wrong.
+    pub fn question(serve: Serve) -> Result<Request, Problems> {
+        let config = Config::check(serve)?;
+        // There is one, or it is refused.
+        let control = match config.control.into_iter().next() {
+            Some(ListenAddress::Unix(path)) => Address::Unix(path),
+            Some(ListenAddress::Tcp(address)) => Address::Tcp(reachable(address).to_string()),
+            None => Address::Tcp(String::new()),
+        };
+        let (command, token) = (Command::Config {}, config.control_token);
+        Ok(Request { command, control, token, json: false, watch: false, patience: PATIENCE })
+    }
+}
+
+/// Where to ask an `lb` that listens here.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
 }

@@ -20,6 +20,20 @@ pub struct Ignored {
     value: String,
 }
 
+impl Ignored {
+    /// Its name.
+    #[must_use]
+    pub fn variable(&self) -> &str {
+        &self.variable
+    }
+
+    /// Its value.
+    #[must_use]
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+}
+
 impl fmt::Display for Ignored {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Ignored { variable, value } = self;
@@ -188,7 +202,10 @@ pub(super) fn variable(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
+    use crate::config::args::Cli;
 
     fn read(variable: &str, value: Option<&str>) -> Reading {
         reading(variable.as_ref(), value.map(OsString::from))
@@ -218,6 +235,16 @@ mod tests {
                 "{warning}"
             );
             assert!(warning.contains("a service called lb-backend; to set --backend-port"), "{warning}");
+        }
+    }
+
+    #[test]
+    fn the_parser_knows_each_flag_with_a_variable_by_its_name() {
+        let command = Cli::command();
+        let all = command.get_subcommands().chain([&command]).flat_map(Command::get_arguments);
+        for flag in all.filter(|flag| flag.get_env().is_some()) {
+            let id = flag.get_id().as_str().trim_start_matches("lb-").replace('_', "-");
+            assert_eq!(flag.get_long(), Some(&*id));
         }
     }
 

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use proto::control::Transport;
+use proto::control::{LONGEST_SOCKET_PATH, Transport};
 
 use super::value::ProviderName;
 use super::{Problems, Serve, Source};
-use crate::provider::doors::{FRESH_NAME, LONGEST_PATH, SUFFIX};
+use crate::provider::doors::{FRESH_NAME, SUFFIX};
 
 /// The transport, and the folder that was given for it.
 pub(super) fn read(serve: &Serve, source: &Source, problems: &mut Problems) -> (Transport, Option<PathBuf>) {
@@ -64,7 +64,7 @@ fn check(dir: &Path, source: &Source, problems: &mut Problems) {
         }
         Source::Process { .. } | Source::Docker(_) | Source::Swarm(_) | Source::Dns(_) => FRESH_NAME,
     };
-    let room = LONGEST_PATH - 1 - longest_name;
+    let room = LONGEST_SOCKET_PATH - 1 - longest_name;
     if dir.as_os_str().len() > room {
         problems.add(format!(
             "--handoff-dir: {} is too long: expected a path of at most {room} bytes, to leave room for the names of sockets",

@@ -6,6 +6,7 @@ use anyhow::{Context as _, bail};
 use clap::CommandFactory as _;
 
 use super::args::Cli;
+use super::subjects;
 
 /// The topics, by name.
 const TOPICS: [(&str, &str); 5] = [
@@ -25,6 +26,14 @@ pub fn help(words: &[String]) -> anyhow::Result<String> {
         && let Some((_, text)) = TOPICS.iter().find(|(name, _)| name == word)
     {
         return Ok(text.trim_end().to_owned());
+    }
+    if words.is_empty() {
+        return Ok(subjects::grouped(Cli::command())
+            .render_long_help()
+            .ansi()
+            .to_string()
+            .trim_end()
+            .to_owned());
     }
     let mut command = Cli::command();
     command.build();

@@ -20,6 +20,11 @@ impl Serve {
         Origins { environment: self.from_environment.clone(), file: self.file.clone() }
     }
 
+    /// Whether a flag was given, by a variable or the file as well.
+    pub(super) fn is_given(&self, flag: &str) -> bool {
+        !self.texts.is_default(flag) || self.file.texts(flag).is_some()
+    }
+
     /// What holds, a setting for each key, in the order of `--help`.
     ///
     /// # Errors
@@ -29,7 +34,7 @@ impl Serve {
         Config::check(self).map(|_| settings)
     }
 
-    fn setting(&self, key: &Key) -> Setting {
+    pub(super) fn setting(&self, key: &Key) -> Setting {
         let (source, texts) = self.texts.of(&key.id);
         let from = match source {
             Some(ValueSource::CommandLine) => "flag".to_owned(),

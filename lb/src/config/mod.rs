@@ -5,14 +5,19 @@
 //! fails only in [`Config::check`].
 
 mod access;
+mod applied;
 mod args;
 mod asking;
+mod backends_file;
+mod classes;
 mod client;
 mod cluster;
+mod commands;
 mod environment;
 mod file;
 mod fleet;
 mod handoff;
+mod health;
 mod help;
 mod listing;
 mod live;
@@ -27,8 +32,10 @@ mod serve;
 mod shells;
 mod simulate;
 mod source;
+mod subjects;
 mod user;
 pub(crate) mod value;
+mod writing;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -36,6 +43,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use mapping::{BalanceFactor, Full, MOST_SLOTS, Mapping, MappingName, MappingPolicy, Member, Scheme};
+pub use proto::control::{FixedBackend, Location};
 use proto::control::{Hostname, Transport, Weight};
 use proto::key::KeyKind;
 use tracing_subscriber::filter::Targets;
@@ -43,9 +51,12 @@ use tracing_subscriber::filter::Targets;
 pub use crate::provider::engine::docker::Settings as DockerSettings;
 pub use crate::provider::engine::dress::{Capabilities, Common as ContainerSettings, Variable};
 pub use crate::provider::engine::swarm::Settings as SwarmSettings;
-pub use crate::provider::fixed::{FixedBackend, Location};
 pub use crate::resolver::{Rules as ResolutionRules, ServiceName};
-pub use args::{Cli, ClientCommand, ConfigFlags, FleetAction, FleetRm, ReplayFlags, Subcommand};
+pub use applied::{Applied, Difference};
+pub use args::{Cli, ConfigFlags, FleetAction, FleetRm, ReplayFlags, Subcommand};
+pub use backends_file::{Unread, read_backends};
+pub use classes::is_live;
+pub use commands::ClientCommand;
 pub use environment::{FromEnvironment, Ignored};
 pub use fleet::Removal;
 pub use help::{help, write_manual};
@@ -57,9 +68,10 @@ pub use shells::complete;
 pub use simulate::{Simulate, Simulation};
 pub use source::Source;
 pub use value::Checked;
+pub use writing::{Runs, Slots, write};
 
 use crate::access::AccessRules;
-use crate::control::{HealthPolicy, OnDown, Probe};
+use crate::control::HealthPolicy;
 use crate::data::{AdmissionRules, Limits, PeerOptions};
 use crate::log::LogFormat;
 use crate::net::ListenAddress;
@@ -73,6 +85,8 @@ pub struct Config {
     pub listen: Vec<ListenAddress>,
     /// Where the control port listens, at least one address.
     pub control: Vec<ListenAddress>,
+    /// Which of these were given.
+    pub given: GivenAddresses,
     /// Where metrics are served without a token, if anywhere.
     pub metrics: Option<SocketAddr>,
     /// What a control command has to show.
@@ -89,6 +103,8 @@ pub struct Config {
     pub spares: usize,
     /// Where replicas come from.
     pub source: Source,
+    /// The file that names the backends, if one does.
+    pub backends_file: Option<PathBuf>,
     /// How names are resolved.
     pub resolution: Resolution,
     /// How keys are mapped to slots.
@@ -125,6 +141,15 @@ pub struct Config {
     pub journal: Option<(PathBuf, u64)>,
     /// Whether `lb` makes a small load on itself.
     pub demo: bool,
+}
+
+/// Which addresses are not the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GivenAddresses {
+    /// Those of the data port.
+    pub listen: bool,
+    /// Those of the control port.
+    pub control: bool,
 }
 
 /// What is wrong with a configuration, a line each.
@@ -179,6 +204,7 @@ impl Config {
 
     fn read(serve: Serve, problems: &mut Problems) -> Self {
         let control = control_port(&serve, problems);
+        let given = GivenAddresses { listen: serve.is_given("listen"), control: serve.is_given("control") };
         let control_token = secret::token(serve.control_token.clone(), serve.control_token_file.as_deref())
             .unwrap_or_else(|problem| {
                 problems.add(problem);
@@ -189,7 +215,7 @@ impl Config {
         let user = user::read(&serve, &source, problems);
         let (transport, handoff_dir) = handoff::read(&serve, &source, problems);
         let send_proxy = proxied::send(&serve.proxy, source == Source::Process { command: None }, problems);
-        let health = HealthPolicy { foreword: send_proxy, ..health(&serve, problems) };
+        let health = health::read(&serve.health, send_proxy, problems);
         let limits = Limits { send_proxy, ..limits(&serve, transport, problems) };
         let (admission, most_per_replica) = connection_limits(&serve, problems);
         let so_far = problems.0.len();
@@ -204,6 +230,7 @@ impl Config {
         Config {
             listen: data_port(&serve.listen, problems),
             control,
+            given,
             metrics: serve
                 .metrics
                 .map(|address| problems.take("metrics", address, ([127, 0, 0, 1], 0).into())),
@@ -216,6 +243,7 @@ impl Config {
             slots,
             spares,
             source,
+            backends_file: serve.backends_file,
             resolution,
             mapping,
             limits,
@@ -247,25 +275,6 @@ fn spares(given: Checked<usize>, source: &Source, problems: &mut Problems) -> us
         problems.add("--spares: with --provider dns, each server of the name has a slot; leave it at 0");
     }
     spares
-}
-
-fn health(serve: &Serve, problems: &mut Problems) -> HealthPolicy {
-    let mut duration = |flag, given: &Checked<Duration>| problems.take(flag, given.clone(), Duration::ZERO);
-    let interval = duration("health-interval", &serve.health_interval);
-    let timeout = duration("health-timeout", &serve.health_timeout);
-    let replace_after = duration("replace-after", &serve.replace_after);
-    let replace_busy_after = duration("replace-busy-after", &serve.replace_busy_after);
-    HealthPolicy {
-        foreword: None,
-        probe: problems.take("health", serve.health.clone(), Probe::Tcp),
-        interval,
-        timeout,
-        fall: problems.take("fall", serve.fall.clone(), 1),
-        rise: problems.take("rise", serve.rise.clone(), 1),
-        replace_after,
-        replace_busy_after,
-        on_down: problems.take("on-down", serve.on_down.clone(), OnDown::Keep),
-    }
 }
 
 /// The rules for sessions.

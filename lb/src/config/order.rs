@@ -6,8 +6,8 @@ use std::ffi::OsString;
 
 use clap::{Args as _, Command, Subcommand as _};
 
-use super::args::ClientCommand;
 use super::asking::Client;
+use super::commands::ClientCommand;
 
 /// The words with the client's flags behind its command, if it is a client's command and nothing else stands before it.
 pub(super) fn flags_last(mut words: Vec<OsString>) -> Vec<OsString> {

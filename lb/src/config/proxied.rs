@@ -14,16 +14,17 @@ pub(super) struct ProxyFlags {
     /// Proxies (networks or addresses) whose connections begin with a header of the PROXY protocol, version 1 or 2: the address in it is
     /// the client's; repeatable, or several with commas or spaces between them
     #[arg(long = "proxy-protocol-from", help_heading = "Connections", env = "LB_PROXY_PROTOCOL_FROM", value_name = "CIDR", value_parser = ValueParser::new(value::networks))]
-    from: Vec<Several<IpNet>>,
+    proxy_protocol_from: Vec<Several<IpNet>>,
     /// Send a header of the PROXY protocol, version 1 or 2, to a replica before the bytes of its client, and before a probe; a replica
     /// that takes connections over gets none
     #[arg(long = "send-proxy", help_heading = "Connections", env = "LB_SEND_PROXY", value_name = "v1|v2", value_parser = ValueParser::new(value::proxy_version))]
-    send: Option<Checked<Version>>,
+    send_proxy: Option<Checked<Version>>,
 }
 
 /// The version of the header that replicas get. `is_demo`: they are demo servers.
 pub(super) fn send(flags: &ProxyFlags, is_demo: bool, problems: &mut Problems) -> Option<Version> {
-    let version = flags.send.clone().and_then(|given| problems.take("send-proxy", given.map(Some), None));
+    let version =
+        flags.send_proxy.clone().and_then(|given| problems.take("send-proxy", given.map(Some), None));
     if version.is_some() && is_demo {
         problems.add(
             "--send-proxy: the demo server does not read the header: expected --command CMD, or another --provider",
@@ -34,7 +35,7 @@ pub(super) fn send(flags: &ProxyFlags, is_demo: bool, problems: &mut Problems) -
 
 /// The proxies from which a header is read.
 pub(super) fn from(flags: ProxyFlags, problems: &mut Problems) -> Vec<IpNet> {
-    let given = flags.from.into_iter().flat_map(|several| several.0);
+    let given = flags.proxy_protocol_from.into_iter().flat_map(|several| several.0);
     given.filter_map(|network| problems.take("proxy-protocol-from", network.map(Some), None)).collect()
 }
 

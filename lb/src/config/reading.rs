@@ -11,7 +11,7 @@ use clap::{ArgMatches, Command, CommandFactory as _, Error, FromArgMatches as _}
 use super::args::{Cli, ConfigFlags, Subcommand};
 use super::environment::{self, Ignored};
 use super::file::{CONFIG, FromFile, Keys};
-use super::{Serve, order};
+use super::{Problems, Serve, order, subjects};
 
 /// The commands that have the flags of `lb serve`.
 const SERVES: [&str; 3] = ["serve", "check", "config"];
@@ -20,7 +20,7 @@ impl Cli {
     /// The command line of this process, completed from its environment and from the file that `--config` names; and the variables
     /// that do not count, to warn of. Ends the process after `--help` and the like, and if there is no such command.
     pub fn read() -> (Self, impl Iterator<Item = Ignored>) {
-        let (command, ignored) = environment::sift(Cli::command());
+        let (command, ignored) = environment::sift(subjects::grouped(Cli::command()));
         let words = order::flags_last(std::env::args_os().collect());
         match layered(&command, &words) {
             Ok(cli) => (cli, ignored.into_iter()),
@@ -38,6 +38,25 @@ impl Cli {
                 Some(serve)
             }
             Some(_) => None,
+        }
+    }
+}
+
+impl Serve {
+    /// The flags of this process, completed once more from its environment and from the file as it is now.
+    ///
+    /// # Errors
+    /// What the argument parser finds wrong.
+    pub(super) fn read_again() -> Result<Self, Problems> {
+        let (command, _) = environment::sift(Cli::command());
+        let words = order::flags_last(std::env::args_os().collect());
+        let cli = layered(&command, &words).map_err(|error| {
+            let error = environment::blame_the_variable(error.format(&mut command.clone()));
+            Problems(vec![error.to_string().trim_end().to_owned()])
+        })?;
+        match cli.command {
+            Some(Subcommand::Serve(serve)) => Ok(*serve),
+            _ => Ok(cli.serve),
         }
     }
 }

@@ -15,11 +15,11 @@ use tracing_subscriber::filter::Targets;
 use super::access::AccessFlags;
 use super::environment::FromEnvironment;
 use super::file::FromFile;
+use super::health::HealthFlags;
 use super::origins::Texts;
 use super::parameters::Parameters;
 use super::proxied::ProxyFlags;
 use super::value::{self, BackendPart, Checked, Given, ProviderName, RespawnName, Several};
-use crate::control::{OnDown, Probe};
 use crate::data::Rate;
 use crate::log::LogFormat;
 use crate::net::ListenAddress;
@@ -63,7 +63,7 @@ pub struct Serve {
     /// Bind the control port beyond loopback without a token
     #[arg(long, help_heading = "Ports", env = "LB_CONTROL_INSECURE", action = ArgAction::SetTrue, value_parser = ValueParser::new(value::boolean))]
     pub(super) control_insecure: Checked<bool>,
-    /// Metrics for Prometheus at this address, without a token; the control port has them in any case
+    /// Metrics for Prometheus (/metrics) and health (/healthz) at this address, without a token; the control port has both in any case
     #[arg(long, help_heading = "Ports", env = "LB_METRICS", value_name = "ADDR", value_parser = ValueParser::new(value::address))]
     pub(super) metrics: Option<Checked<SocketAddr>>,
     /// Make a small load on the data port, to watch on the page at http://CONTROL/: 20 connections a second with the ids 1 to 200
@@ -75,7 +75,7 @@ pub struct Serve {
     /// process: let commands gain privileges that lb does not have, such as by sudo
     #[arg(long, help_heading = "Privileges", env = "LB_ALLOW_NEW_PRIVILEGES", action = ArgAction::SetTrue, value_parser = ValueParser::new(value::boolean))]
     pub(super) allow_new_privileges: Checked<bool>,
-    /// Replicas at start [default: 3, or every --backend]
+    /// Replicas at start [default: 3, or every backend]
     #[arg(long, help_heading = "Replicas", env = "LB_REPLICAS", value_name = "N", allow_hyphen_values = true, value_parser = ValueParser::new(value::replicas))]
     pub(super) replicas: Option<Checked<usize>>,
     /// Where replicas come from: process, docker, swarm, fixed or dns
@@ -84,10 +84,13 @@ pub struct Serve {
     /// process: what to run (by `sh -c`) instead of the demo server; {port} is replaced, PORT and SERVER_ID are set
     #[arg(long, help_heading = "Replicas", env = "LB_COMMAND", value_name = "CMD")]
     pub(super) command: Option<String>,
-    /// fixed: an address to balance over, and its weight from 0 to 100 (1 if not given); repeatable, or several with commas
+    /// fixed: an address to balance over (HOST:PORT, or unix:/PATH), and its weight from 0 to 100 (1 if not given); repeatable, or several with commas
     /// or spaces between them
     #[arg(long, help_heading = "Replicas", env = "LB_BACKEND", value_name = "NAME=HOST:PORT[,weight=W]", value_parser = ValueParser::new(value::backends))]
     pub(super) backend: Vec<Several<BackendPart>>,
+    /// fixed: file of all backends, each on a line of its own as --backend has it; lb watches it, and makes each change of it in one step
+    #[arg(long, help_heading = "Replicas", env = "LB_BACKENDS_FILE", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(super) backends_file: Option<PathBuf>,
     /// dns: the name that leads to the replicas: with a port, each of its addresses (A, AAAA) is one; without, each target of its
     /// service records (SRV) is one
     #[arg(long, help_heading = "Replicas by name (dns, fixed)", env = "LB_DNS", value_name = "NAME[:PORT]", value_parser = ValueParser::new(value::service))]
@@ -184,38 +187,16 @@ pub struct Serve {
     /// The most connections of one replica at once; more go to the next candidate
     #[arg(long, help_heading = "Limits", env = "LB_MAX_CONNECTIONS_PER_REPLICA", value_name = "N|off", default_value = "off", allow_hyphen_values = true, value_parser = ValueParser::new(value::connections_or_off))]
     pub(super) max_connections_per_replica: Checked<Option<usize>>,
-    /// Networks or addresses whose connections are accepted [default: all]; repeatable, or several with commas or spaces
-    /// between them
+    /// Networks or addresses whose connections are accepted; repeatable, or several with commas or spaces between them
+    /// [default: all]
     #[arg(long, help_heading = "Limits", env = "LB_ALLOW", value_name = "CIDR", value_parser = ValueParser::new(value::networks))]
     pub(super) allow: Vec<Several<IpNet>>,
     /// Networks or addresses whose connections are reset, also where --allow holds them; repeatable, or several with commas
     /// or spaces between them
     #[arg(long, help_heading = "Limits", env = "LB_DENY", value_name = "CIDR", value_parser = ValueParser::new(value::networks))]
     pub(super) deny: Vec<Several<IpNet>>,
-    /// What is probed: http:/PATH or tcp
-    #[arg(long, help_heading = "Health", env = "LB_HEALTH", value_name = "PROBE", default_value = "http:/heartbeat", value_parser = ValueParser::new(value::probe))]
-    pub(super) health: Checked<Probe>,
-    /// Time between two probes
-    #[arg(long, help_heading = "Health", env = "LB_HEALTH_INTERVAL", value_name = "DURATION", default_value = "500ms", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
-    pub(super) health_interval: Checked<Duration>,
-    /// How long a probe may take
-    #[arg(long, help_heading = "Health", env = "LB_HEALTH_TIMEOUT", value_name = "DURATION", default_value = "500ms", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
-    pub(super) health_timeout: Checked<Duration>,
-    /// Failed probes in a row that take a replica out of rotation
-    #[arg(long, help_heading = "Health", env = "LB_FALL", value_name = "N", default_value = "2", allow_hyphen_values = true, value_parser = ValueParser::new(value::probes))]
-    pub(super) fall: Checked<u32>,
-    /// Passed probes in a row that put a replica into rotation
-    #[arg(long, help_heading = "Health", env = "LB_RISE", value_name = "N", default_value = "1", allow_hyphen_values = true, value_parser = ValueParser::new(value::probes))]
-    pub(super) rise: Checked<u32>,
-    /// An unhealthy replica that still runs is replaced after this long without a passed probe and without a byte from it, if it has no open sessions or is stopped
-    #[arg(long, help_heading = "Health", env = "LB_REPLACE_AFTER", value_name = "DURATION", default_value = "3s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
-    pub(super) replace_after: Checked<Duration>,
-    /// The same for a replica that has open sessions and is not stopped: it may be busy with them
-    #[arg(long, help_heading = "Health", env = "LB_REPLACE_BUSY_AFTER", value_name = "DURATION", default_value = "60s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
-    pub(super) replace_busy_after: Checked<Duration>,
-    /// Open connections of a replica that fails its probes: keep, or reset, so that clients connect again elsewhere
-    #[arg(long, help_heading = "Health", env = "LB_ON_DOWN", value_name = "keep|reset", default_value = "keep", value_parser = ValueParser::new(value::on_down))]
-    pub(super) on_down: Checked<OnDown>,
+    #[command(flatten)]
+    pub(super) health: HealthFlags,
     /// How long a new replica may take to pass its first probes
     #[arg(long, help_heading = "Replicas", env = "LB_START_TIMEOUT", value_name = "DURATION", default_value = "10s", allow_hyphen_values = true, value_parser = ValueParser::new(value::duration))]
     pub(super) start_timeout: Checked<Duration>,

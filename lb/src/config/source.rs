@@ -1,9 +1,11 @@
 //! Where replicas come from: the flags of each provider, checked together. Nothing is started or looked up.
 
 use std::collections::HashSet;
+use std::path::Path;
 
 use proto::control::{Hostname, Weight};
 
+use super::backends_file::read_backends;
 use super::value::{BackendPart, Checked, Given, ProviderName};
 use super::{
     Capabilities, ContainerSettings, DockerSettings, FixedBackend, Problems, Serve, ServiceName,
@@ -30,11 +32,23 @@ pub enum Source {
 }
 
 impl Source {
+    /// Where the replicas come from, in words: two `lb`s that have the same can have the same replicas.
+    pub(crate) fn origin(&self) -> String {
+        match self {
+            Source::Process { .. } => "--provider process".to_owned(),
+            Source::Docker(settings) => format!("--provider docker --fleet {}", settings.common.fleet),
+            Source::Swarm(settings) => format!("--provider swarm --fleet {}", settings.common.fleet),
+            Source::Fixed(_) => "--provider fixed".to_owned(),
+            Source::Dns(_) => "--provider dns".to_owned(),
+        }
+    }
+
     /// Whether names are resolved while `lb` runs.
     pub(crate) fn resolves_names(&self) -> bool {
         match self {
             Source::Dns(_) => true,
-            Source::Fixed(backends) => backends.iter().any(FixedBackend::has_name),
+            // A backend that is added later may have one.
+            Source::Fixed(_) => true,
             Source::Process { .. } | Source::Docker(_) | Source::Swarm(_) => false,
         }
     }
@@ -83,6 +97,7 @@ fn refuse_what_belongs_elsewhere(serve: &Serve, provider: &ProviderName, problem
         ("keep", serve.keep.0 == Ok(true), &[Docker]),
         ("handoff-volume", serve.handoff_volume.as_ref().is_some_and(Checked::is_fine), &[Docker]),
         ("backend", !serve.backend.is_empty(), &[Fixed]),
+        ("backends-file", serve.backends_file.is_some(), &[Fixed]),
         ("dns", serve.dns.is_some(), &[Dns]),
         ("allow-new-privileges", serve.allow_new_privileges.0 == Ok(true), &[Process]),
     ];
@@ -205,6 +220,9 @@ fn fixed(
     replicas: Option<usize>,
     problems: &mut Problems,
 ) -> (Source, Vec<(Hostname, Weight)>) {
+    if let Some(file) = &serve.backends_file {
+        return from_file(file, serve, replicas, problems);
+    }
     let backends = backends(serve, problems);
     let mut seen = HashSet::new();
     for FixedBackend { name, .. } in &backends {
@@ -214,30 +232,49 @@ fn fixed(
     }
     let most = backends.len();
     if most == 0 && serve.backend.is_empty() {
-        problems.add("--backend: --provider fixed takes at least one --backend NAME=HOST:PORT");
+        problems.add("--backend: --provider fixed takes at least one --backend NAME=HOST:PORT, or --backends-file FILE");
     }
     if let Some(replicas) = replicas.filter(|&replicas| replicas > most) {
         problems.add(format!("--replicas: {replicas} is more than the {most} of --backend"));
     }
-    let first = backends.iter().take(replicas.unwrap_or(most));
-    let slots = first.map(|backend| (backend.name.clone(), backend.weight)).collect();
+    let slots = slots(&backends[..replicas.unwrap_or(most).min(most)]);
     (Source::Fixed(backends), slots)
+}
+
+/// The backends of a file, which alone says which there are.
+fn from_file(
+    file: &Path,
+    serve: &Serve,
+    replicas: Option<usize>,
+    problems: &mut Problems,
+) -> (Source, Vec<(Hostname, Weight)>) {
+    if !serve.backend.is_empty() {
+        problems.add("--backends-file: it names all backends, so there can be no --backend beside it: give one of both");
+    }
+    if replicas.is_some() {
+        problems.add("--replicas: with --backends-file, the file decides how many there are");
+    }
+    let backends = read_backends(file).unwrap_or_else(|unread| {
+        unread.to_string().lines().for_each(|problem| problems.add(format!("--backends-file: {problem}")));
+        Vec::new()
+    });
+    let slots = slots(&backends);
+    (Source::Fixed(backends), slots)
+}
+
+/// The slots of these backends.
+pub(super) fn slots(backends: &[FixedBackend]) -> Vec<(Hostname, Weight)> {
+    backends.iter().map(|backend| (backend.name.clone(), backend.weight())).collect()
 }
 
 /// The backends, each with the weight that follows it.
 fn backends(serve: &Serve, problems: &mut Problems) -> Vec<FixedBackend> {
     let mut backends: Vec<FixedBackend> = Vec::new();
-    let mut is_weighed = false;
     for part in serve.backend.iter().flat_map(|several| &several.0) {
         match (&part.0, backends.last_mut()) {
-            (Ok(BackendPart::Backend(name, location)), _) => {
-                let (name, location) = (name.clone(), location.clone());
-                backends.push(FixedBackend { name, location, weight: Weight::default() });
-                is_weighed = false;
-            }
-            (Ok(BackendPart::Weight(weight)), Some(backend)) if !is_weighed => {
-                backend.weight = *weight;
-                is_weighed = true;
+            (Ok(BackendPart::Backend(backend)), _) => backends.push(backend.clone()),
+            (Ok(BackendPart::Weight(weight)), Some(backend)) if backend.weight.is_none() => {
+                backend.weight = Some(*weight);
             }
             (Ok(BackendPart::Weight(weight)), _) => {
                 problems

@@ -1,7 +1,7 @@
 //! `--user`: as whom `lb` goes on once its ports are bound.
 
 use nix::unistd::{Gid, Group, Uid, User};
-use rustix::process::geteuid;
+use rustix::process::{getegid, geteuid};
 
 use super::{Problems, Serve, Source};
 use crate::privileges::Identity;
@@ -13,12 +13,18 @@ pub(super) fn read(serve: &Serve, source: &Source, problems: &mut Problems) -> O
         problems.add(
             "--user: it goes with --provider process, fixed and dns only: who may talk to the engine is root anyway",
         );
-    } else if !geteuid().is_root() {
-        let user = geteuid().as_raw();
-        problems.add(format!("--user: only root can become another user, and lb runs as user {user}"));
     }
     match look_up(given) {
-        Ok(identity) => Some(identity),
+        // A successor begins as the user that the lb before it has become.
+        Ok(identity) if identity == (Identity { uid: geteuid().as_raw(), gid: getegid().as_raw() }) => None,
+        Ok(identity) => {
+            if !geteuid().is_root() {
+                let user = geteuid().as_raw();
+                problems
+                    .add(format!("--user: only root can become another user, and lb runs as user {user}"));
+            }
+            Some(identity)
+        }
         Err(because) => {
             problems.add(format!(
                 "--user: invalid value `{given}`: expected NAME[:GROUP], each a name or number of this machine: {because}"

@@ -62,11 +62,11 @@ impl Links {
                 self.current = Some(link);
             }
             Err(error) if std::mem::replace(&mut self.is_logged, true) => {
-                debug!(%hostname, "no hand-off: {error}");
+                debug!(%hostname, %error, "no hand-off");
             }
             Err(error) => info!(
-                %hostname, path = %path.display(),
-                "connections are proxied: the replica does not take them over there: {error}"
+                %hostname, path = %path.display(), %error,
+                "connections are proxied: the replica does not take them over there"
             ),
         }
     }
@@ -116,7 +116,7 @@ async fn listen(replica: Arc<Replica>, link: Arc<Link>, mut closed: Closed) {
     let hostname = &replica.hostname;
     match ended {
         Some(Ended::Gone) | None => info!(%hostname, "connections are no longer handed over"),
-        Some(ended) => warn!(%hostname, "connections are no longer handed over: {ended}"),
+        Some(ended) => warn!(%hostname, error = %ended, "connections are no longer handed over"),
     }
 }
 

@@ -52,6 +52,49 @@ pub(crate) fn bind(at: At, workers: usize, peer: &PeerOptions) -> io::Result<Vec
     std::iter::once(Ok(first)).chain(others).collect()
 }
 
+/// Takes over listening sockets that are all bound to one address, so that each of this many workers has one. Those that share their
+/// port get company where there are too few; others are shared by several workers.
+///
+/// # Errors
+/// The number of open files is at its limit.
+pub(crate) fn adopt(
+    mut listeners: Vec<TcpListener>,
+    workers: usize,
+    peer: &PeerOptions,
+) -> io::Result<Vec<TcpListener>> {
+    for listener in &listeners {
+        listener.set_nonblocking(true)?;
+        // They fail at a Unix socket, which has none of these.
+        let socket = SockRef::from(listener);
+        let _ = socket.set_tcp_nodelay(true);
+        peer.set(socket);
+        peer.set_buffers(listener);
+    }
+    let first = listeners.first();
+    let first = first.map(|first| io::Result::Ok((At::of(first)?, SockRef::from(first).reuse_port()?)));
+    if let Some((Some(at), true)) = first.transpose()? {
+        // If it cannot be bound once more, such as for want of a privilege, the workers share those that there are.
+        while listeners.len() < workers
+            && let Ok(more) = listen(at, true, peer)
+        {
+            listeners.push(more);
+        }
+    }
+    share(listeners, workers)
+}
+
+/// At least so many listeners, of which some may be the same socket.
+///
+/// # Errors
+/// The number of open files is at its limit.
+pub(crate) fn share(mut listeners: Vec<TcpListener>, workers: usize) -> io::Result<Vec<TcpListener>> {
+    for at in 0..workers.saturating_sub(listeners.len()) {
+        let another = listeners.get(at).map(TcpListener::try_clone).transpose()?;
+        listeners.extend(another);
+    }
+    Ok(listeners)
+}
+
 /// Binds a listening socket. One that is not `shared` only shows that the address is free.
 pub(super) fn listen(
     At { address, is_only_v6 }: At,

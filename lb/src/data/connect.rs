@@ -7,6 +7,7 @@
 use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ use handoff::Refused;
 use rustix::io::Errno;
 use rustix::net::sockopt::set_tcp_quickack;
 use rustix::net::{SendFlags, send};
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::time::timeout;
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::admission::Places;
 use super::client::Client;
@@ -23,9 +24,12 @@ use super::socket::write_some;
 use super::source::{Reading, Source};
 use super::stream::Stream;
 use super::{Limits, Plane};
-use crate::net::{SECOND_THOUGHT, is_local, more_telling};
+use crate::net::{Endpoint, SECOND_THOUGHT, is_local, look_twice, more_telling, no_answer_at_path};
 use crate::replica::{About, Dialled, HandedOver, Lease, Replica};
 use crate::snapshot::{Slot, Snapshot};
+
+/// How long a connect to a Unix socket waits when its queue is full, before it is tried again.
+const QUEUE: Duration = Duration::from_millis(20);
 
 /// What is known of a client that needs a replica.
 pub(super) struct Request<'a> {
@@ -35,6 +39,8 @@ pub(super) struct Request<'a> {
     pub(super) id: Option<&'a [u8]>,
     /// The bytes that have to be forwarded to a replica.
     pub(super) head: &'a [u8],
+    /// How far it may go.
+    pub(super) limits: &'a Limits,
     /// What the connection holds until its end.
     pub(super) places: Option<&'a Arc<Places>>,
 }
@@ -108,12 +114,12 @@ pub(super) async fn first_reachable<'a>(
     plane: &Plane,
     failed: &mut Vec<Attempt>,
 ) -> Option<(&'a Slot, Reached)> {
-    let candidates = snapshot.leases(request.key).take(plane.limits.connect_attempts);
+    let candidates = snapshot.leases(request.key).take(request.limits.connect_attempts);
     for (attempt, (slot, lease)) in candidates.enumerate() {
         let about = About { slot: &slot.name, key: request.key, request_id: request.id, attempt };
         let offer = Offer { client, places: request.places, most: snapshot.most_per_replica() };
         let step = match hand_over(lease, &offer, about, plane, failed) {
-            Step::Stay(lease) => proxy(lease, request.head, plane, failed).await,
+            Step::Stay(lease) => proxy(lease, request, plane, failed).await,
             step => step,
         };
         if let Step::Done(reached) = step {
@@ -162,9 +168,9 @@ fn hand_over(
 }
 
 /// Connects to the replica and forwards the head.
-async fn proxy(lease: Lease, head: &[u8], plane: &Plane, failed: &mut Vec<Attempt>) -> Step {
+async fn proxy(lease: Lease, request: &Request<'_>, plane: &Plane, failed: &mut Vec<Attempt>) -> Step {
     let replica = lease.replica();
-    match connect_to_any(replica, head, &plane.limits).await {
+    match connect_to_any(replica, request.head, request.limits).await {
         Ok((stream, forwarded)) => {
             replica.counters.dialled(Dialled::Ok);
             lease.connected();
@@ -220,14 +226,18 @@ async fn connect_to_any(replica: &Replica, head: &[u8], limits: &Limits) -> io::
 /// From the first byte that is forwarded, no other address or replica is tried for this connection.
 async fn connect(
     replica: &Replica,
-    address: SocketAddr,
+    address: &Endpoint,
     head: &[u8],
     limits: &Limits,
 ) -> io::Result<(Stream, usize)> {
     let is_suspect = replica.suspicion.is_raised();
     let is_sent_at_once = !head.is_empty() && !is_suspect;
-    let socket = dial(address, is_sent_at_once, limits)?.into();
-    let stream = Stream::watch(socket).map_err(|(_, error)| error)?;
+    let socket = match address {
+        Endpoint::Tcp(address) => dial(*address, is_sent_at_once, limits)?,
+        // Boxed, because it rarely waits.
+        Endpoint::Unix(path) => Box::pin(dial_path(path, limits)).await?,
+    };
+    let stream = Stream::watch(socket.into()).map_err(|(_, error)| error)?;
     if is_sent_at_once {
         // On one machine the handshake is over when `connect` returns. Otherwise this fails and takes no byte (connect(2),
         // EINPROGRESS; tcp(7) queues nothing before the handshake).
@@ -242,7 +252,7 @@ async fn connect(
     stream.take_error()?.map_or(Ok(()), Err)?;
     if is_suspect {
         // Nothing is forwarded yet, so another replica may still be tried. (Boxed, because it is rare.)
-        Box::pin(look_twice(&stream, SECOND_THOUGHT)).await?;
+        Box::pin(look_twice(peek(&stream), SECOND_THOUGHT)).await?;
         replica.suspicion.clear();
     }
     // What is not written now goes with the relay.
@@ -255,20 +265,13 @@ async fn connect(
     }
 }
 
-/// Waits for a moment, and fails if the replica closes the connection that it has just accepted.
-async fn look_twice(stream: &Stream, moment: Duration) -> io::Result<()> {
-    let first = async {
-        loop {
-            stream.readable().await?;
-            if let Some(bytes) = Source::Watched(stream).read(Reading::Peek, 1, |_, _| ())? {
-                return Ok(bytes);
-            }
+/// Waits for a first byte without taking it. Returns how many bytes there are, at most one; at the end, none.
+async fn peek(stream: &Stream) -> io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        if let Some(bytes) = Source::Watched(stream).read(Reading::Peek, 1, |_, _| ())? {
+            return Ok(bytes);
         }
-    };
-    match timeout(moment, first).await {
-        Ok(Ok(0)) => Err(io::Error::new(ErrorKind::ConnectionAborted, "the connection is closed at once")),
-        Ok(Err(error)) => Err(error),
-        Ok(Ok(_)) | Err(_) => Ok(()),
     }
 }
 
@@ -291,6 +294,24 @@ fn dial(address: SocketAddr, bytes_follow: bool, limits: &Limits) -> io::Result<
     match socket.connect(&address.into()) {
         Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => Err(error),
         _ => Ok(socket),
+    }
+}
+
+/// Makes a socket that has connected to a Unix socket. One whose queue is full is tried again until the time for a connect is over: the
+/// kernel does not tell when there is room (connect(2), EAGAIN).
+async fn dial_path(path: &Path, limits: &Limits) -> io::Result<Socket> {
+    let deadline = Instant::now() + limits.connect_timeout;
+    let address = SockAddr::unix(path)?;
+    let socket = Socket::new_raw(Domain::UNIX, Type::STREAM.nonblocking().cloexec(), None)?;
+    limits.peer.set_buffers(&socket);
+    loop {
+        match socket.connect(&address) {
+            Ok(()) => return Ok(socket),
+            Err(error) if error.kind() == ErrorKind::WouldBlock && Instant::now() < deadline => {
+                sleep(QUEUE).await;
+            }
+            Err(error) => return Err(no_answer_at_path(error)),
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 
-use proto::proxy::Foreword;
+use proto::proxy::{Foreword, Version};
 use rustix::net::getsockname;
 
 use super::Plane;
@@ -19,9 +19,9 @@ impl Plane {
         bytes: &mut Vec<u8>,
         (client, ends): (&Client, &Ends),
         key: &Key<'_>,
-        worker: u16,
+        (version, worker): (Option<Version>, u16),
     ) {
-        let Some(version) = self.limits.send_proxy else { return };
+        let Some(version) = version else { return };
         let knocked = ends.knocked.or_else(|| self.listens_at(worker)).or_else(|| address_of(client));
         let ends = knocked.map(|knocked| (ends.peer, knocked));
         let mut header = Foreword { ends, unique_id: key.id(), authority: key.server_name() }.header(version);

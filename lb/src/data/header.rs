@@ -12,9 +12,9 @@ use proto::proxy::{self, Header, Progress};
 use tokio::io::Interest;
 use tokio::time::{sleep, timeout_at};
 
-use super::Plane;
 use super::admission::Places;
 use super::client::Client;
+use super::rules::Rules;
 use super::socket::SOON;
 use super::source::{Reading, Source};
 use crate::refusals::Reason;
@@ -48,9 +48,9 @@ impl From<io::Error> for Unserved {
     }
 }
 
-impl Plane {
+impl Rules {
     /// Whether connections from this address have to begin with a header.
-    pub(super) fn expects_header(&self, peer: IpAddr) -> bool {
+    pub(super) fn expect_header(&self, peer: IpAddr) -> bool {
         self.proxies.as_ref().is_some_and(|proxies| proxies.contain(peer.to_canonical()))
     }
 

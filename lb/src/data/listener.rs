@@ -26,6 +26,7 @@ use tracing::{error, info};
 use super::Plane;
 use super::admission::Seat;
 use super::binding::{BACKLOG, listen};
+use super::rules::Rules;
 use super::session::{self, Room};
 use super::worker::{Gate, Worker};
 use crate::net::Trouble;
@@ -53,6 +54,10 @@ pub(super) async fn run(at: usize, plane: Arc<Plane>, close: CancellationToken) 
         Err(failed) = &mut pulse => if let Ok(panic) = failed.try_into_panic() { resume_unwind(panic) },
     }
     for (_, listener) in worker.close() {
+        // Another process goes on at this socket.
+        if plane.pause.is_on() {
+            continue;
+        }
         accept_the_rest(&listener, worker, &plane);
     }
     plane.sessions.close();
@@ -84,7 +89,7 @@ async fn mend((worker, gate): (&Worker, &Gate), plane: &Arc<Plane>, mut trouble:
             is_said = true;
             error!(
                 worker = worker.number,
-                "a worker cannot accept connections; its listener is bound again: {trouble}"
+                error = %trouble, "a worker cannot accept connections; its listener is bound again"
             );
         }
         sleep(pause).await;
@@ -96,7 +101,7 @@ async fn mend((worker, gate): (&Worker, &Gate), plane: &Arc<Plane>, mut trouble:
         }
         // A Unix socket that fails is the only one: all workers share it.
         let Some(at) = gate.at else { continue };
-        match listen(at, true, &plane.limits.peer) {
+        match listen(at, true, &plane.rules.load().limits.peer) {
             Ok(other) => {
                 if let Some(old) = gate.replace_listener(Some(other)) {
                     accept_the_rest(&old, worker, plane);
@@ -115,7 +120,7 @@ async fn mend((worker, gate): (&Worker, &Gate), plane: &Arc<Plane>, mut trouble:
 /// # Errors
 /// It is not certain that the listener works.
 fn try_out(listener: &TcpListener, worker: &Worker, plane: &Arc<Plane>) -> io::Result<()> {
-    match accept_now(listener) {
+    match accept_unless_paused(listener, plane) {
         Ok((client, peer)) => serve_now(client, peer, worker, plane),
         Err(error) if error.kind() == ErrorKind::WouldBlock => {}
         Err(error) if Trouble::of(&error) == Trouble::Shortage => {}
@@ -145,9 +150,10 @@ async fn accept_until_trouble(
                 Ok(connection) => connection,
                 Err(trouble) => return trouble,
             };
-            if let Some((client, seat)) = admit(client, peer, plane) {
-                let room = room(seat, plane).await;
-                session::start(client, peer, worker.at(), Arc::clone(plane), room);
+            let rules = plane.rules.take();
+            if let Some((client, seat)) = admit(client, peer, plane, &rules) {
+                let room = room(seat, plane, &rules).await;
+                session::start(client, peer, worker.at(), (Arc::clone(plane), rules), room);
             }
         }
         yield_now().await;
@@ -189,6 +195,10 @@ fn accept_now(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
     Ok((client.into(), peer.ok_or(Errno::CONNABORTED)?))
 }
 
+fn accept_unless_paused(listener: &TcpListener, plane: &Plane) -> io::Result<(TcpStream, SocketAddr)> {
+    if plane.pause.is_on() { Err(ErrorKind::WouldBlock.into()) } else { accept_now(listener) }
+}
+
 /// Waits for the next connection.
 ///
 /// # Errors
@@ -200,7 +210,7 @@ async fn accept(
 ) -> io::Result<(TcpStream, SocketAddr)> {
     let (mut skipped, mut is_short) = (0, false);
     loop {
-        let accepted = accept_any(listener, worker).await;
+        let accepted = accept_any(listener, (worker, plane)).await;
         let was_short = is_short;
         // A client waits then that cannot be accepted.
         is_short = accepted.as_ref().is_err_and(|error| Trouble::of(error) == Trouble::Shortage);
@@ -226,13 +236,13 @@ async fn accept(
 /// client waits for the next one, whatever was missed.
 async fn accept_any(
     listener: &AsyncFd<Arc<TcpListener>>,
-    worker: &Worker,
+    (worker, plane): (&Worker, &Plane),
 ) -> io::Result<(TcpStream, SocketAddr)> {
     loop {
         let accepted = tokio::select! {
             biased;
-            accepted = listener.async_io(Interest::READABLE, |listener| accept_now(listener)) => accepted,
-            () = worker.pulse() => accept_now(listener.get_ref()),
+            accepted = listener.async_io(Interest::READABLE, |listener| accept_unless_paused(listener, plane)) => accepted,
+            () = worker.pulse() => accept_unless_paused(listener.get_ref(), plane),
         };
         if !accepted.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
             return accepted;
@@ -241,10 +251,15 @@ async fn accept_any(
 }
 
 /// Asks whether a client is let in. If it is not, its connection is reset, before a byte is read.
-fn admit(client: TcpStream, peer: SocketAddr, plane: &Plane) -> Option<(TcpStream, Option<Seat>)> {
-    let Some(admission) = &plane.admission else { return Some((client, None)) };
+fn admit(
+    client: TcpStream,
+    peer: SocketAddr,
+    plane: &Plane,
+    rules: &Rules,
+) -> Option<(TcpStream, Option<Seat>)> {
+    let Some(admission) = &rules.admission else { return Some((client, None)) };
     // Who the client of a proxy is, is known later.
-    let admitted = if plane.expects_header(peer.ip()) {
+    let admitted = if rules.expect_header(peer.ip()) {
         admission.let_in_proxy(peer.ip()).map(|()| None)
     } else {
         admission.admit(peer.ip())
@@ -262,9 +277,9 @@ fn admit(client: TcpStream, peer: SocketAddr, plane: &Plane) -> Option<(TcpStrea
 }
 
 /// Waits until there is room for one more session: for its files, and among all that there may be.
-async fn room(seat: Option<Seat>, plane: &Plane) -> Room {
+async fn room(seat: Option<Seat>, plane: &Plane, rules: &Rules) -> Room {
     let counted = room_for_files(plane).await;
-    let Some(admission) = &plane.admission else { return Room { counted, places: None } };
+    let Some(admission) = &rules.admission else { return Room { counted, places: None } };
     let is_full = || {
         plane.refusals.count(Reason::MaxConnections);
         plane.files.complain(&"all that --max-connections allows are open", None);
@@ -274,10 +289,11 @@ async fn room(seat: Option<Seat>, plane: &Plane) -> Room {
 
 /// Serves a client that cannot wait for room, if it is let in.
 fn serve_now(client: TcpStream, peer: SocketAddr, worker: &Worker, plane: &Arc<Plane>) {
-    let Some((client, seat)) = admit(client, peer, plane) else { return };
-    let places = plane.admission.as_ref().and_then(|admission| admission.places_now(seat));
+    let rules = plane.rules.take();
+    let Some((client, seat)) = admit(client, peer, plane, &rules) else { return };
+    let places = rules.admission.as_ref().and_then(|admission| admission.places_now(seat));
     let room = Room { counted: plane.sessions.token(), places };
-    session::start(client, peer, worker.at(), Arc::clone(plane), room);
+    session::start(client, peer, worker.at(), (Arc::clone(plane), rules), room);
 }
 
 /// Waits until there is memory for one more session, and it leaves enough files for the rest of the program. The token counts as

@@ -21,6 +21,7 @@ mod outcome;
 mod pair;
 mod peer;
 mod relay;
+mod rules;
 mod session;
 mod socket;
 mod source;
@@ -33,9 +34,11 @@ pub(crate) mod watchdog;
 mod worker;
 
 use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use proto::control::Transport;
 use proto::key::KeyKind;
 use proto::proxy::Version;
@@ -45,14 +48,15 @@ pub(crate) use admission::{Admission, AdmissionRules, Networks, Rate};
 pub(crate) use files::FileBudget;
 pub(crate) use memory::Memory;
 pub(crate) use peer::PeerOptions;
+pub(crate) use rules::RulesCell;
 pub(crate) use splice::Pipes;
 pub(crate) use stalls::Stalls;
 pub(crate) use warnings::Warnings;
 pub(crate) use worker::Worker;
 
-use crate::access::AccessLog;
+use crate::access::AccessLogs;
 use crate::metrics::{Metrics, Workers};
-use crate::net::Throttle;
+use crate::net::{Pause, Throttle};
 use crate::refusals::{Reason, Refusals};
 use crate::snapshot::Cell;
 
@@ -90,14 +94,10 @@ pub struct Limits {
 pub(crate) struct Plane {
     /// The newest snapshot.
     pub(crate) fleet: Arc<Cell>,
-    /// The rules for sessions.
-    pub(crate) limits: Limits,
-    /// The log of connections, if there is one.
-    pub(crate) access: Option<Arc<AccessLog>>,
-    /// Who is let in; `None`: everybody.
-    pub(crate) admission: Option<Admission>,
-    /// The proxies whose connections begin with a header of the PROXY protocol, if there are some.
-    pub(crate) proxies: Option<Networks>,
+    /// How sessions are served, and who is let in.
+    pub(crate) rules: RulesCell,
+    /// The log of connections.
+    pub(crate) access: Arc<AccessLogs>,
     /// What is measured.
     pub(crate) metrics: Arc<Metrics>,
     /// Counts the connections that are not served.
@@ -114,6 +114,8 @@ pub(crate) struct Plane {
     pub(crate) warnings: Warnings,
     /// The workers.
     pub(crate) workers: Vec<Worker>,
+    /// Whether another process takes the connections.
+    pub(crate) pause: Arc<Pause>,
     /// Keeps it rare in the log that a listener does not work.
     pub(crate) troubles: Throttle,
     /// All sessions of all workers.
@@ -128,6 +130,14 @@ impl Plane {
         self.files.sessions(self.fleet.load().slots().len())
     }
 
+    /// Other rules hold from now on, for connections that come. Those that are open are counted by limits that were off before. Call it
+    /// on a runtime.
+    pub(crate) fn change_rules(&self, limits: Limits, admission: &AdmissionRules, proxies: &[IpNet]) {
+        if self.rules.change(limits, admission, proxies) {
+            self.stalls.call();
+        }
+    }
+
     /// Whether a new client would be accepted now, and if not, why.
     pub(crate) fn accepts(&self) -> Result<(), &'static str> {
         if !self.workers.iter().any(Worker::accepts) {
@@ -136,11 +146,22 @@ impl Plane {
         if self.memory.is_short() {
             return Err("new connections wait for memory");
         }
-        let has_no_place = self.admission.as_ref().is_some_and(Admission::is_full);
+        let has_no_place = self.rules.load().admission.as_ref().is_some_and(Admission::is_full);
         if has_no_place || self.sessions.len() >= self.most_sessions() {
             return Err("the limit of connections is reached");
         }
         Ok(())
+    }
+
+    /// The listening sockets of all workers, each with the address where it is bound (`None`: a Unix socket).
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = (Option<SocketAddr>, Arc<TcpListener>)> {
+        self.workers.iter().flat_map(Worker::listeners)
+    }
+
+    /// Goes on to take connections, at once.
+    pub(crate) fn resume(&self) {
+        self.pause.set(false);
+        self.workers.iter().for_each(Worker::beat);
     }
 
     /// What the workers can do for new clients now.
@@ -151,7 +172,7 @@ impl Plane {
         } else {
             0
         };
-        let admitted = self.admission.as_ref().and_then(Admission::most);
+        let admitted = self.rules.load().admission.as_ref().and_then(Admission::most);
         let most_sessions = self.most_sessions().min(admitted.unwrap_or(usize::MAX));
         let (full, sessions) = (self.workers.len().saturating_sub(dead + accepting), self.sessions.len());
         Workers { accepting, full, dead, sessions, most_sessions }
@@ -177,9 +198,9 @@ mod testing {
     use tokio_util::task::TaskTracker;
 
     use super::stream::Stream;
-    use super::{FileBudget, Limits, Memory, PeerOptions, Pipes, Plane, Stalls, Warnings};
+    use super::{FileBudget, Limits, Memory, PeerOptions, Pipes, Plane, RulesCell, Stalls, Warnings};
     use crate::metrics::Metrics;
-    use crate::net::Throttle;
+    use crate::net::{Pause, Throttle};
     use crate::snapshot::{Cell, Snapshot};
 
     /// Rules for sessions that do not get in the way of a test.
@@ -205,19 +226,18 @@ mod testing {
         let policy = MappingPolicy { scheme: Scheme::from(Algorithm::Maglev), balance: None };
         Plane {
             fleet: Arc::new(Cell::from_pointee(Snapshot::empty(&policy).unwrap())),
-            limits: limits(),
+            rules: RulesCell::of(limits()),
             files: FileBudget::of_this_process(1, 0, false, 1),
             pipes: Pipes::new(0, 0, 1),
             memory: Memory::default(),
             stalls: Stalls::default(),
             warnings: Warnings::default(),
             workers: Vec::new(),
+            pause: Arc::new(Pause::new(false)),
             troubles: Throttle::default(),
             sessions: TaskTracker::new(),
             handed_over: TaskTracker::new(),
-            access: None,
-            admission: None,
-            proxies: None,
+            access: Arc::default(),
             refusals: Arc::default(),
             metrics: Arc::new(Metrics::new(1)),
         }

@@ -48,7 +48,7 @@ pub(super) struct Outcome {
     pub(super) total: Duration,
     /// How many replicas were tried, the last one included.
     pub(super) attempts: u32,
-    /// The bytes each way, those of the head included. (Of a connection that was handed over, nothing is known.)
+    /// The bytes each way between the client and the replica, those of the head included. (Of a connection that was handed over, nothing is known.)
     pub(super) traffic: Traffic,
 }
 
@@ -129,15 +129,22 @@ impl Course {
         Some(self.reached?.time().saturating_sub(self.known?.time()))
     }
 
+    /// How long it has lasted.
+    pub(super) fn total(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
     /// It ends now, after this traffic.
     pub(super) fn end(&self, end: End, traffic: Traffic) -> Outcome {
+        // Where no replica was reached, none has the head.
+        let head = if self.reached.is_some() { self.head } else { 0 };
         Outcome {
             end,
             first_line: self.first_line(),
             connect: self.connect(),
-            total: self.begun.elapsed(),
+            total: self.total(),
             attempts: self.attempts.into(),
-            traffic: Traffic { up: traffic.up + u64::from(self.head), ..traffic },
+            traffic: Traffic { up: traffic.up + u64::from(head), ..traffic },
         }
     }
 }
@@ -155,7 +162,7 @@ mod tests {
         course.tried(3);
         let refused = course.end(End::Refused(Reason::NoReplica), Traffic::default());
         assert!(refused.first_line.is_some());
-        assert_eq!((refused.connect, refused.attempts), (None, 3));
+        assert_eq!((refused.connect, refused.attempts, refused.traffic), (None, 3, Traffic::default()));
         course.reaches(2);
         let outcome = course.end(End::Ended(Ending::Complete), Traffic { up: 3, down: 5 });
         assert_eq!((outcome.traffic, outcome.attempts), (Traffic { up: 10, down: 5 }, 3));

@@ -5,19 +5,21 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
+use arc_swap::Guard;
 use rustix::net::sockopt::{set_tcp_nodelay, set_tcp_quickack};
 use tokio::task::yield_now;
 
 use super::Plane;
+use super::admission::{Late, Places, Source};
 use super::flow::{Behind, Break, Ends, Flow};
+use super::rules::Rules;
 use super::socket::{is_dead, reset, write_some};
-use super::source::{Reading, SCRATCH, Source};
+use super::source::{self, Reading, SCRATCH};
 use super::splice::{self, Borrower, Pipe};
 use super::stream::Stream;
 use crate::replica::{Ending, Lease, Way};
@@ -28,7 +30,10 @@ pub(super) struct Pair {
     replica: Stream,
     pub(super) lease: Lease,
     pub(super) plane: Arc<Plane>,
-    source: Borrower,
+    /// What it got when it began, where connections are limited.
+    pub(super) places: Option<Arc<Places>>,
+    /// What limits count the client as.
+    pub(super) source: Source,
     /// The number of the last error of a call, for the log. (The largest one is 4095.)
     error: AtomicU16,
     has_ended: AtomicBool,
@@ -37,15 +42,14 @@ pub(super) struct Pair {
 impl Pair {
     /// A client that is connected to its replica.
     pub(super) fn new(
-        client: Stream,
-        source: IpAddr,
+        (client, source): (Stream, Source),
         replica: Stream,
         lease: Lease,
         plane: Arc<Plane>,
+        places: Option<Arc<Places>>,
     ) -> Self {
-        let source = borrower(source);
         let (error, has_ended) = (AtomicU16::new(0), AtomicBool::new(false));
-        Pair { client, replica, lease, plane, source, error, has_ended }
+        Pair { client, replica, lease, plane, places, source, error, has_ended }
     }
 
     /// The last error of a call.
@@ -60,6 +64,13 @@ impl Pair {
             self.error.store(number.unwrap_or(0), Relaxed);
         }
         result
+    }
+
+    /// Counts the connection where the rules that there are now count it, and those before did not. Returns these rules.
+    pub(super) fn catch_up(&self, late: &mut Late) -> Guard<Arc<Rules>> {
+        let rules = self.plane.rules.load();
+        late.catch_up(self.places.as_deref(), rules.admission.as_ref(), self.source);
+        rules
     }
 
     /// The relay has ended: dropping the pair closes what is still open, without a reset.
@@ -88,13 +99,10 @@ impl Drop for Pair {
 }
 
 /// Who borrows pipes for this client.
-fn borrower(source: IpAddr) -> Borrower {
-    match source.to_canonical() {
-        IpAddr::V4(address) => address.to_bits(),
-        IpAddr::V6(address) => {
-            let network = address.to_bits() >> 64;
-            (network >> 32) as u32 ^ network as u32
-        }
+fn borrower(source: Source) -> Borrower {
+    match source {
+        Source::V4(address) => address,
+        Source::V6(high, low) => high ^ low,
     }
 }
 
@@ -165,7 +173,7 @@ impl Ends for Sockets<'_> {
             }
             take(chunk, behind);
         };
-        self.pair.note(Source::Watched(self.from()).read(Reading::TakeAndLookBehind, SCRATCH, take))
+        self.pair.note(source::Source::Watched(self.from()).read(Reading::TakeAndLookBehind, SCRATCH, take))
     }
 
     fn write(&self, bytes: &[u8], are_last: bool) -> io::Result<usize> {
@@ -176,7 +184,7 @@ impl Ends for Sockets<'_> {
     }
 
     fn fill(&self, most: usize) -> io::Result<Option<(Pipe, usize)>> {
-        self.pair.note(self.pair.plane.pipes.fill(self.from(), most, self.pair.source))
+        self.pair.note(self.pair.plane.pipes.fill(self.from(), most, borrower(self.pair.source)))
     }
 
     fn drain(&self, pipe: &Pipe, most: usize) -> io::Result<usize> {

@@ -25,6 +25,7 @@ use rustix::net::{Shutdown, shutdown};
 use tokio::io::Interest;
 use tokio::time::sleep;
 
+use super::admission::Late;
 use super::clock::{Clock, Expired};
 use super::flow::{Break, Flow};
 use super::pair::{Direction, Pair, Sockets};
@@ -55,7 +56,10 @@ pub(super) fn run(pair: &Pair, unsent: Vec<u8>) -> impl Future<Output = (Ending,
     // An open connection should be small, so the future keeps only what is made of the arguments.
     let flows =
         [Flow::new(Sockets::new(pair, true), unsent), Flow::new(Sockets::new(pair, false), Vec::new())];
-    let mut relay = Relay { flows, clock: Clock::new(&pair.plane.limits), ear: Ear::new(&pair.plane.stalls) };
+    // Before the look at the rules, so that it hears of those that come after the look.
+    let (ear, mut late) = (Ear::new(&pair.plane.stalls), Late::default());
+    let clock = Clock::new(&pair.catch_up(&mut late).limits);
+    let mut relay = Relay { flows, clock, ear, late };
     async move {
         let ending = tokio::select! {
             ending = relay.run() => ending,
@@ -65,7 +69,7 @@ pub(super) fn run(pair: &Pair, unsent: Vec<u8>) -> impl Future<Output = (Ending,
             pair.cut();
         }
         pair.has_ended();
-        let [up, down] = relay.flows.map(|flow| flow.moved);
+        let [up, down] = relay.flows.each_ref().map(|flow| flow.moved);
         (ending, Traffic { up, down })
     }
 }
@@ -75,7 +79,14 @@ struct Relay<'a> {
     /// Up and down.
     flows: [Direction<'a>; 2],
     clock: Clock,
-    ear: Ear<'a>,
+    ear: Ear,
+    late: Late,
+}
+
+impl Drop for Relay<'_> {
+    fn drop(&mut self) {
+        self.ear.leave(&self.flows[0].ends.pair.plane.stalls);
+    }
 }
 
 impl Relay<'_> {
@@ -90,7 +101,10 @@ impl Relay<'_> {
 
     /// Polls both directions; ready with the first one that ends, or when a time limit is reached.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<FirstEnd, Expired>> {
-        self.ear.heed(self.flows[0].ends.pair.sockets(), cx);
+        let pair = self.flows[0].ends.pair;
+        if self.ear.heed(&pair.plane.stalls, pair.sockets(), cx) {
+            drop(pair.catch_up(&mut self.late));
+        }
         // A busy direction may use up the budget of the task. Either may go first, so neither can starve the other.
         let first = usize::from(fastrand::bool());
         for at in [first, 1 - first] {
@@ -116,9 +130,11 @@ impl Relay<'_> {
             }
         };
         let pair = first.ends.pair;
-        let silence = pair.plane.limits.half_close_timeout;
+        let silence = pair.plane.rules.load().limits.half_close_timeout;
+        let late = &mut self.late;
+        let catch_up = || drop(pair.catch_up(late));
         tokio::select! {
-            never = self.ear.heed_on(pair.sockets()) => match never {},
+            never = self.ear.heed_on(&pair.plane.stalls, pair.sockets(), catch_up) => match never {},
             end = conclude(end, first, other, silence) => ending(end, endings),
             () = aged => Ending::Aged,
         }

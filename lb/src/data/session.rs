@@ -16,7 +16,7 @@ use rustix::net::{Shutdown, shutdown};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::admission::Places;
+use super::admission::{Places, Source};
 use super::client::Client;
 use super::connect::{Reached, Request, Upstream, first_reachable};
 use super::head::{self, Head};
@@ -25,12 +25,12 @@ use super::key::Key;
 use super::outcome::{Course, End, Outcome};
 use super::pair::Pair;
 use super::relay::{self, Traffic};
+use super::rules::Rules;
 use super::socket::{SOON, reset, write_some};
 use super::source::{Reading, discard};
 use super::story::Story;
 use super::stream::Stream;
 use super::{Limits, Plane};
-use crate::access::AccessLog;
 use crate::net::is_local;
 use crate::refusals::Reason;
 use crate::replica::{Ending, Lease, Way};
@@ -43,7 +43,6 @@ const NO_REPLICA: &str = r#"{"message":"<Error> no server replica is available",
 /// What a session has a part of until it ends.
 pub(super) struct Room {
     /// It counts as a session.
-    #[expect(dead_code, reason = "nothing reads it: it is dropped with the session")]
     pub(super) counted: TaskTrackerToken,
     /// Its places, where connections are limited.
     pub(super) places: Option<Arc<Places>>,
@@ -53,9 +52,15 @@ pub(super) struct Room {
 ///
 /// The first poll happens here, so a client that is handed over without a wait costs no task. Everything before the relay is a
 /// separate future, which is freed when the relay begins: most open connections are in the relay.
-pub(super) fn start(client: StdStream, peer: SocketAddr, worker: u16, plane: Arc<Plane>, room: Room) {
+pub(super) fn start(
+    client: StdStream,
+    peer: SocketAddr,
+    worker: u16,
+    (plane, rules): (Arc<Plane>, Arc<Rules>),
+    room: Room,
+) {
     let course = Course::begin(worker);
-    let mut opening = Box::pin(Session::open(Client::new(client), peer, course, plane, room));
+    let mut opening = Box::pin(Session::open(Client::new(client), peer, course, (plane, rules), room));
     let relay = |opened: Option<(Session, Box<[u8]>)>| {
         if let Some((session, unsent)) = opened {
             tokio::spawn(session.relay(unsent));
@@ -76,7 +81,8 @@ struct Session {
     course: Course,
     /// Only if it will be told.
     story: Option<Box<Story>>,
-    _room: Room,
+    /// It counts as a session.
+    _counted: TaskTrackerToken,
 }
 
 impl Session {
@@ -86,34 +92,33 @@ impl Session {
         mut client: Client,
         peer: SocketAddr,
         mut course: Course,
-        plane: Arc<Plane>,
+        (plane, rules): (Arc<Plane>, Arc<Rules>),
         mut room: Room,
     ) -> Option<(Self, Box<[u8]>)> {
         let mut ends = Ends { peer, knocked: None };
-        let begun = beginning(&mut client, &mut ends, &mut room, course.begun(), &plane).await;
+        let limits = &rules.limits;
+        let begun = beginning(&mut client, &mut ends, &mut room, course.begun(), &rules).await;
         let peer = ends.peer;
         let Head { mut bytes, says, has_proxy_header } = match begun {
             Ok(read) => read,
             Err(unserved) => {
-                let reason = give_up(client, peer, unserved, &plane);
-                let story = Story::if_told(plane.access(), || Story::of(peer));
-                plane.conclude(&course, End::Refused(reason), story.as_deref());
+                plane.refuse_on(&course, peer, give_up(client, peer, unserved, &plane));
                 return None;
             }
         };
-        plane.has_read(&mut course, bytes.len());
+        plane.has_read(&mut course, bytes.len(), &limits.key);
         if has_proxy_header {
             plane.warnings.proxy_header(peer);
         }
 
-        let key = Key::of(&says, &plane.limits.key, peer.ip());
-        plane.introduce_to_replica(&mut bytes, (&client, &ends), &key, course.worker());
+        let key = Key::of(&says, &limits.key, peer.ip());
+        plane.introduce_to_replica(&mut bytes, (&client, &ends), &key, (limits.send_proxy, course.worker()));
         let mut failed = Vec::new();
         let snapshot = plane.fleet.load_full();
-        let request =
-            Request { key: key.bytes(), id: key.given(), head: &bytes, places: room.places.as_ref() };
+        let places = room.places.as_ref();
+        let request = Request { key: key.bytes(), id: key.given(), head: &bytes, limits, places };
         let reached = first_reachable(&snapshot, &request, &client, &plane, &mut failed).await;
-        let story = Story::if_told(plane.access(), || {
+        let story = Story::if_told(plane.is_logged(), || {
             let reached = reached.as_ref().map(|(slot, reached)| (*slot, reached.replica()));
             key.story(peer, &says, reached, &failed)
         });
@@ -131,7 +136,7 @@ impl Session {
             }
             None => {
                 course.tried(failed.len());
-                refuse_for_want_of_a_replica(client, says.is_http, &plane).await;
+                refuse_for_want_of_a_replica(client, says.is_http, &plane, limits).await;
                 plane.conclude(&course, End::Refused(Reason::NoReplica), story.as_deref());
                 return None;
             }
@@ -146,9 +151,10 @@ impl Session {
                 return None;
             }
         };
-        let pair = Pair::new(client, peer.ip(), replica, lease, plane);
+        let (client, Room { counted, places }) = ((client, Source::of(peer.ip().to_canonical())), room);
+        let pair = Pair::new(client, replica, lease, plane, places);
         let unsent = bytes.split_off(forwarded.min(bytes.len())).into_boxed_slice();
-        Some((Session { pair, course, story, _room: room }, unsent))
+        Some((Session { pair, course, story, _counted: counted }, unsent))
     }
 
     #[expect(
@@ -177,8 +183,9 @@ impl Session {
 
     /// Tells whatever shows connections how it ended, once. Returns how long it lasted.
     fn tell(&mut self, ending: Ending, traffic: Traffic) -> Duration {
-        let (story, outcome) = (self.story.take(), self.course.end(End::Ended(ending), traffic));
-        self.pair.plane.tell(&outcome, story.as_deref());
+        let Some(story) = self.story.take() else { return self.course.total() };
+        let outcome = self.course.end(End::Ended(ending), traffic);
+        self.pair.plane.tell(&outcome, &story);
         outcome.total
     }
 }
@@ -195,8 +202,13 @@ impl Drop for Session {
 impl Plane {
     /// A connection was refused before anything of it was read.
     pub(super) fn refuse(&self, peer: SocketAddr, reason: Reason) {
-        let story = Story::if_told(self.access(), || Story::of(peer));
-        self.conclude(&Course::begin(0), End::Refused(reason), story.as_deref());
+        self.refuse_on(&Course::begin(0), peer, reason);
+    }
+
+    /// A connection was refused of which no more is known than its course.
+    fn refuse_on(&self, course: &Course, peer: SocketAddr, reason: Reason) {
+        let story = Story::if_told(self.is_logged(), || Story::of(peer));
+        self.conclude(course, End::Refused(reason), story.as_deref());
     }
 
     /// A client cannot be watched whose replica is connected already.
@@ -206,16 +218,18 @@ impl Plane {
         lease.replica().counters.ended(Ending::Local);
     }
 
-    /// A connection has ended that was not relayed.
+    /// A connection has ended that was not relayed. Where that is not told, its outcome is not made.
     fn conclude(&self, course: &Course, end: End, story: Option<&Story>) {
-        self.tell(&course.end(end, Traffic::default()), story);
+        if let Some(story) = story {
+            self.tell(&course.end(end, Traffic::default()), story);
+        }
     }
 
     /// It is known what the first line of a connection says, after a head of so many bytes.
-    fn has_read(&self, course: &mut Course, head: usize) {
+    fn has_read(&self, course: &mut Course, head: usize, kind: &KeyKind) {
         course.knows(head);
         // Where the key is the address, nothing was waited for.
-        if self.limits.key != KeyKind::Source
+        if *kind != KeyKind::Source
             && let Some(time) = course.first_line()
         {
             self.metrics.lane(course.worker()).first_line.observe(time);
@@ -231,14 +245,13 @@ impl Plane {
     }
 
     /// Tells whatever shows connections how one ended.
-    fn tell(&self, outcome: &Outcome, story: Option<&Story>) {
-        if let Some(story) = story {
-            story.tell(outcome, self.access());
-        }
+    fn tell(&self, outcome: &Outcome, story: &Story) {
+        story.tell(outcome, self.access.now().as_deref());
     }
 
-    fn access(&self) -> Option<&AccessLog> {
-        self.access.as_deref()
+    /// Whether there is a log of connections.
+    fn is_logged(&self) -> bool {
+        self.access.now().is_some()
     }
 }
 
@@ -248,16 +261,16 @@ async fn beginning(
     ends: &mut Ends,
     room: &mut Room,
     begun: Instant,
-    plane: &Plane,
+    rules: &Rules,
 ) -> Result<Head, Unserved> {
     // A replica takes over connections over TCP only (docs/HANDOFF.md). A peer over TCP has a port.
     let is_tcp = ends.peer.port() != 0;
-    let transport = if is_tcp { plane.limits.transport } else { Transport::Proxy };
-    if plane.expects_header(ends.peer.ip()) {
+    let transport = if is_tcp { rules.limits.transport } else { Transport::Proxy };
+    if rules.expect_header(ends.peer.ip()) {
         // Boxed, because other connections need no room for it.
-        Box::pin(plane.introduce(client, ends, &mut room.places, begun)).await?;
+        Box::pin(rules.introduce(client, ends, &mut room.places, begun)).await?;
     }
-    Ok(read_head(client, begun, transport, &plane.limits).await?)
+    Ok(read_head(client, begun, transport, &rules.limits).await?)
 }
 
 /// Reads the head. A client that is to be handed over leaves it in its stream, and the runtime does not watch it.
@@ -315,9 +328,9 @@ fn give_up(client: Client, peer: SocketAddr, unserved: Unserved, plane: &Plane) 
 }
 
 /// Counts a connection for which there is no replica, and ends it.
-async fn refuse_for_want_of_a_replica(client: Client, is_http: bool, plane: &Plane) {
+async fn refuse_for_want_of_a_replica(client: Client, is_http: bool, plane: &Plane, limits: &Limits) {
     plane.refusals.count(Reason::NoReplica);
-    if let Err(error) = turn_away(client, is_http, &plane.limits).await
+    if let Err(error) = turn_away(client, is_http, limits).await
         && is_local(&error)
     {
         plane.has_failed(&error);

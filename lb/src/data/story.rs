@@ -55,8 +55,8 @@ pub(super) struct Story {
 
 impl Story {
     /// A story, if it will be told.
-    pub(super) fn if_told(access: Option<&AccessLog>, story: impl FnOnce() -> Story) -> Option<Box<Self>> {
-        (access.is_some() || enabled!(Level::DEBUG)).then(|| Box::new(story()))
+    pub(super) fn if_told(is_logged: bool, story: impl FnOnce() -> Story) -> Option<Box<Self>> {
+        (is_logged || enabled!(Level::DEBUG)).then(|| Box::new(story()))
     }
 
     /// The story of a connection of which nothing has been read.

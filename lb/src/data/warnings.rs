@@ -64,13 +64,13 @@ impl Warnings {
     /// Logs what is counted, until it is dropped.
     pub(crate) async fn report(&self) -> Infallible {
         let connects = self.connects.report(|attempts, (replica, error)| {
-            warn!(replica, attempts, "data port: connects fail for a reason of this machine: {error}");
+            warn!(replica, attempts, %error, "data port: connects fail for a reason of this machine");
         });
         let resets = self.resets.report(|connections, error| {
-            warn!(connections, "data port: connections are reset for a reason of this machine: {error}");
+            warn!(connections, %error, "data port: connections are reset for a reason of this machine");
         });
         let headers = self.headers.report(|connections, (from, what)| {
-            warn!(%from, connections, "data port: closed: no right PROXY protocol header (--proxy-protocol-from): {what}");
+            warn!(%from, connections, error = %what, "data port: closed: no right PROXY protocol header (--proxy-protocol-from)");
         });
         tokio::select! {
             never = connects => never,

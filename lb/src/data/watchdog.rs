@@ -83,7 +83,7 @@ async fn keep_running(
         let begun = Instant::now();
         let Err(reason) = watch(worker, &mut thread).await else { return };
         worker.set_down();
-        error!(worker = worker.number, "a worker has failed, and its connections are reset: {reason}");
+        error!(worker = worker.number, error = %reason, "a worker has failed, and its connections are reset");
         pause = if begun.elapsed() >= STEADY { PAUSES[0] } else { pause };
         thread = loop {
             if close.run_until_cancelled(sleep(pause)).await.is_none() {
@@ -92,7 +92,7 @@ async fn keep_running(
             pause = PAUSES[1].min(2 * pause);
             match spawn(at, plane, close) {
                 Ok(thread) => break thread,
-                Err(error) => error!(worker = worker.number, "a worker cannot be started again: {error}"),
+                Err(error) => error!(worker = worker.number, %error, "a worker cannot be started again"),
             }
         };
         info!(worker = worker.number, "a worker is started again");

@@ -3,7 +3,7 @@
 //! It starts nothing and decides nothing.
 
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -91,6 +91,11 @@ impl Worker {
     /// Notes whether its thread is blocked; returns what was known.
     pub(super) fn set_blocked(&self, is_blocked: bool) -> bool {
         self.is_blocked.swap(is_blocked, Relaxed)
+    }
+
+    /// Its listening sockets, each with the address where it is bound (`None`: a Unix socket).
+    pub(super) fn listeners(&self) -> impl Iterator<Item = (Option<SocketAddr>, Arc<TcpListener>)> {
+        self.gates.iter().filter_map(|gate| Some((gate.at.map(|at| at.address), gate.listener()?)))
     }
 
     /// Closes all listening sockets for good; returns them.

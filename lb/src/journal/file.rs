@@ -2,21 +2,24 @@
 //!
 //! To record an event never waits for the disk. If the disk is full or slow, lines are lost, and nothing else: the next line that
 //! can be written is preceded by one that says how many are missing, and the log says why, once a second at most.
+//!
+//! A file that is begun anew has lost what came before it, in the end. So it gets a checkpoint of the fleet, and so does one after a loss:
+//! the controller is asked for it ([`Losses`]), because it alone knows the fleet.
 
 use std::fs::{File, rename};
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Seek as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime};
 
 use proto::journal::Event;
+use tokio::sync::Notify;
 use tracing::warn;
 
 use super::Line;
 use super::step::Step;
-use crate::appender::{self, Guard, Sink};
-use crate::net::Throttle;
+use crate::appender::{self, Guard, Missing, Sink};
 
 /// Open files: the present one, and the next one while it is rotated.
 pub(crate) const FILES: usize = 2;
@@ -31,15 +34,36 @@ const OLD_FILES: u32 = 4;
 #[derive(Debug)]
 pub(crate) struct Appender {
     waiting: appender::Appender<Vec<Message>>,
+    losses: Arc<Losses>,
+}
+
+/// What is missing in the file.
+#[derive(Debug, Default)]
+struct Losses {
     /// How many lines were lost.
-    lost: Arc<AtomicU64>,
+    lost: AtomicU64,
+    /// Whether some were lost since the last checkpoint was asked for.
+    is_torn: AtomicBool,
+    /// A checkpoint is wanted.
+    wanted: Notify,
+}
+
+impl Losses {
+    fn count(&self, lines: u64) {
+        self.lost.fetch_add(lines, Relaxed);
+        self.is_torn.store(true, Relaxed);
+    }
+
+    /// Asks for a checkpoint.
+    fn want(&self) {
+        self.wanted.notify_one();
+    }
 }
 
 #[derive(Debug)]
 pub(crate) enum Message {
     Line(Line),
-    /// A step of the fleet, as JSON.
-    Step(String),
+    Step(Box<Step>),
 }
 
 impl Appender {
@@ -50,9 +74,9 @@ impl Appender {
     pub(crate) fn open(path: &Path, most: u64) -> io::Result<(Self, Guard)> {
         let mut writer = Writer::new(path, most);
         writer.file()?;
-        let lost = Arc::clone(&writer.lost);
+        let losses = Arc::clone(&writer.losses);
         let (waiting, guard) = appender::Appender::start("journal", Duration::ZERO, writer)?;
-        Ok((Appender { waiting, lost }, guard))
+        Ok((Appender { waiting, losses }, guard))
     }
 
     /// Appends a line, soon. If too many wait, it is lost: the next line that is written tells that it is missing.
@@ -61,9 +85,13 @@ impl Appender {
     }
 
     /// Appends a step of the fleet in the same way. If it is lost, its number is missing.
-    pub(crate) fn append_step(&self, step: &Step) {
-        // It has no key that is no text, so that it always is JSON.
-        self.push(Message::Step(serde_json::to_string(step).unwrap_or_default()));
+    pub(crate) fn append_step(&self, step: Step) {
+        self.push(Message::Step(Box::new(step)));
+    }
+
+    /// Completes when the file needs a checkpoint of the fleet.
+    pub(super) async fn wants_checkpoint(&self) {
+        self.losses.wanted.notified().await;
     }
 
     fn push(&self, message: Message) {
@@ -75,13 +103,13 @@ impl Appender {
             has_room
         });
         if !has_room {
-            self.lost.fetch_add(1, Relaxed);
+            self.losses.count(1);
         }
     }
 
     /// How many lines were lost.
     pub(super) fn lost(&self) -> u64 {
-        self.lost.load(Relaxed)
+        self.losses.lost.load(Relaxed)
     }
 }
 
@@ -91,10 +119,14 @@ struct Writer {
     most: u64,
     file: Option<File>,
     size: u64,
-    /// The number of the last line that was written.
+    /// How much of it are checkpoints. They do not count: however large the fleet is, there is room for what happens to it.
+    checkpoints: u64,
+    /// Whether it ends within a line.
+    is_torn: bool,
+    /// The number of the last line that was written, or before the first one that was lost.
     last: Option<u64>,
-    lost: Arc<AtomicU64>,
-    complaints: Throttle,
+    losses: Arc<Losses>,
+    missing: Missing,
 }
 
 impl Sink for Writer {
@@ -102,24 +134,42 @@ impl Sink for Writer {
 
     fn write(&mut self, batch: Vec<Message>) {
         for lines in batch.chunks(AT_ONCE) {
-            let Err(error) = self.put(lines) else { continue };
-            self.lost.fetch_add(lines.len() as u64, Relaxed);
-            if self.complaints.ask().is_some() {
-                warn!(path = %self.path.display(), "events are missing in the file of the journal (--journal): {error}");
+            if let Err(error) = self.put(lines) {
+                self.losses.count(lines.len() as u64);
+                self.last = self.last.or(before(lines));
+                self.missing.note(error);
             }
         }
+        self.say_what_is_missing();
     }
 }
 
 impl Writer {
     fn new(path: &Path, most: u64) -> Self {
-        let (path, complaints) = (path.to_owned(), Throttle::default());
-        Writer { path, most, file: None, size: 0, last: None, lost: Arc::default(), complaints }
+        Writer {
+            path: path.to_owned(),
+            most,
+            file: None,
+            size: 0,
+            checkpoints: 0,
+            is_torn: false,
+            last: None,
+            losses: Arc::default(),
+            missing: Missing::default(),
+        }
+    }
+
+    /// Says in the log how many lines are missing, once a second at most. That is an event too: it may be lost like all others.
+    fn say_what_is_missing(&mut self) {
+        let lost = self.losses.lost.load(Relaxed);
+        let Some((lines, error)) = self.missing.due(lost, "the disk") else { return };
+        let path = self.path.display();
+        warn!(%path, lines, %error, "events are missing in the file of the journal (--journal)");
     }
 
     /// Writes these lines, all of them or none.
     fn put(&mut self, lines: &[Message]) -> io::Result<()> {
-        let (mut bytes, mut last) = (String::new(), self.last);
+        let (mut bytes, mut last, mut checkpoints) = (String::new(), self.last, 0);
         for line in lines {
             match line {
                 Message::Line(line) => {
@@ -131,26 +181,49 @@ impl Writer {
                     add(&mut bytes, &line.json);
                     last = Some(line.seq);
                 }
-                Message::Step(json) => add(&mut bytes, json),
+                // It has no key that is no text, so that it always is JSON.
+                Message::Step(step) => {
+                    let json = serde_json::to_string(step).unwrap_or_default();
+                    add(&mut bytes, &json);
+                    checkpoints += if step.is_checkpoint() { json.len() as u64 + 1 } else { 0 };
+                }
             }
         }
         if !bytes.is_empty() {
-            self.append(bytes.as_bytes()).inspect_err(|_| self.file = None)?;
+            let is_new = self.append(bytes.as_bytes(), checkpoints).inspect_err(|_| self.file = None)?;
+            // What is lost is lost before the next checkpoint, but maybe not before one among these lines.
+            if self.losses.is_torn.swap(false, Relaxed) || is_new && checkpoints == 0 {
+                self.losses.want();
+            }
         }
         self.last = last;
         Ok(())
     }
 
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Appends these bytes, so many of which are checkpoints, and says whether it began a new file for them.
+    fn append(&mut self, bytes: &[u8], checkpoints: u64) -> io::Result<bool> {
         self.file()?;
-        if self.size > 0 && self.size + bytes.len() as u64 > self.most {
+        let others = self.size - self.checkpoints + bytes.len() as u64 - checkpoints;
+        let is_full = self.size > 0 && others > self.most;
+        if is_full {
             self.rotate()?;
         }
-        let size = self.size;
+        self.file()?;
+        if self.is_torn {
+            self.write_all(b"\n")?;
+            self.is_torn = false;
+        }
+        self.write_all(bytes)?;
+        self.checkpoints += checkpoints;
+        Ok(is_full)
+    }
+
+    /// Writes these bytes, all or none.
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let file = self.file()?;
-        if let Err(error) = file.write_all(bytes) {
+        if let (written, Err(error)) = appender::write_all(&*file, bytes) {
             // No half line stays. If this fails too, a reader skips what it cannot read.
-            let _ = file.set_len(size);
+            let _ = take_back(file, written as u64);
             return Err(error);
         }
         self.size += bytes.len() as u64;
@@ -164,7 +237,8 @@ impl Writer {
             if !metadata.is_file() {
                 return Err(io::Error::new(ErrorKind::InvalidInput, "it is no regular file"));
             }
-            (self.file, self.size) = (Some(file), metadata.len());
+            (self.file, self.size, self.checkpoints) = (Some(file), metadata.len(), 0);
+            self.is_torn = appender::ends_within_a_line(&self.path);
         }
         self.file.as_mut().ok_or_else(|| ErrorKind::NotFound.into())
     }
@@ -187,6 +261,24 @@ impl Writer {
     }
 }
 
+/// Cuts off the bytes that were just written, unless another process has written behind them: after an upgrade, the file is not only ours
+/// for a moment.
+fn take_back(file: &mut File, written: u64) -> io::Result<()> {
+    let end = file.stream_position()?;
+    if written > 0 && file.metadata()?.len() == end {
+        file.set_len(end.saturating_sub(written))?;
+    }
+    Ok(())
+}
+
+/// The number before the first of these entries.
+fn before(lines: &[Message]) -> Option<u64> {
+    lines.iter().find_map(|line| match line {
+        Message::Line(line) => line.seq.checked_sub(1),
+        Message::Step(_) => None,
+    })
+}
+
 fn add(text: &mut String, line: &str) {
     text.push_str(line);
     text.push('\n');
@@ -206,81 +298,4 @@ fn old(path: &Path, number: u32) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs::{self, OpenOptions};
-
-    use proto::journal::Entry;
-
-    use super::*;
-
-    fn line(seq: u64) -> Line {
-        Line::new(seq, SystemTime::UNIX_EPOCH, Event::Stopping {})
-    }
-
-    fn lines(numbers: impl IntoIterator<Item = u64>) -> Vec<Message> {
-        numbers.into_iter().map(|seq| Message::Line(line(seq))).collect()
-    }
-
-    fn entries(path: &Path) -> Vec<(u64, Event)> {
-        let text = fs::read_to_string(path).unwrap();
-        let entries = text.lines().map(|line| serde_json::from_str::<Entry>(line).unwrap());
-        entries.map(|entry| (entry.seq, entry.event)).collect()
-    }
-
-    #[test]
-    fn lines_are_appended_and_missing_ones_are_told() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("journal");
-        let mut writer = Writer::new(&path, 1 << 20);
-        writer.put(&lines(3..=4)).unwrap();
-        writer.put(&lines([7])).unwrap();
-        // Another lb goes on in the same file.
-        Writer::new(&path, 1 << 20).put(&lines([1])).unwrap();
-        let stopping = |seq| (seq, Event::Stopping {});
-        let expected = [stopping(3), stopping(4), (6, Event::Gap { missed: 2 }), stopping(7), stopping(1)];
-        assert_eq!(entries(&path), expected);
-    }
-
-    #[test]
-    fn a_large_file_is_rotated_and_the_oldest_one_goes() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("journal");
-        let most = 3 * (line(100).json.len() as u64 + 1);
-        let mut writer = Writer::new(&path, most);
-        for seq in 100..130 {
-            writer.put(&lines([seq])).unwrap();
-        }
-        let first = |path: &Path| entries(path)[0].0;
-        assert_eq!(first(&path), 127);
-        for (number, expected) in [(1, 124), (2, 121), (3, 118), (4, 115)] {
-            assert_eq!(first(&writer.old(number)), expected);
-        }
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5);
-        assert!(fs::metadata(writer.old(1)).unwrap().len() <= most);
-    }
-
-    #[test]
-    fn a_full_disk_costs_lines_and_no_half_line_stays() {
-        // Every write to this file fails with ENOSPC (full(4)), and it is no regular file.
-        assert!(Appender::open(Path::new("/dev/full"), 1).is_err());
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("journal");
-        let mut writer = Writer::new(&path, 1 << 20);
-        writer.put(&lines([1])).unwrap();
-        writer.file = Some(OpenOptions::new().write(true).open("/dev/full").unwrap());
-        assert!(writer.put(&lines([2, 3])).is_err());
-        writer.put(&lines([4])).unwrap();
-        let told = (3, Event::Gap { missed: 2 });
-        assert_eq!(entries(&path), [(1, Event::Stopping {}), told, (4, Event::Stopping {})]);
-    }
-
-    #[test]
-    fn what_waits_is_written_at_the_end() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("journal");
-        let (appender, guard) = Appender::open(&path, 1 << 20).unwrap();
-        (1..=1000).for_each(|seq| appender.append(&line(seq)));
-        drop(guard);
-        assert_eq!(entries(&path).len(), 1000);
-    }
-}
+mod tests;

@@ -11,10 +11,12 @@ pub mod warnings;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use proto::incident::Incident;
 use proto::journal::{Entry, Event};
 use tokio::sync::watch;
 
@@ -36,6 +38,8 @@ pub struct Journal {
     /// The number of the newest entry.
     newest: watch::Sender<u64>,
     file: Option<Appender>,
+    /// Whether a successor writes it.
+    is_retired: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -83,11 +87,19 @@ impl Journal {
     /// An empty journal. Entries are also appended to the file, if there is one.
     #[must_use]
     pub(crate) fn new(file: Option<Appender>) -> Self {
-        Journal { kept: Mutex::default(), newest: watch::Sender::new(0), file }
+        Journal {
+            kept: Mutex::default(),
+            newest: watch::Sender::new(0),
+            file,
+            is_retired: AtomicBool::new(false),
+        }
     }
 
     /// Records an event.
     pub(crate) fn record(&self, event: Event) {
+        if self.is_retired.load(Relaxed) {
+            return;
+        }
         let at = SystemTime::now();
         let mut kept = self.lock();
         let line = Line::new(kept.newest + 1, at, event);
@@ -103,11 +115,57 @@ impl Journal {
 
     /// Writes a step of the fleet to the file, if there is one.
     pub(crate) fn record_step(&self, what: impl FnOnce() -> What) {
-        let Some(file) = &self.file else { return };
+        let Some(file) = self.file.as_ref().filter(|_| !self.is_retired.load(Relaxed)) else { return };
         let mut kept = self.lock();
         kept.step += 1;
         let step = Step { step: kept.step, seq: kept.newest, what: what() };
-        file.append_step(&step);
+        file.append_step(step);
+    }
+
+    /// Completes when the file needs a checkpoint of the fleet as a step; never without a file.
+    pub(crate) async fn wants_checkpoint(&self) {
+        match &self.file {
+            Some(file) => file.wants_checkpoint().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The entries that are kept, each a line of JSON.
+    pub(crate) fn kept(&self) -> Vec<Arc<str>> {
+        self.lock().lines.iter().map(|line| Arc::clone(&line.json)).collect()
+    }
+
+    /// The incidents that have ended, as far as they are kept.
+    pub(crate) fn incidents(&self) -> Vec<Incident> {
+        // Most entries are something else, and need not be read for that.
+        let lines = self.kept().into_iter().filter(|json| json.contains("incident"));
+        let entries = lines.filter_map(|json| serde_json::from_str(&json).ok());
+        let incident = |Entry { event, .. }| match event {
+            Event::Incident(incident) => Some(incident),
+            _ => None,
+        };
+        entries.filter_map(incident).collect()
+    }
+
+    /// Begins with the entries of the `lb` before this one, each a line of JSON, and goes on behind them. They are in its file already.
+    /// Lines that are no entries are left out.
+    pub(crate) fn go_on_after(&self, entries: &[String]) {
+        let mut kept = self.lock();
+        for json in entries {
+            let Ok(Entry { seq, time, .. }) = serde_json::from_str(json) else { continue };
+            let Ok(at) = humantime::parse_rfc3339(&time) else { continue };
+            if seq > kept.newest {
+                kept.push(Line { seq, at, json: json.as_str().into() });
+            }
+        }
+        let newest = kept.newest;
+        drop(kept);
+        self.newest.send_replace(newest);
+    }
+
+    /// Writes nothing any more: a successor does.
+    pub(crate) fn retire(&self) {
+        self.is_retired.store(true, Relaxed);
     }
 
     /// How many entries are missing in the file.

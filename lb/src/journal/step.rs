@@ -1,10 +1,11 @@
-//! The steps of a fleet in the journal's file: what it began with, and each event that was applied to it.
+//! The steps of a fleet in the journal's file: what it began with, and each event that was applied to it. Where steps may be missing before
+//! it, the fleet as it is then ([`What::Checkpoint`]).
 //!
 //! They stand between the entries, are numbered by themselves, and serve only to see again what happened (`lb replay`).
 
 use std::time::Duration;
 
-use fleet::{Beginning, Event, Input, Time};
+use fleet::{Beginning, Checkpoint, Event, Fleet, Input, Time};
 use serde::{Deserialize, Serialize};
 
 /// A step, as a line of the file.
@@ -27,9 +28,22 @@ pub(crate) enum What {
     Began(Box<Beginning>),
     /// This was applied to it, so many nanoseconds after it began.
     Happened(u64, Box<Input>),
+    /// The fleet is this one, after the steps before.
+    Checkpoint(Box<Checkpoint>),
+}
+
+impl Step {
+    pub(super) fn is_checkpoint(&self) -> bool {
+        matches!(self.what, What::Checkpoint(_))
+    }
 }
 
 impl What {
+    /// This is the fleet now.
+    pub(crate) fn checkpoint(fleet: &Fleet) -> Self {
+        What::Checkpoint(Box::new(Checkpoint::of(fleet)))
+    }
+
     /// This event was applied then.
     pub(crate) fn happened(now: Time, event: &Event) -> Self {
         What::Happened(nanoseconds(now), Box::new(Input::from(event)))

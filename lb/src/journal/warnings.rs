@@ -36,7 +36,7 @@ impl<S: Subscriber> Layer<S> for Warnings {
         }
         let mut said = Said::default();
         event.record(&mut said);
-        let message = clipped(&said.0, LONGEST);
+        let message = clipped(said.text(), LONGEST);
         self.0.record(Event::Warning { from: from.to_owned(), message });
     }
 }
@@ -57,14 +57,14 @@ mod tests {
             info!("all is well");
             warn!(target: "hyper", "not ours");
             warn!(target: TOLD, "told already");
-            warn!(worker = 2, name = %"a\nb", "it hangs");
+            warn!(worker = 2, name = %"a\nb", error = %"no epoll", "it hangs");
         });
         let lines = journal.follow(Beginning::Oldest).ready();
         let [line] = &lines[..] else { panic!("{lines:?}") };
         let entry: proto::journal::Entry = serde_json::from_str(&line.json).unwrap();
         let expected = Event::Warning {
             from: module_path!().to_owned(),
-            message: r"it hangs worker=2 name=a\nb".to_owned(),
+            message: r"it hangs: no epoll worker=2 name=a\nb".to_owned(),
         };
         assert_eq!(entry.event, expected);
     }

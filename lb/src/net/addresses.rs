@@ -2,23 +2,25 @@
 
 use std::net::SocketAddr;
 
+use super::Endpoint;
+
 /// The most addresses of one server that are tried.
 const MOST: usize = 8;
 
 /// The addresses of one server, in the order in which they are tried. There is at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Addresses {
-    first: SocketAddr,
-    others: Vec<SocketAddr>,
+    first: Endpoint,
+    others: Vec<Endpoint>,
 }
 
 impl Addresses {
     /// The first eight different addresses of these; `None` if there is none.
-    pub(crate) fn of(found: impl IntoIterator<Item = SocketAddr>) -> Option<Self> {
-        let mut found = found.into_iter();
-        let mut addresses = Addresses::from(found.next()?);
+    pub(crate) fn of<E: Into<Endpoint>>(found: impl IntoIterator<Item = E>) -> Option<Self> {
+        let mut found = found.into_iter().map(Into::into);
+        let mut addresses = Addresses { first: found.next()?, others: Vec::new() };
         for address in found {
-            if addresses.others.len() + 1 < MOST && !addresses.contains(address) {
+            if addresses.others.len() + 1 < MOST && !addresses.contains(&address) {
                 addresses.others.push(address);
             }
         }
@@ -26,20 +28,20 @@ impl Addresses {
     }
 
     /// The address that is tried first.
-    pub(crate) fn first(&self) -> SocketAddr {
-        self.first
+    pub(crate) fn first(&self) -> &Endpoint {
+        &self.first
     }
 
     /// All addresses, in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = SocketAddr> {
-        std::iter::once(self.first).chain(self.others.iter().copied())
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Endpoint> {
+        std::iter::once(&self.first).chain(&self.others)
     }
 
     /// These addresses with this one of them first.
-    pub(crate) fn preferring(&self, address: SocketAddr) -> Self {
+    pub(crate) fn preferring(&self, address: &Endpoint) -> Self {
         let rest = self.iter().filter(|&other| other != address);
-        let first = self.contains(address).then_some(address);
-        Addresses::of(first.into_iter().chain(rest)).unwrap_or_else(|| self.clone())
+        let first = self.iter().find(|&known| known == address);
+        Addresses::of(first.into_iter().chain(rest).cloned()).unwrap_or_else(|| self.clone())
     }
 
     /// Whether both hold the same addresses, in any order.
@@ -48,14 +50,20 @@ impl Addresses {
     }
 
     /// Whether it is one of them.
-    pub(crate) fn contains(&self, address: SocketAddr) -> bool {
+    pub(crate) fn contains(&self, address: &Endpoint) -> bool {
         self.iter().any(|known| known == address)
+    }
+}
+
+impl From<Endpoint> for Addresses {
+    fn from(first: Endpoint) -> Self {
+        Addresses { first, others: Vec::new() }
     }
 }
 
 impl From<SocketAddr> for Addresses {
     fn from(first: SocketAddr) -> Self {
-        Addresses { first, others: Vec::new() }
+        Endpoint::from(first).into()
     }
 }
 
@@ -63,28 +71,32 @@ impl From<SocketAddr> for Addresses {
 mod tests {
     use super::*;
 
-    fn port(port: u16) -> SocketAddr {
-        ([127, 0, 0, 1], port).into()
+    fn port(port: u16) -> Endpoint {
+        SocketAddr::from(([127, 0, 0, 1], port)).into()
     }
 
     fn ports(addresses: &Addresses) -> Vec<u16> {
-        addresses.iter().map(|address| address.port()).collect()
+        let ports = addresses.iter().map(|address| match address {
+            Endpoint::Tcp(address) => address.port(),
+            Endpoint::Unix(_) => 0,
+        });
+        ports.collect()
     }
 
     #[test]
     fn addresses_are_different_few_and_in_order() {
-        assert_eq!(Addresses::of([]), None);
+        assert_eq!(Addresses::of::<Endpoint>([]), None);
         let addresses = Addresses::of([3, 1, 3, 2, 1].map(port)).unwrap();
-        assert_eq!((addresses.first(), ports(&addresses)), (port(3), vec![3, 1, 2]));
+        assert_eq!((addresses.first(), ports(&addresses)), (&port(3), vec![3, 1, 2]));
         assert_eq!(ports(&Addresses::of((1..100).map(port)).unwrap()), [1, 2, 3, 4, 5, 6, 7, 8]);
     }
 
     #[test]
     fn the_preferred_address_is_tried_first() {
         let addresses = Addresses::of([1, 2, 3].map(port)).unwrap();
-        assert_eq!(ports(&addresses.preferring(port(3))), [3, 1, 2]);
-        assert_eq!(ports(&addresses.preferring(port(4))), [1, 2, 3]);
-        assert!(addresses.are(&addresses.preferring(port(2))));
+        assert_eq!(ports(&addresses.preferring(&port(3))), [3, 1, 2]);
+        assert_eq!(ports(&addresses.preferring(&port(4))), [1, 2, 3]);
+        assert!(addresses.are(&addresses.preferring(&port(2))));
         assert!(!addresses.are(&Addresses::of([1, 2, 4].map(port)).unwrap()));
         assert!(!addresses.are(&port(1).into()));
     }

@@ -2,7 +2,9 @@
 
 mod accept;
 mod addresses;
+mod endpoint;
 mod listen_address;
+mod pause;
 
 use std::convert::Infallible;
 use std::fmt::Display;
@@ -12,14 +14,18 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use tokio::net::TcpStream;
+use rustix::net::{RecvFlags, recv};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
 pub(crate) use accept::Trouble;
 pub(crate) use addresses::Addresses;
+pub(crate) use endpoint::{Endpoint, no_answer_at_path};
 pub(crate) use listen_address::ListenAddress;
+pub(crate) use pause::Pause;
 
 /// How long to watch a new connection that the peer may close at once.
 pub(crate) const SECOND_THOUGHT: Duration = Duration::from_millis(50);
@@ -55,12 +61,27 @@ pub(crate) fn more_telling(before: Option<io::Error>, error: io::Error) -> io::E
     before.filter(|before| !is_local(before) || is_local(&error)).unwrap_or(error)
 }
 
-/// Waits for a moment, and fails if the peer closes the connection that it has just accepted.
-pub(crate) async fn look_twice(stream: &TcpStream, moment: Duration) -> io::Result<()> {
-    match timeout(moment, stream.peek(&mut [0])).await {
+/// Looks for a moment at the first byte from a peer, and fails if it closes the connection that it has just accepted.
+pub(crate) async fn look_twice(
+    first: impl Future<Output = io::Result<usize>>,
+    moment: Duration,
+) -> io::Result<()> {
+    match timeout(moment, first).await {
         Ok(Ok(0)) => Err(io::Error::new(ErrorKind::ConnectionAborted, "the connection is closed at once")),
         Ok(Err(error)) => Err(error),
         Ok(Ok(_)) | Err(_) => Ok(()),
+    }
+}
+
+/// Waits for a byte without taking it. Returns how many bytes there are, at most one; at the end, none.
+pub(crate) async fn peek(stream: &UnixStream) -> io::Result<usize> {
+    loop {
+        stream.readable().await?;
+        let peek = || Ok(recv(stream, &mut [0; 1], RecvFlags::PEEK)?.1);
+        match stream.try_io(Interest::READABLE, peek) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            peeked => return peeked,
+        }
     }
 }
 
@@ -161,7 +182,7 @@ impl Complaints {
     /// `most` is the limit that was reached, if it was one.
     pub(crate) fn complain(&self, port: &str, what: &dyn Display, most: Option<usize>) {
         if self.0.ask().is_some() {
-            warn!(most, "{port}: no new connections for the moment: {what}");
+            warn!(most, error = %what, "{port}: no new connections for the moment");
         }
     }
 }

@@ -1,79 +1,90 @@
 //! The provider of fixed servers, each at an address or a name of its own.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 
-use fleet::ReplicaId;
-use proto::control::{Hostname, Resolutions, Weight};
+use fleet::{Assignment, ReplicaId};
+use proto::control::{Location, Resolutions};
+use tokio::sync::OnceCell;
+use tokio::task::spawn_blocking;
 
 use super::doors::Doors;
-use super::{Reports, named};
+use super::{Report, Reports, named};
+use crate::net::Endpoint;
 use crate::resolver::{Followed, Resolver};
 
-/// A server that runs without `lb`'s help.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FixedBackend {
-    /// The name of its slot.
-    pub name: Hostname,
-    /// Where it is.
-    pub location: Location,
-    /// The weight of its slot.
-    pub weight: Weight,
-}
-
-impl FixedBackend {
-    /// Whether its location is a name that has to be resolved.
-    pub(crate) fn has_name(&self) -> bool {
-        matches!(self.location, Location::Host(..))
-    }
-}
-
-/// Where a server is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Location {
-    /// At this address.
-    Address(SocketAddr),
-    /// At the addresses of this host, and this port.
-    Host(String, u16),
-}
-
-/// The servers by name, and the folder in which they take connections over.
+/// How names are resolved, and the folder in which servers take connections over. Where each server is, its seat says.
 #[derive(Debug)]
 pub(crate) struct Fixed {
-    servers: HashMap<Hostname, Followed>,
-    /// Only if one of them has a name.
-    resolver: Option<Resolver>,
+    names: Arc<Names>,
     doors: Option<Doors>,
 }
 
+/// The resolver, once a server has a name.
+struct Names {
+    resolver: OnceCell<Resolver>,
+    make: Box<dyn Fn() -> anyhow::Result<Resolver> + Send + Sync>,
+}
+
 impl Fixed {
-    /// Follows every name from now on, with a resolver that is made if there is one.
-    pub(crate) fn new<E>(
-        backends: Vec<FixedBackend>,
+    /// Servers that come later may have names, even if none `has_names` now. The resolver is made when it is needed.
+    ///
+    /// # Errors
+    /// There are names, and no resolver can be made.
+    pub(crate) fn new(
+        has_names: bool,
         doors: Option<Doors>,
-        make: impl FnOnce() -> Result<Resolver, E>,
-    ) -> Result<Self, E> {
-        let resolver = backends.iter().any(FixedBackend::has_name).then(make).transpose()?;
-        let mut servers = HashMap::new();
-        for FixedBackend { name, location, .. } in backends {
-            let followed = match (location, &resolver) {
-                (Location::Address(address), _) => Followed::fixed(address),
-                (Location::Host(host, port), Some(resolver)) => resolver.follow_host(&host, port),
-                (Location::Host(..), None) => continue,
-            };
-            servers.insert(name, followed);
-        }
-        Ok(Fixed { servers, resolver, doors })
+        make: impl Fn() -> anyhow::Result<Resolver> + Send + Sync + 'static,
+    ) -> anyhow::Result<Self> {
+        let resolver = OnceCell::new_with(has_names.then(&make).transpose()?);
+        Ok(Fixed { names: Arc::new(Names { resolver, make: Box::new(make) }), doors })
     }
 
-    pub(super) fn start(&self, id: ReplicaId, hostname: &Hostname, reports: Reports) {
-        // The fleet has no other names.
-        let Some(server) = self.servers.get(hostname) else { return };
-        let door = self.doors.as_ref().map(|doors| doors.of(hostname));
-        named::start(id, server.clone(), door, reports);
+    pub(super) fn start(&self, id: ReplicaId, assignment: Assignment, reports: Reports) {
+        let Assignment { hostname, location, .. } = assignment;
+        let door = self.doors.as_ref().map(|doors| doors.of(&hostname));
+        match location {
+            Some(Location::Address(address)) => {
+                named::start(id, Followed::fixed(address.into()), door, reports);
+            }
+            Some(Location::Unix(path)) => {
+                let address = Endpoint::Unix(Path::new(&path).into());
+                named::start(id, Followed::fixed(address), door, reports);
+            }
+            Some(Location::Host(host, port)) => {
+                let names = Arc::clone(&self.names);
+                tokio::spawn(async move {
+                    match names.resolver().await {
+                        Ok(resolver) => named::start(id, resolver.follow_host(&host, port), door, reports),
+                        // It fails only if the program ends.
+                        Err(error) => _ = reports.send(Report::Hindered(id, format!("{error:#}"))).await,
+                    }
+                });
+            }
+            // A fleet of fixed servers has no such seat.
+            None => {
+                let hindered = Report::Hindered(id, "it is not known where it is".to_owned());
+                tokio::spawn(async move { reports.send(hindered).await });
+            }
+        }
     }
 
     pub(super) fn resolutions(&self) -> Option<Resolutions> {
-        self.resolver.as_ref().map(Resolver::resolutions)
+        self.names.resolver.get().map(Resolver::resolutions)
+    }
+}
+
+impl Names {
+    async fn resolver(self: &Arc<Self>) -> anyhow::Result<&Resolver> {
+        let names = Arc::clone(self);
+        // It reads files.
+        self.resolver.get_or_try_init(|| async { spawn_blocking(move || (names.make)()).await? }).await
+    }
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Names").field("resolver", &self.resolver).finish_non_exhaustive()
     }
 }

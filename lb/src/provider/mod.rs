@@ -19,11 +19,15 @@ use std::path::PathBuf;
 
 use fleet::{Assignment, Epoch, Rejection, ReplicaId, Roster, Seat};
 use proto::control::{Hostname, Resolutions};
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::net::Addresses;
 use crate::resolver::Followed;
 
+pub(crate) use dns::SeatingPlan;
+pub(crate) use engine::claim::Tenure;
+pub(crate) use engine::docker::{Inheritance, Leaving};
 use keeper::Wishes;
 pub(crate) use keeper::{Keeper, Killed};
 
@@ -152,6 +156,17 @@ pub(crate) enum Report {
     Removed(Hostname),
 }
 
+/// What a successor needs of a provider, beside the roster.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Lent {
+    /// To hold a fleet of containers.
+    #[serde(default)]
+    pub(crate) tenure: Option<Tenure>,
+    /// To seat the servers of a name.
+    #[serde(default)]
+    pub(crate) seating: SeatingPlan,
+}
+
 /// The channel for reports. It is bounded: a provider that reports too fast waits.
 pub(crate) type Reports = mpsc::Sender<Report>;
 
@@ -178,7 +193,7 @@ impl Provider {
             Provider::Process(process) => process.start(id, assignment.hostname, reports, wishes),
             Provider::Docker(docker) => docker.start(id, assignment, reports, wishes),
             Provider::Swarm(swarm) => swarm.start(id, assignment, reports, wishes.stop),
-            Provider::Fixed(fixed) => fixed.start(id, &assignment.hostname, reports),
+            Provider::Fixed(fixed) => fixed.start(id, assignment, reports),
             Provider::Dns(dns) => dns.start(id, &assignment.hostname, reports),
         }
         keeper
@@ -233,6 +248,11 @@ impl Provider {
         }
     }
 
+    /// Whether the replicas end with this process, or with their guardian.
+    pub(crate) fn has_children(&self) -> bool {
+        matches!(self, Provider::Process(_))
+    }
+
     /// Whether the replicas know their hostname.
     pub(crate) fn names_replicas(&self) -> bool {
         !matches!(self, Provider::Fixed(_) | Provider::Dns(_))
@@ -258,6 +278,34 @@ impl Provider {
                 written.await;
             }
         }
+    }
+
+    /// Leaves the fleet to a successor of this program, until [`Provider::take_back`]. Completes with what that needs.
+    ///
+    /// # Errors
+    /// Its record cannot be written now, or another `lb` holds it.
+    pub(crate) fn lend(&self) -> impl Future<Output = Result<Lent, String>> + Send + use<> {
+        let lent = if let Provider::Docker(docker) = self { Some(docker.lend()) } else { None };
+        let seating = if let Provider::Dns(dns) = self { dns.seating() } else { SeatingPlan::new() };
+        async {
+            let Some(lent) = lent else { return Ok(Lent { tenure: None, seating }) };
+            let tenure = lent
+                .await
+                .ok_or("the record of the fleet cannot be written now: expected an engine that answers")?;
+            Ok(Lent { tenure: Some(tenure), seating })
+        }
+    }
+
+    /// The successor has failed.
+    pub(crate) fn take_back(&self) {
+        if let Provider::Docker(docker) = self {
+            docker.take_back();
+        }
+    }
+
+    /// Whether the replicas were started by this program, and only it can stop them.
+    pub(crate) fn owns_replicas(&self) -> bool {
+        matches!(self, Provider::Process(_) | Provider::Docker(_))
     }
 
     /// How the questions to the DNS have ended, if there are names.

@@ -9,10 +9,9 @@ mod key;
 mod link;
 mod suspicion;
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -24,7 +23,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::net::Addresses;
+use crate::net::{Addresses, Endpoint};
 pub(crate) use counters::{Counters, Dialled, Probed, Totals, Way};
 pub(crate) use ending::Ending;
 use key::Key;
@@ -40,6 +39,8 @@ pub(crate) const EVICTION: Duration = Duration::from_secs(1);
 pub(crate) struct Replica {
     /// Its hostname.
     pub(crate) hostname: String,
+    /// The name of its slot, once it has one.
+    slot: OnceLock<String>,
     /// Where it listens; the first address is the one that answered last.
     addresses: ArcSwap<Addresses>,
     /// Its hand-off endpoint, if it was started with one.
@@ -74,6 +75,7 @@ impl Replica {
     pub(crate) fn new(hostname: String, addresses: Addresses, evicted: CancellationToken) -> Self {
         Replica {
             hostname,
+            slot: OnceLock::new(),
             addresses: ArcSwap::from_pointee(addresses),
             handoff: None,
             sessions: TaskTracker::new(),
@@ -87,10 +89,21 @@ impl Replica {
         }
     }
 
+    /// It sits in this slot from now on, and stays there.
+    pub(crate) fn sit(&self, slot: &str) {
+        self.slot.get_or_init(|| slot.to_owned());
+    }
+
+    /// The name of its slot; a spare has none.
+    #[must_use]
+    pub(crate) fn slot(&self) -> Option<&str> {
+        self.slot.get().map(String::as_str)
+    }
+
     /// The address that answered last, or the first one.
     #[must_use]
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.addresses.load().first()
+    pub(crate) fn address(&self) -> Endpoint {
+        self.addresses.load().first().clone()
     }
 
     /// Its addresses, in the order in which they are tried.
@@ -100,8 +113,8 @@ impl Replica {
     }
 
     /// Tries this one of its addresses first from now on: it has answered.
-    pub(crate) fn prefer(&self, address: SocketAddr) {
-        if self.address() != address {
+    pub(crate) fn prefer(&self, address: &Endpoint) {
+        if self.addresses.load().first() != address {
             self.addresses.rcu(|addresses| addresses.preferring(address));
         }
     }
@@ -306,6 +319,8 @@ impl Lease {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use proto::control::FailedConnects;
 
     use super::key::LONGEST;

@@ -10,6 +10,7 @@ use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinError;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
@@ -25,7 +26,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 const ALIASES: usize = 8;
 
 /// A server that a service record names.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Target {
     /// Its name, in lower case and without the last dot.
     pub(crate) host: String,

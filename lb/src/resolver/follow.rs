@@ -9,8 +9,9 @@ use super::State;
 use super::asker::{Target, Targets, Wanted};
 use super::known::{Answer, Known, Rules};
 use super::office::{AT_ONCE, Office};
-use crate::net::Addresses;
+use crate::net::{Addresses, Endpoint};
 use futures_util::{StreamExt as _, stream};
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout, timeout_at};
 
@@ -78,7 +79,11 @@ fn all_at(found: Vec<IpAddr>, port: u16) -> Option<Addresses> {
 }
 
 fn ips(addresses: &Addresses) -> Vec<IpAddr> {
-    addresses.iter().map(|address| address.ip()).collect()
+    let ip = |address: &Endpoint| match address {
+        Endpoint::Tcp(address) => Some(address.ip()),
+        Endpoint::Unix(_) => None,
+    };
+    addresses.iter().filter_map(ip).collect()
 }
 
 /// A name that leads to several servers.
@@ -91,7 +96,8 @@ pub enum ServiceName {
 }
 
 /// A server that a service has.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Server {
     Address(SocketAddr),
     Target(Target),

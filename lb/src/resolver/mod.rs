@@ -25,7 +25,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::net::Addresses;
+use crate::net::{Addresses, Endpoint};
 pub(crate) use asker::Target;
 pub use follow::ServiceName;
 pub(crate) use follow::{Server, Servers, Service};
@@ -106,7 +106,7 @@ impl Followed {
     }
 
     /// An address that stays.
-    pub(crate) fn fixed(address: SocketAddr) -> Self {
+    pub(crate) fn fixed(address: Endpoint) -> Self {
         let (_, state) = watch::channel(Some(Ok(address.into())));
         Followed { state, wanted: Arc::default() }
     }

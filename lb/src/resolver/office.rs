@@ -49,7 +49,7 @@ impl Office {
         count.fetch_add(1, Relaxed);
         let Some(why) = answer.reason() else { return };
         if let Some(times) = self.complaints.ask() {
-            warn!(name, times, "dns: {why}; what was known before stays in use");
+            warn!(name, times, error = %why, "dns: no record, so what was known before stays in use");
         }
         if matches!(answer, Answer::Failed(_)) {
             *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) =

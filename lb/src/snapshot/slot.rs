@@ -26,6 +26,11 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
+    /// Whether its replica is known to be healthy, whatever the weight of the slot.
+    pub(crate) fn is_up(&self) -> bool {
+        self.state == State::Up && self.replica.is_some()
+    }
+
     /// Its replica, if the slot is in rotation.
     ///
     /// # Errors

@@ -14,14 +14,14 @@ use crate::harness::{Lb, Replica, Wire, eventually, field, fixed, flags, id_for,
 use crate::noise::{receive, send};
 
 /// A folder, and the name of a log in it.
-fn place() -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn place() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("access.log");
     (folder, path)
 }
 
 /// The flags for a log in this file.
-fn logging<'a>(path: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn logging<'a>(path: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
     [&["--access-log", path.to_str().unwrap()], more].concat()
 }
 
@@ -31,7 +31,7 @@ fn lines(path: &Path) -> Vec<String> {
 
 /// The line of this client, in JSON.
 #[track_caller]
-fn line_of(path: &Path, client: SocketAddr) -> Value {
+pub(crate) fn line_of(path: &Path, client: SocketAddr) -> Value {
     eventually("the line of a client", || {
         let lines = lines(path).into_iter().map(|line| serde_json::from_str::<Value>(&line).unwrap());
         lines.into_iter().find(|line| line["client"] == client.to_string())
@@ -121,9 +121,10 @@ fn dash_is_stdout() {
     assert_eq!(lines(&path), ["7"]);
 }
 
-/// A session over a replica of the test, with one byte each way.
-fn wire(path: &Path) -> (Wire, TcpStream, TcpStream) {
-    let wire = Wire::start(&logging(path, &["--key", "source", "--access-log-format", "json"]));
+/// A session over a replica of the test, with a byte from the client and three back.
+fn wire(path: &Path, more: &[&str]) -> (Wire, TcpStream, TcpStream) {
+    let wire =
+        Wire::start(&logging(path, &[&["--key", "source", "--access-log-format", "json"], more].concat()));
     let (client, replica) = wire.pair();
     send(&client, 1);
     receive(&replica, 1);
@@ -132,30 +133,68 @@ fn wire(path: &Path) -> (Wire, TcpStream, TcpStream) {
     (wire, client, replica)
 }
 
+/// What the lines of such sessions have in common.
+#[track_caller]
+fn assert_ended(line: &Value, ending: &str) {
+    let expected = json!([ending, null, "a", "a", 1, 1, 3, "source", null]);
+    let names = ["ending", "reason", "slot", "replica", "attempts", "bytes_up", "bytes_down", "key", "id"];
+    assert_eq!(json!(names.map(|name| &line[name])), expected, "{line}");
+    let times = ["first_line", "connect", "total"].map(|name| line[name].as_f64().unwrap());
+    assert!(times[0] + times[1] <= times[2], "{line}");
+}
+
 #[test]
 fn a_reset_says_whose_it_was() {
     for (is_client, ending) in [(true, "client_reset"), (false, "replica_reset")] {
         let (_folder, path) = place();
-        let (_wire, client, replica) = wire(&path);
+        let (_wire, client, replica) = wire(&path, &[]);
         let address = client.local_addr().unwrap();
         let (first, second) = if is_client { (client, replica) } else { (replica, client) };
         reset(first);
         // The other side learns of it.
         assert_eq!((&second).read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
-        let line = line_of(&path, address);
-        assert_eq!((&line["ending"], &line["bytes_down"]), (&json!(ending), &json!(3)), "{line}");
+        assert_ended(&line_of(&path, address), ending);
     }
 }
 
 #[test]
-fn a_refused_connection_has_its_reason() {
-    let reason = |flags: &[&str], ends: fn(&Lb) -> SocketAddr| {
-        let (_folder, path) = place();
-        let lb = Lb::launch(&logging(&path, &[flags, &["--access-log-format", "json"]].concat()));
-        let line = line_of(&path, ends(&lb));
-        assert_eq!((&line["ending"], &line["slot"]), (&json!("refused"), &Value::Null), "{line}");
-        (text(&line["reason"]).to_owned(), line["attempts"].as_u64().unwrap(), line["first_line"].is_null())
+fn a_session_that_lb_ends_says_why() {
+    type Push = fn(&Wire, &TcpStream); // what the test does for the session to end
+    let wait: Push = |_, _| {};
+    let half_close: Push = |_, client| client.shutdown(Shutdown::Write).unwrap();
+    let remove: Push = |wire, _| {
+        wire.lb.done(&json!({"cmd": "rm", "n": 1, "hostnames": ["a"], "drain": "0s"}));
     };
+    let cases: [(&[&str], Push, &str); 4] = [
+        (&["--idle-timeout", "1s"], wait, "idle"),
+        (&["--half-close-timeout", "1s"], half_close, "idle"),
+        (&["--max-connection-age", "1s"], wait, "aged"),
+        (&[], remove, "evicted"),
+    ];
+    for (flags, push, ending) in cases {
+        let (_folder, path) = place();
+        let (wire, client, _replica) = wire(&path, flags);
+        push(&wire, &client);
+        assert_eq!((&client).read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset, "{flags:?}");
+        let line = line_of(&path, client.local_addr().unwrap());
+        assert_ended(&line, ending);
+        assert!(flags.is_empty() || line["total"].as_f64().unwrap() >= 1.0, "{line}");
+    }
+}
+
+/// The line of a connection that was refused by an `lb` with these flags, whose client is the one that `ends` returns.
+#[track_caller]
+fn refused(flags: &[&str], ends: impl FnOnce(&Lb) -> SocketAddr) -> Value {
+    let (_folder, path) = place();
+    let lb = Lb::launch(&logging(&path, &[flags, &["--access-log-format", "json"]].concat()));
+    let line = line_of(&path, ends(&lb));
+    let names = ["ending", "slot", "replica", "bytes_up", "bytes_down", "connect"];
+    assert_eq!(json!(names.map(|name| &line[name])), json!(["refused", null, null, 0, 0, null]), "{line}");
+    line
+}
+
+#[test]
+fn a_connection_without_a_replica_has_its_id_and_its_attempts() {
     let ask = |lb: &Lb| {
         let (mut stream, address) = client(lb, "GET /home?id=7 HTTP/1.1\r\n\r\n");
         let mut answer = String::new();
@@ -164,22 +203,41 @@ fn a_refused_connection_has_its_reason() {
         address
     };
     let nowhere = ["--provider", "fixed", "--backend", "a=127.0.0.1:1"];
-    assert_eq!(reason(&["--replicas", "0"], ask), ("no_replica".to_owned(), 0, false));
-    let (no_replica, attempts, _) = reason(&nowhere, ask);
-    assert_eq!(
-        (no_replica.as_str(), attempts <= 1),
-        ("no_replica", true),
-        "it is a candidate if it fails its probes"
-    );
+    // It is a candidate if it fails its probes.
+    for (flags, most) in [(&["--replicas", "0"][..], 0), (&nowhere, 1)] {
+        let line = refused(flags, ask);
+        assert_eq!((&line["reason"], &line["id"]), (&json!("no_replica"), &json!("7")), "{line}");
+        assert!(line["attempts"].as_u64().unwrap() <= most && line["first_line"].is_f64(), "{line}");
+    }
+}
+
+#[test]
+fn a_connection_that_is_not_let_in_has_its_reason_and_nothing_was_read_of_it() {
+    // A client whose direction has ended: it is reset, or it leaves early. (A reset may come before the connection is made.)
     let reset = |lb: &Lb| {
-        // A reset may come before the connection is made.
-        let mut stream = eventually("a connection", || TcpStream::connect(lb.data).ok());
-        assert!(stream.read(&mut [0]).is_err(), "it is reset");
-        stream.local_addr().unwrap()
+        eventually("a reset", || {
+            let mut stream = TcpStream::connect(lb.data).ok()?;
+            let address = stream.local_addr().ok()?;
+            let _ = stream.shutdown(Shutdown::Write);
+            stream.read(&mut [0]).is_err().then_some(address)
+        })
     };
-    assert_eq!(reason(&["--replicas", "0", "--deny", "127.0.0.0/8"], reset), ("denied".to_owned(), 0, true));
+    let beside_another = |lb: &Lb| {
+        let _first = lb.connect();
+        reset(lb)
+    };
     let leave = |lb: &Lb| lb.connect().local_addr().unwrap();
-    assert_eq!(reason(&["--replicas", "0"], leave), ("left_early".to_owned(), 0, true));
+    let nothing_read = |line: &Value, reason: &str| {
+        let names = ["reason", "attempts", "id", "key", "first_line"];
+        assert_eq!(json!(names.map(|name| &line[name])), json!([reason, 0, null, null, null]), "{line}");
+    };
+    let none = ["--replicas", "0"];
+    nothing_read(&refused(&[&none[..], &["--deny", "127.0.0.0/8"]].concat(), reset), "denied");
+    // One worker takes connections in their order; of two, the one that gets the second may be faster.
+    let patient = ["--max-connections-per-source", "1", "--first-line-timeout", "10m", "--workers", "1"];
+    nothing_read(&refused(&[&none[..], &patient].concat(), beside_another), "per_source");
+    nothing_read(&refused(&[&none[..], &["--rate-per-source", "1/s,burst=1"]].concat(), reset), "rate");
+    nothing_read(&refused(&none, leave), "left_early");
 }
 
 #[test]

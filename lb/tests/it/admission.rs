@@ -11,6 +11,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::control::http;
 use crate::harness::{Lb, eventually, field, id_for, patient, reset, say, session};
+use crate::metrics::wait_for;
 
 /// A new connection from this address of the machine. A reset may come before it is made.
 fn try_from(source: &str, data: SocketAddr) -> io::Result<TcpStream> {
@@ -76,6 +77,8 @@ fn over_the_limit_of_all_connections_new_ones_wait_until_one_has_ended() {
         third.write_all(b"3\n").unwrap();
         eventually("a connection that waits", || (refused(&lb, "max_connections") == 1).then_some(()));
         lb.wait_for_log("all that --max-connections allows are open");
+        let page = wait_for(&lb, "lb_connections_refused_total", "reason=max_connections", 1.0);
+        assert!(page.value("lb_workers", "state=full") >= 1.0, "{flags:?}: {page:?}");
         drop(first);
         let mut answer = [0; 9];
         third.read_exact(&mut answer).unwrap();
@@ -92,7 +95,7 @@ fn over_the_limit_of_all_connections_new_ones_wait_until_one_has_ended() {
 fn a_source_over_its_connections_is_reset_and_others_are_served() {
     for flags in [&["--workers", "1"][..], &["--workers", "4"], &["--transport", "handoff"]] {
         let lb = Lb::start(&[&["--max-connections-per-source", "2", "--replicas", "1"], flags].concat());
-        let files = lb.open_files();
+        let files = lb.files_at_rest();
         let [mut one, mut two] = [(); 2].map(|()| from("127.0.0.1", lb.data));
         assert!(is_served(&mut one) && is_served(&mut two));
         for _ in 0..20 {
@@ -118,7 +121,7 @@ fn a_source_over_its_connections_is_reset_and_others_are_served() {
             }
         }
         drop(one);
-        eventually("files as before", || (lb.open_files() <= files + 1).then_some(()));
+        eventually("files as before", || (lb.open_files() <= files).then_some(()));
     }
 }
 
@@ -165,6 +168,7 @@ fn a_source_over_its_rate_is_reset_and_others_are_served() {
     let most = 5 + begun.elapsed().as_secs() as usize + 1;
     assert!((5..=most).contains(&count), "{count} of at most {most}");
     assert_eq!(refused(&lb, "rate"), 50 - count as u64);
+    wait_for(&lb, "lb_connections_refused_total", "reason=rate", 50.0 - count as f64);
     assert!(served("127.0.0.2", lb.data).is_some(), "another source has a rate of its own");
     eventually("the rate lets one in again", || served("127.0.0.1", lb.data).map(drop));
 }
@@ -226,7 +230,7 @@ fn denied_networks_are_reset_first_and_allowed_ones_shut_the_others_out() {
 #[test]
 fn a_flood_of_refused_connections_leaves_a_line_a_second_and_no_file() {
     let lb = Lb::start(&["--deny", "127.0.0.2", "--replicas", "1", "--workers", "2"]);
-    let (files, begun) = (lb.open_files(), Instant::now());
+    let (files, begun) = (lb.files_at_rest(), Instant::now());
     for _ in 0..500 {
         assert!(is_reset("127.0.0.2", lb.data));
     }

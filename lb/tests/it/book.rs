@@ -43,6 +43,24 @@ fn without_dots(path: &Path) -> PathBuf {
     })
 }
 
+/// The files that a page shows: blocks that begin with a comment that names one.
+pub(crate) fn files(page: &Path) -> Vec<(String, String)> {
+    let text = fs::read_to_string(page).unwrap();
+    let (mut files, mut is_block) = (Vec::new(), false);
+    for event in Parser::new(&text) {
+        match event {
+            Event::Start(Tag::CodeBlock(_)) => is_block = true,
+            Event::Text(text) if std::mem::take(&mut is_block) => {
+                if let Some((name, rest)) = text.strip_prefix("# ").and_then(|text| text.split_once('\n')) {
+                    files.push((name.to_owned(), rest.to_owned()));
+                }
+            }
+            _ => {}
+        }
+    }
+    files
+}
+
 /// Where a page links to: the path of each relative link or picture and its anchor, if it has one.
 fn links(page: &Path) -> Vec<(PathBuf, Option<String>)> {
     let text = fs::read_to_string(page).unwrap();
@@ -158,6 +176,11 @@ fn every_place_in_the_code_that_the_pages_name_exists() {
         assert!(is_there, "INSIDE.md: there is no {name} in {file}");
     }
     let map = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    for entry in fs::read_dir(root().join("lb/src")).unwrap().map(Result::unwrap) {
+        let (name, is_folder) = (entry.file_name(), entry.file_type().unwrap().is_dir());
+        let path = format!("`lb/src/{}{}`", name.display(), if is_folder { "/" } else { "" });
+        assert!(map.contains(&path), "ARCHITECTURE.md: {path} is not on the map");
+    }
     for cell in map.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next()) {
         for path in cell.split('`').filter(|part| part.contains('/')) {
             assert!(root().join(path).exists(), "ARCHITECTURE.md: there is no {path}");
@@ -221,7 +244,7 @@ fn tables() -> String {
     }
     let table = |(heading, rows): (&str, Vec<String>)| {
         format!(
-            "\n## {heading}\n\n| flag, variable | default | meaning |\n|---|---|---|\n{}\n",
+            "\n## {heading}\n\n| flag, variable | default | meaning | reload |\n|---|---|---|---|\n{}\n",
             rows.join("\n")
         )
     };
@@ -236,17 +259,21 @@ fn row(flag: &clap::Arg) -> String {
     };
     let help = flag.get_long_help().or_else(|| flag.get_help()).unwrap().to_string();
     // Where the default is no fixed value, the help says what it is.
-    let (meaning, said) = match help.trim().split_once(" [default: ") {
-        Some((meaning, default)) => (meaning.to_owned(), Some(default.trim_end_matches(']').to_owned())),
+    let (meaning, said) = match help.trim().split_once("[default: ") {
+        Some((meaning, default)) => {
+            (meaning.trim().to_owned(), Some(default.trim_end_matches(']').to_owned()))
+        }
         None => (help.trim().to_owned(), None),
     };
     let fixed = flag.get_default_values().first().filter(|_| !flag.is_hide_default_value_set());
     let default =
         said.or_else(|| fixed.map(|value| format!("`{}`", value.to_string_lossy()))).unwrap_or_default();
+    assert!(!default.contains(']'), "--{name}: its default stands in the middle of its help");
     let cells = [
         format!("`--{name}{value}`<br>`{}`", flag.get_env().unwrap().to_string_lossy()),
         default.replace("--backend", "`--backend`"),
         meaning.replace('\n', " "),
+        if name != "config" && lb::config::is_live(name) { "live".to_owned() } else { String::new() },
     ];
     format!("| {} |", cells.map(|cell| cell.replace('|', "\\|")).join(" | "))
 }

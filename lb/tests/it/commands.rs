@@ -198,9 +198,10 @@ fn only_the_given_fixed_backends_can_be_removed_and_added_again() {
         by_line(&lb, &json!({"cmd": cmd, "n": n, "hostnames": hostnames}))
     };
     assert_eq!(lb.hostnames(), ["a", "b"]);
-    for (n, hostnames, message) in
-        [(1, &["z"][..], "none of the backends given by --backend: a, b, c"), (2, &[], "not in use: a, b, c")]
-    {
+    for (n, hostnames, message) in [
+        (1, &["z"][..], "none of the backends that --backend or --backends-file gives: a, b, c"),
+        (2, &[], "not in use: a, b, c"),
+    ] {
         let before = lb.backends();
         let answer = refused(&change("add", n, hostnames));
         assert!(answer.contains(message), "{answer}");

@@ -157,7 +157,7 @@ fn a_file_that_is_none_is_refused_at_once() {
         ("", "is a directory: expected a file"),
         ("pipe", "is a pipe, socket or device: expected a regular file"),
         ("missing", "cannot be read: No such file or directory"),
-        ("bytes", "is not UTF-8 from byte 17 (line 2) on: expected a TOML file in UTF-8"),
+        ("bytes", "is not UTF-8 from byte 17 (line 2) on: expected a file in UTF-8"),
         ("mark", "begins with a byte order mark: expected UTF-8 without one"),
         ("large", "is longer than 1048576 bytes: expected a smaller file"),
     ] {
@@ -226,11 +226,27 @@ fn the_schema_of_flags_is_up_to_date() {
 #[test]
 fn the_example_fits_the_schema_and_is_right() {
     let path = root().join("packaging/lb.toml");
-    let (code, _, message) = end(command(&["check", "--config", path.to_str().unwrap()], &[]));
-    assert_eq!(code, Some(0), "{message}");
+    let check = |path: &Path| {
+        let (code, _, message) = end(command(&["check", "--config", path.to_str().unwrap()], &[]));
+        assert_eq!(code, Some(0), "{message}");
+    };
+    check(&path);
     let schema: Value = serde_json::from_str(&end(command(&["config", "--schema"], &[])).1).unwrap();
     let text = fs::read_to_string(path).unwrap();
     assert_eq!(misfit(&schema, &schema, &document(&text)), None);
+    // With all that it offers.
+    let whole: Vec<&str> = text.lines().map(uncommented).collect();
+    let (whole, folder) = (whole.join("\n"), TempDir::new().unwrap());
+    assert_eq!(misfit(&schema, &schema, &document(&whole)), None);
+    assert!(whole.contains("\nidle-timeout = ") && whole.contains("\nrise = "), "{whole}");
+    let here = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(here("token"), "a-secret-of-many-letters\n").unwrap();
+    fs::write(
+        here("lb.toml"),
+        whole.replace("/etc/lb/token", &here("token")).replace("/var/log/lb", &here("")),
+    )
+    .unwrap();
+    check(&folder.path().join("lb.toml"));
     for (wrong, at) in [
         ("replica = 3", "replica"),
         ("replicas = true", "replicas"),
@@ -242,6 +258,14 @@ fn the_example_fits_the_schema_and_is_right() {
         ("limits = 3", "limits"),
     ] {
         assert_eq!(misfit(&schema, &schema, &document(wrong)).as_deref(), Some(at), "{wrong}");
+    }
+}
+
+/// A line with a setting that is commented out, with the setting.
+fn uncommented(line: &str) -> &str {
+    match line.strip_prefix("# ") {
+        Some(setting) if setting.split_once(" = ").is_some_and(|(key, _)| !key.contains(' ')) => setting,
+        _ => line,
     }
 }
 

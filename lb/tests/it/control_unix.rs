@@ -100,8 +100,7 @@ fn the_socket_of_a_dead_lb_is_replaced_and_that_of_a_live_one_is_an_error() {
     let serve = ["serve", "--listen", "127.0.0.1:0", "--control", &control];
     let (_, stderr, code) = run(&serve, &[]);
     assert_eq!(code, Some(1));
-    let expected =
-        format!("error: cannot listen on {control} (--control): another lb takes commands there\n");
+    let expected = format!("error: cannot listen on {control} (--control): another lb listens there\n");
     assert_eq!(stderr, expected);
     first.signal("KILL");
     first.wait();

@@ -3,13 +3,14 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::control::calm;
-use crate::harness::{Lb, eventually, signal, text};
+use crate::harness::{Lb, PATIENCE, eventually, signal, text};
 
 /// The JSON lines that a connection brings, without end.
 struct Stream(Lines<BufReader<TcpStream>>);
@@ -37,7 +38,7 @@ impl Stream {
 }
 
 /// All events so far.
-fn events(lb: &Lb) -> Vec<Value> {
+pub(crate) fn events(lb: &Lb) -> Vec<Value> {
     let mut stream = Stream::open(lb, &json!({"cmd": "events", "follow": false}));
     stream.0.by_ref().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect()
 }
@@ -139,6 +140,58 @@ fn a_browser_gets_server_sent_events_and_goes_on_after_the_last_one() {
     assert!(head[0].contains("403"), "{head:?}");
 }
 
+/// The most events that are kept (docs/CONTROL.md).
+const KEPT: u64 = 10_000;
+
+/// Sends this command so often, each to be refused, a hundred at a time.
+fn refuse(lb: &Lb, command: &Value, times: u64) {
+    let mut stream = lb.dial(lb.control);
+    let mut answers = BufReader::new(stream.try_clone().unwrap()).lines();
+    for _ in 0..times / 100 {
+        stream.write_all(format!("{command}\n").repeat(100).as_bytes()).unwrap();
+        let answers = answers.by_ref().take(100).map(Result::unwrap);
+        assert_eq!(answers.filter(|answer| answer.contains("failure")).count(), 100);
+    }
+}
+
+#[test]
+fn a_browser_that_reads_nothing_for_too_long_is_told_how_many_events_it_misses() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control");
+    let lb = calm(&[
+        "--replicas",
+        "1",
+        "--log",
+        "info,lb::audit=off",
+        "--control",
+        &format!("unix:{}", path.display()),
+    ]);
+    // On a Unix socket no time limit of TCP ends it, and little is on its way.
+    let mut stalled = UnixStream::connect(&path).unwrap();
+    stalled.set_read_timeout(Some(PATIENCE)).unwrap();
+    stalled.write_all(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut lines = BufReader::new(stalled).lines().map(Result::unwrap);
+    assert!(lines.any(|line| line == "id: 1"));
+    // Each is an event. 10,000 of this length are less than 8 MiB, and 2,000 are more than is on its way.
+    refuse(&lb, &json!({"cmd": "rm", "n": 1, "hostnames": ["x".repeat(60)]}), KEPT + 2_000);
+    let newest = events(&lb).last().unwrap()["seq"].as_u64().unwrap();
+    let (mut seen, mut gaps) = (0, Vec::new());
+    while seen < newest {
+        let data = lines.by_ref().find_map(|line| line.strip_prefix("data: ").map(str::to_owned)).unwrap();
+        let event: Value = serde_json::from_str(&data).unwrap();
+        let seq = event["seq"].as_u64().unwrap();
+        if event["kind"] == "gap" {
+            assert_eq!(event["missed"], seq - seen, "after {seen}: {event}");
+            gaps.push(seq);
+        } else {
+            assert_eq!(seq, seen + 1, "{event}");
+        }
+        seen = seq;
+    }
+    // After the gap it has every event that was kept.
+    assert_eq!(gaps, [newest - KEPT]);
+}
+
 #[test]
 fn events_need_the_token() {
     let lb = calm(&["--replicas", "1", "--control-token", "a long enough token"]);
@@ -210,7 +263,7 @@ fn the_client_shows_events_and_follows_them() {
 }
 
 /// The events in a file, without the steps of the fleet (`lb replay`).
-fn entries(path: &Path) -> Vec<Value> {
+pub(crate) fn entries(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     lines.filter(|line| line.get("step").is_none()).collect()

@@ -9,6 +9,7 @@ use std::thread;
 use socket2::SockRef;
 
 use crate::harness::{Lb, PATIENCE, Replica, eventually, field, fixed, flags, id_for, patient, reset};
+use crate::metrics::wait_for;
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 /// Only the first probe runs, so a replica stays in rotation even if it dies.
@@ -68,6 +69,17 @@ fn each_attempt_goes_to_the_next_distinct_replica_up_to_the_limit() {
             assert!(reached == 0 || reason.contains("refused"), "{reason}");
         }
     }
+    // `many` has tried all that stand before c.
+    for name in ["a", "b", "d", "e"] {
+        let tried =
+            |id: &String| many.order(id).iter().take_while(|other| *other != "c").any(|other| other == name);
+        let tried = ids(15).filter(tried).count() as f64;
+        let page =
+            wait_for(&many, "lb_connect_attempts_total", &format!("slot={name},result=refused"), tried);
+        assert!(
+            page.value("lb_connect_attempts_total", &format!("slot={name},result=ok")) == 0.0 && tried > 0.0
+        );
+    }
 }
 
 #[test]
@@ -79,6 +91,7 @@ fn a_black_hole_is_skipped_after_the_connect_timeout() {
     let (answer, attempts, reason) = visit(&lb, &id);
     assert_eq!((answer.as_str(), attempts), (lb.order(&id)[1].as_str(), vec!["a".to_owned()]));
     assert!(reason.contains("no answer"), "{reason}");
+    wait_for(&lb, "lb_connect_attempts_total", "slot=a,result=timeout", 1.0);
 }
 
 #[test]
@@ -310,7 +323,7 @@ fn two_thousand_clients_that_leave_early_leave_nothing_behind() {
     let replicas = [Replica::echo(), Replica::echo(), Replica::echo()];
     let lb = front(&replicas, &["--drain-timeout", "1h"]);
     lb.route("132574");
-    let files = lb.open_files();
+    let files = lb.files_at_rest();
     let leaves: [fn(TcpStream); 6] = [
         drop,
         reset,
@@ -341,7 +354,7 @@ fn clients_that_leave_during_the_connect_to_their_replica_leave_nothing_behind()
     let lb =
         front(&replicas, &[&UNWATCHED[..], &["--drain-timeout", "1h", "--connect-timeout", "2s"]].concat());
     lb.route("132574");
-    let files = lb.open_files();
+    let files = lb.files_at_rest();
     replicas[0].hang();
     let leaves: [fn(TcpStream); 3] = [drop, reset, |client| client.shutdown(Shutdown::Both).unwrap()];
     let clients: Vec<TcpStream> = (0..60).map(|_| lb.connect()).collect();

@@ -51,67 +51,73 @@ fn says(message: &str, name: &str, part: &str) -> bool {
     message.lines().any(|line| line.starts_with(&format!("{name}: ")) && line.contains(part))
 }
 
+/// Variables, each with what a message about a bad value says that it takes.
+const VARIABLES: [(&str, &str); 49] = [
+    ("CONTROL", "an address and a port, such as 127.0.0.1:5000"),
+    ("REPLICAS", "a whole number from 0 to 1000"),
+    ("PROVIDER", "process, docker, swarm, fixed or dns"),
+    ("IMAGE", "the name of an image, such as lb-backend or nginx:1.27"),
+    ("NETWORK", "the name of a network in which containers have addresses of their own"),
+    ("FLEET", "a name of the form"),
+    ("BACKEND_PORT", "a whole number from 1 to 65535"),
+    ("MEMORY", "a size from 6MiB, such as 128MiB"),
+    ("PIDS", "a whole number from 1 to 1000000"),
+    ("CPUS", "a number of cores from 0.01"),
+    ("MAPPING", "ring, slots, maglev or rendezvous"),
+    ("POINTS", "a whole number from 1 to 10000"),
+    ("SLOTS", "a whole number from 1 to 65536"),
+    ("VIRTUAL", "a whole number from 1 to 10000"),
+    ("PROBING", "linear or quadratic"),
+    ("KEY", "id, source, sni, path, header:NAME or cookie:NAME"),
+    ("ID_PARAM", "the name of a query parameter"),
+    ("FIRST_LINE_TIMEOUT", "a duration of at least 1ms, such as 250ms, 5s or 1m"),
+    ("FIRST_LINE_MAX", "a size from 16B to 64KiB, such as 8KiB"),
+    ("CONNECT_TIMEOUT", "a duration of at least 1ms"),
+    ("CONNECT_ATTEMPTS", "a whole number from 1 to 256"),
+    ("HEALTH", "http:/PATH, tcp, tls, redis, postgres, line:SEND=EXPECT or exec:CMD"),
+    ("HEALTH_EXPECT", "statuses from 100 to 999"),
+    ("HEALTH_HOST", "a host, with or without a port, such as app.example"),
+    ("HEALTH_PORT", "a whole number from 1 to 65535"),
+    ("HEALTH_METHOD", "a method of HTTP but CONNECT in capitals"),
+    ("HEALTH_INTERVAL", "a duration of at least 1ms"),
+    ("HEALTH_TIMEOUT", "a duration of at least 1ms"),
+    ("FALL", "a whole number from 1 to 1000"),
+    ("RISE", "a whole number from 1 to 1000"),
+    ("REPLACE_AFTER", "a duration of at least 1ms"),
+    ("START_TIMEOUT", "a duration of at least 1ms"),
+    ("RESPAWN_NAME", "random or same"),
+    ("SPARES", "a whole number from 0 to 100"),
+    ("DRAIN_TIMEOUT", "a duration, such as 0s"),
+    ("WORKERS", "a whole number from 1 to 256"),
+    ("SPLICE", "auto or never"),
+    ("TRANSPORT", "proxy or handoff"),
+    ("HANDOFF_VOLUME", "the name of a volume, of the form"),
+    ("LOG", "a level (error, warn, info, debug, trace, off)"),
+    ("LOG_FORMAT", "text or json"),
+    ("MAX_CONNECTIONS", "a whole number from 1 to 1000000000"),
+    ("MAX_CONNECTIONS_PER_SOURCE", "off, or a whole number from 1 to 1000000000"),
+    ("RATE_PER_SOURCE", "off, N/s or N/s,burst=M"),
+    ("MAX_CONNECTIONS_PER_REPLICA", "off, or a whole number from 1 to 1000000000"),
+    ("ALLOW", "a network or an address"),
+    ("DENY", "a network or an address"),
+    ("KEEP", "true or false"),
+    ("CONTROL_INSECURE", "true or false"),
+];
+
 #[test]
 fn every_variable_is_read_and_all_bad_values_are_reported_together_before_anything_is_bound() {
     let (_listener, address) = taken();
-    let flags = [
-        ("CONTROL", "an address and a port, such as 127.0.0.1:5000"),
-        ("REPLICAS", "a whole number from 0 to 1000"),
-        ("PROVIDER", "process, docker, swarm, fixed or dns"),
-        ("IMAGE", "the name of an image, such as lb-backend or nginx:1.27"),
-        ("NETWORK", "the name of a network in which containers have addresses of their own"),
-        ("FLEET", "a name of the form"),
-        ("BACKEND_PORT", "a whole number from 1 to 65535"),
-        ("MEMORY", "a size from 6MiB, such as 128MiB"),
-        ("PIDS", "a whole number from 1 to 1000000"),
-        ("CPUS", "a number of cores from 0.01"),
-        ("MAPPING", "ring, slots, maglev or rendezvous"),
-        ("POINTS", "a whole number from 1 to 10000"),
-        ("SLOTS", "a whole number from 1 to 65536"),
-        ("VIRTUAL", "a whole number from 1 to 10000"),
-        ("PROBING", "linear or quadratic"),
-        ("KEY", "id, source, sni, path, header:NAME or cookie:NAME"),
-        ("ID_PARAM", "the name of a query parameter"),
-        ("FIRST_LINE_TIMEOUT", "a duration of at least 1ms, such as 250ms, 5s or 1m"),
-        ("FIRST_LINE_MAX", "a size from 16B to 64KiB, such as 8KiB"),
-        ("CONNECT_TIMEOUT", "a duration of at least 1ms"),
-        ("CONNECT_ATTEMPTS", "a whole number from 1 to 256"),
-        ("HEALTH", "http:/PATH or tcp"),
-        ("HEALTH_INTERVAL", "a duration of at least 1ms"),
-        ("HEALTH_TIMEOUT", "a duration of at least 1ms"),
-        ("FALL", "a whole number from 1 to 1000"),
-        ("RISE", "a whole number from 1 to 1000"),
-        ("REPLACE_AFTER", "a duration of at least 1ms"),
-        ("START_TIMEOUT", "a duration of at least 1ms"),
-        ("RESPAWN_NAME", "random or same"),
-        ("SPARES", "a whole number from 0 to 100"),
-        ("DRAIN_TIMEOUT", "a duration, such as 0s"),
-        ("WORKERS", "a whole number from 1 to 256"),
-        ("SPLICE", "auto or never"),
-        ("TRANSPORT", "proxy or handoff"),
-        ("HANDOFF_VOLUME", "the name of a volume, of the form"),
-        ("LOG", "a level (error, warn, info, debug, trace, off)"),
-        ("LOG_FORMAT", "text or json"),
-        ("MAX_CONNECTIONS", "a whole number from 1 to 1000000000"),
-        ("MAX_CONNECTIONS_PER_SOURCE", "off, or a whole number from 1 to 1000000000"),
-        ("RATE_PER_SOURCE", "off, N/s or N/s,burst=M"),
-        ("MAX_CONNECTIONS_PER_REPLICA", "off, or a whole number from 1 to 1000000000"),
-        ("ALLOW", "a network or an address"),
-        ("DENY", "a network or an address"),
-        ("KEEP", "true or false"),
-        ("CONTROL_INSECURE", "true or false"),
-    ];
     let mut command = command(&[], &[("LB_LISTEN", &address.to_string())]);
-    command.envs(flags.map(|(variable, _)| (format!("LB_{variable}"), "a=?")));
+    command.envs(VARIABLES.map(|(variable, _)| (format!("LB_{variable}"), "a=?")));
     let (code, stdout, message) = end(command);
     assert_eq!((code, stdout.as_str()), (Some(2), ""), "{message}");
-    for (variable, takes) in flags {
+    for (variable, takes) in VARIABLES {
         assert!(
             says(&message, &format!("LB_{variable}"), &format!("invalid value `a=?`: expected {takes}")),
             "{variable}: {message}"
         );
     }
-    assert_eq!(message.lines().count(), 1 + flags.len(), "{message}");
+    assert_eq!(message.lines().count(), 1 + VARIABLES.len(), "{message}");
 }
 
 #[test]

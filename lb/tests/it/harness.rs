@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+pub(crate) use crate::arguments::{Stage, fixed, flags, with_files};
 pub(crate) use crate::gate::{Gate, demo_after};
 use crate::namespaces::inside;
 pub(crate) use crate::processes::{group_of, is_alive, processes_with, signal};
@@ -322,6 +323,12 @@ impl Lb {
         }
     }
 
+    /// The most files that `lb` may have open when all connections have ended. Probes may keep one connection to each replica, and
+    /// may not have begun to.
+    pub(crate) fn files_at_rest(&self) -> usize {
+        self.open_files() + self.backends().len()
+    }
+
     /// The resident memory of `lb`, in bytes.
     pub(crate) fn resident(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
@@ -356,49 +363,6 @@ pub(crate) fn field<'a>(line: &'a str, name: &str) -> &'a str {
 #[track_caller]
 pub(crate) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("not a string: {value}"))
-}
-
-/// Child processes that first say which port they got, so that the test can serve it.
-pub(crate) struct Stage(tempfile::TempDir);
-
-impl Stage {
-    pub(crate) fn new() -> Stage {
-        Stage(tempfile::TempDir::new().unwrap())
-    }
-
-    /// A command that says its port, and then becomes `then`.
-    pub(crate) fn command(&self, then: &str) -> String {
-        format!("echo $PORT > {}/$SERVER_ID; {then}", self.0.path().display())
-    }
-
-    /// The address at which the replica with this hostname should listen.
-    #[track_caller]
-    pub(crate) fn address_of(&self, hostname: &str) -> String {
-        eventually("the port of the replica", || {
-            let port = std::fs::read_to_string(self.0.path().join(hostname)).ok()?;
-            Some(format!("127.0.0.1:{}", port.strip_suffix('\n')?))
-        })
-    }
-}
-
-/// The command with a limit of `most` open files.
-pub(crate) fn with_files(most: usize, command: &Command) -> Command {
-    let mut limited = Command::new("sh");
-    limited.args(["-c", &format!("ulimit -n {most}; exec \"$@\""), "sh"]);
-    limited.arg(command.get_program()).args(command.get_args());
-    limited
-}
-
-/// The flags for a fixed fleet of these replicas, called a, b, c ...
-pub(crate) fn fixed(replicas: &[SocketAddr]) -> Vec<String> {
-    let backends =
-        ('a'..).zip(replicas).flat_map(|(name, address)| ["--backend".into(), format!("{name}={address}")]);
-    ["--provider".to_owned(), "fixed".to_owned()].into_iter().chain(backends).collect()
-}
-
-/// Flags as `Lb::start` takes them.
-pub(crate) fn flags(flags: &[String]) -> Vec<&str> {
-    flags.iter().map(String::as_str).collect()
 }
 
 /// An id whose first candidate is the slot `name`, according to `explain`.

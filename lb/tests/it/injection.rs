@@ -12,6 +12,7 @@ use std::thread;
 
 use serde_json::json;
 
+use crate::access_log::{line_of, logging, place};
 use crate::harness::{Lb, Replica, eventually, field, fixed, flags, signal};
 use crate::noise::{KIB, MIB, noise};
 
@@ -207,6 +208,34 @@ fn a_shortage_of_ports_is_said_and_counted_and_not_held_against_the_replica() {
     let lines = lb.log().iter().filter(|line| line.contains("a reason of this machine")).count();
     assert!(lines < 20, "{lines} lines for 20 failures");
     assert_eq!(ask(&lb, 10), "whole");
+}
+
+#[test]
+fn a_connection_that_this_machine_fails_is_in_the_log_of_connections() {
+    if !has_strace() {
+        return;
+    }
+    let replica = noisy();
+    let fleet = fixed(&[replica.address]);
+    // The first call that fails is the one that reads the head, or one of a session.
+    for (key, expected) in [
+        ("id", json!(["refused", "local", null, null, 0, null, 0])),
+        ("source", json!(["local", null, "a", "source", 1, null, 0])),
+    ] {
+        let (_folder, path) = place();
+        let one = ["--workers", "1", "--splice", "never", "--key", key, "--access-log-format", "json"];
+        let lb = Lb::start(&logging(&path, &[&flags(&fleet)[..], &one].concat()));
+        let mut client = lb.connect();
+        let strace = Strace::attach_when(worker(&lb), "recvfrom", "EIO", "1+");
+        client.write_all(b"7\n").unwrap();
+        assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+        drop(strace);
+        let line = line_of(&path, client.local_addr().unwrap());
+        let names = ["ending", "reason", "slot", "key", "attempts", "id", "bytes_up"];
+        assert_eq!(json!(names.map(|name| &line[name])), expected, "{line}");
+        assert_eq!(line["first_line"].is_null(), key == "id", "{line}");
+        assert_eq!(resets(&lb), 1);
+    }
 }
 
 /// How many the log speaks of.

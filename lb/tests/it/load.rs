@@ -76,3 +76,33 @@ impl Drop for Load {
         self.over.store(true, Ordering::Relaxed);
     }
 }
+
+/// Does `work` while clients connect all the time. Returns how many were served; each of them has to be.
+pub(crate) fn under_load(lb: &Lb, work: impl FnOnce()) -> usize {
+    let (is_over, served) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let client = |from: usize| {
+        for id in (from * 1_000_000..).take_while(|_| !is_over.load(Ordering::Relaxed)) {
+            // Where this `lb` is: it may have a network of its own.
+            let answer = String::from_utf8(lb.exchange(format!("{id}\n").as_bytes())).unwrap();
+            assert!(answer.ends_with(&format!(" {id}\n")), "{id}: {answer:?}");
+            served.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    thread::scope(|scope| {
+        let clients: Vec<_> = (1..4).map(|from| scope.spawn(move || client(from))).collect();
+        let over = Over(&is_over);
+        work();
+        drop(over);
+        clients.into_iter().for_each(|client| client.join().unwrap());
+    });
+    served.into_inner()
+}
+
+/// Ends a load when it is dropped, also by a panic: the clients would go on for ever, and the test with them.
+pub(crate) struct Over<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use crate::harness::{Lb, demo_after, eventually, is_alive, signal};
 
 /// What `lb` logs when a replica does not end in time.
-const KILLED: &str = "still runs 5s after SIGTERM";
+const KILLED: &str = "still runs after SIGTERM";
 
 /// The child processes of a process, zombies too.
 fn children_of(pid: u32) -> Vec<u32> {
@@ -21,7 +21,7 @@ fn zombies_of(pid: u32) -> Vec<u32> {
 }
 
 /// The only child of a process: `lb`, started by a program that stays its parent.
-fn lb_below(wrapper: &Lb) -> u32 {
+pub(crate) fn lb_below(wrapper: &Lb) -> u32 {
     eventually("lb", || children_of(wrapper.pid()).first().copied())
 }
 
@@ -36,7 +36,7 @@ fn wrapped(wrapper: &[&str], command: &Command) -> Command {
 pub(crate) const UNSHARE: [&str; 5] = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
 
 /// `lb` as the first process of a PID namespace; `None`, with a line, if there can be none.
-fn as_init(flags: &[&str]) -> Option<Lb> {
+pub(crate) fn as_init(flags: &[&str]) -> Option<Lb> {
     has_pid_namespaces().then(|| Lb::launch_as(wrapped(&UNSHARE, &Lb::command(flags))))
 }
 

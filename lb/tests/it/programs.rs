@@ -32,6 +32,11 @@ impl Front {
         });
         front
     }
+
+    /// What it has written so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
 }
 
 impl Drop for Front {
@@ -39,8 +44,7 @@ impl Drop for Front {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            eprintln!("--- log of the program ---\n{log}");
+            eprintln!("--- log of the program ---\n{}", self.log());
         }
     }
 }

@@ -283,6 +283,50 @@ fn only_web_pages_of_a_loopback_origin_may_send_commands() {
     assert_eq!(by_http(&lb, &json!({"cmd": "rm", "n": 1, "hostnames": ["S5"]})), listing(&["server1"]));
 }
 
+#[test]
+fn the_page_of_a_port_with_a_token_may_send_commands_wherever_it_is_opened() {
+    let (open, guarded) =
+        (calm(&["--replicas", "1"]), calm(&["--replicas", "1", "--control-token", "secret"]));
+    let add = |lb: &Lb, origin: &str, host: &str, token: &str| {
+        let body = r#"{"n":1,"hostnames":["S5"]}"#;
+        let head = format!("Host: {host}\r\nOrigin: {origin}\r\nAuthorization: Bearer {token}\r\n");
+        let text = format!("POST /add HTTP/1.1\r\n{head}Content-Length: {}\r\n\r\n{body}", body.len());
+        Conversation::with(lb).say(text).response()
+    };
+    let own = [
+        ("http://192.0.2.7:5001", "192.0.2.7:5001"),
+        ("https://[2001:db8::1]", "[2001:db8::1]"),
+        ("http://lb:5001", "lb:5001"),
+    ];
+    for (origin, host) in own {
+        assert_eq!(add(&guarded, origin, host, "secret").body, listing(&["server1", "S5"]), "{origin}");
+        guarded.ask(&json!({"cmd": "rm", "n": 1, "hostnames": ["S5"], "drain": "0s", "token": "secret"}));
+        assert_eq!(add(&guarded, origin, host, "guess").status, 401, "{origin}");
+        // Without a token, nothing says that the page is not a foreign one.
+        assert_eq!(add(&open, origin, host, "secret").status, 403, "{origin}");
+    }
+    for (origin, host) in [
+        ("http://192.0.2.8:5001", "192.0.2.7:5001"),
+        ("http://192.0.2.7:8080", "192.0.2.7:5001"),
+        ("http://192.0.2.7", "192.0.2.7:5001"),
+        ("null", "192.0.2.7:5001"),
+        ("http://lb:5001", ""),
+        ("http://lb:5001", "lb:5001\r\nHost: other:5001"),
+        ("http://lb:5001\r\nOrigin: http://evil.example", "lb:5001"),
+        // Its name leads here, and it has found the token out.
+        ("http://evil.example:5001", "evil.example:5001"),
+    ] {
+        let response = add(&guarded, origin, host, "secret");
+        assert_eq!(response.status, 403, "{origin} {host}");
+        let expected = "or with the token the page of this port under an IP address or a name without dots";
+        assert!(refused(&response.body).contains(expected), "{response:?}");
+    }
+    assert_eq!(
+        guarded.ask(&json!({"cmd": "rep", "token": "secret"}))["message"]["replicas"],
+        json!(["server1"])
+    );
+}
+
 /// The status of `GET /rep` with these header lines, and the message of a refusal.
 fn get_rep(lb: &Lb, target: &str, headers: &str) -> (u16, String) {
     let text = format!("GET {target} HTTP/1.1\r\n{headers}\r\n");

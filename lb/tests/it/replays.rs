@@ -47,22 +47,65 @@ fn a_chaotic_life_ends_in_the_same_state_when_it_is_replayed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("journal");
     let lb = calm(&["--replicas", "3", "--spares", "1", "--journal", path.to_str().unwrap()]);
-    for round in 1..=3 {
-        signal(lb.process_of(text(&lb.slot(round)["hostname"])), "KILL");
-        let names = [format!("S{round}")];
-        let added = lb.done(&json!({"cmd": "add", "n": 2, "hostnames": names, "weights": [3]}));
-        lb.refused(&json!({"cmd": "rm", "n": 1, "hostnames": ["none"]}));
-        let newest = added["replicas"].as_array().unwrap().last().unwrap();
-        lb.done(&json!({"cmd": "rm", "n": 1, "hostnames": [newest], "drain": "0s"}));
-        lb.done(&json!({"cmd": "mapping", "mapping": if round == 2 { "slots" } else { "maglev" }}));
-    }
+    (1..=3).for_each(|round| disturb(&lb, round));
+    wait_for_the_same_state(&lb, &path, 6);
+}
+
+/// Kills a replica, adds two, removes one again and changes the mapping; the first and the third time it is `maglev` then.
+fn disturb(lb: &Lb, round: u64) {
+    signal(lb.process_of(text(&lb.wait_for_state(round, "up")["hostname"])), "KILL");
+    let names = [format!("S{round}")];
+    let added = lb.done(&json!({"cmd": "add", "n": 2, "hostnames": names, "weights": [3]}));
+    lb.refused(&json!({"cmd": "rm", "n": 1, "hostnames": ["none"]}));
+    let newest = added["replicas"].as_array().unwrap().last().unwrap();
+    lb.done(&json!({"cmd": "rm", "n": 1, "hostnames": [newest], "drain": "0s"}));
+    let mapping = match round {
+        2 => "slots",
+        _ if round.is_multiple_of(2) => "rendezvous",
+        _ => "maglev",
+    };
+    lb.done(&json!({"cmd": "mapping", "mapping": mapping}));
+}
+
+#[track_caller]
+fn wait_for_the_same_state(lb: &Lb, path: &Path, n: usize) {
     eventually("the same state", || {
-        let now = told(&lb);
-        let state = state(&path, None);
+        let (now, output) = (told(lb), replay(path, &["--json"]));
+        // The beginning may have been rotated away just now.
+        let state: Value = serde_json::from_slice(&output.stdout).ok()?;
         let same = slots(&state["slots"]) == now && state["mapping"] == "maglev";
-        let calm = now.iter().all(|slot| slot[3] == "up") && state["N"] == 6;
+        let calm = now.iter().all(|slot| slot[3] == "up") && state["N"] == n;
         (same && calm).then_some(())
     });
+}
+
+#[test]
+fn a_life_whose_beginning_was_rotated_away_is_replayed_from_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    let [oldest, alone] = ["journal.4", "alone"].map(|name| folder.path().join(name));
+    let flags = ["--replicas", "3", "--spares", "1", "--journal", path.to_str().unwrap()];
+    let lb = calm(&[&flags[..], &["--journal-size", "4KiB"]].concat());
+    let is_gone = || fs::read_to_string(&oldest).is_ok_and(|text| !text.contains(r#""began":{"#));
+    let mut rounds = 0;
+    while !is_gone() || rounds % 2 == 0 {
+        rounds += 1;
+        assert!(rounds < 30, "the beginning stays");
+        disturb(&lb, rounds);
+    }
+    let n = usize::try_from(3 + rounds).unwrap();
+    wait_for_the_same_state(&lb, &path, n);
+    // The present file is enough.
+    eventually("the same state from one file", || {
+        fs::copy(&path, &alone).unwrap();
+        let now = told(&lb);
+        let output = replay(&alone, &["--json"]);
+        let state: Value = serde_json::from_slice(&output.stdout).ok()?;
+        (slots(&state["slots"]) == now).then_some(())
+    });
+    let output = replay(&path, &["--at", "1"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("the state is known only after entry "), "{said}");
 }
 
 #[test]
@@ -100,7 +143,7 @@ fn what_cannot_be_replayed_is_said() {
     };
     assert!(refused(&[]).contains("cannot read"));
     fs::write(&path, "no journal\n").unwrap();
-    assert!(refused(&[]).contains("the beginning of a fleet is not in it"));
+    assert!(refused(&[]).contains("neither the beginning of a fleet nor a checkpoint is in it"));
     fs::remove_file(&path).unwrap();
     let mut lb = calm(&["--replicas", "1", "--journal", path.to_str().unwrap()]);
     lb.done(&json!({"cmd": "add", "n": 1, "hostnames": ["S5"]}));

@@ -1,4 +1,4 @@
-//! Completions in a real bash, manual pages through a real `man`, and `lb help`.
+//! Completions in a real bash, zsh and fish, manual pages through a real `man`, and `lb help`.
 
 use std::fs;
 use std::io::Write as _;
@@ -81,6 +81,88 @@ fn bash_offers_nothing_where_no_lb_answers() {
     let lb = calm(&["--replicas", "1", "--control-token", "secret"]);
     let control = lb.control.to_string();
     assert_eq!(names(&["kill", ""], &[("LB_CONTROL", &control), ("LB_CONTROL_TOKEN", "wrong")]), [""; 0]);
+}
+
+/// A zsh with a terminal of its own, in which a user types the line and Tab. What is offered stands between two NULs.
+const ZSH: &str = r#"
+    zmodload zsh/zpty || exit 1
+    cat > $HOME/setup <<'END' || exit 1
+        autoload -Uz compinit && compinit -D -u
+        bindkey '^I' complete-word
+        zstyle ':completion:*' insert-tab false
+        mark() { print -rn -- $'\0' }
+        compprefuncs=(mark) comppostfuncs=(mark exit)
+        compadd() {
+            # With -O, -A or -D it only computes.
+            if [[ ${@[1,(i)(-|--)]} == *-(O|A|D)\ * ]]; then builtin compadd "$@"; return; fi
+            local -a offered
+            builtin compadd -A offered "$@"
+            print -rl -- $offered
+        }
+END
+    "$1" completions zsh >> $HOME/setup || exit 1
+    zpty user zsh -f -i || exit 1
+    zpty -w user "source $HOME/setup"
+    zpty -w user "$2"$'\t'
+    zpty -r user said $'*\0*\0' || exit 1
+    print -r -- ${${said%$'\0'}##*$'\0'}
+"#;
+
+/// What a user of fish is offered.
+const FISH: &str = r#"source ($argv[1] completions fish | psub); or exit 1; complete --do-complete $argv[2]"#;
+
+/// What this shell offers at the end of a line, without the flags, in the order of the alphabet. `None`: it is not installed.
+fn offered_by(shell: &str, line: &str, environment: &[(&str, &str)]) -> Option<Vec<String>> {
+    let home = tempfile::TempDir::new().unwrap();
+    let mut command = Command::new(shell);
+    match shell {
+        "zsh" => command.args(["-f", "-c", ZSH, "zsh"]),
+        _ => command.args(["--no-config", "-c", FISH]),
+    };
+    command
+        .args([LB, line])
+        .env("HOME", home.path())
+        .env_remove("XDG_CONFIG_HOME")
+        .env_remove("XDG_DATA_HOME");
+    let Ok(output) = command.envs(environment.iter().copied()).stdin(Stdio::null()).output() else {
+        assert!(std::env::var_os("CI").is_none(), "there is no {shell}");
+        eprintln!("skipped: there is no {shell}");
+        return None;
+    };
+    assert!(output.status.success() && output.stderr.is_empty(), "{shell}: {output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    // fish adds what it is, after a tab.
+    let words = said.lines().map(|line| line.split('\t').next().unwrap().trim().to_owned());
+    let mut words: Vec<String> = words.filter(|word| !word.is_empty() && !word.starts_with('-')).collect();
+    words.sort();
+    Some(words)
+}
+
+#[test]
+fn zsh_and_fish_offer_the_slots_and_replicas_of_the_lb_that_runs() {
+    let lb = calm(&["--replicas", "2", "--control-token", "secret"]);
+    let control = lb.control.to_string();
+    let right = [("LB_CONTROL", control.as_str()), ("LB_CONTROL_TOKEN", "secret")];
+    let wrong = [("LB_CONTROL", control.as_str()), ("LB_CONTROL_TOKEN", "wrong")];
+    let nowhere = [("LB_CONTROL", "127.0.0.1:1")];
+    let typed = format!("lb rm --control {control} --control-token secret ");
+    let both = &["server1", "server2"][..];
+    let cases = [
+        ("lb expl", &right, &["explain"][..]),
+        ("lb kill ", &right, both),
+        ("lb rm 1 server2", &right, &["server2"]),
+        ("lb plan rm s", &right, both),
+        ("lb add ", &right, &[]),
+        ("lb kill ", &wrong, &[]),
+    ];
+    for shell in ["zsh", "fish"] {
+        for (line, environment, expected) in cases {
+            let Some(offered) = offered_by(shell, line, environment) else { break };
+            assert_eq!(offered, expected, "{shell}: {line}: {environment:?}");
+        }
+        assert!(offered_by(shell, "lb kill ", &nowhere).is_none_or(|offered| offered.is_empty()), "{shell}");
+        assert!(offered_by(shell, &typed, &nowhere).is_none_or(|offered| offered == both), "{shell}");
+    }
 }
 
 /// Stdout, stderr and exit code of `lb ARGUMENTS`.

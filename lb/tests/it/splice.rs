@@ -167,7 +167,7 @@ fn a_transfer_is_finished_before_lb_ends() {
 #[test]
 fn bytes_are_copied_when_no_pipe_is_left() {
     // There is one pipe for every 128 files.
-    for (files, most) in [(100, 0), (300, 2)] {
+    for (files, most) in [(125, 0), (300, 2)] {
         let wire = Wire::start_as(&ONE_WORKER, |command| with_files(files, &command));
         let pairs: Vec<_> = (0..20).map(|_| pair(&wire)).collect();
         thread::scope(|scope| {

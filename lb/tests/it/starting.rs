@@ -11,6 +11,7 @@ use rustix::process::geteuid;
 use rustix::thread::set_thread_uid;
 
 use crate::harness::{Gate, Lb, Replica, Stage, demo_after, eventually, text};
+use crate::metrics::wait_for;
 
 #[test]
 fn a_command_that_exits_at_once_is_tried_with_pauses_and_then_quarantined() {
@@ -35,6 +36,8 @@ fn a_command_that_never_listens_is_stopped_and_quarantined() {
     let slot = lb.wait_for_state(1, "quarantined");
     assert!(text(&slot["reason"]).contains("not ready within 500ms"), "{slot}");
     assert_eq!(slot["restarts"], 5);
+    let page = wait_for(&lb, "lb_restarts_total", "slot=server1,cause=start_failed", 5.0);
+    assert_eq!(page.value("lb_slots", "state=quarantined"), 1.0);
     eventually("the end of the command", || lb.children().is_empty().then_some(()));
 }
 

@@ -119,7 +119,7 @@ impl Drop for Terminal {
 }
 
 /// The lines of the table, each as its words.
-fn rows(screen: &str) -> Vec<Vec<&str>> {
+pub(crate) fn rows(screen: &str) -> Vec<Vec<&str>> {
     let table = screen.lines().skip_while(|line| !line.trim_start().starts_with("SLOT")).skip(1);
     let rows = table.take_while(|line| !line.trim().is_empty() && !line.starts_with("slot "));
     rows.map(|line| line.trim_start_matches('>').split_whitespace().collect()).collect()

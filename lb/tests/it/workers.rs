@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::control::{calm, http};
 use crate::harness::{Lb, eventually, say, session};
+use crate::metrics::page::scrape;
 use crate::tracer::{Tracer, threads_named};
 
 /// Fails once, as the first call after the one that is under way.
@@ -150,6 +151,7 @@ fn a_worker_that_hangs_is_said_and_healthz_says_so() {
     };
     lb.wait_for_log("a worker is blocked: it does nothing worker=1");
     is_unhealthy(&lb, "no worker accepts connections");
+    assert_eq!(scrape(&lb).value("lb_workers", "state=dead"), 1.0);
     assert_eq!(lb.done(&json!({"cmd": "rep"}))["N"], 1, "the control plane goes on");
     drop(tracer);
     lb.wait_for_log("a worker goes on that was blocked worker=1");

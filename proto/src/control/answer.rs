@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::backends::{Backends, State};
 use super::plan::Plan;
+use super::reload::{Reloaded, Written};
 use super::ring::Ring;
 use super::value::{Malformed, Weight};
 use crate::incident::Incident;
@@ -77,6 +78,12 @@ pub enum Body {
     Killed(Killed),
     /// To `ring`.
     Ring(Ring),
+    /// To `reload`.
+    Reloaded(Reloaded),
+    /// To `config`.
+    Written(Written),
+    /// To `upgrade`.
+    Upgraded(Upgraded),
 }
 
 /// The replicas, in the order of their slots.
@@ -97,6 +104,15 @@ pub struct Killed {
     /// The name of its slot; a spare has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<String>,
+}
+
+/// A successor that serves.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Upgraded {
+    /// Its process id.
+    pub successor: u32,
+    /// How long it took until it served.
+    pub seconds: f64,
 }
 
 /// Which replica gets a request id, and why.
@@ -203,6 +219,14 @@ pub struct Failure {
     /// The kind, which is the HTTP status.
     pub kind: FailureKind,
     message: String,
+}
+
+impl Failure {
+    /// What was wrong and what is expected.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
 }
 
 /// The kind of a failure: one for each HTTP status.

@@ -27,6 +27,21 @@ pub struct Backends {
     /// How questions to the DNS have ended; left out if no name is followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns: Option<Resolutions>,
+    /// How reads of the file of backends have ended; left out if there is no such file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backends_file: Option<FileReads>,
+}
+
+/// How many reads of a file that is watched have ended how since `lb` started. One that finds nothing new is not counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileReads {
+    /// What it said was made.
+    pub applied: u64,
+    /// It was wrong, or what it said could not be made; nothing was changed.
+    pub refused: u64,
+    /// Why the last read was refused; left out if it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_refusal: Option<String>,
 }
 
 /// How many questions to the DNS have ended how since `lb` started.
@@ -99,6 +114,9 @@ pub struct Backend {
     /// The id of its task, where something else than `lb` runs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
+    /// Where the replica is, as `--backend`, the file of backends or `add` gave it; left out where `lb` starts replicas or finds them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
     /// The id of its process, where it is a child process of `lb`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,

@@ -1,6 +1,7 @@
 //! The commands that change something: replicas are added or removed, or keys are mapped differently.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use mapping::MappingPolicy;
 use serde::de::value::MapDeserializer;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
 use super::json::Fields;
+use super::newcomer::Newcomer;
 use super::value::{DrainTime, Hostname, Malformed, Weight, field};
 
 /// The replicas to start.
@@ -19,9 +21,9 @@ pub struct Addition {
     /// How many, at least 1.
     #[serde(deserialize_with = "at_least_one")]
     pub n: u32,
-    /// The hostnames of the first ones; the others get random names.
+    /// The first ones, by hostname or as servers that run already; the others get random names.
     #[serde(default, deserialize_with = "names", skip_serializing_if = "Vec::is_empty")]
-    pub hostnames: Vec<Hostname>,
+    pub hostnames: Vec<Newcomer>,
     /// The weights of the first ones, in the same order; the others get the default.
     #[serde(default, deserialize_with = "weights", skip_serializing_if = "Vec::is_empty")]
     pub weights: Vec<Weight>,
@@ -168,12 +170,14 @@ fn drain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DrainTime>
     field(deserializer, "drain", DrainTime::ALLOWED, |value| Some(Some(value.as_str()?.parse().ok()?)))
 }
 
-fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Hostname>, D::Error> {
+fn names<'de, D: Deserializer<'de>, N: FromStr<Err = Malformed>>(
+    deserializer: D,
+) -> Result<Vec<N>, D::Error> {
     let names: Vec<String> = field(deserializer, "hostnames", "a list of names in quotes", |value| {
         value.as_array()?.iter().map(|name| name.as_str().map(str::to_owned)).collect()
     })?;
     let refuse = |malformed| D::Error::custom(format_args!("`hostnames`: {malformed}"));
-    names.into_iter().map(Hostname::try_from).collect::<Result<_, _>>().map_err(refuse)
+    names.iter().map(|name| name.parse()).collect::<Result<_, _>>().map_err(refuse)
 }
 
 fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Hostname, D::Error> {

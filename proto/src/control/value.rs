@@ -47,6 +47,14 @@ impl TryFrom<String> for Hostname {
     }
 }
 
+impl FromStr for Hostname {
+    type Err = Malformed;
+
+    fn from_str(name: &str) -> Result<Self, Malformed> {
+        Hostname::try_from(name.to_owned())
+    }
+}
+
 /// A slot's share of the keys relative to the other slots: weight 2 gets twice as many as weight 1, and weight 0 none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "u64")]

@@ -12,7 +12,7 @@ use super::Fleet;
 use crate::control::Control;
 use crate::data::Agreement;
 use crate::load::Ids;
-use crate::shown;
+use crate::shown::Bar;
 
 /// Changes, at each `lb` in turn.
 const CHANGES: usize = 100;
@@ -25,11 +25,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) async fn measure(setting: Setting<'_>, fleet: &Fleet<'_>) -> anyhow::Result<Agreement> {
     let mut controls = fleet.controls().await?;
     let mut found = Agreement::default();
-    let bar = shown::bar(CHANGES as u64, "changes");
+    let bar = Bar::new(CHANGES as u64, "changes", "changes");
     for number in 0..CHANGES {
         setting.go_on()?;
         found.followed_ms.push(change(&mut controls, number).await?);
-        bar.inc(1);
+        bar.step(0);
     }
     found.asked = IDS;
     found.different = compare(&mut controls, setting.args.seed).await?;

@@ -15,7 +15,7 @@ use super::{Setting, Subject, drill};
 use crate::args::{DrillArgs, SwarmArgs};
 use crate::control::Control;
 use crate::data::{Data, Healing, Quiet};
-use crate::shown;
+use crate::shown::Bar;
 use crate::stand::{Calls, Counts, Lb, Swarm, TOKEN};
 
 /// For this time after the death of a replica, a request may still fail with it.
@@ -116,11 +116,11 @@ impl<'a> Fleet<'a> {
 
     /// Counts the calls of each `lb` for a while in which nothing happens.
     async fn quiet(&self) -> Vec<Quiet> {
-        let bar = shown::bar(QUIET.as_secs(), "seconds of rest");
+        let bar = Bar::new(QUIET.as_secs(), "seconds of rest", "seconds");
         let (before, begun) = (self.counts(), Instant::now());
         while begun.elapsed() < QUIET {
             sleep(Duration::from_secs(1)).await;
-            bar.inc(1);
+            bar.step(0);
         }
         let seconds = begun.elapsed().as_secs_f64();
         let quiet = |(before, after): (&Counts, Counts)| Quiet { seconds, calls: difference(before, after) };

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use proto::control::State;
+use serde::{Deserialize, Serialize};
 
+use super::rest::Rest;
 use crate::event::CommandId;
 use crate::nouns::{ReplicaId, Time};
 use crate::place::Place;
@@ -13,7 +15,7 @@ use crate::roster::{Coming, UnixTime};
 pub(super) const ADD_LIMIT: Duration = Duration::from_secs(50);
 
 /// The slots of one `add` that are not in the mapping yet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Arrival {
     pub(super) command: CommandId,
     pub(super) places: Vec<Place>,
@@ -23,6 +25,8 @@ pub(super) struct Arrival {
     pub(super) until: UnixTime,
     /// Why it has to be given up, if that came to light while it was proposed that they enter.
     pub(super) broken: Option<String>,
+    /// What else happens when its slots enter, if it is of a revision.
+    pub(super) rest: Option<Rest>,
 }
 
 impl Arrival {

@@ -4,16 +4,18 @@
 //! Whether the mapping has room for the slots of a command is checked elsewhere ([`Demand`]). Then the command is planned again, because
 //! the fleet may have changed meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use mapping::{MOST_SLOTS, MappingPolicy, Member, NotAccepted};
-use proto::control::{Addition, Failure, FailureKind, Hostname, Remapping, Removal, Weight};
+use proto::control::{Addition, Failure, FailureKind, Hostname, Newcomer, Remapping, Removal, Weight};
 
 use super::Fleet;
 use super::arrival::{ADD_LIMIT, Arrival};
 use super::decide::{NoPlan, Plan, Then};
+use super::rest::Rest;
 use crate::event::{CommandId, Effect};
+use crate::names::{Entrant, Names};
 use crate::nouns::{ReplicaId, Seat, SlotId, Stopping};
 use crate::place::Place;
 use crate::policy::Authority;
@@ -21,7 +23,7 @@ use crate::room::{Demand, Room};
 use crate::roster::{Coming, Leaving, UnixTime};
 
 /// How long its slots are known to come: other clocks may differ.
-const ADD_NOTICE: Duration = Duration::from_secs(90);
+pub(super) const ADD_NOTICE: Duration = Duration::from_secs(90);
 
 /// The result of a planned `add`.
 pub(super) struct Added {
@@ -52,7 +54,7 @@ impl Fleet {
         let until = self.wall() + ADD_NOTICE;
         let coming: Vec<Coming> = seats.into_iter().map(|seat| Coming { seat, until }).collect();
         roster.coming.extend_from_slice(&coming);
-        Ok(Plan { roster, then: Then::Start(command, coming) })
+        Ok(Plan { roster, then: Then::Start(command, coming, None) })
     }
 
     pub(super) fn plan_to_enter(&self, command: CommandId) -> Result<Plan, NoPlan> {
@@ -67,9 +69,23 @@ impl Fleet {
         if ready.is_empty() || ready.len() < arrival.places.len() {
             return Err(too_late().into());
         }
-        roster.seats.extend(ready.into_iter().map(|coming| coming.seat));
+        for Coming { seat, .. } in ready {
+            match roster.seats.iter_mut().find(|present| present.slot == seat.slot) {
+                // The slot gets another replica.
+                Some(present) => present.hostname = seat.hostname,
+                None => roster.seats.push(seat),
+            }
+        }
         roster.seats.sort_by_key(|seat| seat.slot.index);
-        Ok(Plan { roster, then: Then::Answer(command) })
+        let Some(rest) = &arrival.rest else {
+            return Ok(Plan { roster, then: Then::Answer(command, None) });
+        };
+        match self.plan_to_finish(roster, rest) {
+            Ok(roster) => Ok(Plan { roster, then: Then::Answer(command, rest.backends.clone()) }),
+            // Other commands come first again and again.
+            Err(NoPlan::Unchecked(_)) if arrival.deadline <= self.now => Err(too_late().into()),
+            Err(no_plan) => Err(no_plan),
+        }
     }
 
     pub(super) fn plan_to_remove(
@@ -83,7 +99,7 @@ impl Fleet {
         let mut roster = self.roster();
         let gone = roster.seats.extract_if(.., |seat| names.contains(&seat.slot.name));
         roster.leaving.extend(gone.map(|seat| Leaving { hostname: seat.hostname, until }));
-        Ok(Plan { roster, then: Then::Answer(command) })
+        Ok(Plan { roster, then: Then::Answer(command, None) })
     }
 
     pub(super) fn plan_to_remap(
@@ -99,7 +115,7 @@ impl Fleet {
         for seat in &mut roster.seats {
             seat.weight = weights.get(&seat.slot.name).copied().unwrap_or(seat.weight);
         }
-        Ok(Plan { roster, then: Then::Answer(command) })
+        Ok(Plan { roster, then: Then::Answer(command, None) })
     }
 }
 
@@ -110,60 +126,47 @@ impl Fleet {
         self.refuse_if_over()?;
         self.refuse_if_given()?;
         let n = change.n as usize;
-        if change.hostnames.len() > n {
-            return Err(bad("Length of hostname list is more than newly added instances"));
-        }
-        if change.weights.len() > n {
-            return Err(bad(format!(
-                "`weights` has {} weights for `n` = {n} new replicas",
-                change.weights.len()
-            )));
-        }
-        self.refuse_if_crowded(n, &change.weights)?;
-        let mut names = self.new_names(&change.hostnames, n, rng)?.into_iter();
-        let weights = change.weights.iter().copied().map(Some).chain(std::iter::repeat(None));
-        let members = self.future_members();
-        let is_free = |index: &u32| members.iter().all(|member| member.index != *index);
-        let indices = (1..).filter(is_free);
-        let seats = indices.zip(names.by_ref()).zip(weights).map(|((index, name), weight)| Seat {
-            weight: weight.unwrap_or_else(|| self.names.weight(&name)),
-            slot: SlotId { index, name: name.clone() },
-            hostname: name,
-        });
-        let seats: Vec<Seat> = seats.take(n).collect();
-        let mut members = members;
+        let weights = given_weights(change)?;
+        self.refuse_if_crowded(n, &weights)?;
+        let seats = self.new_seats(&self.names, change, &mut self.taken_names(), rng)?;
+        let mut members = self.future_members();
         members.extend(seats.iter().map(Seat::member));
         Ok(Added { seats, demand: Demand::new(self.policy.mapping.scheme.clone(), members) })
     }
 
-    /// The names of `n` new slots: the given ones first, then new ones.
-    fn new_names(
+    /// The seats of new slots, with the lowest free indices. Their names are taken afterwards.
+    pub(super) fn new_seats(
         &self,
-        given: &[Hostname],
-        n: usize,
+        names: &Names,
+        change: &Addition,
+        taken: &mut HashSet<Hostname>,
         rng: &mut fastrand::Rng,
-    ) -> Result<Vec<Hostname>, Failure> {
-        let mut taken = self.taken_names();
-        for name in given {
-            self.names.permit(name)?;
-            if !taken.insert(name.clone()) {
-                return Err(bad(format!("hostname {name} is in use or repeated; each must be new")));
-            }
+    ) -> Result<Vec<Seat>, Failure> {
+        let n = change.n as usize;
+        if change.hostnames.len() > n {
+            return Err(bad("Length of hostname list is more than newly added instances"));
         }
-        let mut names = given.to_vec();
-        while names.len() < n {
-            let name = self.names.next(&taken, rng).ok_or_else(|| self.names.exhausted())?;
-            taken.insert(name.clone());
-            names.push(name);
+        if change.weights.len() > n {
+            let given = change.weights.len();
+            return Err(bad(format!("`weights` has {given} weights for `n` = {n} new replicas")));
         }
-        Ok(names)
+        let weights = given_weights(change)?.into_iter().chain(std::iter::repeat(None));
+        let indices = self.taken_indices();
+        let indices = (1..).filter(|index| !indices.contains(index));
+        let new = entrants(names, &change.hostnames, n, taken, rng)?;
+        let seats = indices.zip(new).zip(weights).map(|((index, entrant), weight)| {
+            let Entrant { name, location, weight: usual } = entrant;
+            let slot = SlotId { index, name: name.clone() };
+            Seat { slot, weight: weight.unwrap_or(usual), hostname: name, location }
+        });
+        Ok(seats.collect())
     }
 
     /// Refuses `n` more slots if the fleet cannot hold them.
-    fn refuse_if_crowded(&self, n: usize, weights: &[Weight]) -> Result<(), Failure> {
+    fn refuse_if_crowded(&self, n: usize, weights: &[Option<Weight>]) -> Result<(), Failure> {
         let members = self.future_members();
         let is_plain =
-            members.iter().all(|member| member.weight == 1) && weights.iter().all(Weight::is_usual);
+            members.iter().all(|member| member.weight == 1) && weights.iter().flatten().all(Weight::is_usual);
         // With weights, a slot takes more or less room: only the mapping itself can tell.
         let capacity = self.policy.mapping.scheme.algorithm.capacity().filter(|_| is_plain);
         let (now, most) = (members.len(), capacity.unwrap_or(MOST_SLOTS).min(MOST_SLOTS));
@@ -182,19 +185,32 @@ impl Fleet {
                 Remapping::fields()
             )));
         }
-        let policy =
-            self.policy.mapping.amended(change.values()).map_err(|problems| bad(joined(&problems)))?;
+        let policy = self.amended(change)?;
+        let weights = self.plan_weights(&change.weights)?;
+        let mut members = self.future_members();
+        weigh(&mut members, &weights);
+        let demand = Demand::new(policy.scheme.clone(), members);
+        Ok(Remapped { policy, weights, demand })
+    }
+
+    /// The mapping after a change.
+    pub(super) fn amended(&self, change: &Remapping) -> Result<MappingPolicy, Failure> {
+        self.policy.mapping.amended(change.values()).map_err(|problems| bad(joined(&problems)))
+    }
+
+    /// New weights by slot name.
+    pub(super) fn plan_weights(
+        &self,
+        given: &BTreeMap<Hostname, Weight>,
+    ) -> Result<BTreeMap<Hostname, Weight>, Failure> {
         let mut weights = BTreeMap::new();
-        for (name, weight) in &change.weights {
+        for (name, weight) in given {
             let slot = self.slot_called(name).ok_or_else(|| unknown(name))?;
             if weights.insert(slot, *weight).is_some() {
                 return Err(bad(format!("`weights` has the slot of {name} twice, by name and by hostname")));
             }
         }
-        let mut members = self.future_members();
-        weigh(&mut members, &weights);
-        let demand = Demand::new(policy.scheme.clone(), members);
-        Ok(Remapped { policy, weights, demand })
+        Ok(weights)
     }
 
     /// The names of the slots that a `rm` takes out, or why it is refused.
@@ -228,18 +244,22 @@ impl Fleet {
 
     /// The name of the slot that has this name, or whose replica has it.
     fn slot_called(&self, name: &Hostname) -> Option<Hostname> {
-        let named = |place: &Place| {
-            let slot = place.slot.as_ref()?;
-            (slot.name == *name || place.life.hostname() == name).then(|| slot.name.clone())
+        Some(self.place_called(name)?.slot.as_ref()?.name.clone())
+    }
+
+    /// The place of the slot that has this name, or whose replica has it.
+    pub(super) fn place_called(&self, name: &Hostname) -> Option<&Place> {
+        let is_it = |place: &&Place| {
+            place.slot.as_ref().is_some_and(|slot| slot.name == *name || place.life.hostname() == name)
         };
-        self.places.iter().find_map(named)
+        self.places.iter().find(is_it)
     }
 
     pub(super) fn refuse_if_over(&self) -> Result<(), Failure> {
         if self.over { Err(FailureKind::Unavailable.because("lb is shutting down")) } else { Ok(()) }
     }
 
-    fn refuse_if_given(&self) -> Result<(), Failure> {
+    pub(super) fn refuse_if_given(&self) -> Result<(), Failure> {
         match self.policy.authority {
             Authority::Outside => {
                 Err(bad("the replicas come from a name server, which alone adds and removes them"))
@@ -253,28 +273,35 @@ impl Fleet {
 impl Fleet {
     pub(super) fn conclude(&mut self, then: Then) {
         match then {
-            Then::Start(command, coming) if coming.iter().all(|coming| self.coming.contains(coming)) => {
-                self.begin_add(command, coming);
+            Then::Start(command, coming, rest)
+                if coming.iter().all(|coming| self.coming.contains(coming)) =>
+            {
+                self.begin_add(command, coming, rest);
             }
             // Others have given it up before it began.
-            Then::Start(command, _) => self.answer(command, Err(too_late())),
-            Then::Answer(command) => {
+            Then::Start(command, ..) => self.answer(command, Err(too_late())),
+            Then::Answer(command, backends) => {
                 self.end_add(command);
+                if let Some(backends) = backends {
+                    self.names = Names::Fixed(backends);
+                }
                 self.answer(command, Ok(()));
             }
             Then::Nothing => {}
         }
     }
 
-    fn begin_add(&mut self, command: CommandId, coming: Vec<Coming>) {
+    fn begin_add(&mut self, command: CommandId, coming: Vec<Coming>, rest: Option<Rest>) {
         let (mut places, mut until) = (Vec::with_capacity(coming.len()), UnixTime::ZERO);
-        for Coming { seat: Seat { slot, weight, hostname }, until: known } in coming {
-            let occupant = self.start(Some(slot.clone()), hostname, true);
-            places.push(Place::new(Some(slot), weight, occupant, self.now));
+        for Coming { seat, until: known } in coming {
+            places.push(self.place_for(seat, true));
             until = known;
         }
-        self.effects.extend(places.iter().map(|place| Effect::Changed(place.view())));
-        self.arriving.push(Arrival { command, places, deadline: self.now + ADD_LIMIT, until, broken: None });
+        // Of a slot that gets another replica, nothing has changed yet.
+        let is_new = |place: &&Place| self.places.iter().all(|present| present.slot != place.slot);
+        self.effects.extend(places.iter().filter(is_new).map(|place| Effect::Changed(place.view())));
+        let deadline = self.now + ADD_LIMIT;
+        self.arriving.push(Arrival { command, places, deadline, until, broken: None, rest });
     }
 
     /// The slots of an `add` have entered. One that has left again since, by another command, is not kept.
@@ -310,9 +337,46 @@ impl Fleet {
     }
 }
 
+/// The weights that an `add` gives, in the order of its slots.
+fn given_weights(Addition { hostnames, weights, .. }: &Addition) -> Result<Vec<Option<Weight>>, Failure> {
+    if weights.is_empty() {
+        return Ok(hostnames.iter().map(Newcomer::weight).collect());
+    }
+    match hostnames.iter().find(|newcomer| newcomer.weight().is_some()) {
+        Some(twice) => {
+            Err(bad(format!("`weights` are given beside `{twice}`, which has a weight: give it once")))
+        }
+        None => Ok(weights.iter().copied().map(Some).collect()),
+    }
+}
+
 /// The room that a plan needs, or nothing is planned.
-fn ensure(room: Option<&Room>, demand: Demand) -> Result<(), NoPlan> {
+pub(super) fn ensure(room: Option<&Room>, demand: Demand) -> Result<(), NoPlan> {
     if room.is_some_and(|room| room.is_for(&demand)) { Ok(()) } else { Err(NoPlan::Unchecked(demand.into())) }
+}
+
+/// Who sits in `n` new slots: the given ones first, then new ones.
+fn entrants(
+    names: &Names,
+    given: &[Newcomer],
+    n: usize,
+    taken: &mut HashSet<Hostname>,
+    rng: &mut fastrand::Rng,
+) -> Result<Vec<Entrant>, Failure> {
+    let mut entrants = Vec::with_capacity(given.len());
+    for newcomer in given {
+        entrants.push(names.admit(newcomer)?);
+        let name = newcomer.name();
+        if !taken.insert(name.clone()) {
+            return Err(bad(format!("hostname {name} is in use or repeated; each must be new")));
+        }
+    }
+    while entrants.len() < n {
+        let name = names.next(taken, rng).ok_or_else(|| names.exhausted())?;
+        taken.insert(name.clone());
+        entrants.push(names.entrant(name));
+    }
+    Ok(entrants)
 }
 
 fn stops(places: &[Place], how: Stopping) -> impl Iterator<Item = Effect> {
@@ -331,11 +395,11 @@ fn too_late() -> Failure {
     FailureKind::StartFailed.because("it took too long, and was given up")
 }
 
-fn unknown(name: &Hostname) -> Failure {
+pub(super) fn unknown(name: &Hostname) -> Failure {
     bad(format!("hostname {name} is unknown; `rep` lists the hostnames that there are"))
 }
 
-fn bad(message: impl Into<String>) -> Failure {
+pub(super) fn bad(message: impl Into<String>) -> Failure {
     FailureKind::BadRequest.because(message)
 }
 

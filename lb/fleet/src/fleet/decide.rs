@@ -8,16 +8,22 @@
 //! Commands stand in a queue. Everything else is found in the state of the fleet whenever a decision can be made, so that it is never
 //! forgotten, and never done twice.
 
+mod cancel;
+
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use proto::control::{Addition, Failure, FailureKind, Hostname, Remapping, Removal};
+use proto::control::{Addition, Failure, FailureKind, FixedBackend, Hostname, Remapping, Removal};
+
+use serde::{Deserialize, Serialize};
 
 use super::Fleet;
 use super::arrival::Arrival;
+use super::rest::Rest;
 use crate::event::{CommandId, Effect};
 use crate::nouns::{Epoch, Time};
 use crate::policy::Authority;
+use crate::revision::Revision;
 use crate::room::{Demand, Room};
 use crate::roster::{Coming, Leaving, Rejection, Roster};
 
@@ -29,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What asks for a change of the roster.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Intent {
     /// Slots are to come.
     Add(CommandId, Addition, Option<Room>),
@@ -39,6 +45,8 @@ pub(super) enum Intent {
     Remove(CommandId, Removal),
     /// Keys are to be mapped in another way.
     Remap(CommandId, Remapping, Option<Room>),
+    /// All of that in one step.
+    Revise(CommandId, Box<Revision>, Option<Room>),
     /// Ready spares take over slots that have lost their replicas.
     MoveIn,
     /// An `add` has been given up, or nothing is left of a replica.
@@ -51,38 +59,39 @@ impl Intent {
             Intent::Add(command, ..)
             | Intent::Enter(command)
             | Intent::Remove(command, _)
-            | Intent::Remap(command, ..) => Some(*command),
+            | Intent::Remap(command, ..)
+            | Intent::Revise(command, ..) => Some(*command),
             Intent::MoveIn | Intent::TidyUp => None,
         }
     }
 }
 
 /// An intent, and since when it waits.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Turn {
     intent: Intent,
     since: Time,
 }
 
 /// A roster that an intent leads to, and what follows when it is agreed on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Plan {
     pub(super) roster: Roster,
     pub(super) then: Then,
 }
 
 /// What follows from a roster that was agreed on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Then {
-    /// The replicas of these new slots are started. The command is answered later.
-    Start(CommandId, Vec<Coming>),
-    /// The command is done.
-    Answer(CommandId),
+    /// The replicas of these slots are started. The command is answered later, with the rest of it if it is a revision.
+    Start(CommandId, Vec<Coming>, Option<Rest>),
+    /// The command is done. These are the fixed addresses from now on, if it has changed them.
+    Answer(CommandId, Option<Vec<FixedBackend>>),
     Nothing,
 }
 
 /// A plan that the others have yet to agree on.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Proposal {
     turn: Turn,
     plan: Plan,
@@ -105,13 +114,13 @@ impl From<Failure> for NoPlan {
 }
 
 /// What is to be decided.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Docket {
     /// Of the roster that the fleet follows.
     epoch: Epoch,
     queue: VecDeque<Turn>,
-    /// Commands whose room is being checked.
-    checking: Vec<Turn>,
+    /// Commands whose room is being checked, each with what it demands.
+    checking: Vec<(Turn, Demand)>,
     proposal: Option<Proposal>,
     /// Before then, only commands are proposed.
     resume: Time,
@@ -143,14 +152,18 @@ impl Fleet {
 
     /// Takes the result of a check.
     pub(super) fn checked(&mut self, command: CommandId, checked: Result<Room, Failure>) {
-        let is_it = |turn: &mut Turn| turn.intent.command() == Some(command);
-        let Some(mut turn) = self.docket.checking.extract_if(.., is_it).next() else { return };
+        let is_it = |(turn, _): &mut (Turn, Demand)| turn.intent.command() == Some(command);
+        let Some((mut turn, _)) = self.docket.checking.extract_if(.., is_it).next() else { return };
         match checked {
             Ok(found) => {
-                if let Intent::Add(.., room) | Intent::Remap(.., room) = &mut turn.intent {
-                    *room = Some(found);
+                match &mut turn.intent {
+                    Intent::Add(.., room) | Intent::Remap(.., room) | Intent::Revise(.., room) => {
+                        *room = Some(found);
+                        self.docket.queue.push_back(turn);
+                    }
+                    // It is found again.
+                    _ => self.found_room(command, found),
                 }
-                self.docket.queue.push_back(turn);
             }
             Err(refusal) => self.refuse(&turn.intent, refusal),
         }
@@ -169,8 +182,9 @@ impl Fleet {
                     self.propose(turn, plan);
                 }
                 Err(NoPlan::Unchecked(demand)) => {
-                    self.effects.extend(turn.intent.command().map(|command| Effect::Check(command, *demand)));
-                    self.docket.checking.push(turn);
+                    let command = turn.intent.command();
+                    self.effects.extend(command.map(|command| Effect::Check(command, (*demand).clone())));
+                    self.docket.checking.push((turn, *demand));
                 }
                 Err(NoPlan::Refused(refusal)) => self.refuse(&turn.intent, refusal),
             }
@@ -182,7 +196,7 @@ impl Fleet {
     fn next_turn(&mut self) -> Option<Turn> {
         let (since, may_propose) = (self.now, self.now >= self.docket.resume);
         let entering = |fleet: &Self| {
-            let mut arriving = fleet.arriving.iter();
+            let mut arriving = fleet.arriving.iter().filter(|arrival| !fleet.is_checked(arrival.command));
             arriving
                 .find(|arrival| arrival.is_complete() || arrival.broken.is_some())
                 .map(|arrival| arrival.command)
@@ -204,6 +218,9 @@ impl Fleet {
             Intent::Enter(command) => self.plan_to_enter(*command),
             Intent::Remove(command, change) => self.plan_to_remove(*command, change, rng),
             Intent::Remap(command, change, room) => self.plan_to_remap(*command, change, room.as_ref()),
+            Intent::Revise(command, change, room) => {
+                self.plan_to_revise(*command, change, room.as_ref(), rng)
+            }
             Intent::MoveIn => Ok(Plan { roster: self.with_spares_moved_in(), then: Then::Nothing }),
             Intent::TidyUp => Ok(Plan { roster: self.tidied_up(), then: Then::Nothing }),
         }
@@ -273,7 +290,10 @@ impl Fleet {
     /// Answers every command that waits. The proposal that is under way may still be agreed on.
     pub(super) fn close_docket(&mut self, refusal: &Failure) {
         let Docket { queue, checking, proposal, .. } = std::mem::take(&mut self.docket);
-        let waiting = queue.into_iter().chain(checking).chain(proposal.map(|proposal| proposal.turn));
+        let waiting = queue
+            .into_iter()
+            .chain(checking.into_iter().map(|(turn, _)| turn))
+            .chain(proposal.map(|proposal| proposal.turn));
         waiting.for_each(|turn| self.refuse(&turn.intent, refusal.clone()));
     }
 
@@ -287,6 +307,26 @@ impl Fleet {
             self.keep_own(&mut roster);
         }
         self.follow(roster);
+    }
+
+    /// What this command demands, if its room is being checked.
+    pub(crate) fn demand_under_check(&self, command: CommandId) -> Option<&Demand> {
+        let mut checking = self.docket.checking.iter();
+        checking.find(|(turn, _)| turn.intent.command() == Some(command)).map(|(_, demand)| demand)
+    }
+
+    /// Whether the room for this command is being checked.
+    fn is_checked(&self, command: CommandId) -> bool {
+        self.demand_under_check(command).is_some()
+    }
+
+    /// There is room for the slots of a revision to enter.
+    fn found_room(&mut self, command: CommandId, room: Room) {
+        let mut arriving = self.arriving.iter_mut();
+        let arrival = arriving.find(|arrival| arrival.command == command);
+        if let Some(rest) = arrival.and_then(|arrival| arrival.rest.as_mut()) {
+            rest.room = Some(room);
+        }
     }
 
     /// Whether the slots of this `add` are proposed for the seats.

@@ -9,6 +9,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Fleet;
 use crate::event::Effect;
 use crate::nouns::Time;
@@ -17,7 +19,7 @@ use crate::nouns::Time;
 const SETTLING: Duration = Duration::from_secs(5);
 
 /// Whether this `lb` suspects itself.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Doubt {
     is_silent: bool,
     /// Until then it replaces nothing, though most of the fleet is heard.

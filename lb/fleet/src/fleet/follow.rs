@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use proto::control::{Hostname, State, Weight};
+use proto::control::{Hostname, State};
 
 use super::Fleet;
 use crate::event::Effect;
 use crate::nouns::{Seat, SlotId};
 use crate::place::Place;
-use crate::roster::{Leaving, Roster};
+use crate::roster::{Coming, Leaving, Roster};
 
 impl Fleet {
     /// Makes the places as the roster has them. A slot that leaves is drained, and one that is new and not ready gets no connection yet.
@@ -19,12 +19,12 @@ impl Fleet {
         self.policy.mapping = mapping;
         self.take_out(&leaving, |place| place.slot.as_ref().is_some_and(|slot| !has_seat(&seats, slot)));
         for seat in seats {
-            self.take_seat(seat, &leaving);
+            self.take_seat(seat, &leaving, &coming);
         }
         self.take_out(&leaving, |place| place.slot.is_none() && !spares.contains(place.life.hostname()));
         for hostname in spares {
             if self.spares().all(|spare| spare.hostname != hostname) {
-                self.open_place(None, Weight::default(), hostname);
+                self.open_spare(hostname);
             }
         }
         self.places.sort_by_key(Place::order);
@@ -35,22 +35,38 @@ impl Fleet {
     }
 
     /// Makes one slot as the roster has it.
-    fn take_seat(&mut self, Seat { slot, weight, hostname }: Seat, leaving: &[Leaving]) {
-        let Some(at) = self.find_place(&slot) else {
-            return self.open_seat(slot, weight, hostname);
+    fn take_seat(&mut self, seat: Seat, leaving: &[Leaving], coming: &[Coming]) {
+        let Some(at) = self.find_place(&seat.slot) else {
+            return self.open_seat(seat);
         };
-        self.publish |= self.places[at].weight != weight;
-        self.places[at].weight = weight;
-        if *self.places[at].life.hostname() == hostname {
+        let comes = || coming.iter().any(|coming| coming.seat.slot == seat.slot);
+        if self.has_newcomer_for(&seat.slot) && !comes() {
+            return self.give_seat(seat, leaving);
+        }
+        self.publish |= self.places[at].weight != seat.weight;
+        self.places[at].weight = seat.weight;
+        if *self.places[at].life.hostname() == seat.hostname {
             return;
         }
-        match self.places.iter().position(|place| *place.life.hostname() == hostname) {
+        match self.places.iter().position(|place| *place.life.hostname() == seat.hostname) {
             Some(other) => self.swap(at, other),
-            None => {
-                self.take_out(leaving, |place| place.slot.as_ref() == Some(&slot));
-                self.open_seat(slot, weight, hostname);
-            }
+            None => self.give_seat(seat, leaving),
         }
+    }
+
+    /// A slot gets another replica.
+    fn give_seat(&mut self, seat: Seat, leaving: &[Leaving]) {
+        let restarts = self.find_place(&seat.slot).map_or(0, |at| self.places[at].restarts);
+        self.take_out(leaving, |place| place.slot.as_ref() == Some(&seat.slot));
+        self.open_seat(seat);
+        if let Some(place) = self.places.last_mut() {
+            place.restarts = restarts;
+        }
+    }
+
+    fn has_newcomer_for(&self, slot: &SlotId) -> bool {
+        let mut newcomers = self.arriving.iter().flat_map(|arrival| &arrival.places);
+        newcomers.any(|place| place.slot.as_ref() == Some(slot))
     }
 
     /// Where the place of a slot is. Places are in the order of their slots, but for those that have just entered: those are searched one
@@ -62,11 +78,13 @@ impl Fleet {
     }
 
     /// A new slot enters, with the replica that this `lb` has started for it, or with one that has to be found.
-    fn open_seat(&mut self, slot: SlotId, weight: Weight, hostname: Hostname) {
-        // A newcomer has the weight that it was announced with.
-        match self.newcomer_for(&slot) {
-            Some(place) => self.places.push(place),
-            None => self.open_place(Some(slot), weight, hostname),
+    fn open_seat(&mut self, seat: Seat) {
+        match self.newcomer_for(&seat.slot) {
+            Some(mut place) => {
+                place.weight = seat.weight;
+                self.places.push(place);
+            }
+            None => self.open_slot(seat),
         }
         self.note(self.places.len() - 1);
     }

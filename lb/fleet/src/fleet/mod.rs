@@ -6,6 +6,7 @@
 //! - [`follow`]: what a roster makes of the places;
 //! - [`replicas`]: what happens to replicas, and what is done about it;
 //! - [`arrival`]: the slots of an `add` under way;
+//! - [`revise`]: several changes in one roster, and [`rest`], what is left of them while replicas start;
 //! - [`preview`]: what a command would do.
 
 mod arrival;
@@ -15,6 +16,8 @@ mod doubt;
 mod follow;
 mod preview;
 mod replicas;
+mod rest;
+mod revise;
 #[cfg(test)]
 mod shared;
 #[cfg(test)]
@@ -25,9 +28,11 @@ mod tests;
 use std::collections::HashSet;
 
 use mapping::{MappingPolicy, Member};
-use proto::control::{Failure, Hostname, State, Weight};
+use proto::control::{Failure, FixedBackend, Hostname, Location, State, Weight};
 use proto::printable::clipped;
+use serde::{Deserialize, Serialize};
 
+use crate::dice;
 use crate::event::{CommandId, Effect, Event, View};
 use crate::ledger::Fault;
 use crate::names::Names;
@@ -44,10 +49,13 @@ pub use preview::Preview;
 const LONGEST_REASON: usize = 500;
 
 /// All slots and spares with their states. See the crate's documentation.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Fleet {
     policy: Policy,
+    /// They are written down in a form of their own ([`Checkpoint`](crate::Checkpoint)).
+    #[serde(skip)]
     names: Names,
+    #[serde(with = "dice")]
     rng: fastrand::Rng,
     now: Time,
     last_replica: u64,
@@ -62,6 +70,8 @@ pub struct Fleet {
     leaving: Vec<Leaving>,
     docket: Docket,
     doubt: Doubt,
+    /// Between two events there are none.
+    #[serde(skip)]
     effects: Vec<Effect>,
     publish: bool,
     /// The seats of the last [`Effect::Remember`], or those that the fleet began with.
@@ -92,15 +102,15 @@ impl Fleet {
             remembered: lineup.seats.clone(),
             over: false,
         };
-        for Seat { slot, weight, hostname } in lineup.seats {
-            fleet.open_place(Some(slot), weight, hostname);
+        for seat in lineup.seats {
+            fleet.open_slot(seat);
         }
         for hostname in lineup.known_spares {
-            fleet.open_place(None, Weight::default(), hostname);
+            fleet.open_spare(hostname);
         }
         for _ in 0..lineup.more_spares {
             if let Some(name) = fleet.fresh_name() {
-                fleet.open_place(None, Weight::default(), name);
+                fleet.open_spare(name);
             }
         }
         let effects = fleet.take_effects();
@@ -116,6 +126,11 @@ impl Fleet {
             Event::Add(command, change) => self.file(Intent::Add(command, change, None)),
             Event::Remove(command, change) => self.file(Intent::Remove(command, change)),
             Event::Remap(command, change) => self.file(Intent::Remap(command, change, None)),
+            Event::Revise(command, change) => self.file(Intent::Revise(command, Box::new(change), None)),
+            Event::Cancel(command) => self.cancel(command),
+            Event::Limit { start_timeout, drain_timeout } => {
+                (self.policy.start_timeout, self.policy.drain_timeout) = (start_timeout, drain_timeout);
+            }
             Event::Checked(command, room) => self.checked(command, room),
             Event::Adopted(epoch, roster) => self.adopted(epoch, roster),
             Event::Proposed(outcome) => self.proposed(outcome),
@@ -141,6 +156,20 @@ impl Fleet {
     #[must_use]
     pub fn mapping(&self) -> &MappingPolicy {
         &self.policy.mapping
+    }
+
+    /// The first `n` of the names with which fleets begin (server1, server2, ...) that are not in use.
+    #[must_use]
+    pub fn vacant_names(&self, n: usize) -> Vec<Hostname> {
+        let taken = self.taken_names();
+        let names = (1_u32..).filter_map(|index| Hostname::try_from(format!("server{index}")).ok());
+        names.filter(|name| !taken.contains(name)).take(n).collect()
+    }
+
+    /// The servers that are known by name, where replicas are servers that run already.
+    #[must_use]
+    pub fn known(&self) -> &[FixedBackend] {
+        self.names.all_known()
     }
 
     /// The epoch of the roster that the fleet follows, if it follows one.
@@ -180,12 +209,26 @@ impl Fleet {
         self.places.iter().filter(|place| place.slot.is_none()).map(Place::view)
     }
 
+    /// The names of the slots that are to enter the mapping: by a command that is under way, here or at another `lb`.
+    pub fn coming(&self) -> impl Iterator<Item = &Hostname> {
+        self.coming.iter().map(|coming| &coming.seat.slot.name)
+    }
+
     /// The slots that are not yet in the mapping, or no longer.
     pub fn in_passing(&self) -> impl Iterator<Item = View> {
         // A replica that is ready before the others of its `add` waits for them.
         let newcomers = self.arriving.iter().flat_map(|arrival| &arrival.places);
         let arriving = newcomers.map(|place| View { state: State::Starting, ..place.view() });
         arriving.chain(self.draining.iter().map(Place::view))
+    }
+
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// The same fleet with these names.
+    pub(crate) fn with_names(self, names: Names) -> Self {
+        Fleet { names, ..self }
     }
 
     fn take_effects(&mut self) -> Vec<Effect> {
@@ -242,8 +285,22 @@ impl Fleet {
     /// The slots in the mapping and those of every `add` under way.
     fn future_members(&self) -> Vec<Member> {
         let mut members = self.members();
-        members.extend(self.coming.iter().map(|coming| coming.seat.member()));
+        let coming = self.coming.iter().filter(|coming| self.needs_room(coming));
+        members.extend(coming.map(|coming| coming.seat.member()));
         members
+    }
+
+    /// Whether the mapping as it is has to have room for a slot that comes. One of a revision enters with the rest of it, and only then it
+    /// is known where; but others cannot tell it from one of an `add`.
+    fn needs_room(&self, coming: &Coming) -> bool {
+        let mut revisions = self.arriving.iter().filter(|arrival| arrival.rest.is_some());
+        self.policy.is_shared() || !revisions.any(|arrival| arrival.announced(coming))
+    }
+
+    /// The indices of all slots in the mapping and of those that come.
+    fn taken_indices(&self) -> HashSet<u32> {
+        let coming = self.coming.iter().map(|coming| coming.seat.slot.index);
+        self.slot_ids().map(|slot| slot.index).chain(coming).collect()
     }
 
     /// Every slot name and hostname in use. Where replicas leave by themselves, a draining one has given its name up.
@@ -267,18 +324,35 @@ impl Fleet {
 
 /// What both commands and events do.
 impl Fleet {
-    fn start(&mut self, slot: Option<SlotId>, hostname: Hostname, is_urgent: bool) -> Occupant {
+    fn start(
+        &mut self,
+        slot: Option<SlotId>,
+        (hostname, location): (Hostname, Option<Location>),
+        is_urgent: bool,
+    ) -> Occupant {
         self.last_replica += 1;
         let id = ReplicaId(self.last_replica);
-        let assignment =
-            Assignment { slot, hostname: hostname.clone(), is_urgent, since: self.docket.epoch() };
+        let (name, since) = (hostname.clone(), self.docket.epoch());
+        let assignment = Assignment { slot, hostname: name, location, is_urgent, since };
         self.effects.push(Effect::Start(id, assignment));
         Occupant { id, hostname }
     }
 
-    fn open_place(&mut self, slot: Option<SlotId>, weight: Weight, hostname: Hostname) {
-        let occupant = self.start(slot.clone(), hostname, false);
-        self.places.push(Place::new(slot, weight, occupant, self.now));
+    fn open_slot(&mut self, seat: Seat) {
+        let place = self.place_for(seat, false);
+        self.places.push(place);
+    }
+
+    fn open_spare(&mut self, hostname: Hostname) {
+        let occupant = self.start(None, (hostname, None), false);
+        self.places.push(Place::new(None, Weight::default(), occupant, self.now));
+    }
+
+    /// A place for this seat, whose replica is started.
+    fn place_for(&mut self, seat: Seat, is_urgent: bool) -> Place {
+        let Seat { slot, weight, hostname, location } = seat;
+        let occupant = self.start(Some(slot.clone()), (hostname, location.clone()), is_urgent);
+        Place::new(Some(slot), weight, occupant, self.now).located(location)
     }
 
     /// Reports a change of a place that others see.

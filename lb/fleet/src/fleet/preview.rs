@@ -7,7 +7,9 @@ use proto::control::{Addition, Change, Failure, Hostname, Remapping, Removal};
 
 use super::Fleet;
 use super::commands::{Added, Remapped, weigh};
+use super::revise::Revised;
 use crate::nouns::Seat;
+use crate::revision::Revision;
 use crate::room::Demand;
 
 /// The fleet as it would be after a change.
@@ -34,8 +36,7 @@ impl Fleet {
             Change::Add(addition) => {
                 let Added { seats, demand } = self.plan_add(addition, &mut rng)?;
                 members.extend(seats.iter().map(Seat::member));
-                let names = seats.iter().map(|seat| &seat.slot.name);
-                Ok(Preview { policy, members, demand: Some(demand), command: add(addition, names) })
+                Ok(Preview { policy, members, demand: Some(demand), command: add(addition, &seats) })
             }
             Change::Remove(removal) => {
                 let names = self.plan_remove(removal, &mut rng)?;
@@ -51,9 +52,20 @@ impl Fleet {
     }
 }
 
-fn add<'a>(Addition { n, weights, .. }: &Addition, names: impl Iterator<Item = &'a Hostname>) -> String {
+impl Fleet {
+    /// The fleet as a revision would leave it. It is refused as its command would be; the room for it is not checked yet.
+    pub fn preview_revision(&self, change: &Revision) -> Result<Preview, Failure> {
+        let Revised { roster, demand, .. } = self.plan_revision(change, &mut self.rng.clone())?;
+        let members = roster.seats.iter().map(Seat::member).collect();
+        Ok(Preview { policy: roster.mapping, members, demand: Some(demand), command: "lb reload".to_owned() })
+    }
+}
+
+fn add(Addition { n, hostnames, weights }: &Addition, seats: &[Seat]) -> String {
     let mut command = format!("lb add {n}");
-    names.for_each(|name| add_to(&mut command, name.as_str()));
+    hostnames.iter().for_each(|newcomer| add_to(&mut command, &newcomer.to_string()));
+    let others = seats.iter().skip(hostnames.len());
+    others.for_each(|seat| add_to(&mut command, seat.slot.name.as_str()));
     if !weights.is_empty() {
         let weights: Vec<String> = weights.iter().map(ToString::to_string).collect();
         let _ = write!(command, " --weights {}", weights.join(","));
@@ -92,7 +104,7 @@ fn add_to(command: &mut String, word: &str) {
 
 /// Appends a word, quoted for a shell. Accepted words contain no quotes: they are names, numbers and formulas.
 fn quote(command: &mut String, word: &str) {
-    let is_plain = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+    let is_plain = word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-=:,/".contains(&byte));
     let quote = if is_plain { "" } else { "'" };
     let _ = write!(command, "{quote}{word}{quote}");
 }

@@ -125,7 +125,9 @@ impl Fleet {
         let is_kept = self.policy.keeps_hostname(self.places[at].slot.is_some());
         let kept = is_kept.then(|| self.places[at].life.hostname().clone());
         let Some(name) = kept.or_else(|| self.fresh_name()) else { return };
-        let occupant = self.start(self.places[at].slot.clone(), name, false);
+        let Place { slot, location, .. } = &self.places[at];
+        let (slot, location) = (slot.clone(), location.clone());
+        let occupant = self.start(slot, (name, location), false);
         let place = &mut self.places[at];
         place.restarts += 1;
         // Where `lb` starts the next replica, a spare would come too late.
@@ -145,8 +147,9 @@ impl Fleet {
         let Some(at_place) = places.iter().position(|place| lost.is_some_and(|id| place.holds(id))) else {
             return;
         };
-        let (slot, hostname) = (places[at_place].slot.clone(), places[at_place].life.hostname().clone());
-        let occupant = self.start(slot, hostname, false);
+        let Place { slot, location, life, .. } = &places[at_place];
+        let (slot, name) = (slot.clone(), (life.hostname().clone(), location.clone()));
+        let occupant = self.start(slot, name, false);
         let life = Life::Starting { occupant, deadline: None };
         self.arriving[at].places[at_place].enter(life, self.now);
     }

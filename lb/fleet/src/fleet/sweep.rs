@@ -6,12 +6,25 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
-use mapping::{Mapping, Member};
-use proto::control::{Addition, Failure, Hostname, Remapping, Removal, State, Weight};
+use mapping::Mapping;
+use proto::control::{Addition, Hostname, Remapping, Removal, State, Weight};
 use serde::Serialize;
 
 use super::tests::{host, lineup, policy};
-use crate::{Beginning, CommandId, Demand, Effect, Event, Fleet, Input, Names, ReplicaId, Seat, Time, View};
+use crate::{
+    Beginning, Checkpoint, CommandId, Demand, Effect, Event, Fleet, Input, Names, ReplicaId, Revision, Seat,
+    SlotId, Time, View,
+};
+
+/// What a command asks for.
+struct Wanted {
+    /// How many slots more there are when it is done.
+    more: isize,
+    /// The names of slots that are there then, and of those that are not.
+    there: Vec<Hostname>,
+    gone: Vec<Hostname>,
+    mapping: Option<String>,
+}
 
 /// Everything outside the fleet.
 struct World {
@@ -25,8 +38,8 @@ struct World {
     /// Those of them whose probes have passed.
     passed: HashSet<ReplicaId>,
     draining: BTreeSet<ReplicaId>,
-    /// Commands without an answer, each with the number of slots that it adds or removes.
-    unanswered: BTreeMap<u64, usize>,
+    /// Commands without an answer.
+    unanswered: BTreeMap<u64, Wanted>,
     commands: u64,
     /// The number of slots that there should be.
     target: usize,
@@ -91,8 +104,28 @@ impl World {
 
     fn random_addition(&mut self) -> Addition {
         let (n, hostnames) = self.random_change();
+        let hostnames = hostnames.into_iter().map(Into::into).collect();
         let weights = (0..self.rng.u32(0..3)).map(|_| self.random_weight()).collect();
         Addition { n, hostnames, weights }
+    }
+
+    /// Slots that come, go and get another replica, and another mapping: some of that, and sometimes too much.
+    fn random_revision(&mut self) -> Revision {
+        let mut slots: Vec<Hostname> = self.fleet.slots().map(|view| view.slot.unwrap().name).collect();
+        self.rng.shuffle(&mut slots);
+        let mut some = |most| slots.split_off(slots.len() - self.rng.usize(0..=most).min(slots.len()));
+        let (gone, replace) = (some(2), some(2));
+        let (n, more) = (self.rng.u32(1..4), self.rng.u32(0..2));
+        let hostnames = if self.rng.bool() { vec![host("S1").into()] } else { Vec::new() };
+        let add = Addition { n, hostnames, weights: vec![self.random_weight()] };
+        let remove = Removal { n: gone.len() as u32 + more, hostnames: gone, drain: None };
+        Revision {
+            add: self.rng.bool().then_some(add),
+            remove: (remove.n > 0).then_some(remove),
+            replace: replace.into_iter().map(Into::into).collect(),
+            remap: if self.rng.bool() { self.random_remapping() } else { Remapping::default() },
+            backends: None,
+        }
     }
 
     /// Another algorithm, another table or other weights. The table is small enough for weights to fill it.
@@ -120,17 +153,23 @@ impl World {
                 Event::Remove(command, Removal { n, hostnames, drain: None })
             }
             14..=15 => Event::Remap(command, self.random_remapping()),
-            16..=35 => Event::Started(self.any_replica()?),
+            16..=18 => Event::Revise(command, self.random_revision()),
+            19..=35 => Event::Started(self.any_replica()?),
             36..=60 => Event::Passed(self.any_replica()?),
             61..=68 => Event::Failed(self.any_replica()?, "refused".into()),
             69..=71 => Event::Unresponsive(self.any_replica()?),
             72..=73 => Event::Usurped(self.any_replica()?, "another user".into()),
             74..=81 => Event::Lost(self.any_replica()?, "exited".into()),
             82..=83 => Event::Hindered(self.any_replica()?, "no engine".into()),
-            84..=89 => {
+            84..=88 => {
                 let all: Vec<ReplicaId> = self.draining.iter().copied().collect();
                 Event::Drained(self.rng.choice(all)?)
             }
+            89 => Event::Limit {
+                start_timeout: Duration::from_secs(self.rng.u64(1..20)),
+                drain_timeout: Duration::from_secs(self.rng.u64(0..60)),
+            },
+            92 => Event::Cancel(CommandId(self.commands - self.rng.u64(0..20).min(self.commands))),
             // Late events about replicas that are gone, or never existed, change nothing.
             90 => Event::Passed(ReplicaId(self.rng.u64(0..50))).filter_unknown(&self.running)?,
             91 => Event::Lost(ReplicaId(self.rng.u64(0..50)), "late".into()).filter_unknown(&self.running)?,
@@ -154,19 +193,22 @@ impl World {
     fn step(&mut self) {
         let Some(event) = self.random_event() else { return };
         let before: Vec<View> = self.fleet.slots().collect();
+        self.unanswered.extend(wanted(&event));
         match &event {
-            Event::Add(command, Addition { n, .. }) | Event::Remove(command, Removal { n, .. }) => {
-                self.unanswered.insert(command.0, *n as usize);
-            }
-            Event::Remap(command, ..) => drop(self.unanswered.insert(command.0, 0)),
             Event::Passed(id) if self.running.contains(id) => drop(self.passed.insert(*id)),
             Event::Lost(id, _) | Event::Hindered(id, _) => self.forget(*id),
             Event::Drained(id) => drop(self.draining.remove(id)),
+            Event::Cancel(command) => self.checks.retain(|(known, _)| known != command),
             _ => {}
         }
-        let is_add = matches!(event, Event::Add(..));
+        let mapping = self.fleet.mapping().clone();
         let effects = self.apply(event.clone());
-        self.count_members(&event, &effects, is_add, &before);
+        self.hear_answers(&event, &effects, &before);
+        if !effects.iter().any(|effect| matches!(effect, Effect::Answer(_, Ok(())))) {
+            let after = self.fleet.slots();
+            assert!(before.iter().map(seated).eq(after.map(|view| seated(&view))), "no command is done");
+            assert_eq!(mapping, *self.fleet.mapping(), "no command is done");
+        }
         self.perform(effects);
         self.check();
     }
@@ -182,25 +224,26 @@ impl World {
         self.draining.remove(&id);
     }
 
-    /// Keeps `target` up to date, and checks that a refused command changes nothing.
-    fn count_members(&mut self, event: &Event, effects: &[Effect], is_add: bool, before: &[View]) {
+    /// Keeps `target` up to date, and checks that a command has done all that was asked for, or nothing.
+    fn hear_answers(&mut self, event: &Event, effects: &[Effect], before: &[View]) {
         for effect in effects {
             let Effect::Answer(command, result) = effect else { continue };
-            let n = *self.unanswered.get(&command.0).expect("a command is answered once");
-            match (event, result) {
-                (Event::Remove(..), Ok(())) => self.target -= n,
-                (_, Ok(())) => self.target += n,
-                (Event::Remove(..) | Event::Remap(..), Err(_)) => assert!(effects.len() == 1, "{effects:?}"),
-                (_, Err(Failure { .. })) if is_add => assert!(effects.len() == 1, "{effects:?}"),
-                (_, Err(_)) => {}
+            let wanted = self.unanswered.get(&command.0).expect("a command is answered once");
+            let slots: Vec<View> = self.fleet.slots().collect();
+            if result.is_err() {
+                if is_command(event) {
+                    assert!(effects.len() == 1, "{effects:?}");
+                    assert_eq!(before, slots, "a refused command changes nothing");
+                }
+                continue;
             }
-            if result.is_err() && matches!(event, Event::Add(..) | Event::Remove(..) | Event::Remap(..)) {
-                assert_eq!(
-                    before,
-                    self.fleet.slots().collect::<Vec<_>>(),
-                    "a refused command changes nothing"
-                );
-            }
+            self.target = self.target.checked_add_signed(wanted.more).unwrap();
+            let is_there = |name: &Hostname| {
+                slots.iter().any(|view| view.hostname == *name || view.slot.as_ref().unwrap().name == *name)
+            };
+            assert!(wanted.there.iter().all(is_there) && !wanted.gone.iter().any(is_there));
+            let mapping = self.fleet.mapping().scheme.algorithm.name().to_string();
+            assert!(wanted.mapping.as_ref().is_none_or(|wanted| *wanted == mapping));
         }
     }
 
@@ -251,9 +294,7 @@ impl World {
 
     /// The slots in the mapping and those of every `add` under way fit into the mapping together.
     fn check_mapping(&self) {
-        let arriving = self.fleet.in_passing().filter(|view| view.state == State::Starting);
-        let members: Vec<Member> =
-            self.fleet.slots().chain(arriving).filter_map(|view| view.member()).collect();
+        let members = self.fleet.future_members();
         assert_eq!(Mapping::check(&self.fleet.mapping().scheme, &members), Ok(()));
     }
 
@@ -286,6 +327,36 @@ impl World {
             .collect();
         assert!(draining.is_superset(&self.draining));
     }
+}
+
+/// What a command asks for, by its number.
+fn wanted(event: &Event) -> Option<(u64, Wanted)> {
+    let (command, add, remove, remap) = match event {
+        Event::Add(command, add) => (command, Some(add), None, None),
+        Event::Remove(command, remove) => (command, None, Some(remove), None),
+        Event::Remap(command, remap) => (command, None, None, Some(remap)),
+        Event::Revise(command, Revision { add, remove, remap, .. }) => {
+            (command, add.as_ref(), remove.as_ref(), Some(remap))
+        }
+        _ => return None,
+    };
+    let (more, less) = (add.map_or(0, |add| add.n), remove.map_or(0, |remove| remove.n));
+    let wanted = Wanted {
+        more: more as isize - less as isize,
+        there: add.iter().flat_map(|add| &add.hostnames).map(|new| new.name().clone()).collect(),
+        gone: remove.map(|remove| remove.hostnames.clone()).unwrap_or_default(),
+        mapping: remap.and_then(|remap| remap.get("mapping")).map(str::to_owned),
+    };
+    Some((command.0, wanted))
+}
+
+fn is_command(event: &Event) -> bool {
+    wanted(event).is_some()
+}
+
+/// What only commands change.
+fn seated(view: &View) -> (Option<SlotId>, Weight) {
+    (view.slot.clone(), view.weight)
 }
 
 fn json(value: &impl Serialize) -> String {
@@ -340,8 +411,15 @@ fn a_history_that_is_read_as_text_makes_the_same_fleet() {
         (0..150).for_each(|_| world.step());
         let (beginning, history) = &world.history;
         let beginning: Beginning = serde_json::from_str(beginning).unwrap();
-        let mut replay = beginning.replay(|_| unreachable!("its names have no rule"));
-        for (now, input) in history {
+        let no_rule = |_: &str| unreachable!("its names have no rule");
+        let mut replay = beginning.replay(no_rule);
+        for (at, (now, input)) in history.iter().enumerate() {
+            if at % 7 == 0 {
+                let written = json(&Checkpoint::of(replay.fleet()));
+                let before = format!("{:?}", replay.fleet());
+                replay = serde_json::from_str::<Checkpoint>(&written).unwrap().replay(no_rule);
+                assert_eq!(format!("{:?}", replay.fleet()), before, "seed {seed}, {written}");
+            }
             replay.apply(*now, serde_json::from_str(input).unwrap()).unwrap();
         }
         assert_eq!(format!("{:?}", replay.fleet()), format!("{:?}", world.fleet), "seed {seed}");

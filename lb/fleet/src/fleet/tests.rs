@@ -29,12 +29,12 @@ pub(super) fn policy(same_name: bool) -> Policy {
 }
 
 fn add(command: u64, n: u32, hostnames: &[&str]) -> Event {
-    let hostnames = hostnames.iter().map(|name| host(name)).collect();
+    let hostnames = hostnames.iter().map(|name| name.parse().unwrap()).collect();
     Event::Add(CommandId(command), Addition { n, hostnames, weights: Vec::new() })
 }
 
 /// Applies a command, and has the room for it checked in between.
-fn decide(fleet: &mut Fleet, command: Event) -> Vec<Effect> {
+pub(super) fn decide(fleet: &mut Fleet, command: Event) -> Vec<Effect> {
     let effects = fleet.apply(Time::ZERO, command);
     let [Effect::Check(command, demand)] = &effects[..] else { return effects };
     fleet.apply(Time::ZERO, Event::Checked(*command, demand.clone().check()))
@@ -146,7 +146,7 @@ fn a_fixed_address_is_never_stopped_and_waits_for_its_probes_as_a_last_candidate
         ..policy(true)
     };
     let (mut fleet, _) =
-        Fleet::new(rules, Names::Fixed(vec![(host("a"), Weight::default())]), lineup([host("a")], 0), 1);
+        Fleet::new(rules, Names::Fixed(vec!["a=h:1".parse().unwrap()]), lineup([host("a")], 0), 1);
     fleet.apply(Time::ZERO, Event::Started(ReplicaId(1)));
     assert_eq!(fleet.next_deadline(), None);
     fleet.apply(Time::ZERO, Event::Failed(ReplicaId(1), "refused".into()));
@@ -354,7 +354,7 @@ fn a_command_does_what_its_preview_says() {
     let mut maglev = Remapping::default();
     maglev.set("mapping", "maglev".to_owned()).unwrap();
     for change in [
-        Change::Add(Addition { n: 2, hostnames: vec![host("a")], weights: vec![two] }),
+        Change::Add(Addition { n: 2, hostnames: vec![host("a").into()], weights: vec![two] }),
         Change::Remove(Removal { n: 2, hostnames: Vec::new(), drain: None }),
         Change::Mapping(maglev),
     ] {

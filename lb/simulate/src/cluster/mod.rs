@@ -144,7 +144,7 @@ fn roster(replicas: usize, points: u32) -> anyhow::Result<Roster> {
     let seat = |index: u32| {
         let name = Hostname::try_from(format!("server{index}")).map_err(anyhow::Error::msg)?;
         let slot = SlotId { index, name: name.clone() };
-        Ok(Seat { slot, weight: Weight::default(), hostname: name })
+        Ok(Seat::new(slot, Weight::default(), name))
     };
     Ok(Roster {
         mapping: MappingPolicy { scheme: Algorithm::Ring { points }.into(), balance: None },

@@ -1,4 +1,4 @@
-//! The text of the configuration file. A file that could make `lb` wait, or take all memory, is not read.
+//! The text of a file of the configuration. A file that could make `lb` wait, or take all memory, is not read.
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
@@ -7,42 +7,66 @@ use std::path::Path;
 
 use rustix::fs::OFlags;
 
-/// The most bytes of a configuration file: a thousand backends take less than a tenth.
+/// The most bytes of such a file: a thousand backends take less than a tenth.
 const MOST: u64 = 1 << 20;
 
-/// What a file of UTF-8 begins with on some systems. TOML has no use for it.
+/// What a file of UTF-8 begins with on some systems. Nothing here has a use for it.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// The text of a file, or what is wrong with it.
-pub(super) fn text(path: &Path) -> Result<String, String> {
+/// Why a file gives no text.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::config) enum NoText {
+    /// It is not such a file, and stays that until it changes. So it is if there is none.
+    #[error("{0}")]
+    Wrong(String),
+    /// The system refuses it, and may permit it the next time.
+    #[error("cannot be read: {0}")]
+    Refused(io::Error),
+}
+
+impl From<io::Error> for NoText {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => NoText::Wrong(format!("cannot be read: {error}")),
+            _ => NoText::Refused(error),
+        }
+    }
+}
+
+/// The text of a file.
+pub(in crate::config) fn text(path: &Path) -> Result<String, NoText> {
     let bytes = bytes(path)?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = 1 + good.iter().filter(|&&byte| byte == b'\n').count();
-        format!("is not UTF-8 from byte {} (line {line}) on: expected a TOML file in UTF-8", good.len() + 1)
+        let byte = good.len() + 1;
+        NoText::Wrong(format!("is not UTF-8 from byte {byte} (line {line}) on: expected a file in UTF-8"))
     })?;
     if text.starts_with(BYTE_ORDER_MARK) {
-        return Err("begins with a byte order mark: expected UTF-8 without one".to_owned());
+        return Err(wrong("begins with a byte order mark: expected UTF-8 without one"));
     }
     Ok(text)
 }
 
-fn bytes(path: &Path) -> Result<Vec<u8>, String> {
-    let cannot = |error: io::Error| format!("cannot be read: {error}");
+fn bytes(path: &Path) -> Result<Vec<u8>, NoText> {
     // A named pipe without a writer would wait for one.
     let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(cannot)?;
-    let kind = file.metadata().map_err(cannot)?.file_type();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let kind = file.metadata()?.file_type();
     if kind.is_dir() {
-        return Err("is a directory: expected a file".to_owned());
+        return Err(wrong("is a directory: expected a file"));
     }
     if !kind.is_file() {
-        return Err("is a pipe, socket or device: expected a regular file".to_owned());
+        return Err(wrong("is a pipe, socket or device: expected a regular file"));
     }
     let mut bytes = Vec::new();
-    file.take(MOST + 1).read_to_end(&mut bytes).map_err(cannot)?;
+    file.take(MOST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MOST {
-        return Err(format!("is longer than {MOST} bytes: expected a smaller file"));
+        return Err(NoText::Wrong(format!("is longer than {MOST} bytes: expected a smaller file")));
     }
     Ok(bytes)
+}
+
+fn wrong(what: &str) -> NoText {
+    NoText::Wrong(what.to_owned())
 }

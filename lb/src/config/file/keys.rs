@@ -113,6 +113,11 @@ impl Key {
         self.name.strip_prefix(self.table)?.strip_prefix('-')
     }
 
+    /// Whether its value is `true` or `false`.
+    pub(in crate::config) fn is_switch(&self) -> bool {
+        self.kind == Kind::Switch
+    }
+
     /// The only values that there are, if its form is a list of them, such as `keep|reset`.
     pub(super) fn choices(&self) -> Option<Vec<&str>> {
         let is_word =

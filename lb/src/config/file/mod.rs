@@ -14,6 +14,7 @@ use std::path::Path;
 
 use super::environment::rename_flags;
 
+pub(super) use bytes::{NoText, text};
 pub(super) use keys::{CONFIG, Key, Keys};
 pub(super) use schema::schema;
 
@@ -58,7 +59,7 @@ impl FromFile {
     /// Reads a file.
     pub(super) fn read(path: &Path, keys: &Keys) -> Self {
         let name = path.display().to_string();
-        match bytes::text(path) {
+        match text(path) {
             Ok(text) => {
                 let (entries, problems) = document::read(&text, keys);
                 FromFile { name, entries, problems, unread: None }

@@ -163,7 +163,12 @@ fn a_key_that_is_given_twice_is_told_with_both_places() {
 #[test]
 fn what_two_keys_are_together_is_told_with_a_place() {
     let found = problems("# no backend\nprovider = 'fixed'", &[]);
-    assert_eq!(found, ["2:12: --backend: provider fixed takes at least one --backend NAME=HOST:PORT"]);
+    assert_eq!(
+        found,
+        [
+            "2:12: --backend: provider fixed takes at least one --backend NAME=HOST:PORT, or --backends-file FILE"
+        ]
+    );
     let found = problems("spares = 1", &["--provider", "fixed", "--backend", "a=h:1"]);
     assert_eq!(
         found,
@@ -217,7 +222,7 @@ fn a_secret_is_in_no_message() {
 fn a_file_that_cannot_be_read_is_named() {
     let cases: [(&[u8], &str); 3] = [
         (b"\xef\xbb\xbffall = 1", "begins with a byte order mark: expected UTF-8 without one"),
-        (b"# a\nlog = '\xff'", "is not UTF-8 from byte 12 (line 2) on: expected a TOML file in UTF-8"),
+        (b"# a\nlog = '\xff'", "is not UTF-8 from byte 12 (line 2) on: expected a file in UTF-8"),
         (&[b'#'; (1 << 20) + 1], "is longer than 1048576 bytes: expected a smaller file"),
     ];
     for (bytes, expected) in cases {

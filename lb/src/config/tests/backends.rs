@@ -21,7 +21,7 @@ fn a_backend_is_a_name_and_an_address() {
             (Err(_), Some((host, port))) => Location::Host(host.to_owned(), port.parse().unwrap()),
             (Err(_), None) => unreachable!(),
         };
-        let expected = FixedBackend { name, location, weight: Weight::default() };
+        let expected = FixedBackend { name, location, weight: None };
         assert_eq!(fixed(backend).unwrap().source, Source::Fixed(vec![expected]), "{backend}");
     }
     let wrong = [

@@ -2,6 +2,7 @@ mod backends;
 mod containers;
 mod dns;
 mod handoff;
+mod health;
 mod listen;
 mod secrets;
 
@@ -10,6 +11,7 @@ use mapping::{Algorithm, Probing, RequestHash, Seed, ServerHash, SlotsShape};
 use std::str::FromStr as _;
 
 use super::*;
+use crate::control::{Http, OnDown, Probe, ProbeKind};
 
 /// What these flags come to.
 fn check(flags: &[&str]) -> Result<Config, String> {
@@ -74,7 +76,10 @@ fn the_defaults_are_those_of_the_contract() {
     assert_eq!(config.limits.first_line_max, 8 * 1024);
     assert_eq!(config.limits.connect_timeout, Duration::from_secs(1));
     assert_eq!(config.limits.connect_attempts, 3);
-    assert!(matches!(&config.health.probe, Probe::Http(path) if path == "/heartbeat"));
+    assert!(
+        config.health.probe
+            == Probe { kind: ProbeKind::Http(Http::get("/heartbeat".to_owned())), port: None }
+    );
     assert_eq!(config.health.interval, Duration::from_millis(500));
     assert_eq!(config.health.timeout, Duration::from_millis(500));
     assert_eq!((config.health.fall, config.health.rise), (2, 1));
@@ -101,7 +106,7 @@ fn every_flag_reaches_its_field() {
     let config = good(&words(
         "--listen 127.0.0.1:7000 --control [::1]:7001 --control-token secret --replicas 2 --command serve-{port} \
          --mapping slots --slots 64 --virtual 5 --probing quadratic --request-hash i^3 --server-hash i*7+j --key source --id-param user \
-         --first-line-timeout 6s --first-line-max 1KiB --connect-timeout 7s --connect-attempts 4 --health tcp \
+         --first-line-timeout 6s --first-line-max 1KiB --connect-timeout 7s --connect-attempts 4 --health tcp --health-port 81 \
          --health-interval 8s --health-timeout 9s --fall 5 --rise 6 --replace-after 10s --replace-busy-after 13s --on-down reset --start-timeout 11s \
          --respawn-name same --spares 7 --drain-timeout 12s --workers 8 --splice never --log lb=debug \
          --log-format json --balance-factor 1.5 --hash-seed 9",
@@ -120,7 +125,7 @@ fn every_flag_reaches_its_field() {
     assert_eq!((config.limits.first_line_max, config.limits.connect_attempts), (1024, 4));
     assert_eq!(config.mapping.scheme.seed, Seed(9));
     assert_eq!(config.mapping.balance, "1.5".parse().ok());
-    assert!(matches!(config.health.probe, Probe::Tcp));
+    assert!(matches!(config.health.probe, Probe { kind: ProbeKind::Tcp, port: Some(81) }));
     assert_eq!((config.health.fall, config.health.rise), (5, 6));
     assert_eq!(config.health.on_down, OnDown::Reset);
     let durations = [
@@ -220,7 +225,11 @@ fn a_wrong_value_is_refused_with_its_flag_and_what_is_expected() {
         ("first-line-max", &["15B", "65KiB", "-1", "8 apples", "", "1e3"], SIZE),
         ("connect-timeout", &["1"], DURATION),
         ("connect-attempts", &["0", "257"], "expected a whole number from 1 to 256"),
-        ("health", &["http", "http:", "http:heartbeat", "http:/a b", "udp"], "expected http:/PATH or tcp"),
+        (
+            "health",
+            &["http", "http:", "http:heartbeat", "http:/a b", "udp", "line", "TLS", "redis:"],
+            "expected http:/PATH, tcp, tls, redis, postgres, line:SEND=EXPECT or exec:CMD",
+        ),
         ("health-interval", &["often"], DURATION),
         ("health-timeout", &["0ms"], DURATION),
         ("fall", &["0", "-2"], "expected a whole number from 1 to 1000"),

@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::address::{is_name, port};
+use proto::control::{is_host_name, read_port};
+
 use super::{Parsed, Several, checked, duration_within, several};
 use crate::resolver::ServiceName;
 
@@ -16,10 +17,10 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 /// `NAME:PORT` or `NAME`.
 pub(in crate::config) fn service(given: &str) -> Parsed<ServiceName> {
     let value = match given.split_once(':') {
-        Some((name, at)) => port(at).map(|port| (name, ServiceName::Host(name.to_owned(), port))),
+        Some((name, at)) => read_port(at).map(|port| (name, ServiceName::Host(name.to_owned(), port))),
         None => Some((given, ServiceName::Records(given.to_owned()))),
     };
-    let value = value.filter(|(name, _)| is_name(name)).map(|(_, service)| service);
+    let value = value.filter(|(name, _)| is_host_name(name)).map(|(_, service)| service);
     let takes = "a name with a port, such as web.example:80, of which each address is a replica, or a name without one, such as \
                  _http._tcp.web.example, of which each target of its SRV records is one";
     checked(value, given, takes)

@@ -3,6 +3,7 @@
 mod address;
 mod container;
 mod dns;
+mod probe;
 
 use std::convert::Infallible;
 use std::fmt::{self, Display};
@@ -24,10 +25,11 @@ pub(super) use container::{
     volume,
 };
 pub(super) use dns::{dns_interval, dns_servers, service};
+pub(super) use probe::{method, probe, probed_host, statuses};
 
 use crate::access::Destination;
 use crate::access::format::Format;
-use crate::control::{OnDown, Probe};
+use crate::control::OnDown;
 use crate::data::Rate;
 use crate::log::LogFormat;
 
@@ -340,16 +342,6 @@ fn one_of<T: Clone>(given: &str, choices: &[(&str, T)]) -> Parsed<T> {
         _ => names.concat(),
     };
     checked(value, given, takes)
-}
-
-pub(super) fn probe(given: &str) -> Parsed<Probe> {
-    let is_path =
-        |path: &&str| path.starts_with('/') && path.parse::<hyper::http::uri::PathAndQuery>().is_ok();
-    let value = match given {
-        "tcp" => Some(Probe::Tcp),
-        _ => given.strip_prefix("http:").filter(is_path).map(|path| Probe::Http(path.to_owned())),
-    };
-    checked(value, given, "http:/PATH or tcp")
 }
 
 /// `HOSTNAME=W`; the running `lb` checks the name and the weight.

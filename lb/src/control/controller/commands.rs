@@ -20,8 +20,8 @@ use crate::provider::{Carrier, Task};
 
 /// A client that waits for the end of its command.
 pub(super) struct Waiting {
-    sender: oneshot::Sender<Answer>,
-    question: Question,
+    pub(super) sender: oneshot::Sender<Answer>,
+    pub(super) question: Question,
 }
 
 /// The checks of room, which are made outside the controller, one at a time. The fleet bounds how many wait.
@@ -35,7 +35,7 @@ pub(super) struct Checks {
 
 /// What a successful command answers.
 #[derive(Clone, Copy, Debug)]
-enum Question {
+pub(super) enum Question {
     Replicas,
     Mapping,
 }
@@ -46,6 +46,12 @@ impl Controller {
             Operation::Change(change) => return self.change(change, sender),
             Operation::Kill(name) => return self.kill(&name, sender),
             Operation::Plan(change) => return self.plan(&change, sender),
+            Operation::Compare(wish, reply) => return self.compare((wish, reply)),
+            Operation::Revise(revision, yields) => return self.revise(*revision, yields, sender),
+            Operation::Adjust(adjustment) => {
+                self.adjust(*adjustment);
+                Ok(self.replicas())
+            }
             Operation::Mapping => Ok(self.mapping()),
             Operation::Replicas => Ok(self.replicas()),
             Operation::Backends => Ok(self.backends()),
@@ -93,13 +99,20 @@ impl Controller {
         self.checks.underway = None;
         let room = checked.unwrap_or_else(|error| {
             // The check has panicked, which is a bug.
-            error!("a command cannot be checked: {error}");
+            error!(%error, "a command cannot be checked");
             Err(FailureKind::Unavailable.because("lb cannot check whether the mapping has room"))
         });
         if let Some(command) = self.checks.command.take() {
             self.apply(Event::Checked(command, room));
         }
         self.next_check();
+    }
+
+    /// Nothing waits for the check of a command any more.
+    pub(super) fn forget_check(&mut self, command: CommandId) {
+        let Checks { command: checked, waiting, .. } = &mut self.checks;
+        checked.take_if(|known| *known == command);
+        waiting.retain(|(known, _)| *known != command);
     }
 
     /// Answers a command that has changed nothing.
@@ -211,7 +224,8 @@ impl Controller {
         // What a name server says has no version that others would know.
         let shared = self.publication.epoch().filter(|_| !self.setup.provider.brings_slots());
         let epoch = shared.map(|Epoch(number)| number);
-        Body::Backends(Backends { n, backends, spares, refused, epoch, dns })
+        let backends_file = self.setup.metrics.backends_file.totals();
+        Body::Backends(Backends { n, backends, spares, refused, epoch, dns, backends_file })
     }
 
     /// The state of a replica, and why it is so. No connection goes to a slot before the mapping with it is built.
@@ -245,6 +259,7 @@ impl Controller {
             hostname: view.hostname.to_string(),
             weight: view.weight,
             address: replica.map(|replica| replica.address().to_string()),
+            location: view.location.map(|location| location.to_string()),
             node,
             task,
             pid,

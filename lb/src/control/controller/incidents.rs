@@ -87,8 +87,10 @@ fn failed(replica: &Replica) -> u64 {
 }
 
 impl Incidents {
-    pub(super) fn new(clock: Clock) -> Self {
-        Incidents { clock, slots: HashMap::new(), ended: VecDeque::new() }
+    /// Goes on after incidents that have ended under the `lb` before this one.
+    pub(super) fn after(ended: Vec<Incident>, clock: Clock) -> Self {
+        let too_many = ended.len().saturating_sub(MOST);
+        Incidents { clock, slots: HashMap::new(), ended: ended.into_iter().skip(too_many).collect() }
     }
 
     /// A slot has changed. Returns the incident that has ended with this.
@@ -262,7 +264,7 @@ mod tests {
 
     impl World {
         fn new() -> World {
-            World { incidents: Incidents::new(Clock::start()), refused: 0 }
+            World { incidents: Incidents::after(Vec::new(), Clock::start()), refused: 0 }
         }
 
         fn see(
@@ -276,6 +278,7 @@ mod tests {
                 slot: Some(SlotId { index: 1, name: name("a") }),
                 weight: Weight::default(),
                 hostname: name(&replica.hostname),
+                location: None,
                 replica: (id > 0).then_some(ReplicaId(id)),
                 state,
                 reason: reason.map(str::to_owned),

@@ -3,40 +3,45 @@
 //! It waits only for the next event or deadline. Everything that takes time (starting, stopping, probing, draining, planning, building a
 //! mapping) is a separate task that reports back. A command is taken only when nothing else is due, and one at a time.
 
+mod clock;
 mod commands;
+mod frozen;
 mod incidents;
 mod killing;
 mod publication;
+mod publishing;
+mod reloading;
 mod restarts;
 mod running;
 mod telling;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 use anyhow::bail;
-use fleet::{CommandId, Effect, Event, Fleet, ReplicaId, SlotId, Time, UnixTime, View};
-use mapping::{Full, Mapping, Member};
-use proto::control::State;
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
-use tokio::task::{JoinError, JoinHandle, spawn_blocking, yield_now};
+use fleet::{CommandId, Effect, Event, Fleet, ReplicaId};
+use mapping::{Full, Mapping};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
+use tokio::task::{JoinError, JoinHandle, yield_now};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
-use tracing::error;
 
 use super::exposition::Slots;
-use super::health::HealthPolicy;
+use super::health::{HealthPolicy, Runner};
 use super::{Events, Request};
 use crate::journal::Journal;
 use crate::journal::step::What;
 use crate::metrics::Metrics;
 use crate::provider::{Provider, Report, Reports};
 use crate::refusals::Refusals;
-use crate::snapshot::{Cell, Slot, Snapshot};
+use crate::snapshot::Cell;
+pub(crate) use clock::Clock;
 use commands::{Checks, Waiting};
+pub(crate) use frozen::{Frozen, Takeover};
 use incidents::Incidents;
-use publication::{Blueprint, Publication, Version};
+use publication::{Publication, Version};
+use reloading::{Parked, Yielding};
 use restarts::Restarts;
 use running::Running;
 use telling::Rotation;
@@ -50,7 +55,10 @@ const PLANS: usize = 8;
 pub(crate) struct Setup {
     /// The clock that the fleet began with.
     pub(crate) clock: Clock,
-    pub(crate) health: HealthPolicy,
+    /// How replicas are probed. Each probe that runs follows it.
+    pub(crate) health: watch::Sender<HealthPolicy>,
+    /// Runs the commands of probes.
+    pub(crate) runner: Runner,
     /// The most connections of a replica.
     pub(crate) most_per_replica: Option<usize>,
     /// The connections that the data plane has not served.
@@ -70,6 +78,8 @@ pub(crate) struct Setup {
     pub(crate) accepts: Box<dyn Fn() -> Result<(), &'static str> + Send>,
     /// Ends all sessions.
     pub(crate) evict: CancellationToken,
+    /// Whether the fleet is another process's.
+    pub(crate) takeover: mpsc::Receiver<Takeover>,
 }
 
 /// How far the end of `lb` has come.
@@ -96,13 +106,23 @@ pub(crate) struct Controller {
     waiting: HashMap<CommandId, Waiting>,
     last_command: u64,
     checks: Checks,
+    parked: Parked,
     /// Commands that are done, and answered when this version of the mapping is published.
     done: Vec<(Version, CommandId)>,
+    /// The change of the file of backends that was asked for last.
+    yielding: Option<Yielding>,
     /// Admits clients that wait for a plan, and lets one of them compute at a time.
     planning: Arc<Semaphore>,
     one_plan: Arc<Mutex<()>>,
     events: Events,
     reports: Reports,
+    /// Whether a successor has the fleet, or is about to.
+    is_frozen: bool,
+    /// Whether what the fleet is now has to be published, and whether one of its replicas is in another state.
+    is_due: bool,
+    has_changed: bool,
+    /// Whether another event is applied before anything is published.
+    more_follows: bool,
 }
 
 /// Where everything arrives that a controller waits for.
@@ -130,7 +150,7 @@ impl Controller {
         let mut controller = Controller {
             fleet,
             publication: Publication::new(scheme, Arc::clone(setup.cell.load().mapping())),
-            incidents: Incidents::new(setup.clock),
+            incidents: Incidents::after(setup.journal.incidents(), setup.clock),
             rotation: Rotation::Begins,
             restarts: Restarts::default(),
             setup,
@@ -140,11 +160,17 @@ impl Controller {
             waiting: HashMap::new(),
             last_command: 0,
             checks: Checks::default(),
+            parked: Parked::default(),
             done: Vec::new(),
+            yielding: None,
             planning: Arc::new(Semaphore::new(PLANS)),
             one_plan: Arc::default(),
             events,
             reports,
+            is_frozen: false,
+            is_due: false,
+            has_changed: false,
+            more_follows: false,
         };
         controller.setup.provider.begin(controller.reports.clone());
         controller.perform(effects);
@@ -157,6 +183,10 @@ impl Controller {
         controller.ready = None;
         // Closes the queues, so that no sender waits for them.
         drop(inbox);
+        if controller.is_frozen {
+            controller.part().await;
+            return Ok(());
+        }
         controller.apply(Event::Shutdown);
         // Their clients are told that `lb` is shutting down.
         controller.waiting.clear();
@@ -166,14 +196,22 @@ impl Controller {
 
     /// Waits for the next thing to do, and does it. False when `lb` is over.
     async fn turn(&mut self, inbox: &mut Inbox) -> anyhow::Result<bool> {
+        if self.is_frozen {
+            return Ok(self.wait_frozen(inbox).await);
+        }
         let deadline = self.fleet.next_deadline().map(|at| self.setup.clock.instant + at);
         tokio::select! {
             biased;
             () = self.setup.ending.over.cancelled() => return Ok(false),
+            Some(takeover) = self.setup.takeover.recv() => self.freeze(takeover),
+            () = Yielding::has_to(self.yielding.as_ref()) => self.give_way(),
             reason = self.setup.provider.lost() => bail!(reason),
             Some(report) = inbox.reports.recv() => self.see(report),
-            Some(event) = inbox.events.recv() => self.apply(event),
+            Some(event) = inbox.events.recv() => self.apply_with_more(event, &mut inbox.events),
             () = until(deadline) => self.apply(Event::Tick),
+            () = self.setup.journal.wants_checkpoint() => {
+                self.setup.journal.record_step(|| What::checkpoint(&self.fleet));
+            }
             built = end_of(&mut self.building) => self.built(built),
             checked = end_of(&mut self.checks.underway) => self.checked(checked),
             Some(Request { operation, reply }) = inbox.requests.recv() => {
@@ -212,15 +250,16 @@ impl Controller {
         self.setup.journal.record_step(|| What::happened(now, &event));
         let effects = self.fleet.apply(now, event);
         self.perform(effects);
+        self.compare_parked();
     }
 
     fn perform(&mut self, effects: Vec<Effect>) {
-        let has_changed = effects.iter().any(|effect| matches!(effect, Effect::Changed(_)));
         for effect in effects {
             match effect {
-                Effect::Publish => self.publish(),
+                Effect::Publish => self.is_due = true,
                 Effect::Remember(seats) => self.setup.provider.remember(seats),
                 Effect::Changed(view) => {
+                    self.has_changed = true;
                     self.tell_change(&view);
                     self.look_at(&view);
                     self.count_restarts(&view);
@@ -232,8 +271,12 @@ impl Controller {
                     let keeper = self.setup.provider.start(id, assignment, self.reports.clone());
                     self.running.insert(id, Running::new(keeper));
                 }
-                Effect::Drain(id, limit) => self.drain(id, limit),
+                Effect::Drain(id, limit) => {
+                    self.catch_up();
+                    self.drain(id, limit);
+                }
                 Effect::Stop(id, how) => {
+                    self.catch_up();
                     if let Some(keeper) = self.give_up(id) {
                         self.tell_stop(keeper.hostname());
                         keeper.stop(how);
@@ -246,117 +289,16 @@ impl Controller {
                 Effect::Remove(epoch, hostname) => {
                     self.setup.provider.remove((epoch, hostname), self.reports.clone());
                 }
-                Effect::Answer(command, Ok(())) => self.done.push((self.publication.wanted(), command)),
+                Effect::Answer(command, Ok(())) => {
+                    self.catch_up();
+                    self.done.push((self.publication.wanted(), command));
+                }
                 Effect::Answer(command, Err(refusal)) => self.refuse(command, refusal),
             }
         }
-        self.publication.stamp(self.fleet.epoch());
-        self.answer_all();
-        self.announce();
-        if has_changed {
-            self.tell_rotation();
+        if !self.more_follows {
+            self.settle();
         }
-    }
-
-    /// Reports once that all replicas are in rotation.
-    fn announce(&mut self) {
-        // An empty fleet whose slots come from outside has not heard of them yet.
-        let is_awaited = self.setup.provider.brings_slots() && self.fleet.slots().next().is_none();
-        if !is_awaited
-            && self.publication.is_settled(self.publication.wanted())
-            && self.fleet.slots().all(|view| view.state == State::Up)
-            && let Some(ready) = self.ready.take()
-        {
-            // It fails only while `lb` ends.
-            let _ = ready.send(self.fleet.slots().count());
-        }
-    }
-
-    fn publish(&mut self) {
-        self.forget_incidents();
-        let scheme = self.fleet.mapping().scheme.clone();
-        let members = self.fleet.slots().filter_map(|view| view.member()).collect();
-        self.publication.want(Blueprint { scheme, members });
-        self.store();
-        self.build();
-    }
-
-    /// Publishes the slots of the mapping that there is, as they are now.
-    fn store(&self) {
-        let views = self.fleet.slots().collect();
-        let slots = self.publication.arrange(views);
-        let slots =
-            slots.map(|(member, view)| view.and_then(|view| self.slot(view)).unwrap_or_else(|| left(member)));
-        let (mapping, balance) = (Arc::clone(self.publication.mapping()), self.fleet.mapping().balance);
-        let snapshot = Snapshot::new(mapping, slots.collect(), balance, self.setup.most_per_replica);
-        self.setup.cell.store(Arc::new(snapshot));
-    }
-
-    /// Has the next mapping built, if there is one to build.
-    fn build(&mut self) {
-        if let Some(blueprint) = self.publication.next() {
-            self.building = Some(spawn_blocking(move || blueprint.build()));
-        }
-    }
-
-    fn built(&mut self, built: Result<Result<Mapping, Full>, JoinError>) {
-        self.building = None;
-        let built = built.map_err(anyhow::Error::from).and_then(|built| Ok(built?));
-        // The fleet refuses slots that do not fit, so this is a bug.
-        let built = built.inspect_err(|error| error!("the mapping cannot be built: {error}"));
-        let is_new = built.is_ok();
-        self.publication.complete(built.ok());
-        if is_new {
-            self.tell_mapping();
-            self.measure_shares();
-        }
-        self.store();
-        self.build();
-        self.answer_all();
-        self.announce();
-    }
-
-    fn slot(&self, view: View) -> Option<Slot> {
-        let SlotId { index, name } = view.slot?;
-        let replica = view.replica.and_then(|id| self.running.get(&id)?.replica.clone());
-        let hostname = view.hostname.to_string();
-        Some(Slot {
-            index,
-            name: name.to_string(),
-            weight: view.weight.get(),
-            hostname,
-            state: view.state,
-            reason: view.reason,
-            replica,
-        })
-    }
-}
-
-/// When the fleet began, on the monotonic clock and on the wall clock.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
-    instant: Instant,
-    wall: SystemTime,
-}
-
-impl Clock {
-    /// A clock that begins now.
-    pub(crate) fn start() -> Self {
-        Clock { instant: Instant::now(), wall: SystemTime::now() }
-    }
-
-    /// When it began, as the time since 1970.
-    pub(crate) fn born(&self) -> UnixTime {
-        self.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
-    }
-
-    /// The time of the fleet at this instant.
-    fn time(&self, instant: Instant) -> Time {
-        instant.saturating_duration_since(self.instant)
-    }
-
-    fn rfc3339(&self, time: Time) -> String {
-        humantime::format_rfc3339_millis(self.wall + time).to_string()
     }
 }
 
@@ -372,18 +314,5 @@ async fn end_of<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, JoinError> {
     match task {
         Some(task) => task.await,
         None => std::future::pending().await,
-    }
-}
-
-/// A slot that has left the fleet, and is in the mapping until the next one is built.
-fn left(Member { index, name, weight }: &Member) -> Slot {
-    Slot {
-        index: *index,
-        name: name.clone(),
-        weight: *weight,
-        hostname: name.clone(),
-        state: State::Draining,
-        reason: Some("it has been removed".to_owned()),
-        replica: None,
     }
 }

@@ -10,6 +10,9 @@ use std::sync::Arc;
 
 use fleet::{Epoch, SlotId, View};
 use mapping::{Full, Mapping, Member, Scheme};
+use proto::control::State;
+
+use crate::snapshot::Slot;
 
 /// What a mapping is built from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -167,13 +170,26 @@ impl Publication {
     }
 }
 
+/// A slot that has left the fleet, and is in the mapping until the next one is built.
+pub(super) fn left(Member { index, name, weight }: &Member) -> Slot {
+    Slot {
+        index: *index,
+        name: name.clone(),
+        weight: *weight,
+        hostname: name.clone(),
+        state: State::Draining,
+        reason: Some("it has been removed".to_owned()),
+        replica: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
     use fleet::SlotId;
     use mapping::Algorithm;
-    use proto::control::{Hostname, State, Weight};
+    use proto::control::{Hostname, Weight};
 
     use super::*;
 
@@ -192,6 +208,7 @@ mod tests {
             slot: Some(SlotId { index, name: name(index) }),
             weight: Weight::default(),
             hostname: name(index),
+            location: None,
             replica: None,
             state: State::Up,
             reason: None,

@@ -81,6 +81,7 @@ impl Controller {
         let replica = view.replica.and_then(|id| self.running.get(&id)?.replica.as_ref());
         if let (Some(slot), Some(replica)) = (&view.slot, replica) {
             self.setup.slots.seat(slot.name.as_str(), replica);
+            replica.sit(slot.name.as_str());
         }
     }
 }

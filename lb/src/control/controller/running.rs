@@ -47,7 +47,7 @@ impl Controller {
             Arc::clone(&replica),
             inspector,
             identity,
-            self.setup.health.clone(),
+            (self.setup.health.subscribe(), self.setup.runner.clone()),
             self.events.clone(),
         );
         running.replica = Some(replica);
@@ -61,11 +61,12 @@ impl Controller {
     }
 
     /// Ends the sessions of a replica that has just begun to fail its probes, if they are not to be kept.
-    pub(super) fn settle_sessions(&self, view: &View) {
+    pub(super) fn settle_sessions(&mut self, view: &View) {
         let failing = view.replica.filter(|_| view.state == State::Down);
-        if self.setup.health.on_down == OnDown::Reset
-            && let Some(replica) = failing.and_then(|id| self.running.get(&id)?.replica.as_ref())
+        if self.setup.health.borrow().on_down == OnDown::Reset
+            && let Some(replica) = failing.and_then(|id| self.running.get(&id)?.replica.clone())
         {
+            self.catch_up();
             replica.reset_sessions();
         }
     }

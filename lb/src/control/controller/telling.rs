@@ -88,7 +88,7 @@ impl Controller {
             now: self.setup.clock.time(Instant::now()),
             view,
             replica: view.replica.and_then(|id| self.running.get(&id)?.replica.as_ref()),
-            resets: self.setup.health.on_down == OnDown::Reset,
+            resets: self.setup.health.borrow().on_down == OnDown::Reset,
             refused: self.setup.refusals.totals().no_replica,
         };
         if let Some(ended) = self.incidents.see(&sight) {
@@ -119,18 +119,21 @@ impl Controller {
 
     /// Says when the last replica has left rotation, and when there is one again.
     pub(super) fn tell_rotation(&mut self) {
-        let slots = self.fleet.slots().count();
-        let up = self.fleet.slots().filter(|view| view.state == State::Up).count();
+        // The first one that is up answers this, and most are.
+        let is_one_up = self.fleet.slots().any(|view| view.state == State::Up);
+        let slots = || self.fleet.slots().count();
         match self.rotation {
-            Rotation::Serves if up == 0 && slots > 0 && !self.setup.ending.stop.is_cancelled() => {
-                error!(slots, "no replica is in rotation");
+            Rotation::Serves if !is_one_up && slots() > 0 && !self.setup.ending.stop.is_cancelled() => {
+                error!(slots = slots(), "no replica is in rotation");
                 self.rotation = Rotation::OutSince(Instant::now());
             }
-            Rotation::OutSince(since) if up > 0 => {
-                info!(slots, up, seconds = since.elapsed().as_secs_f64(), "replicas are in rotation again");
+            Rotation::OutSince(since) if is_one_up => {
+                let up = self.fleet.slots().filter(|view| view.state == State::Up).count();
+                let seconds = since.elapsed().as_secs_f64();
+                info!(slots = slots(), up, seconds, "replicas are in rotation again");
                 self.rotation = Rotation::Serves;
             }
-            Rotation::Begins if up > 0 => self.rotation = Rotation::Serves,
+            Rotation::Begins if is_one_up => self.rotation = Rotation::Serves,
             Rotation::Begins | Rotation::Serves | Rotation::OutSince(_) => {}
         }
     }
@@ -182,10 +185,10 @@ fn log(view: &View) {
         (view.slot.as_ref().map(|slot| &slot.name), view.slot.as_ref().map(|slot| slot.index));
     let (slot, what) = (slot.map(display), if view.slot.is_some() { "replica" } else { "spare" });
     match state {
-        State::Quarantined => error!(target: TOLD, slot, index, %hostname, reason, "{what} {state}"),
-        State::Down => warn!(target: TOLD, slot, index, %hostname, reason, "{what} {state}"),
+        State::Quarantined => error!(target: TOLD, slot, index, %hostname, %state, reason, "{what} {state}"),
+        State::Down => warn!(target: TOLD, slot, index, %hostname, %state, reason, "{what} {state}"),
         State::Starting | State::Up | State::Draining => {
-            info!(target: TOLD, slot, index, %hostname, reason, "{what} {state}");
+            info!(target: TOLD, slot, index, %hostname, %state, reason, "{what} {state}");
         }
     }
 }

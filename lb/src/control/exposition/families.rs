@@ -165,6 +165,12 @@ impl Sources {
                 .into_iter()
                 .map(|((command, result), times)| ([("command", command), ("result", result)], times)),
         )?;
+        let reads = self.metrics.backends_file.totals().unwrap_or_default();
+        let reads = [("applied", reads.applied), ("refused", reads.refused)];
+        page.counters(
+            ("lb_backends_file_reads", "Reads of the file of backends, by what became of them"),
+            reads.map(|(result, times)| ([("result", result)], times)),
+        )?;
         let workers = (self.workers)();
         let states = [("accepting", workers.accepting), ("full", workers.full), ("dead", workers.dead)];
         page.gauges(
@@ -179,10 +185,13 @@ impl Sources {
         )?;
         page.counter(
             ("lb_access_log_lost", "Lines that are missing in the log of connections"),
-            self.access.as_ref().map_or(0, |log| log.lost()) as f64,
+            self.access.lost() as f64,
         )?;
         page.counter(
-            ("lb_log_lost", "Lines that are missing in the log, because its reader stalled"),
+            (
+                "lb_log_lost",
+                "Lines that are missing in the log, because its reader stalled or the disk was full",
+            ),
             log::dropped() as f64,
         )
     }

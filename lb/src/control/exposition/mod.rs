@@ -14,7 +14,7 @@ use std::sync::Arc;
 use prometheus_client::encoding::{prometheus_text, text};
 use prometheus_client::registry::Registry;
 
-use crate::access::AccessLog;
+use crate::access::AccessLogs;
 use crate::journal::Journal;
 use crate::metrics::{Metrics, Workers};
 use crate::refusals::Refusals;
@@ -65,7 +65,7 @@ pub(crate) struct Sources {
     pub(crate) refusals: Arc<Refusals>,
     pub(crate) journal: Arc<Journal>,
     /// The log of connections, if there is one.
-    pub(crate) access: Option<Arc<AccessLog>>,
+    pub(crate) access: Arc<AccessLogs>,
     /// What the workers can do for new clients.
     pub(crate) workers: Box<dyn Fn() -> Workers + Send + Sync>,
 }

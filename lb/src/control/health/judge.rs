@@ -94,6 +94,12 @@ impl Judge {
         }
     }
 
+    /// Judges by other rules from now on. What is believed stays.
+    pub(super) fn follow(&mut self, rules: Rules) {
+        (self.dampener.fall, self.dampener.rise) = (rules.fall, rules.rise);
+        self.rules = rules;
+    }
+
     /// Whether it is believed to be healthy, and its last probe passed.
     pub(super) fn is_well(&self) -> bool {
         self.dampener.believed == Some(true) && !self.dampener.is_in_doubt()
@@ -263,6 +269,25 @@ mod tests {
         assert_eq!(judge.silence(seconds(103), 0), Silence::Fatal, "no new byte");
         judge.pass(seconds(103));
         assert_eq!(judge.silence(seconds(200), 0), Silence::Bearable, "it is healthy");
+    }
+
+    #[test]
+    fn other_rules_hold_from_the_next_observation_on_and_what_is_believed_stays() {
+        let rules = |fall, rise| Rules {
+            interval: seconds(1),
+            fall,
+            rise,
+            replace_after: seconds(3),
+            replace_busy_after: seconds(60),
+        };
+        let mut judge = Judge::new(rules(3, 1));
+        assert!(judge.pass(seconds(1)) && !judge.fail("a"));
+        judge.follow(rules(2, 2));
+        assert!(!judge.is_unhealthy() && judge.fail("b") && judge.is_unhealthy());
+        assert_eq!(judge.silence(seconds(5), 0), Silence::Fatal);
+        judge.follow(Rules { replace_after: seconds(30), ..rules(2, 2) });
+        assert_eq!(judge.silence(seconds(5), 0), Silence::Bearable);
+        assert!(!judge.pass(seconds(6)) && judge.pass(seconds(7)));
     }
 
     #[test]

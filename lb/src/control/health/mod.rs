@@ -19,22 +19,23 @@ mod judge;
 mod probe;
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::{Event, ReplicaId};
 use proto::proxy::Version;
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::info;
 
 use super::Events;
 use super::link::Links;
-use crate::net::{Addresses, is_local, more_telling};
+use crate::net::{Addresses, Endpoint, is_local, more_telling};
 use crate::provider::Inspector;
 use crate::replica::{Probed, Replica};
 use judge::{Judge, Rules, Silence};
-pub(crate) use probe::Probe;
+use probe::{Asked, Prober};
+pub(crate) use probe::{Http, Kind, Probe, Runner, Statuses};
 
 /// How long a provider may take to answer.
 const INSPECTION: Duration = Duration::from_secs(1);
@@ -42,7 +43,7 @@ const INSPECTION: Duration = Duration::from_secs(1);
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 
 /// How replicas are probed, and what the results mean.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthPolicy {
     /// What a probe asks.
     pub probe: Probe,
@@ -82,15 +83,17 @@ impl HealthPolicy {
     }
 }
 
-/// Probes a replica until this future is dropped. With `identity`, an answer that names another hostname fails the probe.
+/// Probes a replica until this future is dropped, always by the newest policy. With `identity`, an answer that names another hostname
+/// fails the probe.
 pub(super) async fn watch(
     id: ReplicaId,
     replica: Arc<Replica>,
     inspector: Inspector,
     identity: bool,
-    policy: HealthPolicy,
+    (mut policies, runner): (watch::Receiver<HealthPolicy>, Runner),
     events: Events,
 ) {
+    let policy = policies.borrow_and_update().clone();
     let mut watch = Watch {
         judge: Judge::new(policy.rules()),
         begun: Instant::now(),
@@ -101,7 +104,9 @@ pub(super) async fn watch(
         inspector,
         next: None,
         asked: None,
+        prober: Prober::new(runner),
         policy,
+        policies,
     };
     loop {
         watch.follow().await;
@@ -132,9 +137,12 @@ struct Watch {
     /// When its name was last asked for because of a doubt.
     asked: Option<Instant>,
     links: Links,
+    prober: Prober,
     /// The hostname that an answer may name.
     identity: Option<String>,
     policy: HealthPolicy,
+    /// Whatever comes after it.
+    policies: watch::Receiver<HealthPolicy>,
     judge: Judge,
     begun: Instant,
     /// Whether a session has asked for the next probe.
@@ -149,7 +157,8 @@ impl Watch {
             self.doubt_address();
         }
         let asked = Instant::now();
-        let outcome = self.ask(&self.replica.addresses(), in_doubt).await;
+        let addresses = self.replica.addresses();
+        let outcome = self.ask(&addresses, in_doubt).await;
         self.replica.counters.probed(probed(&outcome), asked.elapsed());
         let now = self.begun.elapsed();
         self.judge.hear(self.replica.received(), now);
@@ -160,7 +169,7 @@ impl Watch {
                     Some(Err(reason)) => return vec![Event::Usurped(id, reason)],
                     None => return Vec::new(),
                 }
-                self.replica.prefer(address);
+                self.replica.prefer(&address);
                 self.replica.suspicion.clear();
                 // Before its first connection.
                 self.links.ensure(&self.replica);
@@ -185,13 +194,18 @@ impl Watch {
     }
 
     /// Probes each of these addresses until one answers, and returns that.
-    async fn ask(&self, addresses: &Addresses, in_doubt: bool) -> io::Result<SocketAddr> {
+    async fn ask(&mut self, addresses: &Addresses, in_doubt: bool) -> io::Result<Endpoint> {
         let HealthPolicy { probe, timeout, foreword, .. } = &self.policy;
-        let first = foreword.map_or(&b""[..], Version::local);
+        let (foreword, identity) = (foreword.map_or(&b""[..], Version::local), self.identity.as_deref());
+        let (hostname, slot) = (self.replica.hostname.as_str(), self.replica.slot());
         let mut failure = None;
         for address in addresses.iter() {
-            match probe::ask(probe, (address, first), self.identity.as_deref(), in_doubt, *timeout).await {
-                Ok(()) => return Ok(address),
+            match self
+                .prober
+                .ask(probe, Asked { address, hostname, slot, foreword, identity, in_doubt }, *timeout)
+                .await
+            {
+                Ok(()) => return Ok(address.clone()),
                 Err(error) => failure = Some(more_telling(failure, error)),
             }
         }
@@ -211,17 +225,17 @@ impl Watch {
     /// have failed there as take a replica out of rotation: the name says where it is.
     async fn follow(&mut self) {
         let Some((addresses, failures)) = self.next.take() else { return };
-        let is_known = addresses.contains(self.replica.address());
+        let is_known = addresses.contains(&self.replica.address());
         if is_known || !self.judge.is_well() || failures >= self.policy.fall {
-            return self.move_to(&addresses, self.replica.address());
+            return self.move_to(&addresses, &self.replica.address());
         }
         match self.ask(&addresses, true).await {
-            Ok(address) => self.move_to(&addresses, address),
+            Ok(address) => self.move_to(&addresses, &address),
             Err(error) => self.next = Some((addresses, failures + u32::from(!is_local(&error)))),
         }
     }
 
-    fn move_to(&self, addresses: &Addresses, first: SocketAddr) {
+    fn move_to(&self, addresses: &Addresses, first: &Endpoint) {
         let addresses = addresses.preferring(first);
         if !addresses.are(&self.replica.addresses()) {
             info!(hostname = %self.replica.hostname, address = %addresses.first(), "the name has other addresses now");
@@ -247,7 +261,8 @@ impl Watch {
         }
     }
 
-    /// Waits until the next probe is due: the pause is over, a session asks for a probe, or the name of the replica has other addresses.
+    /// Waits until the next probe is due: the pause is over, a session asks for a probe, the name of the replica has other addresses, or
+    /// the policy is another one.
     async fn pause(&mut self) {
         let pause = self.judge.pause(self.begun.elapsed());
         let replica = &self.replica;
@@ -260,6 +275,11 @@ impl Watch {
             () = sleep(pause) => {}
             () = wanted, if self.judge.is_well() => self.is_asked_for = true,
             addresses = self.inspector.moved() => self.next = Some((addresses, 0)),
+            Ok(()) = self.policies.changed() => {
+                self.policy = self.policies.borrow_and_update().clone();
+                self.prober.forget();
+                self.judge.follow(self.policy.rules());
+            }
         }
     }
 }

@@ -2,14 +2,15 @@
 //!
 //! What the snapshot tells is answered here. Everything else is the controller's. The desk also holds the limits that both languages share. It reads and writes no connection.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use proto::control::{Answer, Change, Command, Failure, FailureKind, Kill, Remapping};
-use proto::key::KeyKind;
+use arc_swap::ArcSwap;
+use proto::control::{Answer, Change, Command, Failure, FailureKind, Kill, Reload, Remapping};
 use subtle::ConstantTimeEq as _;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
@@ -20,7 +21,7 @@ use super::pictures::Pictures;
 use super::places::Place;
 use crate::control::explain::explain;
 use crate::control::exposition::Exposition;
-use crate::control::{Operation, Request, Requests};
+use crate::control::{Asked, Operation, Reloading, Request, Requests, Terms, Upgrade, Upgrades};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::snapshot::Cell;
@@ -42,11 +43,11 @@ const LONG_ENOUGH: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Desk {
     requests: Requests,
+    upgrades: Upgrades,
     snapshot: Arc<Cell>,
     journal: Arc<Journal>,
-    token: Option<String>,
-    /// What the keys of connections are.
-    key: KeyKind,
+    terms: Arc<ArcSwap<Terms>>,
+    reloads: mpsc::Sender<Reloading>,
     metrics: Arc<Metrics>,
     pub(super) exposition: Arc<Exposition>,
     pub(super) refusals: Refusals,
@@ -96,38 +97,46 @@ pub(super) enum Unproven {
 }
 
 impl Desk {
-    /// With a `token`, only commands that come with it are carried out. `key` is what the keys of connections are.
+    /// Commands are carried out on these `terms`; `reloads` leads to what loads the configuration again.
     pub(crate) fn new(
-        requests: Requests,
+        (requests, reloads, upgrades): (Requests, mpsc::Sender<Reloading>, Upgrades),
         snapshot: Arc<Cell>,
         journal: Arc<Journal>,
-        (token, key): (Option<String>, KeyKind),
+        terms: Arc<ArcSwap<Terms>>,
         (metrics, exposition): (Arc<Metrics>, Arc<Exposition>),
     ) -> Self {
         let (refusals, backoff) = (Refusals::default(), Backoff::new());
         let pictures = Pictures::default();
-        Desk { requests, snapshot, journal, token, key, metrics, exposition, refusals, backoff, pictures }
+        Desk {
+            requests,
+            upgrades,
+            snapshot,
+            journal,
+            terms,
+            reloads,
+            metrics,
+            exposition,
+            refusals,
+            backoff,
+            pictures,
+        }
     }
 
     /// Warns of a token that can be guessed.
     pub(super) fn judge_token(&self) {
-        if self.token.as_ref().is_some_and(|token| token.chars().count() < LONG_ENOUGH) {
-            warn!(
-                "the control token has fewer than {LONG_ENOUGH} characters, and could be guessed: make it longer (openssl rand -hex 16)"
-            );
-        }
+        self.terms.load().judge_token();
     }
 
     /// Whether commands of this client need a token. On a Unix socket the permission of its file is the token.
     pub(super) fn demands_token(&self, caller: &Caller) -> bool {
-        self.token.is_some() && caller.who.address().is_some()
+        self.terms.load().token.is_some() && caller.who.address().is_some()
     }
 
     /// Checks the token of a command. The comparison takes the same time wherever the tokens differ.
     pub(super) fn check(&self, caller: &Caller, given: Option<&str>) -> Result<(), Unproven> {
-        let Some(expected) = self.token.as_ref().filter(|_| self.demands_token(caller)) else {
-            return Ok(());
-        };
+        let terms = self.terms.load();
+        let has_address = caller.who.address().is_some();
+        let Some(expected) = terms.token.as_ref().filter(|_| has_address) else { return Ok(()) };
         match given {
             Some(given) if expected.as_bytes().ct_eq(given.as_bytes()).into() => Ok(()),
             Some(_) => Err(Unproven::Wrong),
@@ -169,7 +178,7 @@ impl Desk {
                 let follower = self.journal.follow(beginning(since));
                 return Served::Events(Events::new(follower, follow, caller.place.pulse()));
             }
-            Command::Explain { id } => explain(&self.snapshot.load(), &self.key, id).into(),
+            Command::Explain { id } => explain(&self.snapshot.load(), &self.terms.load().key, id).into(),
             Command::Ring {} => self
                 .pictures
                 .of(&self.snapshot)
@@ -181,6 +190,9 @@ impl Desk {
                 self.change(caller.who, Change::Mapping(change)).await
             }
             Command::Kill(kill) => self.kill(caller.who, kill).await,
+            Command::Reload(reload) => self.reload(caller.who, reload).await,
+            Command::Config {} => self.ask_reloader(Asked::Write).await,
+            Command::Upgrade { binary } => self.upgrade(caller.who, binary).await,
             Command::Mapping(_) => self.ask(Operation::Mapping).await,
             Command::Plan { change } => self.ask(Operation::Plan(change)).await,
             Command::Rep {} => self.ask(Operation::Replicas).await,
@@ -193,6 +205,14 @@ impl Desk {
         Served::Answer(answer)
     }
 
+    /// Whether a new client would be served.
+    pub(super) async fn health(self: &Arc<Self>, caller: &Caller) -> Answer {
+        match self.execute(caller, Command::Health {}).await {
+            Served::Answer(answer) => answer,
+            Served::Events(_) => shutting_down(),
+        }
+    }
+
     async fn change(self: &Arc<Self>, who: Who, change: Change) -> Answer {
         let command = audit::text(&change);
         self.audited(who, command, Operation::Change(change)).await
@@ -201,6 +221,48 @@ impl Desk {
     async fn kill(self: &Arc<Self>, who: Who, Kill { hostname }: Kill) -> Answer {
         let command = audit::text(&Command::Kill(Kill { hostname: hostname.clone() }));
         self.audited(who, command, Operation::Kill(hostname)).await
+    }
+
+    /// Has the configuration loaded again. That goes on, and into the audit, if its client leaves.
+    async fn reload(self: &Arc<Self>, who: Who, reload: Reload) -> Answer {
+        let desk = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let answer = desk.ask_reloader(Asked::Load { dry_run: reload.dry_run }).await;
+            if !reload.dry_run {
+                audit::record(&desk.journal, who, audit::text(&Command::Reload(reload)), &answer);
+            }
+            answer
+        });
+        task.await.unwrap_or_else(|_| shutting_down())
+    }
+
+    /// Has a successor take over. That goes on, and into the audit, if its client leaves.
+    async fn upgrade(self: &Arc<Self>, who: Who, binary: Option<PathBuf>) -> Answer {
+        let is_near = who.address().is_none_or(|address| address.to_canonical().is_loopback());
+        if binary.is_some() && !is_near {
+            let refusal = "binary: expected no such field from another machine; only a client on this one may say what is run";
+            return Answer::Failure(FailureKind::Forbidden.because(refusal));
+        }
+        let command = audit::text(&Command::Upgrade { binary: binary.clone() });
+        let (reply, answer) = oneshot::channel();
+        let desk = Arc::clone(self);
+        let task = tokio::spawn(async move {
+            let asked = async {
+                desk.upgrades.send(Upgrade { binary, reply }).await.ok()?;
+                answer.await.ok()
+            };
+            let answer = in_time(asked).await;
+            audit::record(&desk.journal, who, command, &answer);
+            answer
+        });
+        task.await.unwrap_or_else(|_| shutting_down())
+    }
+
+    /// Asks what loads the configuration.
+    async fn ask_reloader(&self, what: Asked) -> Answer {
+        let (reply, answer) = oneshot::channel();
+        let reloading = Reloading { what, reply };
+        in_time(async { self.reloads.send(reloading).await.ok().and(answer.await.ok()) }).await
     }
 
     /// Has something changed that goes on, and into the audit, if its client leaves.
@@ -221,13 +283,27 @@ impl Desk {
             self.requests.send(Request { operation, reply }).await.ok()?;
             answer.await.ok()
         };
-        match timeout(EXECUTION, ask).await {
-            Ok(Some(answer)) => answer,
-            Ok(None) => shutting_down(),
-            Err(_) => {
-                let late = format!("the command is not done within {EXECUTION:?}");
-                Answer::Failure(FailureKind::StartFailed.because(late))
-            }
+        in_time(ask).await
+    }
+}
+
+/// The answer, if it comes in time. `None`: `lb` ends.
+async fn in_time(answer: impl Future<Output = Option<Answer>>) -> Answer {
+    match timeout(EXECUTION, answer).await {
+        Ok(Some(answer)) => answer,
+        Ok(None) => shutting_down(),
+        Err(_) => {
+            let late = format!("the command is not done within {EXECUTION:?}");
+            Answer::Failure(FailureKind::StartFailed.because(late))
+        }
+    }
+}
+
+impl Terms {
+    /// Warns of a token that can be guessed.
+    pub(crate) fn judge_token(&self) {
+        if self.token.as_ref().is_some_and(|token| token.chars().count() < LONG_ENOUGH) {
+            warn!("the control token is short, and could be guessed: make it longer (openssl rand -hex 16)");
         }
     }
 }
@@ -249,7 +325,7 @@ fn shutting_down() -> Answer {
 mod tests {
     use mapping::{Algorithm, MappingPolicy, Scheme};
     use proto::control::Body;
-    use tokio::sync::mpsc;
+    use proto::key::KeyKind;
     use tokio::sync::mpsc::error::TryRecvError;
 
     use super::super::places::Places;
@@ -271,14 +347,13 @@ mod tests {
             snapshot: Arc::clone(&snapshot),
             refusals: Arc::default(),
             journal: Arc::clone(&journal),
-            access: None,
+            access: Arc::default(),
             workers: Box::new(Workers::default),
         }));
-        let token = token.map(str::to_owned);
-        (
-            Arc::new(Desk::new(requests, snapshot, journal, (token, KeyKind::Id), (metrics, exposition))),
-            requested,
-        )
+        let terms = Terms { token: token.map(str::to_owned), key: KeyKind::Id };
+        let terms = Arc::new(ArcSwap::from_pointee(terms));
+        let requests = (requests, mpsc::channel(1).0, mpsc::channel(1).0);
+        (Arc::new(Desk::new(requests, snapshot, journal, terms, (metrics, exposition))), requested)
     }
 
     /// A new connection from this port of this address.

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,7 +16,9 @@ use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use proto::control::{Answer, Command, Failure, FailureKind, Malformed, Remapping, Since, parse_body};
+use proto::control::{
+    Answer, Command, Failure, FailureKind, Malformed, Reload, Remapping, Since, parse_body,
+};
 use proto::line::query_parameter;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -26,6 +29,10 @@ use tokio::time::timeout;
 use super::desk::{COMMAND_MAX, Caller, Desk, SENDER, Served};
 use super::events::{self, Events};
 use super::{page, scrape, server, web};
+
+/// The web pages that may command `lb`.
+const WELCOME: &str = "a loopback origin, such as http://127.0.0.1:5001, or with the token the page of this port under an IP address or \
+    a name without dots";
 
 /// What a browser that connects again has seen.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -89,7 +96,7 @@ async fn answer(
         Served::Answer(answer) => answer,
         Served::Events(events) => return Ok(stream(events)),
     };
-    let mut response = response(&answer);
+    let mut response = server::response(&answer).map(Either::Left);
     if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         response
             .headers_mut()
@@ -106,9 +113,10 @@ async fn answer(
 /// Refuses foreign web pages and wrong tokens before anything else of the request is read.
 async fn admit(head: &Parts, desk: &Desk, caller: &Caller) -> Result<(), Failure> {
     let mut origins = head.headers.get_all(ORIGIN).iter().map(HeaderValue::as_bytes);
-    if let Some(origin) = origins.find(|origin| !web::is_loopback_origin(origin)) {
-        return Err(desk
-            .refuse(caller, foreign("Origin", origin, "a loopback origin, such as http://127.0.0.1:5001")));
+    // The token is checked next. A page that does not know it may be this origin: it is refused then.
+    let is_own = |origin| desk.demands_token(caller) && is_own_page(head, origin);
+    if let Some(origin) = origins.find(|origin| !web::is_loopback_origin(origin) && !is_own(origin)) {
+        return Err(desk.refuse(caller, foreign("Origin", origin, WELCOME)));
     }
     if let Err(unproven) = desk.check(caller, bearer_token(&head.headers)) {
         return Err(desk.turn_away(caller, unproven).await);
@@ -123,6 +131,11 @@ async fn admit(head: &Parts, desk: &Desk, caller: &Caller) -> Result<(), Failure
         }
         None => Ok(()),
     }
+}
+
+/// Whether a request comes from the page that this port serves: it calls the port as the page is called.
+fn is_own_page(head: &Parts, origin: &[u8]) -> bool {
+    hosts(head).next().is_some() && hosts(head).all(|host| web::is_own_origin(origin, host))
 }
 
 /// What a request calls the control port: in its `Host` and, of a proxy's client, in its target. A browser always does.
@@ -147,9 +160,16 @@ fn bearer_token(headers: &HeaderMap) -> Option<&str> {
 /// The methods that a path takes; `None` if there is no such path.
 fn allowed(path: &str) -> Option<&'static str> {
     Some(match path {
-        "/rep" | "/backends" | "/healthz" | "/events" | "/incidents" | "/ring" | scrape::PATH => "GET",
+        "/rep"
+        | "/backends"
+        | "/config"
+        | scrape::HEALTH
+        | "/events"
+        | "/incidents"
+        | "/ring"
+        | scrape::PATH => "GET",
         "/explain" => "GET, POST",
-        "/add" | "/kill" | "/plan" => "POST",
+        "/add" | "/kill" | "/plan" | "/reload" | "/upgrade" => "POST",
         "/mapping" => "GET, PUT",
         "/rm" => "DELETE, POST",
         _ if page::has(path) => page::METHODS,
@@ -162,7 +182,8 @@ async fn command(head: &Parts, body: Incoming) -> Result<Command, Failure> {
     match (&head.method, path) {
         (&Method::GET, "/rep") => Ok(Command::Rep {}),
         (&Method::GET, "/backends") => Ok(Command::Backends {}),
-        (&Method::GET, "/healthz") => Ok(Command::Health {}),
+        (&Method::GET, "/config") => Ok(Command::Config {}),
+        (&Method::GET, scrape::HEALTH) => Ok(Command::Health {}),
         (&Method::GET, "/incidents") => Ok(Command::Incidents {}),
         (&Method::GET, "/events") => Ok(Command::Events { since: since(head)?, follow: true }),
         (&Method::GET, "/ring") => Ok(Command::Ring {}),
@@ -172,15 +193,25 @@ async fn command(head: &Parts, body: Incoming) -> Result<Command, Failure> {
         (&Method::POST, "/add") => Ok(Command::Add(parse(body).await?)),
         (&Method::DELETE | &Method::POST, "/rm") => Ok(Command::Remove(parse(body).await?)),
         (&Method::POST, "/kill") => Ok(Command::Kill(parse(body).await?)),
+        (&Method::POST, "/upgrade") => Ok(Command::Upgrade { binary: parse::<Program>(body).await?.binary }),
         (&Method::PUT, "/mapping") => Ok(Command::Mapping(remapping(body).await?)),
+        (&Method::POST, "/reload") => Ok(Command::Reload(reload(body).await?)),
         (&Method::POST, "/plan") => Ok(Command::Plan { change: parse(body).await? }),
         _ => Err(match allowed(path) {
             Some(methods) => FailureKind::MethodNotAllowed.because(format!("{path} takes {methods}")),
             None => FailureKind::NotFound.because(format!(
-                "there is no {path}; there are /rep /add /rm /backends /events /explain /healthz /incidents /kill /mapping /metrics /plan /ring"
+                "there is no {path}; there are /rep /add /rm /backends /config /events /explain /healthz /incidents /kill /mapping /metrics /plan /reload /ring /upgrade"
             )),
         }),
     }
+}
+
+/// The body of an `upgrade`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Program {
+    #[serde(default)]
+    binary: Option<PathBuf>,
 }
 
 /// The body of an `explain` whose id cannot stand in a target.
@@ -222,10 +253,19 @@ async fn remapping(body: Incoming) -> Result<Remapping, Failure> {
     Ok(remapping)
 }
 
+/// How to load the configuration again; without a body, in the usual way.
+async fn reload(body: Incoming) -> Result<Reload, Failure> {
+    let body = receive(body).await?;
+    if body.is_empty() { Ok(Reload::default()) } else { Ok(parse_body(&body)?) }
+}
+
 async fn parse<T: DeserializeOwned>(body: Incoming) -> Result<T, Failure> {
+    Ok(parse_body(&receive(body).await?)?)
+}
+
+async fn receive(body: Incoming) -> Result<Vec<u8>, Failure> {
     let late = |_| FailureKind::TooSlow.because(format!("a body takes at most {SENDER:?} to send"));
-    let body = timeout(SENDER, collect(body)).await.map_err(late)??;
-    Ok(parse_body(&body)?)
+    timeout(SENDER, collect(body)).await.map_err(late)?
 }
 
 /// The whole body. One whose Content-Length is too large is refused before it is read, because its sender may wait for
@@ -253,14 +293,6 @@ fn stream(events: Events) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-fn response(answer: &Answer) -> Response<Body> {
-    let mut response = Response::new(Either::Left(Full::from(answer.to_json())));
-    *response.status_mut() =
-        StatusCode::from_u16(answer.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 

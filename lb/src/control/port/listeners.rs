@@ -11,6 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tracing::info;
 
+use crate::handed::{Handed, HandedSocket, PortName, SharedAddress, SharedSocket};
 use crate::net::ListenAddress;
 use crate::privileges::Identity;
 use crate::socket_file::{self, SocketFile};
@@ -21,38 +22,82 @@ const BACKLOG: i32 = 1024;
 /// The listeners of the control port.
 pub(crate) struct Listeners {
     tcp: Vec<TcpDoor>,
-    unix: Vec<(std::os::unix::net::UnixListener, SocketFile)>,
+    /// The file is that of a socket which was made here.
+    unix: Vec<(Arc<std::os::unix::net::UnixListener>, Option<Arc<SocketFile>>)>,
     addresses: Vec<ListenAddress>,
+    shared: Vec<SharedSocket>,
 }
 
 impl Listeners {
-    /// Listens on all of these addresses, which this flag gives.
+    /// Listens on all of these addresses of a port, at those sockets that were handed over or else at new ones.
     ///
     /// # Errors
     /// One of them cannot be bound; the error names it.
-    pub(crate) fn open(addresses: &[ListenAddress], flag: &str) -> anyhow::Result<Self> {
-        let mut listeners = Listeners { tcp: Vec::new(), unix: Vec::new(), addresses: Vec::new() };
+    pub(crate) fn open(
+        addresses: &[ListenAddress],
+        port: PortName,
+        handed: &mut Handed,
+    ) -> anyhow::Result<Self> {
+        let (tcp, unix, shared) = (Vec::new(), Vec::new(), Vec::new());
+        let mut listeners = Listeners { tcp, unix, addresses: Vec::new(), shared };
         for address in addresses {
-            listeners.open_one(address).with_context(|| format!("cannot listen on {address} ({flag})"))?;
+            let opened = match handed.take(port, address).pop() {
+                Some(handed) => listeners.adopt(handed),
+                None => listeners.bind(address),
+            };
+            opened.with_context(|| format!("cannot listen on {address} ({})", port.flag()))?;
         }
         Ok(listeners)
     }
 
-    fn open_one(&mut self, address: &ListenAddress) -> anyhow::Result<()> {
-        let bound = match address {
-            ListenAddress::Tcp(address) => {
-                let listener = listen_at(*address)?;
-                let bound = listener.local_addr()?;
-                self.tcp.push(TcpDoor { listener: Arc::new(listener), address: bound });
-                ListenAddress::Tcp(bound)
-            }
+    fn bind(&mut self, address: &ListenAddress) -> anyhow::Result<()> {
+        match address {
+            ListenAddress::Tcp(tcp) => self.add_tcp(address, listen_at(*tcp)?, false)?,
             ListenAddress::Unix(path) => {
-                self.unix.push(socket_file::listen_at(path, socket_file::OWNER_ONLY)?);
-                address.clone()
+                let (listener, file) = socket_file::listen_at(path, socket_file::OWNER_ONLY)?;
+                self.add_unix(address, listener, Some(Arc::new(file)));
             }
-        };
-        self.addresses.push(bound);
+        }
         Ok(())
+    }
+
+    fn adopt(&mut self, handed: HandedSocket) -> anyhow::Result<()> {
+        let HandedSocket { socket, asked, file, is_activated, .. } = handed;
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        match asked {
+            ListenAddress::Tcp(_) => self.add_tcp(&asked, socket.into(), is_activated)?,
+            ListenAddress::Unix(_) => self.add_unix(&asked, socket.into(), file),
+        }
+        Ok(())
+    }
+
+    fn add_tcp(
+        &mut self,
+        asked: &ListenAddress,
+        listener: std::net::TcpListener,
+        is_activated: bool,
+    ) -> io::Result<()> {
+        let (address, listener) = (listener.local_addr()?, Arc::new(listener));
+        let (asked, bound) = (asked.clone(), ListenAddress::Tcp(address));
+        self.addresses.push(bound.clone());
+        let shared = SharedAddress { asked, bound, is_activated, file: None };
+        self.shared.push(SharedSocket { address: shared, socket: Arc::clone(&listener) as _ });
+        self.tcp.push(TcpDoor { listener, address });
+        Ok(())
+    }
+
+    fn add_unix(
+        &mut self,
+        address: &ListenAddress,
+        listener: std::os::unix::net::UnixListener,
+        file: Option<Arc<SocketFile>>,
+    ) {
+        let (asked, bound, listener) = (address.clone(), address.clone(), Arc::new(listener));
+        let is_activated = file.is_none();
+        self.addresses.push(bound.clone());
+        let shared = SharedAddress { asked, bound, is_activated, file: file.clone() };
+        self.shared.push(SharedSocket { address: shared, socket: Arc::clone(&listener) as _ });
+        self.unix.push((listener, file));
     }
 
     /// Gives them to another user.
@@ -61,13 +106,18 @@ impl Listeners {
     /// This process may not, or a socket's file is gone.
     pub(crate) fn give_to(&self, user: Identity) -> io::Result<()> {
         self.tcp.iter().try_for_each(|door| user.own(&*door.listener))?;
-        self.unix.iter().try_for_each(|(_, file)| file.give_to(user))
+        self.unix.iter().filter_map(|(_, file)| file.as_ref()).try_for_each(|file| file.give_to(user))
     }
 
     /// The address to tell others, with its real port: the first TCP address, or else the first Unix socket.
     pub(crate) fn address(&self) -> Option<&ListenAddress> {
         let is_tcp = |address: &&ListenAddress| matches!(address, ListenAddress::Tcp(_));
         self.addresses.iter().find(is_tcp).or(self.addresses.first())
+    }
+
+    /// The sockets, to hand them over.
+    pub(crate) fn shared(&self) -> Vec<SharedSocket> {
+        self.shared.clone()
     }
 
     /// Whether clients need a token, if there is one.
@@ -103,7 +153,8 @@ impl Listeners {
     /// Gives the TCP addresses up, and lets a successor have the paths of the Unix sockets.
     pub(super) fn release(&mut self) {
         self.tcp.clear();
-        self.unix.iter().for_each(|(_, file)| file.release());
+        self.shared.clear();
+        self.unix.iter().filter_map(|(_, file)| file.as_ref()).for_each(|file| file.release());
     }
 }
 

@@ -42,8 +42,7 @@ use tracing::{debug, error};
 pub(crate) use desk::Desk;
 pub(crate) use listeners::Listeners;
 
-use crate::control::exposition::Exposition;
-use crate::net::{Complaints, ListenAddress, Trouble};
+use crate::net::{Complaints, ListenAddress, Pause, Trouble};
 use crate::panics::message;
 use audit::Who;
 use desk::{Caller, SENDER};
@@ -95,8 +94,8 @@ impl Drop for Port {
 pub(crate) enum Purpose {
     /// Commands.
     Control(Arc<Desk>),
-    /// Metrics, and nothing else.
-    Metrics(Arc<Exposition>),
+    /// Metrics and health, and nothing else.
+    Metrics(Arc<Desk>),
 }
 
 impl Purpose {
@@ -119,7 +118,7 @@ pub(crate) fn start(
     listeners: Listeners,
     purpose: Purpose,
     connections: usize,
-    close: CancellationToken,
+    (close, pause): (CancellationToken, Arc<Pause>),
 ) -> anyhow::Result<Port> {
     match &purpose {
         Purpose::Control(desk) => {
@@ -131,7 +130,7 @@ pub(crate) fn start(
         Purpose::Metrics(_) => listeners.tell("metrics port"),
     }
     let thread = Builder::new().name(purpose.name().to_owned());
-    let (end, service) = (CancellationToken::new(), Service { purpose, connections, close });
+    let (end, service) = (CancellationToken::new(), Service { purpose, connections, close, pause });
     let (runtime, ended) = (runtime().context("no runtime")?, end.clone());
     let thread = thread.spawn(move || service.keep_running(listeners, runtime, &ended));
     Ok(Port { end: Some(end.drop_guard()), thread: Some(thread.context("no thread")?) })
@@ -153,6 +152,7 @@ struct Service {
     purpose: Purpose,
     connections: usize,
     close: CancellationToken,
+    pause: Arc<Pause>,
 }
 
 impl Service {
@@ -167,7 +167,7 @@ impl Service {
             };
             let name = self.purpose.name();
             error!(
-                "the {name} port has failed, its connections are closed, and it is opened again: {failure}"
+                error = %failure, "the {name} port has failed, its connections are closed, and it is opened again"
             );
             next = if begun.elapsed() >= STEADY { PAUSES[0] } else { next };
             pause(next, end);
@@ -202,26 +202,52 @@ impl Service {
             places: Places::new(places),
             complaints: Arc::default(),
         };
-        let (remote, local) = (hall(self.connections), hall(LOCAL));
-        let mut accepting = JoinSet::new();
-        for door in listeners.tcp() {
-            let accept = accept_tcp(door, remote.clone());
-            accepting.spawn(self.close.clone().run_until_cancelled_owned(accept));
+        let halls = (hall(self.connections), hall(LOCAL));
+        tokio::select! {
+            failed = self.accept(listeners, halls) => failed,
+            never = self.audit() => match never {},
         }
-        for listener in listeners.watch_unix()? {
-            let accept = accept_unix(listener, local.clone());
-            accepting.spawn(async { Some(accept.await) });
-        }
-        let closed = async {
-            self.close.cancelled().await;
+    }
+
+    /// Accepts connections whenever there is no pause.
+    ///
+    /// # Errors
+    /// It cannot go on.
+    async fn accept(
+        &self,
+        listeners: &mut Listeners,
+        (remote, local): (Hall, Hall),
+    ) -> io::Result<Infallible> {
+        let mut is_closed = false;
+        let close = |listeners: &mut Listeners| {
             remote.places.close();
             listeners.release();
-            std::future::pending().await
+            true
         };
-        tokio::select! {
-            never = closed => never,
-            never = self.audit() => match never {},
-            panic = panic_of(&mut accepting) => Err(panic.into()),
+        loop {
+            tokio::select! {
+                () = self.pause.until(false) => {}
+                () = self.close.cancelled(), if !is_closed => is_closed = close(listeners),
+            }
+            if self.pause.is_on() {
+                continue;
+            }
+            let mut accepting = JoinSet::new();
+            for door in listeners.tcp() {
+                let accept = accept_tcp(door, remote.clone());
+                accepting.spawn(self.close.clone().run_until_cancelled_owned(accept));
+            }
+            for listener in listeners.watch_unix()? {
+                let accept = accept_unix(listener, local.clone());
+                accepting.spawn(async { Some(accept.await) });
+            }
+            while !self.pause.is_on() {
+                tokio::select! {
+                    () = self.pause.until(true) => {}
+                    () = self.close.cancelled(), if !is_closed => is_closed = close(listeners),
+                    panic = panic_of(&mut accepting) => return Err(panic.into()),
+                }
+            }
         }
     }
 
@@ -320,10 +346,10 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, purpose: &Purpose, 
     let mut stream = BufReader::with_capacity(BUFFER, stream);
     let ended = match purpose {
         Purpose::Control(desk) => converse(&mut stream, desk, caller).await,
-        Purpose::Metrics(exposition) => scrape::converse(&mut stream, exposition, caller).await,
+        Purpose::Metrics(desk) => scrape::converse(&mut stream, desk, caller).await,
     };
     if let Err(error) = ended {
-        debug!(who = %caller.who, "{} connection: {error:#}", purpose.name());
+        debug!(who = %caller.who, error = %format!("{error:#}"), port = purpose.name(), "a connection has failed");
     }
     hang_up(stream, caller.is_unwelcome()).await;
 }

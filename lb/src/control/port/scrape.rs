@@ -1,7 +1,9 @@
-//! `GET /metrics`: on the control port, where it is a command like any other, and on an address of its own, where it is all there is.
+//! `GET /metrics`: on the control port, where it is a command like any other, and on an address of its own, where there is nothing else but
+//! `GET /healthz`. Neither changes anything or tells a secret, so that address asks for no token.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -13,45 +15,48 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::yield_now;
 
-use super::desk::Caller;
+use super::desk::{Caller, Desk};
 use super::server;
 use crate::control::exposition::{Exposition, Format};
 
 /// Where the metrics are.
 pub(super) const PATH: &str = "/metrics";
+/// Where health is.
+pub(super) const HEALTH: &str = "/healthz";
 /// The most bytes of a head.
 const BUFFER: usize = 16 * 1024;
 
-/// Serves metrics and nothing else until the connection ends.
+/// Serves metrics and health, and nothing else, until the connection ends.
 ///
 /// # Errors
 /// The connection breaks, or the client is too slow.
 pub(super) async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
-    exposition: &Exposition,
+    desk: &Arc<Desk>,
     caller: &Caller,
 ) -> anyhow::Result<()> {
-    let service = service_fn(|request| Box::pin(answer(request, exposition, caller)));
+    let service = service_fn(|request| Box::pin(answer(request, desk, caller)));
     let mut connection = server::limited_to(BUFFER).serve_connection(TokioIo::new(stream), service);
     Ok(poll_fn(|cx| connection.poll_without_shutdown(cx)).await?)
 }
 
 async fn answer(
     request: Request<Incoming>,
-    exposition: &Exposition,
+    desk: &Arc<Desk>,
     caller: &Caller,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     // With pipelined requests, the other connections get a turn after each.
     yield_now().await;
     caller.place.work();
     let mut response = match (request.method(), request.uri().path()) {
-        (&Method::GET, PATH) => metrics(request.headers(), exposition),
-        (_, PATH) => {
-            let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "/metrics takes GET\n");
+        (&Method::GET, PATH) => metrics(request.headers(), &desk.exposition),
+        (&Method::GET, HEALTH) => server::response(&desk.health(caller).await),
+        (_, PATH | HEALTH) => {
+            let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "this path takes GET\n");
             refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
             refused
         }
-        _ => text(StatusCode::NOT_FOUND, "there is only /metrics here\n"),
+        _ => text(StatusCode::NOT_FOUND, "there are only /metrics and /healthz here\n"),
     };
     caller.place.rest();
     if caller.is_last_answer() || response.status() != StatusCode::OK {

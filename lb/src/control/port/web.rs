@@ -10,11 +10,15 @@ const SHOWN: usize = 100;
 
 /// Whether an `Origin` (RFC 6454, section 6.2: scheme, host and port, and nothing else) is a web page of this machine.
 pub(super) fn is_loopback_origin(origin: &[u8]) -> bool {
-    let origin = str::from_utf8(origin).ok().and_then(|origin| origin.split_once("://"));
-    origin.is_some_and(|(scheme, authority)| {
-        let is_web = ["http", "https"].iter().any(|web| scheme.eq_ignore_ascii_case(web));
-        is_web && host(authority).is_some_and(Host::is_loopback)
-    })
+    web_authority(origin).and_then(host).is_some_and(Host::is_loopback)
+}
+
+/// Whether an `Origin` is the page that is served under this `Host`, and that `Host` cannot be the name of a foreign web page.
+///
+/// A page of the same machine under another port is foreign.
+pub(super) fn is_own_origin(origin: &[u8], host: &[u8]) -> bool {
+    let (Some(web), true) = (web_authority(origin), is_local_host(host)) else { return false };
+    web.as_bytes().eq_ignore_ascii_case(host)
 }
 
 /// Whether a `Host` (RFC 9110, section 7.2) cannot be the name of a foreign web page: an address, `localhost`, or a name of one label,
@@ -65,6 +69,12 @@ fn host(authority: &str) -> Option<Host<'_>> {
         digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse().is_ok_and(|port: u16| port > 0)
     };
     (port.is_empty() || port.strip_prefix(':').is_some_and(is_port)).then_some(host)
+}
+
+/// The host and port of an `Origin` that is a web page.
+fn web_authority(origin: &[u8]) -> Option<&str> {
+    let (scheme, authority) = str::from_utf8(origin).ok()?.split_once("://")?;
+    ["http", "https"].iter().any(|web| scheme.eq_ignore_ascii_case(web)).then_some(authority)
 }
 
 fn label_by_label(name: &str) -> Option<Host<'_>> {
@@ -151,6 +161,32 @@ mod tests {
             assert!(!is_loopback_origin(origin.as_bytes()), "{origin}");
         }
         assert!(!is_loopback_origin(b"http://localhost\xff"));
+    }
+
+    #[test]
+    fn an_origin_is_the_own_one_if_host_and_port_are_the_same() {
+        for (origin, host) in [
+            ("http://192.0.2.7:5001", "192.0.2.7:5001"),
+            ("https://192.0.2.7", "192.0.2.7"),
+            ("http://[2001:db8::1]:5001", "[2001:DB8::1]:5001"),
+            ("http://lb:5001", "LB:5001"),
+        ] {
+            assert!(is_own_origin(origin.as_bytes(), host.as_bytes()), "{origin} {host}");
+        }
+        for (origin, host) in [
+            ("http://192.0.2.7:5001", "192.0.2.7"),
+            ("http://192.0.2.7:5001", "192.0.2.7:5002"),
+            ("http://192.0.2.8:5001", "192.0.2.7:5001"),
+            ("ftp://192.0.2.7:5001", "192.0.2.7:5001"),
+            ("http://192.0.2.7:5001/", "192.0.2.7:5001/"),
+            ("http://lb:5001", "lb.:5001"),
+            // A name that leads here, and could be of a foreign page.
+            ("http://evil.example:5001", "evil.example:5001"),
+            ("http://", ""),
+            ("null", "null"),
+        ] {
+            assert!(!is_own_origin(origin.as_bytes(), host.as_bytes()), "{origin} {host}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! decision needs the client's address and the time only. It reads no byte and makes no system call, and a client that is
 //! refused costs no memory. The listener performs the decision.
 
+mod late;
 mod lists;
 mod rate;
 mod sources;
@@ -19,6 +20,7 @@ use self::rate::RateLimit;
 use self::sources::Sources;
 use crate::refusals::Reason;
 
+pub(super) use self::late::Late;
 pub(crate) use self::lists::Networks;
 pub(crate) use self::rate::Rate;
 pub(super) use self::sources::Seat;
@@ -43,14 +45,13 @@ pub struct AdmissionRules {
 pub(crate) struct Admission {
     lists: Option<Lists>,
     sources: Option<Arc<Sources>>,
-    rate: Option<RateLimit>,
+    rate: Option<(Rate, Arc<RateLimit>)>,
     places: Option<Arc<Semaphore>>,
     most: Option<usize>,
 }
 
 /// What a connection holds until it has ended, wherever it is served then: its place among all, and among those of its source.
 #[derive(Debug)]
-#[expect(dead_code, reason = "nothing reads them: they are dropped when the connection has ended")]
 pub(crate) struct Places {
     of_all: Option<OwnedSemaphorePermit>,
     of_source: Option<Seat>,
@@ -60,16 +61,44 @@ impl Admission {
     /// `None` if everybody is let in.
     #[must_use]
     pub(crate) fn new(rules: &AdmissionRules) -> Option<Self> {
+        Self::revised(None, rules)
+    }
+
+    /// Other rules take the place of those `before`. Connections that are open are counted on, by each rule that there was before.
+    /// `None` if everybody is let in. Call it on a runtime.
+    #[must_use]
+    pub(super) fn revised(before: Option<&Self>, rules: &AdmissionRules) -> Option<Self> {
+        let sources = |most| match before.and_then(|before| before.sources.as_ref()) {
+            Some(sources) => {
+                sources.allow(most);
+                Arc::clone(sources)
+            }
+            None => Arc::new(Sources::new(most)),
+        };
+        let rate = |rate| match before.and_then(|before| before.rate.as_ref()) {
+            Some((same, limit)) if *same == rate => (rate, Arc::clone(limit)),
+            _ => (rate, Arc::new(RateLimit::new(rate))),
+        };
+        let places = |most| match before.and_then(|before| before.places.as_ref().zip(before.most)) {
+            Some((places, before)) => resized(places, before, most),
+            None => Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
+        };
         let admission = Admission {
             lists: Lists::new(&rules.allow, &rules.deny),
-            sources: rules.most_per_source.map(|most| Arc::new(Sources::new(most))),
-            rate: rules.rate_per_source.map(RateLimit::new),
-            places: rules.most.map(|most| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)))),
+            sources: rules.most_per_source.map(sources),
+            rate: rules.rate_per_source.map(rate),
+            places: rules.most.map(places),
             most: rules.most,
         };
         let Admission { lists, sources, rate, places, .. } = &admission;
         let is_needed = lists.is_some() || sources.is_some() || rate.is_some() || places.is_some();
         is_needed.then_some(admission)
+    }
+
+    /// Whether a limit counts connections that did not `before`: those that are open then are to be counted ([`Late`]).
+    pub(super) fn counts_anew(&self, before: Option<&Self>) -> bool {
+        let is_new_source = self.sources.is_some() && before.is_none_or(|before| before.sources.is_none());
+        is_new_source || self.places.is_some() && before.is_none_or(|before| before.places.is_none())
     }
 
     /// Whether a client with this address is let in. The seat is its place among the connections of its source.
@@ -111,7 +140,7 @@ impl Admission {
         };
         // After the seat: a client that gets none does not use up its rate.
         match &self.rate {
-            Some(rate) if !rate.let_in(source) => Err(Reason::Rate),
+            Some((_, rate)) if !rate.let_in(source) => Err(Reason::Rate),
             _ => Ok(seat),
         }
     }
@@ -155,6 +184,21 @@ impl Admission {
     }
 }
 
+/// The places of all connections, when there are more or fewer of them. Fewer: those that become free are taken away first.
+fn resized(places: &Arc<Semaphore>, before: usize, most: usize) -> Arc<Semaphore> {
+    places.add_permits(most.saturating_sub(before));
+    if let Ok(less @ 1..) = u32::try_from(before.saturating_sub(most)) {
+        let places = Arc::clone(places);
+        tokio::spawn(async move {
+            // It fails only if it is closed, which it never is.
+            if let Ok(taken) = places.acquire_many(less).await {
+                taken.forget();
+            }
+        });
+    }
+    Arc::clone(places)
+}
+
 impl Places {
     /// The places of a connection that gets its seat later than its place among all. (No other part of the program has them yet.)
     pub(super) fn with_seat(places: Option<Arc<Self>>, seat: Seat) -> Option<Arc<Self>> {
@@ -169,20 +213,23 @@ impl Places {
 
 /// What limits count as one client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Source {
+pub(super) enum Source {
     /// An IPv4 address.
     V4(u32),
     /// The first 64 bits of an IPv6 address: the rest is the choice of the client's network or of the client itself
     /// (RFC 4291, section 2.5.4; RFC 8981).
-    V6(u64),
+    V6(u32, u32),
 }
 
 impl Source {
     /// Of a canonical address: one that is not an IPv4 address in the clothes of IPv6.
-    fn of(address: IpAddr) -> Self {
+    pub(super) fn of(address: IpAddr) -> Self {
         match address {
             IpAddr::V4(address) => Source::V4(address.to_bits()),
-            IpAddr::V6(address) => Source::V6((address.to_bits() >> 64) as u64),
+            IpAddr::V6(address) => {
+                let bits = address.to_bits();
+                Source::V6((bits >> 96) as u32, (bits >> 64) as u32)
+            }
         }
     }
 }
@@ -222,6 +269,30 @@ mod tests {
         assert_eq!(admission.admit(address("192.0.2.1")).unwrap_err(), Reason::PerSource);
         drop(places);
         assert!(!admission.is_full() && admission.admit(address("192.0.2.1")).is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_open_is_counted_on_under_other_limits() {
+        let rules = |most, per_source| AdmissionRules {
+            most: Some(most),
+            most_per_source: Some(per_source),
+            ..Default::default()
+        };
+        let source = address("192.0.2.1");
+        let admission = admission(&rules(2, 2));
+        let open = [admission.admit(source).unwrap(), admission.admit(source).unwrap()];
+        let [first, second] = open.map(|seat| admission.places_now(seat).unwrap());
+        let less = Admission::revised(Some(&admission), &rules(1, 1)).unwrap();
+        drop(first);
+        tokio::task::yield_now().await;
+        assert!(less.is_full() && less.admit(source).is_err());
+        drop(second);
+        tokio::task::yield_now().await;
+        assert!(less.places_now(less.admit(source).unwrap()).is_some());
+        let more = Admission::revised(Some(&less), &rules(3, 3)).unwrap();
+        let places: Vec<_> = (0..4).map(|_| more.places_now(more.admit(source).ok()?)).collect();
+        assert_eq!(places.iter().flatten().count(), 3);
+        assert!(Admission::revised(Some(&more), &AdmissionRules::default()).is_none());
     }
 
     fn address(text: &str) -> IpAddr {

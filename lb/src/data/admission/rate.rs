@@ -135,7 +135,7 @@ mod tests {
             let (mut now, mut times) = (0, Vec::new());
             for pause in pauses {
                 now += pause;
-                if limit.let_in_at(Source::V6(7), Duration::from_millis(now)) {
+                if limit.let_in_at(Source::V6(0, 7), Duration::from_millis(now)) {
                     times.push(now);
                 }
             }

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Source;
@@ -16,7 +17,7 @@ const PARTS: usize = 64;
 /// across a system call.
 #[derive(Debug)]
 pub(super) struct Sources {
-    most: usize,
+    most: AtomicUsize,
     /// Keyed at random, so that no client can aim addresses at one part.
     hasher: RandomState,
     parts: [Mutex<HashMap<Source, usize>>; PARTS],
@@ -32,20 +33,36 @@ pub(in crate::data) struct Seat {
 impl Sources {
     /// A table of at most `most` connections for each source.
     pub(super) fn new(most: usize) -> Self {
-        Sources { most, hasher: RandomState::new(), parts: std::array::from_fn(|_| Mutex::default()) }
+        Sources {
+            most: AtomicUsize::new(most),
+            hasher: RandomState::new(),
+            parts: std::array::from_fn(|_| Mutex::default()),
+        }
+    }
+
+    /// Another limit holds from now on. A source that has more connections keeps them.
+    pub(super) fn allow(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
     }
 
     /// A place for one more connection of this source, unless it has as many as it may. If two workers want the last place, exactly
     /// one gets it.
     pub(super) fn enter(self: &Arc<Self>, source: Source) -> Option<Seat> {
+        let most = self.most.load(Ordering::Relaxed);
         let mut part = self.part(source);
         match part.get_mut(&source) {
-            Some(open) if *open >= self.most => return None,
+            Some(open) if *open >= most => return None,
             Some(open) => *open += 1,
-            None if self.most == 0 => return None,
+            None if most == 0 => return None,
             None => drop(part.insert(source, 1)),
         }
         Some(Seat { sources: Arc::clone(self), source })
+    }
+
+    /// A place for a connection that is open already, however many there are.
+    pub(super) fn enter_anyway(self: &Arc<Self>, source: Source) -> Seat {
+        *self.part(source).entry(source).or_default() += 1;
+        Seat { sources: Arc::clone(self), source }
     }
 
     fn leave(&self, source: Source) {
@@ -62,6 +79,13 @@ impl Sources {
         let at = self.hasher.hash_one(source) as usize % PARTS;
         // No code panics while it holds the lock, and a panic would leave the numbers intact.
         self.parts[at].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    /// Whether it is a place in this table.
+    pub(super) fn is_in(&self, sources: &Arc<Sources>) -> bool {
+        Arc::ptr_eq(&self.sources, sources)
     }
 }
 
@@ -106,7 +130,7 @@ mod tests {
             for _ in 0..WORKERS {
                 scope.spawn(|| {
                     for _ in 0..10_000 {
-                        if let Some(seat) = sources.enter(Source::V6(1)) {
+                        if let Some(seat) = sources.enter(Source::V6(0, 1)) {
                             most.fetch_max(1 + open.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
                             std::thread::yield_now();
                             open.fetch_sub(1, Ordering::SeqCst);

@@ -8,6 +8,7 @@ use tokio::task::{consume_budget, yield_now};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::data::admission::Source;
 use crate::data::stream::Stream;
 use crate::data::testing::{connection, plane};
 use crate::replica::Replica;
@@ -17,8 +18,8 @@ async fn pair() -> (Pair, Stream, Stream) {
     let ((client, to_client), (to_replica, replica)) = (connection().await, connection().await);
     let address = replica.std().local_addr().unwrap();
     let lease = Arc::new(Replica::new("a".into(), address.into(), CancellationToken::new())).lease(b"7");
-    let source = client.std().local_addr().unwrap().ip();
-    (Pair::new(to_client, source, to_replica, lease, Arc::new(plane())), client, replica)
+    let source = Source::of(client.std().local_addr().unwrap().ip());
+    (Pair::new((to_client, source), to_replica, lease, Arc::new(plane()), None), client, replica)
 }
 
 /// The end of a stream: 0, or an error.

@@ -6,13 +6,15 @@
 //! connection when it is over.
 //!
 //! The control plane's runtime looks ([`watch`]), and [`Ledger`] decides, purely. Only a session touches its sockets
-//! ([`Ear::heed`]). A session costs no timer and no system call for this, unless some socket is stalled for long.
+//! ([`Ear::heed`]). A session costs no timer and no system call for this, unless some socket is stalled for long. Sessions are called in the
+//! same way when a limit was switched on that counts them from then on ([`Stalls::call`]).
 
 mod kernel;
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::num::NonZero;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -72,9 +74,13 @@ impl Stalls {
     fn tell(&self, news: News) {
         let has_times = !news.times.is_empty();
         self.news.store(Arc::new(news));
-        if !has_times {
-            return;
+        if has_times {
+            self.call();
         }
+    }
+
+    /// Has every session look at what is new: here, and in the rules.
+    pub(super) fn call(&self) {
         self.number.fetch_add(1, Release);
         let mut next = 0;
         loop {
@@ -114,50 +120,56 @@ fn inode(socket: &Stream) -> Option<u32> {
     fstat(socket).ok().map(|stat| stat.st_ino as u32)
 }
 
-/// How a session hears the news.
+/// How a session hears the news. It has to [leave](Ear::leave) at its end.
 #[derive(Debug)]
-pub(super) struct Ear<'a> {
-    stalls: &'a Stalls,
-    /// Where the session's task is among those of all sessions.
-    place: Option<u32>,
+pub(super) struct Ear {
+    /// Where the session's task is among those of all sessions; one more than that.
+    place: Option<NonZero<u32>>,
     /// The news that it has heard.
     number: u32,
 }
 
-impl<'a> Ear<'a> {
-    pub(super) fn new(stalls: &'a Stalls) -> Self {
-        Ear { stalls, place: None, number: 0 }
+impl Ear {
+    pub(super) fn new(stalls: &Stalls) -> Self {
+        Ear { place: None, number: stalls.number.load(Acquire) }
     }
 
-    /// Does what there is to do for these sockets. It has to be called by one task, each time that the task runs.
-    pub(super) fn heed(&mut self, sockets: [&Stream; 2], cx: &Context<'_>) {
-        if self.stalls.limit.is_none() {
-            return;
-        }
+    /// Does what there is to do for these sockets, and returns whether there is news. It has to be called by one task, each time that the
+    /// task runs.
+    pub(super) fn heed(&mut self, stalls: &Stalls, sockets: [&Stream; 2], cx: &Context<'_>) -> bool {
         let is_new = self.place.is_none();
         if is_new {
-            self.place = Some(self.stalls.lock().insert(cx.waker().clone()) as u32);
+            let place = stalls.lock().insert(cx.waker().clone());
+            self.place = NonZero::new(place as u32 + 1);
         }
-        let number = self.stalls.number.load(Acquire);
-        if std::mem::replace(&mut self.number, number) != number && !is_new {
-            sockets.into_iter().for_each(|socket| self.stalls.prolong(socket));
+        let number = stalls.number.load(Acquire);
+        let has_news = std::mem::replace(&mut self.number, number) != number;
+        if has_news && !is_new {
+            sockets.into_iter().for_each(|socket| stalls.prolong(socket));
         }
+        has_news
     }
 
-    /// Does so for ever.
-    pub(super) async fn heed_on(&mut self, sockets: [&Stream; 2]) -> Infallible {
+    /// Does so for ever. `hear` is called when there is news.
+    pub(super) async fn heed_on(
+        &mut self,
+        stalls: &Stalls,
+        sockets: [&Stream; 2],
+        mut hear: impl FnMut(),
+    ) -> Infallible {
         poll_fn(|cx| {
-            self.heed(sockets, cx);
+            if self.heed(stalls, sockets, cx) {
+                hear();
+            }
             Poll::Pending
         })
         .await
     }
-}
 
-impl Drop for Ear<'_> {
-    fn drop(&mut self) {
-        if let Some(place) = self.place {
-            self.stalls.lock().try_remove(place as usize);
+    /// The session has ended.
+    pub(super) fn leave(&mut self, stalls: &Stalls) {
+        if let Some(place) = self.place.take() {
+            stalls.lock().try_remove(place.get() as usize - 1);
         }
     }
 }
@@ -179,9 +191,9 @@ pub(crate) async fn watch(stalls: &Stalls, sessions: &TaskTracker) {
         match &answer {
             Ok(stalled) => stalls.tell(ledger.judge(now, stalled)),
             Err(error) if !is_blind => warn!(
-                ack_timeout = limit.as_secs_f64(),
+                ack_timeout = limit.as_secs_f64(), %error,
                 "data port: the kernel does not say which peers answer: one that keeps its window closed for longer than \
-                 --ack-timeout is reset: {error}"
+                 --ack-timeout is reset"
             ),
             Err(_) => {}
         }

@@ -145,7 +145,7 @@ async fn a_session_changes_only_its_own_sockets_and_only_a_time_that_is_set() {
     let mut heard = |times: &[(u32, Duration)]| {
         let cx = &mut Context::from_waker(Waker::noop());
         stalls.tell(News { times: times.iter().copied().collect(), ..News::default() });
-        ear.heed([&limited, &free], cx);
+        ear.heed(&stalls, [&limited, &free], cx);
         [&limited, &free].map(|socket| tcp_user_timeout(socket).unwrap())
     };
     assert_eq!(heard(&[]), [1000, 0]);
@@ -154,6 +154,6 @@ async fn a_session_changes_only_its_own_sockets_and_only_a_time_that_is_set() {
         [5000, 0]
     );
     assert_eq!(heard(&[(numbers[1], Duration::from_secs(6))]), [5000, 0]);
-    drop(ear);
+    ear.leave(&stalls);
     assert!(stalls.lock().is_empty());
 }

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 
 use super::{Report, Reports, named};
 use crate::resolver::{Followed, Resolver, Server, Servers, Service, ServiceName, State, Target};
-use roll::{Guest, Roll, Seated};
+use roll::{Guest, Known, Roll, Seated};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -27,18 +27,30 @@ pub(crate) struct Dns {
     name: ServiceName,
     mapping: MappingPolicy,
     directory: Directory,
+    roll: Arc<Mutex<Roll<Server>>>,
 }
 
+/// Who has which seat, and who had one that is free: what a successor needs to go on in the same way.
+pub(crate) type SeatingPlan = Vec<Known<Server>>;
+
 impl Dns {
-    /// The servers of this name. There are at most as many seats as the mapping has room for.
-    pub(crate) fn new(resolver: Resolver, name: ServiceName, mapping: MappingPolicy) -> Self {
-        Dns { resolver, name, mapping, directory: Directory::default() }
+    /// The servers of this name, some of which may have seats already. There are at most as many seats as the mapping has room for.
+    pub(crate) fn new(
+        resolver: Resolver,
+        name: ServiceName,
+        mapping: MappingPolicy,
+        seating: SeatingPlan,
+    ) -> Self {
+        let roll = Arc::new(Mutex::new(Roll::new(room(&mapping.scheme), seating)));
+        Dns { resolver, name, mapping, directory: Directory::default(), roll }
     }
 
     /// Follows the name from now on.
     pub(super) fn begin(&self, reports: Reports) {
         let service = self.resolver.service(self.name.clone(), Arc::clone(&self.directory.wanted));
-        let follower = Follower { mapping: self.mapping.clone(), directory: self.directory.clone(), reports };
+        let (mapping, directory, roll) =
+            (self.mapping.clone(), self.directory.clone(), Arc::clone(&self.roll));
+        let follower = Follower { mapping, directory, roll, reports };
         self.resolver.spawn(follower.run(service));
     }
 
@@ -48,6 +60,11 @@ impl Dns {
 
     pub(super) fn resolutions(&self) -> Resolutions {
         self.resolver.resolutions()
+    }
+
+    /// Who has which seat now.
+    pub(super) fn seating(&self) -> SeatingPlan {
+        self.roll.lock().unwrap_or_else(PoisonError::into_inner).known()
     }
 }
 
@@ -88,18 +105,18 @@ impl Directory {
 struct Follower {
     mapping: MappingPolicy,
     directory: Directory,
+    roll: Arc<Mutex<Roll<Server>>>,
     reports: Reports,
 }
 
 impl Follower {
     async fn run(self, mut service: Service) {
-        let mut roll = Roll::new(room(&self.mapping.scheme));
         let mut last: Vec<Seat> = Vec::new();
         for epoch in 1.. {
             // What has changed may be an address, and no seat.
             let seats = loop {
                 let servers = service.changed().await;
-                let Seated { seats, guests, left_out } = roll.call(&servers.keys().cloned().collect());
+                let Seated { seats, guests, left_out } = self.call(&servers.keys().cloned().collect());
                 self.directory.write(&guests, &servers);
                 say(service.name(), seats.len(), left_out);
                 if seats != last {
@@ -112,6 +129,10 @@ impl Follower {
                 return; // The program ends.
             }
         }
+    }
+
+    fn call(&self, servers: &BTreeSet<Server>) -> Seated<Server> {
+        self.roll.lock().unwrap_or_else(PoisonError::into_inner).call(servers)
     }
 
     /// The mapping in it does not count: it is this `lb`'s own.

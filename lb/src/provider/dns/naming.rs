@@ -14,9 +14,9 @@ pub(super) struct Naming<G> {
 }
 
 impl<G: Ord + Clone> Naming<G> {
-    /// No guest has a name yet.
-    pub(super) fn new() -> Self {
-        Naming { names: BTreeMap::new() }
+    /// These guests have names already.
+    pub(super) fn new(names: BTreeMap<G, Hostname>) -> Self {
+        Naming { names }
     }
 
     /// The name of a guest.
@@ -67,7 +67,7 @@ mod tests {
 
     /// The names after each of these answers: guests, each with the names that it might have.
     fn history(answers: &[&[(u8, &[&str])]]) -> Vec<Vec<String>> {
-        let mut naming = Naming::new();
+        let mut naming = Naming::new(BTreeMap::new());
         let after = |answer: &&[(u8, &[&str])]| {
             let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
             naming.name(&answer.iter().map(|(guest, wanted)| (guest, names(wanted))).collect());
@@ -116,7 +116,7 @@ mod tests {
     fn random_answers_give_each_a_name_of_its_own_that_stays() {
         for seed in 0..1000 {
             let mut rng = fastrand::Rng::with_seed(seed);
-            let mut naming = Naming::new();
+            let mut naming = Naming::new(BTreeMap::new());
             let mut before: BTreeMap<u8, Hostname> = BTreeMap::new();
             for _ in 0..20 {
                 let guests: Vec<u8> = (0..rng.usize(0..12)).map(|_| rng.u8(0..20)).collect();

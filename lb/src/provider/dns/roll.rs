@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fleet::{Seat, SlotId};
 use proto::control::{Hostname, Weight};
+use serde::{Deserialize, Serialize};
 
 use super::naming::Naming;
-use super::seating::Seating;
+use super::seating::{Chair, Seating};
 
 /// A server that can be seated.
 pub(super) trait Guest: Ord + Clone {
@@ -27,6 +28,13 @@ pub(super) struct Roll<G> {
     most: usize,
 }
 
+/// What is known of one slot: who was the last in it, and under which name, if it is still there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Known<G> {
+    guest: G,
+    hostname: Option<Hostname>,
+}
+
 /// What an answer comes to.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Seated<G> {
@@ -39,9 +47,21 @@ pub(super) struct Seated<G> {
 }
 
 impl<G: Guest> Roll<G> {
-    /// A roll with at most `most` seats, all of them free.
-    pub(super) fn new(most: usize) -> Self {
-        Roll { seating: Seating::new(), naming: Naming::new(), most }
+    /// A roll with at most `most` seats, that begins with what is `known` of the first of them.
+    pub(super) fn new(most: usize, known: Vec<Known<G>>) -> Self {
+        let named = known.iter().filter_map(|known| Some((known.guest.clone(), known.hostname.clone()?)));
+        let naming = Naming::new(named.collect());
+        let chair = |Known { guest, hostname }: Known<G>| Chair { guest, is_taken: hostname.is_some() };
+        Roll { seating: Seating::new(known.into_iter().map(chair).collect()), naming, most }
+    }
+
+    /// What another roll needs to go on in the same way.
+    pub(super) fn known(&self) -> Vec<Known<G>> {
+        let known = |Chair { guest, is_taken }: &Chair<G>| Known {
+            guest: guest.clone(),
+            hostname: self.naming.of(guest).filter(|_| *is_taken).cloned(),
+        };
+        self.seating.chairs().iter().map(known).collect()
     }
 
     /// Seats these guests and no others.
@@ -53,8 +73,7 @@ impl<G: Guest> Roll<G> {
             let hostname = self.naming.of(guest)?.clone();
             let numbered = Hostname::try_from(format!("server{index}")).ok()?;
             let name = if guest.names_its_slot() { hostname.clone() } else { numbered };
-            let seat =
-                Seat { slot: SlotId { index, name }, weight: Weight::default(), hostname: hostname.clone() };
+            let seat = Seat::new(SlotId { index, name }, Weight::default(), hostname.clone());
             Some((seat, (hostname, guest.clone())))
         });
         let (seats, guests) = named.unzip();
@@ -87,7 +106,7 @@ mod tests {
     fn seats(roll: &mut Roll<Server>, guests: &[Server]) -> Vec<String> {
         let Seated { seats, guests: by_name, left_out } = roll.call(&guests.iter().cloned().collect());
         assert_eq!((by_name.len(), left_out), (guests.len(), 0));
-        let shown = |Seat { slot, weight, hostname }: Seat| {
+        let shown = |Seat { slot, weight, hostname, .. }: Seat| {
             assert!(weight.is_usual() && by_name.contains_key(&hostname));
             format!("{} {} {hostname}", slot.index, slot.name)
         };
@@ -97,7 +116,7 @@ mod tests {
     #[test]
     fn targets_name_their_slots() {
         use Server::Target;
-        let mut roll = Roll::new(10);
+        let mut roll = Roll::new(10, Vec::new());
         assert_eq!(seats(&mut roll, &[Target("web-1"), Target("web-0")]), ["1 web-0 web-0", "2 web-1 web-1"]);
         assert_eq!(seats(&mut roll, &[Target("web-1"), Target("web-2")]), ["1 web-2 web-2", "2 web-1 web-1"]);
     }
@@ -105,11 +124,29 @@ mod tests {
     #[test]
     fn addresses_sit_in_numbered_slots() {
         use Server::Address;
-        let mut roll = Roll::new(10);
+        let mut roll = Roll::new(10, Vec::new());
         let (a, b, c) = (Address("10.0.0.1"), Address("10.0.0.2"), Address("10.0.0.3"));
         assert_eq!(seats(&mut roll, &[b.clone(), a.clone()]), ["1 server1 10.0.0.1", "2 server2 10.0.0.2"]);
         assert_eq!(seats(&mut roll, &[b.clone(), c.clone()]), ["1 server1 10.0.0.3", "2 server2 10.0.0.2"]);
         assert_eq!(seats(&mut roll, &[b]), ["2 server2 10.0.0.2"]);
         assert_eq!(seats(&mut roll, &[c, a])[0], "1 server1 10.0.0.3", "it comes back to its seat");
+    }
+
+    #[test]
+    fn another_roll_goes_on_as_the_one_before_it_would() {
+        for seed in 0..1000 {
+            let mut rng = fastrand::Rng::with_seed(seed);
+            let servers: Vec<Server> = ["a", "b", "c", "d", "e", "f"]
+                .into_iter()
+                .flat_map(|name| [Server::Address(name), Server::Target(name)])
+                .collect();
+            let mut roll = Roll::new(5, Vec::new());
+            for step in 0..20 {
+                let answer: BTreeSet<Server> = servers.iter().filter(|_| rng.bool()).cloned().collect();
+                let mut other = Roll::new(5, roll.known());
+                assert_eq!(other.call(&answer), roll.call(&answer), "seed {seed}, step {step}");
+                assert_eq!(other.known(), roll.known(), "seed {seed}, step {step}");
+            }
+        }
     }
 }

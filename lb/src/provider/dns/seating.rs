@@ -2,7 +2,8 @@
 //!
 //! A server keeps its slot while it is there. Of those that come, one that was there before gets the slot back that it had, if that is
 //! still free; the others take the slots of those that have gone with this answer, so that one server for another moves no key between
-//! the rest; then the lowest free slots. Several `lb`s that begin with the same answer seat it alike.
+//! the rest; then the lowest free slots. Several `lb`s that begin with the same answer seat it alike; one that goes on for another begins
+//! with all that it has seen.
 
 use std::collections::BTreeSet;
 
@@ -13,16 +14,21 @@ pub(super) struct Seating<G> {
 }
 
 #[derive(Debug)]
-struct Chair<G> {
+pub(super) struct Chair<G> {
     /// Who sits here, or was the last to.
-    guest: G,
-    is_taken: bool,
+    pub(super) guest: G,
+    pub(super) is_taken: bool,
 }
 
 impl<G: Ord + Clone> Seating<G> {
-    /// All chairs are free.
-    pub(super) fn new() -> Self {
-        Seating { chairs: Vec::new() }
+    /// These chairs, in the order of their slots. At first there is none.
+    pub(super) fn new(chairs: Vec<Chair<G>>) -> Self {
+        Seating { chairs }
+    }
+
+    /// Every chair that has been taken once.
+    pub(super) fn chairs(&self) -> &[Chair<G>] {
+        &self.chairs
     }
 
     /// Who sits, each with the index of the slot.
@@ -88,7 +94,7 @@ mod tests {
 
     /// The slots after each of these answers.
     fn history(answers: &[&str]) -> Vec<String> {
-        let mut seating = Seating::new();
+        let mut seating = Seating::new(Vec::new());
         let after = |answer: &&str| {
             assert_eq!(seating.seat(&guests(answer), 1000), 0);
             shown(&seating)
@@ -117,7 +123,7 @@ mod tests {
 
     #[test]
     fn guests_without_room_are_left_out_and_no_seated_guest_goes_for_them() {
-        let mut seating = Seating::new();
+        let mut seating = Seating::new(Vec::new());
         assert_eq!(seating.seat(&guests("cdef"), 3), 1);
         assert_eq!(shown(&seating), "cde");
         assert_eq!(seating.seat(&guests("abcdef"), 3), 3);
@@ -132,7 +138,7 @@ mod tests {
     fn random_histories_move_no_more_than_they_must() {
         for seed in 0..3000 {
             let mut rng = fastrand::Rng::with_seed(seed);
-            let mut seating = Seating::new();
+            let mut seating = Seating::new(Vec::new());
             let mut before: BTreeMap<u32, u8> = BTreeMap::new();
             let most = rng.usize(1..20);
             for step in 0..30 {
@@ -161,7 +167,7 @@ mod tests {
     fn strangers_keep_the_slots_in_use_as_they_are() {
         for seed in 0..1000 {
             let mut rng = fastrand::Rng::with_seed(seed);
-            let (mut seating, mut next) = (Seating::new(), 0_u32);
+            let (mut seating, mut next) = (Seating::new(Vec::new()), 0_u32);
             let mut answer = BTreeSet::new();
             for step in 0..30 {
                 // No guest comes back, so only the difference in number can change which slots are in use.

@@ -12,13 +12,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::ensure;
-use proto::control::Hostname;
+use proto::control::{Hostname, LONGEST_SOCKET_PATH};
 use tempfile::TempDir;
 
 /// The end of the name of every door.
 pub(crate) const SUFFIX: &str = ".sock";
-/// The longest path of a Unix socket, in bytes (unix(7)).
-pub(crate) const LONGEST_PATH: usize = 107;
 /// The length of the name of a fresh door, in bytes.
 pub(crate) const FRESH_NAME: usize = DIGITS + SUFFIX.len();
 const DIGITS: usize = 16;
@@ -46,7 +44,7 @@ impl Doors {
                 Doors { path: own.0.path().to_owned(), _own: Some(own) }
             }
         };
-        let longest = LONGEST_PATH - 1 - FRESH_NAME;
+        let longest = LONGEST_SOCKET_PATH - 1 - FRESH_NAME;
         ensure!(
             doors.path.as_os_str().len() <= longest,
             "--handoff-dir: invalid value `{}`: expected a path of at most {longest} bytes, or no socket fits behind it",

@@ -14,7 +14,7 @@
 //! What both do in the same way stands beside them: [`call`], [`network`] and [`no_replica`].
 
 mod call;
-mod claim;
+pub(crate) mod claim;
 pub(crate) mod docker;
 pub(crate) mod dress;
 mod identity;

@@ -18,7 +18,7 @@ pub(super) fn beginning<'a>(running: impl Iterator<Item = &'a Identity>, names: 
                 || [&seat.slot.name, &seat.hostname].iter().any(|name| [&slot.name, &hostname].contains(name))
         });
         if !is_taken {
-            seats.push(Seat { slot, weight: Weight::default(), hostname });
+            seats.push(Seat::new(slot, Weight::default(), hostname));
         }
     }
     seats.sort_by_key(|seat| seat.slot.index);
@@ -73,7 +73,7 @@ mod tests {
     }
 
     fn seat(index: u32, name: &str, hostname: &str) -> Seat {
-        Seat { slot: slot(index, name), weight: Weight::default(), hostname: host(hostname) }
+        Seat::new(slot(index, name), Weight::default(), host(hostname))
     }
 
     fn seated(hostname: &str, index: u32, name: &str) -> Identity {

@@ -45,6 +45,19 @@ pub(super) fn arguments(command: Option<&str>, port: u16, hostname: &Hostname) -
     arguments
 }
 
+/// The arguments of [`PROGRAM`] for a command that asks after a replica at this port.
+pub(super) fn errand(command: &str, port: u16) -> Vec<String> {
+    let parent = std::process::id();
+    [
+        "replica".to_owned(),
+        format!("--parent={parent}"),
+        format!("--exec={command}"),
+        format!("--port={port}"),
+        "--id=probe".to_owned(),
+    ]
+    .into()
+}
+
 /// Runs a child process.
 ///
 /// # Errors

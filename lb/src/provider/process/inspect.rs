@@ -43,7 +43,7 @@ impl Inspector {
         let look = move || {
             let us = geteuid().as_raw();
             let listeners = Listener::at(self.port).unwrap_or_else(|error| {
-                warn!(port = self.port, "it cannot be checked who listens at the port of a replica: {error}");
+                warn!(port = self.port, %error, "it cannot be checked who listens at the port of a replica");
                 Vec::new()
             });
             let strangers: Vec<Listener> =

@@ -5,32 +5,45 @@
 //! hostname ([`output`]).
 
 pub(crate) mod child;
+pub(crate) mod errand;
+pub(crate) mod guardian;
 pub(crate) mod inspect;
+pub(crate) mod kindred;
+mod line;
 mod output;
 mod ports;
 pub(crate) mod reaper;
+mod ward;
 
+use std::ffi::OsStr;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use fleet::{ReplicaId, Stopping};
 use proto::control::Hostname;
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{ChildStdin, Command};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use self::inspect::Inspector;
+use self::kindred::{Heir, Kin, Kindred, Portrait};
+use self::line::Line;
 use self::output::Outputs;
 use self::ports::Ports;
 use self::reaper::{Children, Mark};
+use self::ward::{Body, Ward};
 use super::doors::{Door, Doors};
 use super::{Carrier, Reach, Report, Reports, Wishes};
 use crate::log::TOLD;
 use crate::net::is_local;
+use crate::systemd;
 
 /// How long a child may take to end after SIGTERM. Then it is killed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -51,39 +64,45 @@ pub(crate) struct Process {
     keepers: TaskTracker,
     children: Children,
     outputs: Outputs,
+    kindred: Arc<Kindred>,
 }
 
 impl Process {
-    /// The provider of children that run `command`. It notes them among `children`.
+    /// The provider of children that run `command`. It notes them among `children` and `kindred`; those that were handed over are there.
     ///
     /// # Errors
     /// There can be no thread for their output.
-    pub(crate) fn new(command: Option<String>, doors: Option<Doors>, children: Children) -> io::Result<Self> {
-        let outputs = Outputs::start()?;
-        Ok(Process { command, ports: Ports::new(), doors, keepers: TaskTracker::new(), children, outputs })
+    pub(crate) fn new(
+        command: Option<String>,
+        doors: Option<Doors>,
+        (children, kindred): (Children, Arc<Kindred>),
+    ) -> io::Result<Self> {
+        let outputs = Outputs::start(Arc::clone(&kindred.quiet))?;
+        let (ports, keepers) = (Ports::new(), TaskTracker::new());
+        Ok(Process { command, ports, doors, keepers, children, outputs, kindred })
     }
 
     pub(super) fn start(&mut self, id: ReplicaId, hostname: Hostname, reports: Reports, wishes: Wishes) {
-        let door = self.doors.as_ref().map(Doors::fresh);
-        let spawned = self.spawn(&hostname, door.as_ref());
+        let (begun, door) = self.begin(&hostname);
         self.keepers.spawn(async move {
-            let end = match spawned {
+            let end = match begun {
                 Err(error) if is_local(&error) => {
+                    warn!(target: TOLD, %hostname, %error, "process cannot be started");
                     let reason = format!("cannot be started: {error}");
-                    warn!(target: TOLD, %hostname, "process {reason}");
                     let _ = reports.send(Report::Hindered(id, reason)).await;
                     return;
                 }
                 Err(error) => {
-                    let reason = format!("cannot be started: {error}");
-                    warn!(target: TOLD, %hostname, "process {reason}");
-                    reason
+                    warn!(target: TOLD, %hostname, %error, "process cannot be started");
+                    format!("cannot be started: {error}")
                 }
                 Ok((family, inspector)) => {
                     let reach = Reach {
                         addresses: SocketAddr::from((Ipv4Addr::LOCALHOST, inspector.port)).into(),
                         door: door.as_ref().map(|door| door.path().to_owned()),
-                        carrier: family.child.id().map(Carrier::Process),
+                        carrier: Some(Carrier::Process(
+                            family.kin.group.as_raw_nonzero().get().cast_unsigned(),
+                        )),
                         inspector: inspector.into(),
                     };
                     // It fails only if the program ends.
@@ -96,16 +115,37 @@ impl Process {
         });
     }
 
+    /// Takes a child over that was handed over, or spawns one.
+    fn begin(&mut self, hostname: &Hostname) -> (io::Result<(Family, Inspector)>, Option<Door>) {
+        if let Some((heir, line)) = self.kindred.adopt(hostname) {
+            let name = heir.portrait.door.as_deref().and_then(Path::file_name).and_then(OsStr::to_str);
+            let door = self.doors.as_ref().zip(name).and_then(|(doors, name)| doors.known(name));
+            return (self.adopt(heir, line), door);
+        }
+        let door = self.doors.as_ref().map(Doors::fresh);
+        (self.spawn(hostname, door.as_ref()), door)
+    }
+
+    fn adopt(&self, heir: Heir, line: Arc<Line>) -> io::Result<(Family, Inspector)> {
+        let Portrait { hostname, pid, port, door, streams, .. } = heir.portrait;
+        let group = Pid::from_raw(pid).ok_or_else(|| io::Error::other("it has no process id"))?;
+        let mut kin = Kin::new(hostname, group, port, door);
+        for (pipe, name) in heir.outputs.into_iter().zip(&streams) {
+            kin.outputs.push(self.outputs.log(pipe, &kin.hostname, name)?);
+        }
+        kin.line = Some(Arc::clone(&line));
+        let body = Body::Ward(Ward::new(heir.process, pid, line)?);
+        let family = Family::of(body, Arc::new(kin), (Arc::clone(&self.kindred), None));
+        Ok((family, Inspector { group, port }))
+    }
+
     /// Spawns a child, which is told at which port of 127.0.0.1 to listen.
     fn spawn(&mut self, hostname: &Hostname, door: Option<&Door>) -> io::Result<(Family, Inspector)> {
         let port = self.ports.next_free()?;
         let mut command = Command::new(child::PROGRAM);
         command.arg0("lb-replica").args(child::arguments(self.command.as_deref(), port, hostname));
-        command
-            .env("PORT", port.to_string())
-            .env("SERVER_ID", hostname.as_str())
-            .env_remove("LB_CONTROL_TOKEN")
-            .env_remove("LB_HASH_SEED");
+        command.env("PORT", port.to_string()).env("SERVER_ID", hostname.as_str());
+        withhold(&mut command);
         match door {
             Some(door) => command.env(handoff::VARIABLE, door.path()),
             // It is set if this lb is itself a replica.
@@ -114,10 +154,18 @@ impl Process {
         // The guard of a command's group waits for the end of this pipe. The demo server needs none.
         command.stdin(if self.command.is_some() { Stdio::piped() } else { Stdio::null() });
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut family = Family::of(command.process_group(0).spawn()?, &self.children)?;
-        self.outputs.follow(&mut family.child, hostname)?;
-        let inspector = Inspector { group: family.group, port };
-        Ok((family, inspector))
+        let mut child = command.process_group(0).spawn()?;
+        let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+        let group = group.ok_or_else(|| io::Error::other("it has no process id"))?;
+        let mark = self.children.mark(group);
+        let mut kin = Kin::new(hostname.clone(), group, port, door.map(|door| door.path().to_owned()));
+        kin.pipe = child.stdin.take().map(ChildStdin::into_owned_fd).transpose()?;
+        let outputs = self.outputs.follow(&mut child, hostname);
+        let is_followed = outputs.as_ref().map(drop).map_err(|error| io::Error::from(error.kind()));
+        kin.outputs = outputs.unwrap_or_default();
+        let family = Family::of(Body::Own(child), Arc::new(kin), (Arc::clone(&self.kindred), Some(mark)));
+        is_followed?;
+        Ok((family, Inspector { group, port }))
     }
 
     /// Waits until all children have ended.
@@ -128,27 +176,38 @@ impl Process {
     }
 }
 
-/// A child and everything that it has started. Dropping it kills them.
+/// Keeps secrets from a child, and lets it not speak to systemd for `lb`.
+fn withhold(command: &mut Command) {
+    for variable in ["LB_CONTROL_TOKEN", "LB_HASH_SEED"].iter().chain(&systemd::VARIABLES) {
+        command.env_remove(variable);
+    }
+}
+
+/// A child and everything that it has started. Dropping it kills them, unless another process holds them.
 struct Family {
-    child: Child,
-    /// The process group that the child leads.
-    group: Pid,
-    /// Closed with `lb`, which tells the guard of the group.
-    _lifeline: Option<ChildStdin>,
-    _mark: Mark,
+    body: Body,
+    kin: Arc<Kin>,
+    kindred: Arc<Kindred>,
+    status: Option<i32>,
+    _mark: Option<Mark>,
 }
 
 impl Family {
-    fn of(mut child: Child, children: &Children) -> io::Result<Self> {
-        let lifeline = child.stdin.take();
-        let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        let group = group.ok_or_else(|| io::Error::other("it has no process id"))?;
-        Ok(Family { child, group, _lifeline: lifeline, _mark: children.mark(group) })
+    fn of(body: Body, kin: Arc<Kin>, (kindred, mark): (Arc<Kindred>, Option<Mark>)) -> Self {
+        kindred.join(&kin);
+        Family { body, kin, kindred, status: None, _mark: mark }
     }
 
     fn signal(&self, signal: Signal) {
         // It fails if the group is empty.
-        let _ = kill_process_group(self.group, signal);
+        let _ = kill_process_group(self.kin.group, signal);
+    }
+
+    /// Waits for the end of the child itself.
+    async fn wait(&mut self) -> io::Result<ExitStatus> {
+        let status = self.body.wait().await;
+        self.status = status.as_ref().ok().map(|status| status.into_raw());
+        status
     }
 
     async fn end(&mut self, how: Stopping, hostname: &Hostname) -> io::Result<ExitStatus> {
@@ -157,16 +216,17 @@ impl Family {
             if let Ok(status) = timeout(GRACE, self.ended()).await {
                 return status;
             }
-            warn!(%hostname, "the process or one that it started still runs {GRACE:?} after SIGTERM: they are killed");
+            let grace = GRACE.as_secs_f64();
+            warn!(%hostname, grace, "the process or one that it started still runs after SIGTERM: they are killed");
         }
         self.signal(Signal::KILL);
-        self.child.wait().await
+        self.wait().await
     }
 
     /// Waits for the end of the child and of everything that it has started: the child may be only a shell.
     async fn ended(&mut self) -> io::Result<ExitStatus> {
-        let status = self.child.wait().await;
-        while inspect::runs(self.group).await {
+        let status = self.wait().await;
+        while inspect::runs(self.kin.group).await {
             sleep(GROUP_LOOK).await;
         }
         status
@@ -175,7 +235,13 @@ impl Family {
 
 impl Drop for Family {
     fn drop(&mut self) {
+        // This process is about to become its guardian, or to end.
+        if self.kin.is_handed() && self.status.is_none() {
+            return;
+        }
+        // If it has ended, what it has started goes with it.
         self.signal(Signal::KILL);
+        self.kindred.leave(&self.kin, self.status);
     }
 }
 
@@ -186,14 +252,18 @@ async fn keep(mut family: Family, mut wishes: Wishes, hostname: &Hostname) -> St
     };
     loop {
         tokio::select! {
-            status = family.child.wait() => {
+            status = family.wait() => {
                 let end = how(status);
-                warn!(target: TOLD, %hostname, "process {end}");
+                warn!(target: TOLD, %hostname, reason = end, "process {end}");
                 return end;
             }
             stopping = &mut wishes.stop => {
+                if stopping.is_err() && family.kin.is_handed() {
+                    // Another process holds it, and this one is about to end.
+                    return how(family.wait().await);
+                }
                 let end = how(family.end(stopping.unwrap_or(Stopping::AtOnce), hostname).await);
-                info!(%hostname, "process {end}");
+                info!(%hostname, reason = end, "process {end}");
                 return end;
             }
             Some(done) = wishes.kill.recv() => {

@@ -4,7 +4,8 @@
 //! lines are dropped and counted. They are read all the same, so that a replica does not wait for its log; only one that prints tens of
 //! megabytes a second does.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 use std::{io, thread};
 
@@ -16,6 +17,8 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
+
+use crate::net::Pause;
 
 /// The longest piece of output in one line of the log, in bytes.
 const LONGEST: usize = 4096;
@@ -35,38 +38,71 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 pub(super) struct Outputs {
     runtime: Handle,
     streams: TaskTracker,
+    /// Whether another process reads the streams.
+    quiet: Arc<Pause>,
     _end: DropGuard,
 }
 
+/// A stream of output of a child.
+#[derive(Debug)]
+pub(super) struct Stream {
+    name: String,
+    receiver: Receiver,
+}
+
+impl Stream {
+    /// Its name: `stdout` or `stderr`.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Another handle of it.
+    pub(super) fn another(&self) -> io::Result<OwnedFd> {
+        self.receiver.as_fd().try_clone_to_owned()
+    }
+}
+
 impl Outputs {
-    /// Starts the thread.
+    /// Starts the thread. It reads nothing while it is `quiet`.
     ///
     /// # Errors
     /// The thread or its runtime cannot be made.
-    pub(super) fn start() -> io::Result<Self> {
+    pub(super) fn start(quiet: Arc<Pause>) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (handle, end) = (runtime.handle().clone(), CancellationToken::new());
         let ended = end.clone().cancelled_owned();
         thread::Builder::new().name("output".into()).spawn(move || runtime.block_on(ended))?;
-        Ok(Outputs { runtime: handle, streams: TaskTracker::new(), _end: end.drop_guard() })
+        Ok(Outputs { runtime: handle, streams: TaskTracker::new(), quiet, _end: end.drop_guard() })
     }
 
-    /// Logs what a child prints from now on.
+    /// Logs what a child of this process prints from now on. Returns its streams.
     ///
     /// # Errors
     /// Its streams cannot be taken over.
-    pub(super) fn follow(&self, child: &mut Child, hostname: &Hostname) -> io::Result<()> {
+    pub(super) fn follow(&self, child: &mut Child, hostname: &Hostname) -> io::Result<Vec<Arc<Stream>>> {
+        let mut streams = Vec::new();
         if let Some(stdout) = child.stdout.take() {
-            self.log(stdout.into_owned_fd()?, hostname.clone(), "stdout");
+            streams.push(self.log(stdout.into_owned_fd()?, hostname, "stdout")?);
         }
         if let Some(stderr) = child.stderr.take() {
-            self.log(stderr.into_owned_fd()?, hostname.clone(), "stderr");
+            streams.push(self.log(stderr.into_owned_fd()?, hostname, "stderr")?);
         }
-        Ok(())
+        Ok(streams)
     }
 
-    fn log(&self, pipe: OwnedFd, hostname: Hostname, stream: &'static str) {
-        self.streams.spawn_on(log(pipe, hostname, stream), &self.runtime);
+    /// Logs what comes out of a pipe, which is the stream of this name, from now on.
+    ///
+    /// # Errors
+    /// It is no pipe, or files are short.
+    pub(super) fn log(&self, pipe: OwnedFd, hostname: &Hostname, name: &str) -> io::Result<Arc<Stream>> {
+        let receiver = {
+            let _on = self.runtime.enter();
+            Receiver::from_owned_fd(pipe)?
+        };
+        let stream = Arc::new(Stream { name: name.to_owned(), receiver });
+        let logged = log(Arc::clone(&stream), hostname.clone(), Arc::clone(&self.quiet));
+        self.streams.spawn_on(logged, &self.runtime);
+        Ok(stream)
     }
 
     /// Waits for the last output of children that have ended.
@@ -77,22 +113,25 @@ impl Outputs {
 }
 
 /// Logs a stream until its end.
-async fn log(pipe: OwnedFd, hostname: Hostname, stream: &'static str) {
-    let output = match Receiver::from_owned_fd(pipe) {
-        Ok(output) => output,
-        Err(error) => return warn!(%hostname, stream, "its output cannot be read: {error}"),
-    };
+async fn log(followed: Arc<Stream>, hostname: Hostname, quiet: Arc<Pause>) {
+    let (output, stream) = (&followed.receiver, followed.name());
     let (mut lines, mut allowance) = (Lines::default(), Allowance::new(Instant::now()));
     let complain = |dropped: u64| {
-        warn!(%hostname, stream, dropped, "lines of its output were dropped: it prints more than {RATE} a second");
+        warn!(%hostname, stream, dropped, most_a_second = RATE, "lines of its output were dropped: it prints too many");
     };
     loop {
-        let is_readable = timeout_at(allowance.next_report(), output.readable()).await;
+        if quiet.is_on() {
+            quiet.until(false).await;
+        }
+        let is_readable = tokio::select! {
+            () = quiet.until(true) => continue,
+            is_readable = timeout_at(allowance.next_report(), output.readable()) => is_readable,
+        };
         allowance.renew(Instant::now()).into_iter().for_each(complain);
         if is_readable.is_err() {
             continue; // Only the report was due.
         }
-        let is_open = read(&output, &mut lines, |line| {
+        let is_open = read(output, &mut lines, |line| {
             if allowance.take() {
                 info!(%hostname, stream, "{}", String::from_utf8_lossy(line).trim_end());
             }

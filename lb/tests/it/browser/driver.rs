@@ -15,8 +15,11 @@ use crate::harness::eventually_within;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// The name of an element's id (WebDriver, section 12).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
-/// The Enter key (WebDriver, section 17.4.2).
+/// Keys without a character (WebDriver, section 17.4.2).
+pub(crate) const TAB: char = '\u{e004}';
 pub(crate) const ENTER: char = '\u{e007}';
+pub(crate) const ESCAPE: char = '\u{e00c}';
+pub(crate) const SPACE: char = ' ';
 
 /// A browser with a profile of its own. Dropping it ends the browser.
 pub(crate) struct Browser {
@@ -77,6 +80,7 @@ impl Browser {
             "--hide-scrollbars",
             "--disable-background-networking",
             "--no-first-run",
+            "--host-resolver-rules=MAP lb 127.0.0.1, MAP lb.example 127.0.0.1",
             folder
         ]);
         let wanted = json!({"capabilities": {"alwaysMatch": {
@@ -168,6 +172,13 @@ impl Browser {
     pub(crate) fn type_into(&self, selector: &str, text: &str) {
         let element = self.element(selector);
         self.post(&format!("{element}/value"), &json!({"text": text}));
+    }
+
+    /// Presses a key, wherever the focus is.
+    #[track_caller]
+    pub(crate) fn press(&self, key: char) {
+        let strokes = ["keyDown", "keyUp"].map(|stroke| json!({"type": stroke, "value": key}));
+        self.post("/actions", &json!({"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]}));
     }
 
     /// Chooses an option of a list by its value.

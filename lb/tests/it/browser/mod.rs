@@ -3,7 +3,8 @@
 //!
 //! `UPDATE_DOCS=1` writes the pictures of it into `docs/`.
 
-mod driver;
+mod changes;
+pub(crate) mod driver;
 
 use std::io::{self, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -31,6 +32,7 @@ fn the_page_in_a_browser() {
     let browser = Browser::start();
     demo(&browser);
     token(&browser);
+    elsewhere(&browser);
     thousand_slots(&browser);
 }
 
@@ -49,6 +51,10 @@ fn demo(browser: &Browser) {
     adds(browser, &lb);
     follows_the_rules(browser);
     draw(browser);
+    changes::makes_each_change(browser, &lb);
+    browser.open(&format!("http://{}/", way.address));
+    loads_again(browser);
+    changes::obeys_a_keyboard(browser, &lb);
     assert_eq!(browser.complaints(), Vec::<Value>::new());
     is_mended(browser, &way);
 }
@@ -60,6 +66,12 @@ fn loads(browser: &Browser) {
     assert_eq!(browser.run("return document.querySelectorAll('#ring-rows > tr').length"), 3);
     assert_eq!(browser.text("#fact-mapping"), "ring");
     browser.wait("events", "return document.querySelectorAll('#event-list > li').length >= 4");
+}
+
+/// After all that was changed.
+fn loads_again(browser: &Browser) {
+    browser.wait("a live page", "return document.getElementById('link').dataset.link === 'live'");
+    browser.wait("two slots", &format!("{ROWS} === 2"));
 }
 
 /// The load of the demo is seen.
@@ -226,6 +238,33 @@ fn token(browser: &Browser) {
     for complaint in browser.complaints() {
         assert!(text(&complaint["message"]).contains("401 (Unauthorized)"), "{complaint}");
     }
+    leave(browser);
+}
+
+/// A page that was opened elsewhere than on loopback: its origin is a name, which leads here.
+fn elsewhere(browser: &Browser) {
+    const TOKEN: &str = "a-token-that-is-long";
+    let lb = calm(&["--replicas", "2", "--control-token", TOKEN]);
+    let add = |host: &str, name: &str| {
+        browser.open(&format!("http://{host}:{}/", lb.control.port()));
+        browser.wait("the question", "return document.getElementById('token').open");
+        browser.type_into("#token-value", &format!("{TOKEN}{ENTER}"));
+        browser.wait("a live page", "return document.getElementById('link').dataset.link === 'live'");
+        browser.choose("#change-kind", "add");
+        browser.type_into("#change-names", name);
+        browser.click("#change-plan");
+    };
+    add("lb", "S5");
+    browser.wait("a plan", "return document.getElementById('plan-do') !== null");
+    browser.click("#plan-do");
+    browser.wait("the end of it", "return document.querySelector('#plan .done') !== null");
+    browser.wait("three slots", &format!("{ROWS} === 3"));
+    // Such a name could be that of any web page.
+    add("lb.example", "S6");
+    let said = browser.wait("a refusal", "return document.querySelector('#plan .wrong')?.innerText");
+    assert!(text(&said).contains("`Origin`: invalid value `http://lb.example:"), "{said}");
+    let rep = lb.ask(&json!({"cmd": "rep", "token": TOKEN}));
+    assert_eq!(rep["message"]["replicas"], json!(["server1", "server2", "S5"]));
     leave(browser);
 }
 

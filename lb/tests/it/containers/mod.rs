@@ -11,6 +11,7 @@ mod healing;
 mod ours;
 mod start;
 mod succession;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

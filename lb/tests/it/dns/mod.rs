@@ -3,6 +3,7 @@
 mod real;
 mod server;
 mod truncated;
+mod upgrade;
 
 use std::collections::BTreeMap;
 
@@ -190,7 +191,7 @@ fn a_server_that_fails_changes_nothing_and_is_counted() {
         assert_eq!(slots(&lb), at(port, &[("server1", "127.0.0.2")]), "{say:?}");
         assert_eq!(lb.route("7"), "127.0.0.2");
     }
-    lb.wait_for_log("dns: SERVFAIL");
+    lb.wait_for_log("stays in use: SERVFAIL");
     server.addresses("web.test", 0, &["127.0.0.2", "127.0.0.3"]);
     wait_for_slots(&lb, &at(port, &[("server1", "127.0.0.2"), ("server2", "127.0.0.3")]));
 }

@@ -33,7 +33,7 @@ fn only_commands_that_need_the_engine_are_refused_while_it_is_away() {
     thread::scope(|scope| {
         let clients = scope.spawn(|| ask_until(&over, &lb, &hostnames));
         engine.go_away();
-        lb.wait_for_log("the engine is away");
+        assert!(lb.wait_for_log("the engine is away").contains(" WARN "));
         assert_eq!(lb.backends().len(), 4);
         let message = refused_add(&lb, "more");
         assert!(message.contains("the engine is away"), "{message}");

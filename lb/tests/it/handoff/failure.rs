@@ -8,6 +8,7 @@ use serde_json::json;
 use super::connections;
 use super::taker::{Takers, client, expect_line, is_over, wait_for_transport};
 use crate::harness::{Lb, eventually, id_for, signal};
+use crate::metrics::wait_for;
 use crate::orphans::{UNSHARE, has_pid_namespaces};
 
 /// More than any queue of a link holds.
@@ -42,6 +43,8 @@ fn the_next_candidate_gets_the_connections_of_a_full_replica() {
     taken.write_all(b"b").unwrap();
     drop(taken);
     assert_eq!(answer(overflow), "b");
+    let page = wait_for(&lb, "lb_connections_total", "slot=b,ending=handed_over", 1.0);
+    assert_eq!(page.value("lb_connections_total", "slot=a,ending=handed_over"), clients.len() as f64);
     // As soon as the first replica goes on, it serves all waiting clients.
     for waiting in clients {
         let (mut taken, metadata) = links[0].take();
@@ -198,7 +201,7 @@ fn an_http_client_gets_503_without_a_reachable_replica_for_every_kind_of_key() {
 fn a_client_that_leaves_at_once_leaves_nothing_behind() {
     let lb = Lb::start(&["--replicas", "1", "--transport", "handoff"]);
     wait_for_transport(&lb, 1, "handoff");
-    let before = lb.open_files();
+    let before = lb.files_at_rest();
     for number in 0..300 {
         let gone = client(&lb, ["1\n", "", "13"][number % 3]);
         if number % 2 == 0 {

@@ -1,6 +1,6 @@
 //! Metrics: every name of the contract, counts that equal what was sent, both formats, and who may read them.
 
-mod page;
+pub(crate) mod page;
 mod prometheus;
 
 use std::io::{Read as _, Write as _};
@@ -15,6 +15,7 @@ use page::{Page, get, port, raw, run, scrape, tool};
 /// Each metric with the names of its labels.
 const NAMES: &[(&str, &[&str])] = &[
     ("lb_access_log_lost_total", &[]),
+    ("lb_backends_file_reads_total", &["result"]),
     ("lb_build_info", &["revision", "version"]),
     ("lb_bytes_total", &["direction", "slot"]),
     ("lb_commands_total", &["command", "result"]),
@@ -68,11 +69,17 @@ const VALUES: &[(&str, &str, &[&str])] = &[
     ("lb_recovery_seconds_count", "phase", &["notice", "ready", "start", "total"]),
     ("lb_probes_total", "result", &["failed", "local", "ok"]),
     ("lb_workers", "state", &["accepting", "dead", "full"]),
+    ("lb_backends_file_reads_total", "result", &["applied", "refused"]),
 ];
+
+/// The most sessions that `lb` serves at once.
+pub(crate) fn most_sessions(lb: &Lb) -> usize {
+    scrape(lb).value("lb_sessions_max", "") as usize
+}
 
 /// Waits until this sample has this value.
 #[track_caller]
-fn wait_for(lb: &Lb, name: &str, labels: &str, value: f64) -> Page {
+pub(crate) fn wait_for(lb: &Lb, name: &str, labels: &str, value: f64) -> Page {
     eventually(&format!("{name}{{{labels}}} = {value}"), || {
         Some(scrape(lb)).filter(|page| page.value(name, labels) == value)
     })
@@ -234,17 +241,24 @@ fn the_client_chooses_the_format() {
 }
 
 #[test]
-fn an_address_of_its_own_serves_metrics_without_a_token_and_nothing_else() {
+fn an_address_of_its_own_serves_metrics_and_health_without_a_token_and_nothing_else() {
     let lb = calm(&["--replicas", "1", "--control-token", "0123456789abcdef", "--metrics", "127.0.0.1:0"]);
     let (open, guarded) = (port(&lb), lb.control);
     let (head, body) = get(&lb, open, "");
     assert!(head.starts_with("http/1.1 200") && body.contains("lb_connections_total{"), "{head}");
-    for path in ["/", "/rep", "/backends", "/healthz", "/events", "/metrics/", "/Metrics"] {
+    for path in ["/", "/rep", "/backends", "/events", "/metrics/", "/Metrics", "/healthz/"] {
         let (head, _) = raw(&lb, open, &format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert!(head.starts_with("http/1.1 404"), "{path}: {head}");
     }
-    for method in ["POST", "PUT", "DELETE", "HEAD"] {
-        let (head, _) = raw(&lb, open, &format!("{method} /metrics HTTP/1.1\r\nHost: x\r\n\r\n"));
+    let ask = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let (head, body) = raw(&lb, open, ask);
+    assert!(head.starts_with("http/1.1 200") && body.contains("\"up\":1"), "{head}: {body}");
+    assert!(raw(&lb, guarded, ask).0.starts_with("http/1.1 401"));
+    for (method, path) in ["POST", "PUT", "DELETE", "HEAD"]
+        .iter()
+        .flat_map(|method| ["/metrics", "/healthz"].map(|path| (method, path)))
+    {
+        let (head, _) = raw(&lb, open, &format!("{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
         assert!(head.starts_with("http/1.1 405") && head.contains("allow: get"), "{method}: {head}");
     }
     let (head, _) = raw(&lb, open, "{\"cmd\":\"rep\",\"token\":\"0123456789abcdef\"}\n");
@@ -254,7 +268,7 @@ fn an_address_of_its_own_serves_metrics_without_a_token_and_nothing_else() {
     assert!(get(&lb, guarded, "Authorization: Bearer wrong\r\n").0.starts_with("http/1.1 401"));
     let (head, body) = get(&lb, guarded, "Authorization: Bearer 0123456789abcdef\r\n");
     assert!(head.starts_with("http/1.1 200"), "{head}");
-    assert_eq!(Page::read(body).value("lb_commands_total", "command=unread,result=refused"), 2.0);
+    assert_eq!(Page::read(body).value("lb_commands_total", "command=unread,result=refused"), 3.0);
 }
 
 #[test]

@@ -9,13 +9,13 @@ use crate::harness::{Lb, field};
 
 /// The samples of one scrape.
 #[derive(Debug)]
-pub(super) struct Page {
+pub(crate) struct Page {
     pub(super) text: String,
-    samples: BTreeMap<(String, Labels), f64>,
+    pub(crate) samples: BTreeMap<(String, Labels), f64>,
 }
 
 /// The labels of a sample, by name.
-pub(super) type Labels = BTreeMap<String, String>;
+pub(crate) type Labels = BTreeMap<String, String>;
 
 /// What comes back for a request on a connection of its own: the head and the body.
 pub(super) fn raw(lb: &Lb, address: SocketAddr, request: &str) -> (String, String) {
@@ -34,7 +34,7 @@ pub(super) fn get(lb: &Lb, address: SocketAddr, more: &str) -> (String, String) 
 }
 
 /// The metrics on the control port.
-pub(super) fn scrape(lb: &Lb) -> Page {
+pub(crate) fn scrape(lb: &Lb) -> Page {
     let (head, body) = get(lb, lb.control, "");
     assert!(head.starts_with("http/1.1 200"), "{head}");
     Page::read(body)
@@ -54,13 +54,13 @@ impl Page {
 
     /// The value of a sample; `labels` as they stand in the text, without braces.
     #[track_caller]
-    pub(super) fn value(&self, name: &str, labels: &str) -> f64 {
+    pub(crate) fn value(&self, name: &str, labels: &str) -> f64 {
         let key = (name.to_owned(), read_labels(labels));
         *self.samples.get(&key).unwrap_or_else(|| panic!("no {name}{{{labels}}}:\n{}", self.text))
     }
 
     /// The sum of all samples of this name with this label.
-    pub(super) fn sum(&self, name: &str, (label, value): (&str, &str)) -> f64 {
+    pub(crate) fn sum(&self, name: &str, (label, value): (&str, &str)) -> f64 {
         let of_name = self.samples.iter().filter(|((other, _), _)| other == name);
         of_name
             .filter(|((_, labels), _)| labels.get(label).is_some_and(|it| it == value))

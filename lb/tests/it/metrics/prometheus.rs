@@ -1,11 +1,16 @@
 //! A real Prometheus that scrapes a running `lb`: it counts what was sent, and answers every query of the dashboard. Its rules are checked
 //! by its own tool. (Debian package prometheus.)
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -69,8 +74,15 @@ impl Prometheus {
     /// The answer to a query of PromQL.
     #[track_caller]
     fn query(&self, query: &str) -> Vec<Value> {
+        self.query_at(None, query)
+    }
+
+    /// The same at this time, in seconds since 1970.
+    #[track_caller]
+    fn query_at(&self, time: Option<f64>, query: &str) -> Vec<Value> {
         let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
-        let (_, body) = self.ask(&format!("/api/v1/query?query={encoded}")).unwrap();
+        let time = time.map_or_else(String::new, |time| format!("&time={time:.3}"));
+        let (_, body) = self.ask(&format!("/api/v1/query?query={encoded}{time}")).unwrap();
         let answer: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(answer["status"], "success", "{query}: {answer}");
         answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{query}: {answer}")).clone()
@@ -79,9 +91,30 @@ impl Prometheus {
     /// The only value of a query, if there is one.
     #[track_caller]
     fn value(&self, query: &str) -> Option<f64> {
-        let found = self.query(query);
+        self.value_at(None, query)
+    }
+
+    /// The same at this time.
+    #[track_caller]
+    fn value_at(&self, time: Option<f64>, query: &str) -> Option<f64> {
+        let found = self.query_at(time, query);
         assert!(found.len() <= 1, "{query}: {found:?}");
         found.first().map(|sample| text(&sample["value"][1]).parse().unwrap())
+    }
+
+    /// The successful scrapes so far: when each began, and how long it took, in seconds.
+    fn scrapes(&self) -> Vec<(f64, f64)> {
+        let values = |query: &str| -> BTreeMap<String, f64> {
+            let found = self.query(query);
+            let values = found.first().and_then(|series| series["values"].as_array()).into_iter().flatten();
+            values.map(|pair| (pair[0].to_string(), text(&pair[1]).parse().unwrap())).collect()
+        };
+        let (took, mut is_up) = (values("scrape_duration_seconds[5m]"), values("up[5m]"));
+        is_up.retain(|time, up| *up == 1.0 && took.contains_key(time));
+        let mut scrapes: Vec<(f64, f64)> =
+            is_up.keys().map(|time| (time.parse().unwrap(), took[time])).collect();
+        scrapes.sort_by(|one, other| one.0.total_cmp(&other.0));
+        scrapes
     }
 
     /// Waits until a query has this value.
@@ -124,11 +157,74 @@ fn prometheus_counts_what_was_sent() {
     prometheus.wait_for("sum(lb_connections_open)", 0.0);
     prometheus.wait_for("lb_session_seconds_count", 237.0);
     prometheus.wait_for(r#"count(lb_slot_up == 1)"#, 3.0);
-    // The rate of a counter needs two samples with a difference.
-    let rate = eventually("a rate", || {
-        prometheus.value("sum(rate(lb_connections_total[1m]))").filter(|rate| *rate > 0.0)
+}
+
+/// The times at which connections had ended, seen by the client that made them one after the other.
+#[derive(Default)]
+struct Sent(Mutex<Vec<SystemTime>>);
+
+impl Sent {
+    /// Makes a hundred connections a second, or fewer on a slow machine, while it is wanted.
+    fn go_on(&self, lb: &Lb, is_wanted: &AtomicBool) {
+        let mut id = 0;
+        while is_wanted.load(Ordering::Relaxed) {
+            id += 1;
+            assert_ne!(lb.route(&id.to_string()), "");
+            self.0.lock().unwrap().push(SystemTime::now());
+            thread::park_timeout(Duration::from_millis(10));
+        }
+    }
+
+    /// How many connections had ended by then, in seconds since 1970.
+    fn by(&self, time: f64) -> f64 {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs_f64(time);
+        self.0.lock().unwrap().iter().filter(|ended| **ended <= time).count() as f64
+    }
+}
+
+/// Ends what is wanted when it is dropped, also where the test fails.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Prometheus may shift the time of a scrape by two milliseconds, and writes it without fractions of one.
+const SHIFT: f64 = 0.003;
+
+#[test]
+fn the_rate_of_connections_is_what_was_sent() {
+    // One worker, so that one session at most has ended for the client and is not counted yet.
+    let lb = calm(&["--replicas", "3", "--workers", "1", "--metrics", "127.0.0.1:0"]);
+    let Some(prometheus) = Prometheus::scraping(port(&lb)) else { return };
+    let (sent, is_wanted) = (Sent::default(), AtomicBool::new(true));
+    let scrapes = thread::scope(|scope| {
+        let end = End(&is_wanted);
+        scope.spawn(|| sent.go_on(&lb, &is_wanted));
+        eventually("connections", || (sent.0.lock().unwrap().len() > 10).then_some(()));
+        let begun = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+        let scrapes = || prometheus.scrapes().into_iter().filter(|(time, _)| *time > begun);
+        let scrapes =
+            eventually("twenty scrapes", || Some(scrapes().collect()).filter(|it: &Vec<_>| it.len() >= 20));
+        drop(end);
+        scrapes
     });
-    assert!(rate < 237.0, "{rate}");
+    let [(from, first), .., (to, last)] = scrapes[..] else { panic!("{scrapes:?}") };
+    // What `lb` had counted when it answered a scrape had ended between the beginning and the end of that scrape. One connection may
+    // have ended for the client and not for `lb`, or the other way round.
+    let least = sent.by(to - SHIFT) - sent.by(from + first + SHIFT) - 2.0;
+    let most = sent.by(to + last + SHIFT) - sent.by(from - SHIFT) + 2.0;
+    assert!(least > 0.0, "{scrapes:?}");
+    // Both scrapes are at the ends of the range, so at most a millisecond is extrapolated. The rest of 1 % is for rounding.
+    let range = format!("lb_connections_total[{:.0}ms]", 1000.0 * (to - from) + 1.0);
+    for (function, seconds) in [("increase", 1.0), ("rate", to - from)] {
+        let told = prometheus.value_at(Some(to), &format!("sum({function}({range}))")).unwrap();
+        let (least, most) = (0.99 * least / seconds, 1.01 * most / seconds);
+        println!("{function}: {told}, sent {least} to {most}");
+        assert!((least..=most).contains(&told), "{function}: {told}, sent {least} to {most}: {scrapes:?}");
+    }
 }
 
 /// Every query of the dashboard, as Grafana would send it.

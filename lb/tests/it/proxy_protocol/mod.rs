@@ -1,7 +1,7 @@
 //! The PROXY protocol on the data port (`--proxy-protocol-from`): the client is whom the header names, a header is required from proxies
 //! and never read from others, and no byte behind it is lost.
 
-mod programs;
+pub(crate) mod programs;
 mod sending;
 
 use std::io::{ErrorKind, Read as _, Write as _};

@@ -40,7 +40,7 @@ pub(super) fn haproxy(program: &Path, bind: &str, server: SocketAddr, options: &
 }
 
 /// nginx with these blocks behind `events`, in which `LISTEN` stands for its address.
-pub(super) fn nginx(program: &PathBuf, load: &str, blocks: &str) -> Front {
+pub(crate) fn nginx(program: &PathBuf, load: &str, blocks: &str) -> Front {
     Front::start(|listen, folder| {
         let mut text = format!(
             "{load}\npid \"{0}/pid\";\nerror_log stderr warn;\nevents {{ worker_connections 200; }}\n",

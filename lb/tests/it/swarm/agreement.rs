@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use super::fleet::{CALM, Fleet};
+use super::fleet::{CALM, Fleet, ask};
+use super::in_time;
 use super::nodes::Turn;
-use super::{LONG, in_time};
 use crate::harness::{Lb, text};
 use crate::linearizable::{Model, Span, order};
 
@@ -185,16 +185,6 @@ fn lines(calls: &[Span<(Command, Told)>]) -> String {
         format!("{begun}-{} {command:?}: {told}\n", ended.map_or_else(String::new, |ended| ended.to_string()))
     };
     calls.into_iter().map(line).collect()
-}
-
-/// The answer of an `lb`; an `add` waits for its replica, as long as a Swarm may need.
-fn ask(lb: &Lb, command: &Value) -> Value {
-    let mut stream = lb.dial(lb.control);
-    stream.set_read_timeout(Some(LONG)).unwrap();
-    stream.write_all(format!("{command}\n").as_bytes()).unwrap();
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).unwrap();
-    serde_json::from_str(&line).unwrap_or_else(|error| panic!("{command}: {line:?}: {error}"))
 }
 
 fn text_of(message: &Value) -> &str {

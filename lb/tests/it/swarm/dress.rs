@@ -80,7 +80,7 @@ fn at_its_end_lb_says_how_to_remove_the_replicas_that_go_on() {
     lb.signal("TERM");
     assert!(lb.wait().success());
     lb.wait_for_log(&format!(
-        "the replicas go on; `lb fleet rm --fleet left --network {NETWORK}` removes them"
+        "the replicas go on; `lb fleet rm` with this --fleet and --network removes them fleet=\"left\" network=\"{NETWORK}\""
     ));
     assert_eq!(fleet.services().into_keys().collect::<Vec<_>>(), ["server1"]);
 }

@@ -1,11 +1,12 @@
 //! A fleet in the Swarm, as its tests see it: the `lb`s that serve it, its services, tasks and processes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader, Write as _};
 
 use serde_json::{Value, json};
 
-use super::in_time;
 use super::nodes::{IMAGE, NETWORK, NODES, Swarm};
+use super::{LONG, in_time};
 use crate::harness::{Lb, text};
 
 /// Flags with which `lb` replaces only tasks that have ended, so that a slow machine changes nothing.
@@ -59,24 +60,20 @@ impl<'a> Fleet<'a> {
     /// Starts an `lb` on this node with this engine.
     #[track_caller]
     pub(crate) fn launch_with(&self, engine: &str, node: u32, more: &[&str]) -> Lb {
+        let of_the_fleet = ["--provider", "swarm", "--fleet", &self.name, "--network", NETWORK];
+        let image = if more.contains(&"--image") { &[][..] } else { &["--image", IMAGE] };
+        let flags = [&of_the_fleet, image, &["--start-timeout", "60s"], more].concat();
+        self.launch_bare(engine, node, &flags)
+    }
+
+    /// Starts an `lb` on this node with this engine, and with these flags only.
+    #[track_caller]
+    pub(crate) fn launch_bare(&self, engine: &str, node: u32, flags: &[&str]) -> Lb {
         let seat = self.seat(node);
         let mut command = self.swarm.enter(node, &seat, env!("CARGO_BIN_EXE_lb"));
         command.env("DOCKER_HOST", engine);
-        command.args([
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--control",
-            "127.0.0.1:0",
-            "--start-timeout",
-            "60s",
-        ]);
-        command.args(["--provider", "swarm", "--fleet", &self.name, "--network", NETWORK]);
-        let image = if more.contains(&"--image") { &[][..] } else { &["--image", IMAGE] };
-        Lb::launch_elsewhere({
-            command.args(image).args(more);
-            command
-        })
+        command.args(["serve", "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0"]).args(flags);
+        Lb::launch_elsewhere(command)
     }
 
     /// The label of containers that are removed with the fleet.
@@ -173,4 +170,14 @@ pub(crate) fn choices(lb: &Lb) -> Vec<String> {
         text(&explanation["candidates"][0]["name"]).to_owned()
     };
     (0..300).map(|id| first(100_000 + 577 * id)).collect()
+}
+
+/// The answer of an `lb`; an `add` waits for its replica, as long as a Swarm may need.
+pub(crate) fn ask(lb: &Lb, command: &Value) -> Value {
+    let mut stream = lb.dial(lb.control);
+    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.write_all(format!("{command}\n").as_bytes()).unwrap();
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).unwrap();
+    serde_json::from_str(&line).unwrap_or_else(|error| panic!("{command}: {line:?}: {error}"))
 }

@@ -10,6 +10,7 @@ mod hands;
 mod machines;
 mod managers;
 mod nodes;
+mod reload;
 mod room;
 mod tasks;
 

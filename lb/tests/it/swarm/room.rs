@@ -12,7 +12,7 @@ use crate::containers::backend;
 use crate::harness::{Lb, id_for, signal, text};
 
 /// Memory of which each node has room for one replica, and not for two: a node tells Swarm how much the machine has.
-fn room_for_one() -> String {
+pub(super) fn room_for_one() -> String {
     let all = std::fs::read_to_string("/proc/meminfo").unwrap();
     let kib: u64 = all.lines().next().unwrap().split_whitespace().nth(1).unwrap().parse().unwrap();
     format!("{}", kib * 1024 * 6 / 10)

@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use serde_json::json;
+
 use super::fleet::{CALM, Fleet, choices};
 use super::nodes::Turn;
 use crate::containers::homes;
@@ -33,6 +35,10 @@ fn a_task_that_is_killed_is_followed_by_the_next_one_in_its_slot() {
     let Some(swarm) = Turn::shared() else { return };
     let fleet = Fleet::of(&swarm, "killed");
     let lb = fleet.start(1, &CALM);
+    // No `lb` has a way to a container on another node.
+    let kill = json!({"cmd": "kill", "hostname": lb.hostnames()[0]});
+    let refused = lb.refused(&kill);
+    assert!(refused.ends_with("docker kill its container there"), "{refused}");
     heals_after(&fleet, &lb, "a task is killed", |slot| signal(fleet.process(slot), "KILL"));
 }
 

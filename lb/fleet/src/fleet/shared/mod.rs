@@ -9,7 +9,7 @@ mod text;
 
 use std::time::Duration;
 
-use proto::control::{Addition, FailureKind, Hostname, Removal, State};
+use proto::control::{Addition, FailureKind, Removal, State};
 
 use super::tests::{host, lineup, policy};
 use crate::{
@@ -17,12 +17,12 @@ use crate::{
     Roster, Stopping, Time,
 };
 
-fn shared() -> Policy {
+pub(super) fn shared() -> Policy {
     Policy { authority: Authority::Shared, ..policy(true) }
 }
 
 /// The roster of `n` slots with the usual weight, and of these spares.
-fn roster(n: u32, spares: &[&str]) -> Roster {
+pub(super) fn roster(n: u32, spares: &[&str]) -> Roster {
     let slots = (1..=n).map(|index| host(&format!("server{index}")));
     Roster {
         mapping: shared().mapping,
@@ -34,7 +34,7 @@ fn roster(n: u32, spares: &[&str]) -> Roster {
 }
 
 /// A fleet that follows `roster` as epoch 10, everything ready. Its replicas have the numbers 1, 2, 3, ..., spares last.
-fn following(roster: Roster, policy: Policy) -> Fleet {
+pub(super) fn following(roster: Roster, policy: Policy) -> Fleet {
     let replicas = roster.hostnames().count() as u64;
     let (mut fleet, effects) = Fleet::new(policy, Names::Random, Lineup::default(), 1);
     assert_eq!(effects, [Effect::Publish]);
@@ -49,7 +49,7 @@ fn get_ready(fleet: &mut Fleet, id: u64) -> Vec<Effect> {
 }
 
 fn add(command: u64, names: &[&str]) -> Event {
-    let hostnames: Vec<Hostname> = names.iter().map(|name| host(name)).collect();
+    let hostnames = names.iter().map(|name| host(name).into()).collect();
     let n = u32::try_from(names.len()).unwrap();
     Event::Add(CommandId(command), Addition { n, hostnames, weights: Vec::new() })
 }
@@ -67,7 +67,7 @@ fn apply(fleet: &mut Fleet, event: Event) -> Vec<Effect> {
 
 /// The proposal among the effects.
 #[track_caller]
-fn proposal(effects: &[Effect]) -> (Epoch, Roster) {
+pub(super) fn proposal(effects: &[Effect]) -> (Epoch, Roster) {
     let proposed = effects.iter().find_map(|effect| match effect {
         Effect::Propose(epoch, roster) => Some((*epoch, roster.clone())),
         _ => None,

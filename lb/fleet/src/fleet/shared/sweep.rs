@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use proto::control::{Addition, DrainTime, Hostname, Remapping, Removal, State, Weight};
+use proto::control::{Addition, DrainTime, Hostname, Newcomer, Remapping, Removal, State, Weight};
 
 use super::super::tests::host;
 use super::swarm::{Balancer, Moved, Proposal, Swarm};
 use super::{roster, shared};
-use crate::{CommandId, Event, Fleet, Lineup, Names, Policy, Rejection, ReplicaId, Time};
+use crate::{CommandId, Event, Fleet, Lineup, Names, Policy, Rejection, ReplicaId, Revision, Time};
 
 pub(super) const BALANCERS: usize = 3;
 
@@ -20,6 +20,7 @@ pub(super) enum Wanted {
     Remove(Removal),
     /// To this mapping.
     Remap(&'static str),
+    Revise(Revision),
 }
 
 pub(super) struct World {
@@ -33,6 +34,10 @@ pub(super) struct World {
     /// How many commands were done, and how many were refused.
     done: usize,
     refused: usize,
+}
+
+fn names_of(newcomers: &[Newcomer]) -> Vec<Hostname> {
+    newcomers.iter().map(|newcomer| newcomer.name().clone()).collect()
 }
 
 impl World {
@@ -114,15 +119,23 @@ impl World {
         self.rng.shuffle(&mut names);
         names.truncate(self.rng.usize(0..3));
         let (n, command) = (self.rng.u32(1..4), CommandId(self.commands));
-        let (wanted, event) = match self.rng.u32(0..5) {
+        let (wanted, event) = match self.rng.u32(0..6) {
             0..=1 => {
-                let addition = Addition { n, hostnames: names, weights: Vec::new() };
+                let addition = Addition {
+                    n,
+                    hostnames: names.into_iter().map(Into::into).collect(),
+                    weights: Vec::new(),
+                };
                 (Wanted::Add(addition.clone()), Event::Add(command, addition))
             }
             2..=3 => {
                 let drain = self.rng.bool().then_some(DrainTime::NONE);
                 let removal = Removal { n, hostnames: names, drain };
                 (Wanted::Remove(removal.clone()), Event::Remove(command, removal))
+            }
+            4 => {
+                let revision = self.random_revision(n, names);
+                (Wanted::Revise(revision.clone()), Event::Revise(command, revision))
             }
             _ => {
                 let mut remapping = Remapping::default();
@@ -136,6 +149,23 @@ impl World {
         self.unanswered.insert(self.commands, (at, wanted));
         self.commands += 1;
         self.apply(at, event);
+    }
+
+    /// Slots that come and slots that go, in one step, with another mapping.
+    fn random_revision(&mut self, n: u32, names: Vec<Hostname>) -> Revision {
+        let (new, old): (Vec<_>, Vec<_>) =
+            names.into_iter().partition(|name: &Hostname| name.as_str().starts_with('S'));
+        let new = new.into_iter().map(Into::into).collect();
+        let mut remap = Remapping::default();
+        if let Some(mapping) = self.rng.choice([None, Some("maglev"), Some("slots")]).flatten() {
+            remap.set("mapping", mapping.to_owned()).unwrap();
+        }
+        Revision {
+            add: self.rng.bool().then_some(Addition { n, hostnames: new, weights: Vec::new() }),
+            remove: self.rng.bool().then_some(Removal { n, hostnames: old, drain: None }),
+            remap,
+            ..Revision::default()
+        }
     }
 
     /// News of the record, or news of old.
@@ -191,11 +221,23 @@ impl World {
                     match wanted {
                         Wanted::Add(Addition { n, ref hostnames, .. }) => {
                             added += n as usize;
-                            named(hostnames, &moved.entered);
+                            named(&names_of(hostnames), &moved.entered);
                         }
                         Wanted::Remove(Removal { n, ref hostnames, .. }) => {
                             removed += n as usize;
                             named(hostnames, &moved.left);
+                        }
+                        Wanted::Revise(Revision { ref add, ref remove, ref remap, .. }) => {
+                            for Addition { n, hostnames, .. } in add.iter() {
+                                added += *n as usize;
+                                named(&names_of(hostnames), &moved.entered);
+                            }
+                            for Removal { n, hostnames, .. } in remove.iter() {
+                                removed += *n as usize;
+                                named(hostnames, &moved.left);
+                            }
+                            let is_made = |mapping| moved.is_written || self.maps_by(at, mapping);
+                            assert!(remap.get("mapping").is_none_or(is_made));
                         }
                         // Another may have written the very same.
                         Wanted::Remap(mapping) => assert!(moved.is_written || self.maps_by(at, mapping)),

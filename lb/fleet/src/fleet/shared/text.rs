@@ -6,8 +6,8 @@ use mapping::Seed;
 
 use super::{add, answer, remove, roster, shared};
 use crate::{
-    Beginning, CommandId, Effect, Epoch, Event, Fleet, Input, Lineup, Names, Rejection, ReplicaId, Rule,
-    Time, Unfit,
+    Beginning, Checkpoint, CommandId, Effect, Epoch, Event, Fleet, Input, Lineup, Names, Rejection,
+    ReplicaId, Rule, Time, Unfit,
 };
 
 fn rule(suffix: &str) -> Rule {
@@ -30,6 +30,8 @@ fn rosters_and_refused_names_are_the_same_again() {
     let mut happens = |at: u64, event: Event| {
         let now = Time::from_millis(at);
         let input = text(&Input::from(&event));
+        let checkpoint = text(&Checkpoint::of(&fleet));
+        replay = serde_json::from_str::<Checkpoint>(&checkpoint).unwrap().replay(rule);
         let effects = fleet.apply(now, event);
         replay.apply(now, serde_json::from_str(&input).unwrap()).unwrap();
         assert_eq!(format!("{:?}", replay.fleet()), format!("{fleet:?}"), "{input}");
@@ -63,7 +65,11 @@ fn a_seed_is_not_written_down() {
     let fleet = read.replay(|_| unreachable!("its names have no rule")).fleet().clone();
     assert_eq!(fleet.mapping().scheme.algorithm, policy.mapping.scheme.algorithm);
     assert!(!fleet.mapping().scheme.seed.is_set());
-    assert!(!written.contains(&0x1234_5678_u64.to_string()), "{written}");
+    let (begun, _) = Fleet::new(policy, Names::Random, Lineup::default(), 7);
+    for written in [written, text(&Checkpoint::of(&begun))] {
+        assert!(!written.contains(&0x1234_5678_u64.to_string()), "{written}");
+        assert!(!written.contains("12345678"), "{written}");
+    }
 }
 
 #[test]

@@ -73,8 +73,8 @@ impl World {
         let Some(seat) = self.rng.choice(&roster.seats) else { return Ok(()) };
         let event = match kind {
             Kind::Add => {
-                let hostnames =
-                    vec![Hostname::try_from(format!("added{}", id.0)).map_err(anyhow::Error::msg)?];
+                let name = Hostname::try_from(format!("added{}", id.0)).map_err(anyhow::Error::msg)?;
+                let hostnames = vec![name.into()];
                 Event::Add(id, Addition { n: 1, hostnames, weights: Vec::new() })
             }
             Kind::Remove => {

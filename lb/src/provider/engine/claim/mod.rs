@@ -2,7 +2,7 @@
 //!
 //! [`Claim::apply`] takes one event and returns the one action that follows from it. The driver performs the action on the
 //! engine and comes back with the next event. The claim does no I/O and reads no clock: each event brings the time. It has no
-//! randomness. So `sweep.rs` can drive several claims against one record through thousands of random histories.
+//! randomness. So `sweep/` can drive several claims against one record through thousands of random histories.
 //!
 //! The record is a log of numbered entries ([`record`](super::record)). An engine has to list them, to remove them by number, and to
 //! create them so that the first entry with a number stays: the request for a second one returns the first. So an `lb` that gets
@@ -12,7 +12,11 @@
 //! replicas without a record) writes the next entry in its own name and waits for an answer: this is the *challenge*. Without an
 //! answer, the old holder is dead. If two hold a fleet nevertheless (the first one was asleep), the older one continues and the
 //! other ends.
+//!
+//! A program may lend its fleet to a successor that goes on in its name ([`Claim::succeed`]). Its own claim rests until the successor has
+//! failed. Then a doubt makes it look, and write again what it has to say.
 
+mod language;
 #[cfg(test)]
 mod sweep;
 
@@ -21,6 +25,9 @@ use std::mem;
 use std::time::Duration;
 
 use fleet::Seat;
+
+pub(crate) use language::Tenure;
+pub(super) use language::{Action, Call, End, Event, Fate, Orders, Remains, Why};
 
 use super::record::{Entry, Holder, last};
 
@@ -35,109 +42,6 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// Time since any fixed moment.
 pub(super) type Time = Duration;
-
-/// What a new `lb` finds of a fleet in the engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Remains {
-    /// No replica: the seats of a record, if there is one, are out of date.
-    Nothing,
-    /// Only replicas that do not run.
-    Dead,
-    /// Replicas that run.
-    Alive,
-}
-
-/// What happens to the record when its holder ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// It is removed: nothing is left of the fleet.
-    Erase,
-    /// It stays without a holder, for the next `lb`.
-    Release,
-}
-
-/// What the record has to say, as told by the holder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Orders {
-    /// Grows with every change.
-    pub(super) version: u64,
-    /// The seats that the record has to hold.
-    pub(super) seats: Vec<Seat>,
-    /// Set when the holder ends.
-    pub(super) fate: Option<Fate>,
-}
-
-/// What has happened.
-#[derive(Clone, Debug)]
-pub(super) enum Event {
-    /// The answer to [`Call::Look`]: all readable entries, in any order.
-    Seen(Vec<Entry>),
-    /// The answer to [`Call::Append`]: the entry that has the number now. `None` if it cannot be read.
-    Appended(Option<Entry>),
-    /// The answer to [`Call::Remove`]: there is no such entry any more.
-    Removed,
-    /// The answer to [`Call::Pause`].
-    Paused,
-    /// Any call failed, with the reason. The engine may carry it out all the same, now or later.
-    Failed(String),
-    /// The answer to [`Action::Rest`] or [`Action::Retry`]: there are orders.
-    Told(Orders),
-    /// The answer to [`Action::Rest`]: the time is over, or the engine tells of a change of the record.
-    Doubt,
-}
-
-/// What the driver has to do next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    /// Make this call, and come back with the answer or with [`Event::Failed`].
-    Do(Call),
-    /// The fleet is held and the record is up to date. Wait for orders or doubts, at most for this time.
-    Rest(Duration),
-    /// The fleet is held, but the record cannot be written for this reason. Wait for this time, or until the orders set a
-    /// fate, and come back with the orders.
-    Retry(Duration, String),
-    /// It is over. No further event is expected.
-    End(End),
-}
-
-/// A call that has one answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Call {
-    /// List the entries of the fleet.
-    Look,
-    /// Create this entry, unless there is one with its number.
-    Append(Why, Entry),
-    /// Remove the entry with this number.
-    Remove(u64),
-    /// Wait for this time.
-    Pause(Duration),
-}
-
-/// Why an entry is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
-    /// To take hold of the fleet.
-    Claim,
-    /// The seats have changed.
-    Change,
-    /// Another `lb` has written an entry.
-    Answer,
-    /// The record is gone.
-    Restore,
-    /// To let the fleet go.
-    Release,
-}
-
-/// How a claim ends.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// Another `lb` holds the fleet: nothing of it may be touched.
-    Held,
-    /// The record is removed or released.
-    Concluded,
-    /// The fleet cannot be claimed, or its record cannot be removed or released, for this reason.
-    Failed(String),
-}
 
 /// What the claim waits for.
 #[derive(Debug)]
@@ -215,6 +119,20 @@ impl Claim {
         };
         let action = claim.look(Step::Find);
         (claim, action)
+    }
+
+    /// A claim that goes on where a claim with this tenure rests, and its first action. That one must neither be told anything meanwhile,
+    /// nor doubt.
+    pub(super) fn succeed(Tenure { holder, number }: Tenure, seats: Vec<Seat>) -> (Self, Action) {
+        let (mut claim, _) = Claim::new(holder, seats, Remains::Alive);
+        (claim.number, claim.is_new, claim.is_contested) = (number, false, false);
+        let action = claim.look(Step::Defend { is_change: false });
+        (claim, action)
+    }
+
+    /// What a successor needs to go on in its place, while the claim rests.
+    pub(super) fn tenure(&self) -> Tenure {
+        Tenure { holder: self.holder.clone(), number: self.number }
     }
 
     /// What the record says while the claim rests.

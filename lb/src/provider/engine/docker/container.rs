@@ -321,7 +321,9 @@ pub(super) mod tests {
 
     fn planned(settings: &Settings) -> ContainerCreateBody {
         let hostname = Hostname::try_from("a".to_owned()).unwrap();
-        let assignment = fleet::Assignment { hostname, slot: None, is_urgent: false, since: fleet::Epoch(0) };
+        let (slot, location) = (None, None);
+        let assignment =
+            fleet::Assignment { hostname, slot, location, is_urgent: false, since: fleet::Epoch(0) };
         let identity = Identity::new(&assignment, None, 0xff);
         body(&Plan {
             settings,

@@ -44,7 +44,7 @@ impl Watcher {
                 Err(_) => debug!("the event stream is renewed"),
                 Ok(trouble) => {
                     if !std::mem::replace(&mut is_silent, true) {
-                        warn!("the engine sends no events: {trouble}");
+                        warn!(error = %trouble, "the engine sends no events");
                     }
                     sleep(RETRY).await;
                 }
@@ -98,11 +98,11 @@ impl Watcher {
                 Err(trouble) if trouble.is_absence() => {
                     if !self.site.set_away(true) {
                         warn!(
-                            "the engine is away: connections are served, but nothing can be replaced: {trouble}"
+                            error = %trouble, "the engine is away: connections are served, but nothing can be replaced"
                         );
                     }
                 }
-                Err(trouble) => warn!("{trouble}"),
+                Err(trouble) => warn!(error = %trouble, "the containers of the fleet cannot be listed"),
                 Ok(()) => {}
             }
             let pause = if self.site.is_away() { ABSENCE } else { RESYNC };

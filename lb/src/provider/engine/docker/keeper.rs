@@ -1,8 +1,6 @@
 //! The life of one container, from its creation (or adoption) to its removal.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
-use std::fmt;
 use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,9 +13,10 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use super::container::{self, Listed, Plan};
+use super::ending::{Running, Watch};
 use super::inspect::Inspector;
 use super::main_process::MainProcess;
-use super::site::{Known, Notice, Site};
+use super::site::{HELD_BY_ANOTHER, Known, Notice, Site};
 use crate::log::TOLD;
 use crate::provider::doors::{Door, Doors};
 use crate::provider::engine::call::Trouble;
@@ -29,25 +28,13 @@ use crate::provider::{Carrier, Reach, Report, Reports};
 
 /// How long a replacement waits for an engine that is away before it reports that. (A spare may take its place then.)
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a keeper waits for the engine to report how a container ended, once its process has ended.
-const VERDICT: Duration = Duration::from_secs(1);
 
 /// A container that runs.
 struct Container {
     running: Running,
-    /// `None` if its main process is not a process of this machine.
-    process: Option<MainProcess>,
     known: Known,
     /// Where it takes connections over.
     door: Option<Door>,
-}
-
-/// What news about a running container is compared with.
-struct Running {
-    id: String,
-    address: SocketAddr,
-    /// Lists that were requested earlier say nothing about it.
-    since: Instant,
 }
 
 /// There is no running container. The one that was made in vain, if any, has to be removed.
@@ -71,8 +58,7 @@ pub(super) async fn keep(
     reports: Reports,
     Wishes { mut stop, mut kill }: Wishes,
 ) {
-    // Subscribed before it runs, or its end could be missed.
-    let mut watch = Watch { notices: site.notices.subscribe(), is_out_of_memory: false };
+    let mut watch = Watch::of(&site);
     let hostname = &assignment.hostname;
     let obtained = match found {
         Some((listed, known)) => adopt(&site, listed, known).await,
@@ -86,16 +72,33 @@ pub(super) async fn keep(
     let _ = reports.send(Report::Started(id, container.reach(&site))).await;
     let report = async |reason| drop(reports.send(Report::Lost(id, reason)).await);
     let how = tokio::select! {
-        sign = watch.sign(&container) => {
+        sign = watch.sign(&container.running) => {
             report(sign.to_string()).await;
             // The fleet has been told, so there is time to hear how it ended.
-            warn!(target: TOLD, %hostname, "container {}", watch.verdict(&container, sign).await);
+            let reason = watch.verdict(&container.running, sign).await;
+            warn!(target: TOLD, %hostname, reason, "container {reason}");
             return leave(container);
         }
         how = &mut stop => how.unwrap_or(Stopping::AtOnce),
         never = obey(&site, &container.running.id, &mut kill) => match never {},
     };
     end(&site, container, how).await;
+}
+
+/// Leaves a container alone that another process stops, until it is gone, or for this time at most. A sweep removes it then.
+pub(super) async fn exempt(site: Arc<Site>, _known: Known, id: String, limit: Duration) {
+    let mut notices = site.notices.subscribe();
+    let gone = async {
+        loop {
+            match notices.recv().await {
+                Ok(Notice::Seen(_, all)) if !all.contains_key(&id) => return,
+                Ok(_) | Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => pending().await,
+            }
+        }
+    };
+    // Gone or not, the sweeps see to it from now on.
+    let _ = timeout(limit, gone).await;
 }
 
 /// Kills a container whenever that is wished. Its end shows as any other. Usually it shows sooner than the engine answers, and no answer
@@ -123,10 +126,10 @@ async fn fail(
 ) {
     if let Some(why) = why {
         match &why {
-            NoReplica::Lost(reason) => warn!(target: TOLD, %hostname, "no container: {reason}"),
+            NoReplica::Lost(reason) => warn!(target: TOLD, %hostname, error = %reason, "no container"),
             NoReplica::Hindered(reason) => {
                 site.doubt();
-                debug!(%hostname, "no container for now: {reason}");
+                debug!(%hostname, error = %reason, "no container for now");
             }
         }
         // To send fails only if the program is ending.
@@ -134,66 +137,6 @@ async fn fail(
     }
     if let Some((id, _known)) = left {
         site.remove(&id, true).await;
-    }
-}
-
-/// The first sign of the end of a container.
-enum Sign {
-    /// The engine has reported it, and how it came.
-    Told(String),
-    /// The kernel has reported the end of its process, much sooner than the engine.
-    Process,
-}
-
-impl fmt::Display for Sign {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Sign::Told(end) => end,
-            Sign::Process => "has ended",
-        })
-    }
-}
-
-/// Waits for the end of a container.
-struct Watch {
-    notices: broadcast::Receiver<Notice>,
-    /// Whether it ran out of memory.
-    is_out_of_memory: bool,
-}
-
-impl Watch {
-    /// Waits for the first sign of its end.
-    async fn sign(&mut self, container: &Container) -> Sign {
-        tokio::select! {
-            end = self.death(&container.running) => Sign::Told(end),
-            () = ended(container.process.as_ref()) => Sign::Process,
-        }
-    }
-
-    /// How it ended, if the engine reports that soon.
-    async fn verdict(&mut self, container: &Container, sign: Sign) -> String {
-        match sign {
-            Sign::Told(end) => end,
-            Sign::Process => timeout(VERDICT, self.death(&container.running))
-                .await
-                .unwrap_or_else(|_| "has ended; the engine has not reported how".to_owned()),
-        }
-    }
-
-    /// Waits until the engine reports its end; returns how it ended.
-    async fn death(&mut self, running: &Running) -> String {
-        loop {
-            match self.notices.recv().await {
-                Ok(notice) => {
-                    if let Some(end) = running.end_by(&notice, &mut self.is_out_of_memory) {
-                        return end;
-                    }
-                }
-                // The next list shows what was missed.
-                Err(broadcast::error::RecvError::Lagged(_)) => {}
-                Err(broadcast::error::RecvError::Closed) => pending().await,
-            }
-        }
     }
 }
 
@@ -206,41 +149,6 @@ impl Container {
             carrier: Some(Carrier::Container(self.running.id.clone())),
             inspector: inspector.into(),
         }
-    }
-}
-
-impl Running {
-    /// How it has ended, if that shows in a notice. Notes in `is_out_of_memory` if it ran out of memory before.
-    fn end_by(&self, notice: &Notice, is_out_of_memory: &mut bool) -> Option<String> {
-        match notice {
-            Notice::OutOfMemory(id) if **id == *self.id => *is_out_of_memory = true,
-            Notice::Died(id, exit_code) if **id == *self.id => {
-                return Some(container::ended(*exit_code, *is_out_of_memory));
-            }
-            Notice::Seen(asked, all) if *asked > self.since => {
-                return self.end_in(all).map(str::to_owned);
-            }
-            _ => {}
-        }
-        None
-    }
-
-    /// How it has ended, if that shows in a list of all containers.
-    fn end_in(&self, all: &HashMap<String, Listed>) -> Option<&'static str> {
-        match all.get(&self.id) {
-            None => Some("was removed from outside"),
-            Some(listed) if !listed.is_alive() => Some("has ended"),
-            // It was restarted from outside, and another container may have its old address.
-            Some(listed) if listed.address != Some(self.address.ip()) => Some("has another address"),
-            Some(_) => None,
-        }
-    }
-}
-
-async fn ended(process: Option<&MainProcess>) {
-    match process {
-        Some(process) => process.ended().await,
-        None => pending().await,
     }
 }
 
@@ -261,7 +169,7 @@ async fn adopt(site: &Site, listed: Listed, known: Known) -> Result<Container, F
     let door = site.door_of(&listed);
     // If it has ended, the sweeps remove it later.
     let (address, process) = obtained.map_err(NoReplica::Lost)?;
-    Ok(Container { running: Running { id: listed.id, address, since }, process, known, door })
+    Ok(Container { running: Running { id: listed.id, address, since, process }, known, door })
 }
 
 /// Creates a container and starts it.
@@ -279,7 +187,7 @@ async fn make(
         turn = turn(site) => turn,
     };
     if !site.is_held() {
-        return Err(NoReplica::Hindered("another lb holds this fleet".to_owned()).into());
+        return Err(NoReplica::Hindered(HELD_BY_ANOTHER.to_owned()).into());
     }
     let door = site.doors.as_ref().map(Doors::fresh);
     let network = site.network();
@@ -300,7 +208,7 @@ async fn make(
     let (id, known) = made;
     match look(site, &id, started).await {
         Ok((address, process, since)) => {
-            Ok(Container { running: Running { id, address, since }, process, known, door })
+            Ok(Container { running: Running { id, address, since, process }, known, door })
         }
         Err(why) => Err(Failure { why: Some(why), left: Some((id, known)) }),
     }
@@ -396,56 +304,5 @@ async fn end(site: &Site, container: Container, how: Stopping) {
     }
     if site.remove(&container.running.id, true).await {
         container.door.into_iter().for_each(Door::remove);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::container::tests::listed;
-    use super::*;
-
-    const ID: &str = "0123456789ab";
-
-    fn running() -> Running {
-        Running { id: ID.to_owned(), address: ([10, 0, 0, 2], 80).into(), since: Instant::now() }
-    }
-
-    /// What a notice says about the container, if it has not run out of memory before.
-    fn end_by(running: &Running, notice: &Notice) -> Option<String> {
-        running.end_by(notice, &mut false)
-    }
-
-    #[test]
-    fn news_about_other_containers_is_no_end() {
-        let running = running();
-        assert_eq!(end_by(&running, &Notice::Died("ba9876543210".into(), Some(1))), None);
-        let mut is_out_of_memory = false;
-        running.end_by(&Notice::OutOfMemory("ba9876543210".into()), &mut is_out_of_memory);
-        assert!(!is_out_of_memory);
-    }
-
-    #[test]
-    fn memory_that_ran_out_is_named_when_the_container_dies() {
-        let (running, mut is_out_of_memory) = (running(), false);
-        assert_eq!(running.end_by(&Notice::OutOfMemory(ID.into()), &mut is_out_of_memory), None);
-        let end = running.end_by(&Notice::Died(ID.into(), Some(137)), &mut is_out_of_memory);
-        assert_eq!(end.unwrap(), "ended with exit code 137 (it ran out of memory)");
-        assert_eq!(end_by(&running, &Notice::Died(ID.into(), None)).unwrap(), "ended with exit code unknown");
-    }
-
-    #[test]
-    fn a_list_shows_that_it_is_gone_has_ended_or_moved() {
-        let running = running();
-        let seen = |asked, entries: &[(&str, &str)]| {
-            let all = entries.iter().map(|&(state, address)| (ID.to_owned(), listed(ID, state, address)));
-            end_by(&running, &Notice::Seen(asked, Arc::new(all.collect())))
-        };
-        let later = running.since + Duration::from_millis(1);
-        assert_eq!(seen(later, &[("running", "10.0.0.2")]), None);
-        assert_eq!(seen(later, &[("paused", "10.0.0.2")]), None);
-        assert_eq!(seen(later, &[]).unwrap(), "was removed from outside");
-        assert_eq!(seen(later, &[("exited", "10.0.0.2")]).unwrap(), "has ended");
-        assert_eq!(seen(later, &[("running", "10.0.0.3")]).unwrap(), "has another address");
-        assert_eq!(seen(running.since, &[]), None, "a list that was requested earlier says nothing");
     }
 }

@@ -7,12 +7,13 @@
 //! - [`api`]: the calls;
 //! - [`container`]: how a replica becomes a container;
 //! - [`keeper`]: the life of one container;
-//! - [`events`] and [`main_process`]: how `lb` notices that a container has ended;
+//! - [`ending`], [`events`] and [`main_process`]: how `lb` notices that a container has ended;
 //! - [`writer`]: the record of the fleet, in volumes;
 //! - [`site`]: what all of these share.
 
 mod api;
 mod container;
+mod ending;
 mod events;
 pub(crate) mod inspect;
 mod keeper;
@@ -22,13 +23,14 @@ mod writer;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use fleet::{Assignment, ReplicaId, Seat};
 use mapping::{Mapping, Member, Scheme};
 use proto::control::Hostname;
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tracing::{info, warn};
 
@@ -36,10 +38,10 @@ use api::Engine;
 use container::Listed;
 use events::Watcher;
 use site::{Known, Origins, Site, ensure_network, list};
-use writer::{Writer, WriterHandle};
+use writer::{Record, Writer, WriterHandle};
 
 use super::call::LOCAL;
-use super::claim::{Fate, Remains};
+use super::claim::{Fate, Remains, Tenure};
 use super::dress::Common;
 use super::takeover::{Takeover, beginning};
 use crate::provider::doors::Doors;
@@ -64,12 +66,46 @@ pub(crate) struct Found {
     pub(crate) spares: Vec<Hostname>,
 }
 
+/// A fleet that an `lb` leaves to this process.
+#[derive(Debug)]
+pub(crate) struct Inheritance {
+    pub(crate) tenure: Tenure,
+    pub(crate) seats: Vec<Seat>,
+    pub(crate) leaving: Leaving,
+}
+
+/// Replicas that the `lb` before this one stops when their connections have ended.
+#[derive(Debug, Default)]
+pub(crate) struct Leaving {
+    pub(crate) hostnames: Vec<Hostname>,
+    /// What is left of them then is removed.
+    pub(crate) limit: Duration,
+}
+
+impl Leaving {
+    /// Leaves their containers alone until they are gone, or until the limit.
+    fn exempt(&self, site: &Arc<Site>, alive: &[Listed]) -> JoinSet<()> {
+        let mut exempt = JoinSet::new();
+        let is_leaving = |found: &&Listed| {
+            found.identity.hostname.as_ref().is_some_and(|name| self.hostnames.contains(name))
+        };
+        for found in alive.iter().filter(is_leaving) {
+            if let Some(known) = site.know(&found.id) {
+                exempt.spawn(keeper::exempt(Arc::clone(site), known, found.id.clone(), self.limit));
+            }
+        }
+        exempt
+    }
+}
+
 /// The provider of containers: it holds one fleet.
 pub(crate) struct Docker {
     site: Arc<Site>,
     /// Running containers that are taken over, by hostname, until the fleet starts a replica of that name.
     adopted: HashMap<Hostname, (Listed, Known)>,
     keepers: TaskTracker,
+    /// Looks after the containers that the `lb` before this one stops.
+    exempt: JoinSet<()>,
     watching: [AbortOnDropHandle<()>; 2],
     record: WriterHandle,
     writer: JoinHandle<()>,
@@ -82,8 +118,8 @@ impl std::fmt::Debug for Docker {
 }
 
 impl Docker {
-    /// Claims the fleet, and takes its running containers over. A new fleet begins with slots of these `names`. At most
-    /// `spares` spares are taken over.
+    /// Claims the fleet, or goes on for the `lb` `before`, and takes its running containers over. A new fleet begins with slots of these
+    /// `names`. At most `spares` spares are taken over.
     ///
     /// # Errors
     /// There is no engine or no image, another `lb` holds the fleet, or its slots do not fit the mapping `scheme`. No container
@@ -93,43 +129,43 @@ impl Docker {
         doors: Option<Doors>,
         (names, spares): (&[Hostname], usize),
         scheme: &Scheme,
+        before: Option<Inheritance>,
     ) -> anyhow::Result<(Self, Found)> {
         let Survey { engine, alive, foreign, remains } = survey(&settings).await?;
-        let beginning = beginning(alive.iter().map(|container| &container.identity), names);
-        let (writer, record, held) =
-            Writer::claim(engine.clone(), settings.common.fleet.clone(), beginning, remains).await?;
+        let record = Record::new(engine.clone(), settings.common.fleet.clone());
+        let is_lent = before.is_some();
+        let ((writer, record), leaving) = match before {
+            Some(Inheritance { tenure, seats, leaving }) => {
+                (Writer::succeed(record, tenure, seats).await?, leaving)
+            }
+            None => {
+                let beginning = beginning(alive.iter().map(|container| &container.identity), names);
+                (Writer::claim(record, beginning, remains).await?, Leaving::default())
+            }
+        };
         let (seats, is_new) = (writer.seats().to_vec(), writer.is_new());
         let doubts = Arc::new(Notify::new());
         let writer = tokio::spawn(writer.run(Arc::clone(&doubts)));
         let network = match prepare(&engine, &settings, scheme, &seats).await {
             Ok(network) => network,
+            // It is not this process's to release.
+            Err(error) if is_lent => return Err(error),
             Err(error) => {
                 record.conclude(if is_new { Fate::Erase } else { Fate::Release });
                 writer.await?;
                 return Err(error);
             }
         };
-        let site = Arc::new(Site::new(engine, settings, doors, (held, network)));
+        let site = Arc::new(Site::new(engine, settings, doors, (record.standing(), network)));
         foreign.iter().for_each(|container| site.leave_alone(container));
+        let exempt = leaving.exempt(&site, &alive);
         let (adopted, spares) = adopt(&site, alive, &seats, spares);
         if !adopted.is_empty() {
             info!(containers = adopted.len(), slots = seats.len(), "the fleet is taken over as it is");
         }
-        let watcher = Arc::new(Watcher { site: Arc::clone(&site), doubts });
-        let listening = Arc::clone(&watcher);
-        let docker = Docker {
-            site,
-            adopted,
-            keepers: TaskTracker::new(),
-            watching: [
-                tokio::spawn(async move { listening.listen().await }),
-                tokio::spawn(async move { watcher.look().await }),
-            ]
-            .map(AbortOnDropHandle::new),
-            record,
-            writer,
-        };
-        Ok((docker, Found { seats, spares }))
+        let watching = watch(&site, doubts);
+        let keepers = TaskTracker::new();
+        Ok((Docker { site, adopted, keepers, exempt, watching, record, writer }, Found { seats, spares }))
     }
 
     pub(in crate::provider) fn start(
@@ -152,18 +188,32 @@ impl Docker {
         self.record.written()
     }
 
+    /// Leaves the fleet to a successor of this program; completes with what that needs for it.
+    pub(crate) fn lend(&self) -> impl Future<Output = Option<Tenure>> + Send + use<> {
+        self.record.lend()
+    }
+
+    /// The successor has failed.
+    pub(crate) fn take_back(&self) {
+        self.record.take_back();
+    }
+
     pub(crate) async fn lost(&self) {
         self.site.lost().await;
     }
 
     /// Waits until every container that was told to stop is gone. Then removes record and network, or releases the record if
-    /// containers are left.
+    /// containers are left. What a successor has is left as it is.
     pub(crate) async fn stopped(self) {
         self.keepers.close();
         self.keepers.wait().await;
-        drop(self.watching);
+        drop((self.watching, self.exempt));
         self.site.sweeps.close();
         self.site.sweeps.wait().await;
+        // The writer ends with its handle, and leaves the record as it is.
+        if self.site.is_lent() {
+            return;
+        }
         let is_over = !self.site.settings.keep && is_empty(&self.site).await;
         // Not earlier: until here another lb may claim the fleet, and needs an answer.
         self.record.conclude(if is_over { Fate::Erase } else { Fate::Release });
@@ -172,6 +222,14 @@ impl Docker {
             remove_network(&self.site).await;
         }
     }
+}
+
+/// Begins to follow what happens to containers.
+fn watch(site: &Arc<Site>, doubts: Arc<Notify>) -> [AbortOnDropHandle<()>; 2] {
+    let watcher = Arc::new(Watcher { site: Arc::clone(site), doubts });
+    let listening = Arc::clone(&watcher);
+    [tokio::spawn(async move { listening.listen().await }), tokio::spawn(async move { watcher.look().await })]
+        .map(AbortOnDropHandle::new)
 }
 
 /// What there is before the fleet is claimed.
@@ -233,7 +291,7 @@ async fn is_empty(site: &Arc<Site>) -> bool {
     match site.clear().await {
         Ok(true) => return true,
         Ok(false) => warn!("{LEFT}"),
-        Err(trouble) => warn!("{LEFT}: {trouble}"),
+        Err(trouble) => warn!(error = %trouble, "{LEFT}"),
     }
     false
 }

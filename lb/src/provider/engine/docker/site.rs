@@ -15,6 +15,7 @@ use super::api::Engine;
 use super::container::Listed;
 use crate::provider::doors::{Door, Doors};
 use crate::provider::engine::call::{LIMIT, Trouble};
+use crate::provider::engine::claim::Tenure;
 use crate::provider::engine::dress::GRACE;
 use crate::provider::engine::identity::fleet_label;
 use crate::provider::engine::leftovers::Leftovers;
@@ -27,6 +28,9 @@ const STOPS: usize = 16;
 /// The most notices that a keeper may leave unread. After more it misses some, and goes by the next list.
 const NOTICES: usize = 1024;
 
+/// Why this program does not touch a container.
+pub(super) const HELD_BY_ANOTHER: &str = "another lb holds this fleet";
+
 /// News about containers, for their keepers.
 #[derive(Clone, Debug)]
 pub(super) enum Notice {
@@ -38,6 +42,17 @@ pub(super) enum Notice {
     Seen(Instant, Arc<HashMap<String, Listed>>),
 }
 
+/// Whether this program may touch the fleet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It holds it.
+    Holds,
+    /// A successor that goes on with this tenure has it, or is about to. Only what the successor does not know is stopped.
+    Lends(Tenure),
+    /// Another `lb` holds it.
+    Lost,
+}
+
 /// The engine with one fleet in it, and what `lb` knows of both.
 pub(super) struct Site {
     pub(super) engine: Engine,
@@ -47,8 +62,7 @@ pub(super) struct Site {
     pub(super) notices: broadcast::Sender<Notice>,
     pub(super) starts: Semaphore,
     pub(super) stops: Semaphore,
-    /// Whether this program holds the fleet.
-    held: watch::Receiver<bool>,
+    standing: watch::Receiver<Standing>,
     /// The sweeps that run.
     pub(super) sweeps: TaskTracker,
     /// Whether the engine was away when it was last called.
@@ -72,7 +86,7 @@ impl Site {
         engine: Engine,
         settings: Settings,
         doors: Option<Doors>,
-        (held, network): (watch::Receiver<bool>, String),
+        (standing, network): (watch::Receiver<Standing>, String),
     ) -> Self {
         Site {
             engine,
@@ -81,7 +95,7 @@ impl Site {
             notices: broadcast::channel(NOTICES).0,
             starts: Semaphore::new(STARTS),
             stops: Semaphore::new(STOPS),
-            held,
+            standing,
             sweeps: TaskTracker::new(),
             away: watch::Sender::new(false),
             doubt: Notify::new(),
@@ -95,16 +109,26 @@ impl Site {
 
     /// Completes when another `lb` holds the fleet.
     pub(super) async fn lost(&self) {
-        let mut held = self.held.clone();
+        let mut standing = self.standing.clone();
         // The writer may have ended together with this program; then it never says so.
-        if held.wait_for(|is_held| !is_held).await.is_err() {
+        if standing.wait_for(|standing| *standing == Standing::Lost).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
 
-    /// Whether this program still holds the fleet. If not, it must not touch anything of it.
+    /// Whether this program holds the fleet. If not, it must neither make a container nor sweep.
     pub(super) fn is_held(&self) -> bool {
-        *self.held.borrow()
+        *self.standing.borrow() == Standing::Holds
+    }
+
+    /// Whether another `lb` holds the fleet: this one must not touch anything of it.
+    fn is_lost(&self) -> bool {
+        *self.standing.borrow() == Standing::Lost
+    }
+
+    /// Whether a successor of this program has the fleet.
+    pub(super) fn is_lent(&self) -> bool {
+        matches!(*self.standing.borrow(), Standing::Lends(_))
     }
 
     /// Claims a container for one keeper, until the answer is dropped: by its id, or by its nonce before it is created. `None` if
@@ -173,6 +197,9 @@ impl Site {
     /// Removes the containers of the fleet that have had no keeper for a while: those that ended, half made ones of an `lb` that
     /// was killed, those that the engine created after their call had timed out, and those that it failed to remove before.
     pub(super) async fn sweep(self: &Arc<Self>, containers: &HashMap<String, Listed>) {
+        if !self.is_held() {
+            return;
+        }
         let left = self.left(containers);
         let due = lock(&self.leftovers)
             .due(self.begun.elapsed(), left.iter().map(|container| container.id.as_str()));
@@ -202,7 +229,9 @@ impl Site {
                 Ok(true) if self.is_held() => self.retire_own(container).await,
                 Ok(true) => {}
                 Ok(false) => self.leave_alone(container),
-                Err(trouble) => warn!("{trouble}"),
+                Err(trouble) => {
+                    warn!(error = %trouble, "it cannot be found out whether a container is of this fleet");
+                }
             }
         }))
         .await;
@@ -244,7 +273,7 @@ impl Site {
     }
 
     pub(super) async fn stop(&self, id: &str, grace: Duration) {
-        if self.is_held() {
+        if !self.is_lost() {
             complain(self.engine.stop(id, grace).await);
         }
     }
@@ -254,8 +283,8 @@ impl Site {
     /// # Errors
     /// The engine does not do it, or another `lb` holds the fleet.
     pub(super) async fn kill(&self, id: &str) -> Result<(), String> {
-        if !self.is_held() {
-            return Err("another lb holds this fleet".to_owned());
+        if self.is_lost() {
+            return Err(HELD_BY_ANOTHER.to_owned());
         }
         self.engine.kill(id).await.map_err(|trouble| trouble.to_string())
     }
@@ -263,7 +292,7 @@ impl Site {
     /// Removes a container; returns whether it is gone. One that runs is killed with `force`, and stays otherwise. If the removal
     /// fails, a sweep tries again.
     pub(super) async fn remove(&self, id: &str, force: bool) -> bool {
-        if !self.is_held() {
+        if self.is_lost() {
             return false;
         }
         let removed = self.engine.remove(id, force).await;
@@ -276,7 +305,9 @@ impl Site {
 /// Logs a failure, unless it means that the container is gone (404), is being removed or runs again (409).
 fn complain(done: Result<(), Trouble>) {
     match done {
-        Err(trouble) if !trouble.is(404) && !trouble.is(409) => warn!("{trouble}"),
+        Err(trouble) if !trouble.is(404) && !trouble.is(409) => {
+            warn!(error = %trouble, "a container cannot be stopped or removed");
+        }
         _ => {}
     }
 }

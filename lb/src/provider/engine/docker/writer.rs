@@ -14,8 +14,9 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{error, info, warn};
 
 use super::api::Engine;
+use super::site::Standing;
 use crate::provider::engine::call::Trouble;
-use crate::provider::engine::claim::{Action, Call, Claim, End, Event, Fate, Orders, Remains, Why};
+use crate::provider::engine::claim::{Action, Call, Claim, End, Event, Fate, Orders, Remains, Tenure, Why};
 use crate::provider::engine::identity::{FLEET, fleet_label};
 use crate::provider::engine::record::{Entry, Holder};
 
@@ -27,12 +28,19 @@ const WRITTEN: Duration = Duration::from_secs(3);
 pub(super) struct WriterHandle {
     orders: watch::Sender<Orders>,
     written: watch::Receiver<u64>,
+    is_lent: watch::Sender<bool>,
+    standing: watch::Receiver<Standing>,
 }
 
 impl WriterHandle {
     /// Has these seats written. The fleet asks for it only when they have changed.
     pub(super) fn write(&self, seats: Vec<Seat>) {
         self.orders.send_modify(|orders| (orders.version, orders.seats) = (orders.version + 1, seats));
+    }
+
+    /// Whether this program may touch the fleet.
+    pub(super) fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.clone()
     }
 
     /// Completes when the last seats are written, or after three seconds.
@@ -48,6 +56,25 @@ impl WriterHandle {
         }
     }
 
+    /// Leaves the record to a successor as soon as it is written. `None` if that takes longer than three seconds, or if another `lb` holds
+    /// the fleet.
+    pub(super) fn lend(&self) -> impl Future<Output = Option<Tenure>> + Send + use<> {
+        self.is_lent.send_replace(true);
+        let mut standing = self.standing.clone();
+        async move {
+            let decided = standing.wait_for(|standing| *standing != Standing::Holds);
+            match &*timeout(WRITTEN, decided).await.ok()?.ok()? {
+                Standing::Lends(tenure) => Some(tenure.clone()),
+                Standing::Holds | Standing::Lost => None,
+            }
+        }
+    }
+
+    /// The successor has failed: the record is written by this program again.
+    pub(super) fn take_back(&self) {
+        self.is_lent.send_replace(false);
+    }
+
     /// Has the record removed or released, which ends the writer.
     pub(super) fn conclude(self, fate: Fate) {
         self.orders.send_modify(|orders| orders.fate = Some(fate));
@@ -55,7 +82,7 @@ impl WriterHandle {
 }
 
 /// The record of one fleet in the engine.
-struct Record {
+pub(super) struct Record {
     engine: Engine,
     fleet: String,
     begun: Instant,
@@ -69,26 +96,47 @@ pub(super) struct Writer {
     action: Action,
     orders: watch::Receiver<Orders>,
     written: watch::Sender<u64>,
-    /// Whether this program still holds the fleet.
-    held: watch::Sender<bool>,
+    /// Whether the record is left to a successor.
+    is_lent: watch::Receiver<bool>,
+    standing: watch::Sender<Standing>,
 }
 
 impl Writer {
-    /// Claims a fleet with these `remains`; `beginning` holds the seats for a fleet without a record. Returns the writer, its
-    /// handle, and whether the fleet is still held.
+    /// Claims a fleet with these `remains`; `beginning` holds the seats for a fleet without a record. Returns the writer and its
+    /// handle.
     ///
     /// # Errors
     /// Another `lb` holds it, or the engine fails.
     pub(super) async fn claim(
-        engine: Engine,
-        fleet: String,
+        record: Record,
         beginning: Vec<Seat>,
         remains: Remains,
-    ) -> anyhow::Result<(Self, WriterHandle, watch::Receiver<bool>)> {
-        let record = Record { engine, fleet, begun: Instant::now() };
+    ) -> anyhow::Result<(Self, WriterHandle)> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let holder = Holder::new(u64::try_from(since).unwrap_or(u64::MAX), fastrand::u64(..));
-        let (mut claim, mut action) = Claim::new(holder, beginning, remains);
+        let begun = Writer::begin(record, Claim::new(holder, beginning, remains)).await?;
+        if begun.0.claim.is_contested() {
+            info!(fleet = begun.0.record.fleet, "the lb that held this fleet is gone: it is taken over");
+        }
+        Ok(begun)
+    }
+
+    /// Goes on where the writer of another process rests, which has lent it the record with this tenure and these seats.
+    ///
+    /// # Errors
+    /// As for [`Writer::claim`].
+    pub(super) async fn succeed(
+        record: Record,
+        tenure: Tenure,
+        seats: Vec<Seat>,
+    ) -> anyhow::Result<(Self, WriterHandle)> {
+        Writer::begin(record, Claim::succeed(tenure, seats)).await
+    }
+
+    async fn begin(
+        record: Record,
+        (mut claim, mut action): (Claim, Action),
+    ) -> anyhow::Result<(Self, WriterHandle)> {
         loop {
             action = match action {
                 Action::Do(call) => claim.apply(record.begun.elapsed(), record.perform(call).await),
@@ -100,15 +148,14 @@ impl Writer {
                 ),
             };
         }
-        if claim.is_contested() {
-            info!(fleet = record.fleet, "the lb that held this fleet is gone: it is taken over");
-        }
         let orders = Orders { version: claim.version(), seats: claim.seats().to_vec(), fate: None };
         let (told, orders) = watch::channel(orders);
         let (written, seen) = watch::channel(claim.version());
-        let (held, is_held) = watch::channel(true);
-        let writer = Writer { record, claim, action, orders, written, held };
-        Ok((writer, WriterHandle { orders: told, written: seen }, is_held))
+        let (lent, is_lent) = watch::channel(false);
+        let standing = watch::Sender::new(Standing::Holds);
+        let handle =
+            WriterHandle { orders: told, written: seen, is_lent: lent, standing: standing.subscribe() };
+        Ok((Writer { record, claim, action, orders, written, is_lent, standing }, handle))
     }
 
     /// The seats in the record.
@@ -126,41 +173,67 @@ impl Writer {
     pub(super) async fn run(mut self, doubts: Arc<Notify>) {
         let mut is_failing = false;
         loop {
-            let event = match self.action {
-                Action::Do(call) => self.record.perform(call).await,
+            let event = match self.action.clone() {
+                Action::Do(call) => Some(self.record.perform(call).await),
                 Action::Rest(limit) => {
                     is_failing = false;
                     self.written.send_replace(self.claim.version());
-                    tokio::select! {
-                        // Orders first: a check would find that they are not written yet.
-                        biased;
-                        told = self.orders.changed() => match told {
-                            Ok(()) => Event::Told(self.orders.borrow_and_update().clone()),
-                            Err(_) => return,
-                        },
-                        () = doubts.notified() => Event::Doubt,
-                        () = sleep(limit) => Event::Doubt,
-                    }
+                    self.rest(limit, &doubts).await
                 }
                 Action::Retry(pause, reason) => {
                     if !std::mem::replace(&mut is_failing, true) {
-                        warn!("the record of the fleet cannot be written for now: {reason}");
+                        warn!(error = %reason, "the record of the fleet cannot be written for now");
                     }
-                    if let Ok(Err(_)) =
-                        timeout(pause, self.orders.wait_for(|orders| orders.fate.is_some())).await
-                    {
-                        return;
-                    }
-                    Event::Told(self.orders.borrow_and_update().clone())
+                    self.retry(pause).await
                 }
-                Action::End(end) => return self.record.ended(end, &self.held),
+                Action::End(end) => return self.record.ended(end, &self.standing),
             };
+            let Some(event) = event else { return };
             self.action = self.claim.apply(self.record.begun.elapsed(), event);
         }
     }
+
+    /// Waits for orders or doubts, at most for so long. `None` if the handle is gone.
+    async fn rest(&mut self, limit: Duration, doubts: &Notify) -> Option<Event> {
+        tokio::select! {
+            // Orders first: a check would find that they are not written yet.
+            biased;
+            told = self.orders.changed() => {
+                told.ok().map(|()| Event::Told(self.orders.borrow_and_update().clone()))
+            }
+            is_lent = is(&mut self.is_lent, true) => {
+                is_lent?;
+                self.standing.send_replace(Standing::Lends(self.claim.tenure()));
+                is(&mut self.is_lent, false).await?;
+                self.standing.send_replace(Standing::Holds);
+                // The successor may have written what it has changed.
+                Some(Event::Doubt)
+            }
+            () = doubts.notified() => Some(Event::Doubt),
+            () = sleep(limit) => Some(Event::Doubt),
+        }
+    }
+
+    /// Waits before the next attempt, but not at the end of `lb`. `None` if the handle is gone.
+    async fn retry(&mut self, pause: Duration) -> Option<Event> {
+        if let Ok(Err(_)) = timeout(pause, self.orders.wait_for(|orders| orders.fate.is_some())).await {
+            return None;
+        }
+        Some(Event::Told(self.orders.borrow_and_update().clone()))
+    }
+}
+
+/// Waits until this is so. `None` if it never will be.
+async fn is(state: &mut watch::Receiver<bool>, wanted: bool) -> Option<()> {
+    state.wait_for(|&now| now == wanted).await.ok().map(drop)
 }
 
 impl Record {
+    /// The record of this fleet.
+    pub(super) fn new(engine: Engine, fleet: String) -> Self {
+        Record { engine, fleet, begun: Instant::now() }
+    }
+
     async fn perform(&self, call: Call) -> Event {
         let done = match call {
             Call::Look => self.entries().await.map(Event::Seen),
@@ -211,13 +284,15 @@ impl Record {
         }
     }
 
-    fn ended(&self, end: End, held: &watch::Sender<bool>) {
+    fn ended(&self, end: End, standing: &watch::Sender<Standing>) {
         match end {
             End::Held => {
                 error!(fleet = self.fleet, "another lb holds this fleet: this one gives way");
-                held.send_replace(false);
+                standing.send_replace(Standing::Lost);
             }
-            End::Failed(reason) => warn!("the record of the fleet cannot be removed or released: {reason}"),
+            End::Failed(reason) => {
+                warn!(error = %reason, "the record of the fleet cannot be removed or released");
+            }
             End::Concluded => {}
         }
     }

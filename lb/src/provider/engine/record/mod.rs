@@ -11,11 +11,11 @@ mod tests;
 use std::collections::{HashMap, HashSet};
 
 use fleet::Seat;
+use serde::{Deserialize, Serialize};
 
 const NUMBER: &str = "lb.record";
 const HOLDER: &str = "lb.holder";
 const SINCE: &str = "lb.since";
-/// The seats of a fleet ([`seats`]).
 /// The seats of a fleet ([`seats`]).
 pub(super) const SEATS: &str = "lb.seats";
 
@@ -23,7 +23,7 @@ pub(super) const SEATS: &str = "lb.seats";
 pub(crate) type Labels = HashMap<String, String>;
 
 /// One `lb` as the holder of a fleet. The smaller one is older, and takes precedence.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Holder {
     /// When it began, in milliseconds since 1970, or later if it followed a holder with a fast clock.
     pub(super) since: u64,

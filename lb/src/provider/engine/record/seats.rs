@@ -14,7 +14,7 @@ pub(in crate::provider::engine) fn read(text: &str) -> Option<Vec<Seat>> {
 }
 
 /// `INDEX=NAME=HOSTNAME`, followed by `=WEIGHT` unless the weight is the default.
-pub(in crate::provider::engine) fn one(Seat { slot, weight, hostname }: &Seat) -> String {
+pub(in crate::provider::engine) fn one(Seat { slot, weight, hostname, .. }: &Seat) -> String {
     let text = format!("{}={}={hostname}", slot.index, slot.name);
     if weight.is_usual() { text } else { format!("{text}={weight}") }
 }
@@ -29,5 +29,5 @@ pub(in crate::provider::engine) fn read_one(text: &str) -> Option<Seat> {
         Some(weight) => Weight::try_from(weight.parse::<u64>().ok()?).ok()?,
         None => Weight::default(),
     };
-    Some(Seat { slot: SlotId { index, name }, weight, hostname })
+    Some(Seat::new(SlotId { index, name }, weight, hostname))
 }

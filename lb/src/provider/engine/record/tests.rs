@@ -25,7 +25,7 @@ fn seats() -> impl Strategy<Value = Vec<Seat>> {
             let seat = |(index, (has_own_name, weight))| {
                 let name = names.next().unwrap();
                 let hostname = if has_own_name { name.clone() } else { names.next().unwrap() };
-                Seat { slot: SlotId { index, name }, weight: Weight::try_from(weight).unwrap(), hostname }
+                Seat::new(SlotId { index, name }, Weight::try_from(weight).unwrap(), hostname)
             };
             indices.into_iter().zip(more).map(seat).collect()
         })
@@ -65,10 +65,9 @@ fn seats_of(seats: &str) -> Option<Vec<Seat>> {
 #[test]
 fn the_text_of_a_seat_is_that_of_earlier_versions() {
     let host = |name: &str| Hostname::try_from(name.to_owned()).unwrap();
-    let seat = |index, name, hostname, weight| Seat {
-        slot: SlotId { index, name: host(name) },
-        weight: Weight::try_from(weight).unwrap(),
-        hostname: host(hostname),
+    let seat = |index, name, hostname, weight| {
+        let slot = SlotId { index, name: host(name) };
+        Seat::new(slot, Weight::try_from(weight).unwrap(), host(hostname))
     };
     let seats = vec![seat(1, "server1", "server1", 1), seat(3, "server3", "x-1.y", 0)];
     assert_eq!(seats_of("1=server1=server1,3=server3=x-1.y=0"), Some(seats.clone()));

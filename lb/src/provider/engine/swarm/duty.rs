@@ -51,7 +51,7 @@ mod tests {
     }
 
     fn seat(index: u32, name: &str) -> Seat {
-        Seat { slot: SlotId { index, name: host(name) }, weight: Weight::default(), hostname: host(name) }
+        Seat::new(SlotId { index, name: host(name) }, Weight::default(), host(name))
     }
 
     fn service(hostname: &str, birth: &str, replicas: i64) -> Service {

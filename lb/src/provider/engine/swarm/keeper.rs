@@ -55,9 +55,9 @@ pub(super) async fn keep(
     };
     let hostname = &assignment.hostname;
     match &ended {
-        NoReplica::Lost(reason) => warn!(target: TOLD, %hostname, "no replica: {reason}"),
+        NoReplica::Lost(reason) => warn!(target: TOLD, %hostname, error = %reason, "no replica"),
         NoReplica::Hindered(reason) => {
-            debug!(%hostname, "no replica for now: {reason}");
+            debug!(%hostname, error = %reason, "no replica for now");
             site.is_stale();
         }
     }
@@ -111,7 +111,7 @@ async fn find(site: &Site, assignment: &Assignment) -> Result<String, NoReplica>
     loop {
         match try_find(site, assignment).await {
             Err(NoReplica::Hindered(reason)) if begun.elapsed() < limit => {
-                debug!(hostname = %assignment.hostname, "{reason}");
+                debug!(hostname = %assignment.hostname, error = %reason, "no service for now");
                 tokio::time::sleep(AGAIN).await;
             }
             found => return found,
@@ -225,7 +225,9 @@ async fn replace(site: &Site, service: &str, task: &str) {
         site.manager.update_service(&found, found.with_the_next_task(order)).await
     };
     match replaced.await {
-        Err(trouble) if !trouble.is(404) && !is_stale(&trouble) => warn!("{trouble}"),
+        Err(trouble) if !trouble.is(404) && !is_stale(&trouble) => {
+            warn!(error = %trouble, "Swarm cannot be told to replace a task");
+        }
         _ => {}
     }
 }

@@ -148,7 +148,10 @@ impl Swarm {
     /// Leaves the services to other `lb`s of the fleet, and to the next one.
     pub(crate) fn leave(self) {
         let Common { fleet, network, .. } = &self.site.settings.common;
-        info!(fleet, "the replicas go on; `lb fleet rm --fleet {fleet} --network {network}` removes them");
+        info!(
+            fleet,
+            network, "the replicas go on; `lb fleet rm` with this --fleet and --network removes them"
+        );
     }
 
     /// Completes when the fleet is over for this `lb`; why.
@@ -167,7 +170,7 @@ async fn reach(
     loop {
         match try_reach(host, settings, beginning.clone()).await {
             Err(error) if begun.elapsed() < ELECTION && may_pass(&error) => {
-                warn!("the Swarm does not answer yet: {error:#}");
+                warn!(error = %format!("{error:#}"), "the Swarm does not answer yet");
                 sleep(AGAIN).await;
             }
             reached => return reached,

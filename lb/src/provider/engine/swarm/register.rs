@@ -141,7 +141,7 @@ impl Register {
                 known.worse += 1;
                 warn!(
                     fleet = self.fleet,
-                    "the config object of the fleet cannot be followed: {what}; the last view holds"
+                    error = %what, "the config object of the fleet cannot be followed, and the last view holds"
                 );
                 if known.worse >= BELIEVED {
                     self.restore(found.as_ref()).await?;

@@ -160,7 +160,7 @@ pub(super) async fn ensure_overlay(manager: &Manager, name: &str) -> Result<Stri
                 if let Some(network) = manager.network(name).await? {
                     return Ok(network.id);
                 }
-                warn!("{refused}");
+                warn!(error = %refused, %subnet, "the overlay network cannot be created with this subnet");
                 trouble = Some(refused);
             }
         }

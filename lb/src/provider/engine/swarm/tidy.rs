@@ -63,7 +63,9 @@ async fn clear(site: Arc<Site>, service: Listed) {
 /// Logs a failure, unless another was faster: the service is gone (404), or was changed.
 fn complain(done: Result<(), Trouble>) {
     match done {
-        Err(trouble) if !trouble.is(404) && !is_stale(&trouble) => warn!("{trouble}"),
+        Err(trouble) if !trouble.is(404) && !is_stale(&trouble) => {
+            warn!(error = %trouble, "a service cannot be mended or removed");
+        }
         _ => {}
     }
 }
@@ -73,7 +75,7 @@ pub(super) async fn remove(site: &Site, epoch: Epoch, hostname: &Hostname) {
     loop {
         match try_remove(site, epoch, hostname).await {
             Ok(()) => return,
-            Err(trouble) => debug!(%hostname, "its service is not removed yet: {trouble}"),
+            Err(trouble) => debug!(%hostname, error = %trouble, "its service is not removed yet"),
         }
         sleep(AGAIN).await;
     }

@@ -32,7 +32,7 @@ pub(super) async fn listen(site: Arc<Site>) {
             Err(_) => debug!("the event stream is renewed"),
             Ok(trouble) => {
                 if !std::mem::replace(&mut is_silent, true) {
-                    warn!("the Swarm sends no events: {trouble}");
+                    warn!(error = %trouble, "the Swarm sends no events");
                 }
                 sleep(RETRY).await;
             }
@@ -63,7 +63,7 @@ async fn hear(site: &Site, event: &EventMessage) {
         Some(Type::CONFIG) if is_called(&|name| name == config::name(site.fleet())) => {
             // If it fails, the next read of everything shows it.
             if let Err(trouble) = site.register.read().await {
-                debug!("{trouble}");
+                debug!(error = %trouble, "the config object of the fleet cannot be read");
                 site.is_stale();
             }
         }
@@ -101,7 +101,7 @@ pub(super) async fn look(site: Arc<Site>) {
             Err(trouble) => {
                 if !site.was_read(&next, at, true) {
                     warn!(
-                        "the Swarm's API is away: connections are served, and the last view holds: {trouble}"
+                        error = %trouble, "the Swarm's API is away: connections are served, and the last view holds"
                     );
                 }
             }

@@ -15,7 +15,7 @@ fn host(name: &str) -> Hostname {
 
 fn seat(index: u32, name: &str, hostname: &str, weight: u64) -> Seat {
     let slot = SlotId { index, name: host(name) };
-    Seat { slot, weight: Weight::try_from(weight).unwrap(), hostname: host(hostname) }
+    Seat::new(slot, Weight::try_from(weight).unwrap(), host(hostname))
 }
 
 fn policy(values: &[(&str, &str)], seed: u64) -> MappingPolicy {

@@ -1,16 +1,31 @@
 //! Probes: what a server sees of them, and that it is none of its worries.
 
+mod commands;
+mod early;
+mod kept;
+mod kinds;
+mod programs;
+
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use crate::control::http;
 use crate::harness::{Lb, eventually, fixed, flags, patient};
 
 /// The size of a page that no buffer of the kernel holds.
 const PAGE: usize = 3_000_000;
 const OFTEN: [&str; 2] = ["--health-interval", "20ms"];
+
+/// How many probes of the only replica had this result.
+fn probed(lb: &Lb, result: &str) -> u64 {
+    let page = http(lb, "GET /metrics", "").body;
+    let result = format!("result=\"{result}\"");
+    let is_it = |line: &&str| line.starts_with("lb_probes_total") && line.contains(&result);
+    page.lines().find(is_it).map_or(0, |line| line.rsplit(' ').next().unwrap().parse().unwrap())
+}
 
 /// A server that gives each connection to `serve`, one at a time, and keeps what goes wrong.
 struct Server {

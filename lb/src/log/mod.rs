@@ -1,11 +1,13 @@
 //! The log: lines on stderr, written by a separate thread.
 //!
 //! Logging never waits for the reader of stderr. If the reader stalls, lines are dropped. Each event is one line, and nothing in it can
-//! command a terminal, wherever its text comes from.
+//! command a terminal, wherever its text comes from. If there is no room, on a full disk for instance, lines are dropped too ([`stderr`]).
 
-use std::fmt::{self, Debug, Write as _};
+mod stderr;
+
+use std::fmt::{self, Debug};
 use std::io::{self, Write};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use proto::printable::{clipped, printable_json};
 use tracing::Level;
@@ -17,7 +19,9 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FormatFields, layer};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{Layer, Registry, registry};
+use tracing_subscriber::{Layer, Registry, registry, reload};
+
+use stderr::Output;
 
 /// The most lines that may wait for the reader.
 const WAITING_LINES: usize = 8192;
@@ -30,8 +34,13 @@ pub(crate) const TOLD: &str = "lb::fleet";
 /// Counts the lines that were dropped.
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 
-/// How many lines were dropped, because the reader of stderr stalled.
+/// How many lines were dropped, because the reader of stderr stalled or there was no room.
 pub(crate) fn dropped() -> u64 {
+    stalled() + stderr::lost()
+}
+
+/// How many lines were dropped, because the reader of stderr stalled.
+fn stalled() -> u64 {
     DROPPED.get().map_or(0, |counter| counter.dropped_lines() as u64)
 }
 
@@ -47,10 +56,27 @@ pub enum LogFormat {
     Json,
 }
 
+/// What is logged, which can be changed.
+#[derive(Clone)]
+pub struct Filter(Arc<dyn Fn(Targets) + Send + Sync>);
+
+impl Filter {
+    /// Logs this from now on.
+    pub(crate) fn change(&self, filter: Targets) {
+        self.0(without_hickory(filter));
+    }
+}
+
+impl Debug for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Filter")
+    }
+}
+
 /// Begins to log. `reader` sees every event as well. When the guard is dropped, it writes the lines that still wait, for at most a second.
-pub fn begin(filter: Targets, format: LogFormat, reader: Reader) -> WorkerGuard {
+pub fn begin(filter: Targets, format: LogFormat, reader: Reader) -> (WorkerGuard, Filter) {
     let builder = NonBlockingBuilder::default().lossy(true).buffered_lines_limit(WAITING_LINES);
-    let (writer, guard) = builder.finish(std::io::stderr());
+    let (writer, guard) = builder.finish(Output::new(io::stderr()));
     // It is set only once, as the log is.
     let _ = DROPPED.set(writer.error_counter());
     let lines = Lines { writer, format };
@@ -60,8 +86,11 @@ pub fn begin(filter: Targets, format: LogFormat, reader: Reader) -> WorkerGuard 
         LogFormat::Text => layer.fmt_fields(Text).with_writer(move || lines.clone()).boxed(),
         LogFormat::Json => layer.json().with_writer(move || lines.clone()).boxed(),
     };
-    registry().with(reader).with(layer.with_filter(without_hickory(filter))).init();
-    guard
+    let (filter, handle) = reload::Layer::new(without_hickory(filter));
+    registry().with(reader).with(layer.with_filter(filter)).init();
+    // It fails only where there is no log any more.
+    let change = move |filter| drop(handle.reload(filter));
+    (guard, Filter(Arc::new(change)))
 }
 
 /// The client of the DNS warns of each packet that it does not like. Unless it is to be debugged, the resolver says what comes of that,
@@ -82,26 +111,51 @@ impl<'writer> FormatFields<'writer> for Text {
     fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
         let mut said = Said::default();
         fields.record(&mut said);
-        writer.write_str(&said.0)
+        writer.write_str(said.text())
     }
 }
 
-/// What an event says: its message, and then its fields as `name=value`. What the message says in that form is not said twice: some
-/// messages are read by programs, which know no fields.
+/// What an event says: its message, behind a colon its field `error`, and then its other fields as `name=value`. What the message says
+/// itself is not said twice: as `name=value`, because some messages are read by programs that know no fields, or in words ([`IN_WORDS`]).
 #[derive(Debug, Default)]
-pub(crate) struct Said(pub(crate) String);
+pub(crate) struct Said {
+    text: String,
+    /// Where the message ends.
+    message: usize,
+}
+
+/// The field that says why: it belongs to the message.
+const CAUSE: &str = "error";
+/// Fields that a message may say in words of its own.
+const IN_WORDS: [&str; 7] = ["change", "page", "reason", "signal", "state", "value", "variable"];
+
+impl Said {
+    /// It in words.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether the message says the value of this field.
+    fn says(&self, name: &str, value: &str) -> bool {
+        IN_WORDS.contains(&name) && self.text[..self.message].contains(value.trim_matches('"'))
+    }
+}
 
 impl Visit for Said {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        // Writing into a string cannot fail. The message comes first.
-        if field.name() == "message" {
-            let _ = write!(self.0, "{value:?}");
-            return;
-        }
-        let said = format!("{}={value:?}", field.name());
-        if !self.0.split(' ').any(|word| word == said) {
-            let separator = if self.0.is_empty() { "" } else { " " };
-            let _ = write!(self.0, "{separator}{said}");
+        // The message comes first.
+        let (name, value) = (field.name(), format!("{value:?}"));
+        if name == "message" {
+            self.text.push_str(&value);
+            self.message = self.text.len();
+        } else if name == CAUSE && self.message > 0 {
+            self.text.insert_str(self.message, &format!(": {value}"));
+        } else if !self.says(name, &value) {
+            let said = format!("{name}={value}");
+            if !self.text.split(' ').any(|word| word == said) {
+                self.text.push_str(if self.text.is_empty() { "" } else { " " });
+                self.text.push_str(&said);
+            }
         }
     }
 }

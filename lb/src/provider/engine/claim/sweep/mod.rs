@@ -5,10 +5,14 @@
 //! machines sleep, volumes are removed, and foreign entries appear. Two machines may hold the fleet there for a while. When the
 //! world is healthy again, the older one has to go on alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod engine;
+mod machine;
 
 use fleet::SlotId;
 use proto::control::{Hostname, Weight};
+
+use engine::Engine;
+use machine::{Machine, Wait};
 
 use super::super::record::Labels;
 use super::*;
@@ -26,117 +30,7 @@ fn ms(time: u64) -> Time {
 fn seats(number: u64) -> Vec<Seat> {
     let host = |name: String| Hostname::try_from(name).unwrap();
     let slot = SlotId { index: 1, name: host("a".to_owned()) };
-    vec![Seat { slot, weight: Weight::default(), hostname: host(format!("r{number}")) }]
-}
-
-/// The volumes of an engine, by number.
-#[derive(Default)]
-struct Engine {
-    volumes: BTreeMap<u64, Labels>,
-    /// The highest number that was ever asked for.
-    highest: u64,
-    /// Calls without a caller, each carried out at its time.
-    late: Vec<(Time, Call)>,
-}
-
-impl Engine {
-    fn entries(&self) -> Vec<Entry> {
-        self.volumes.values().filter_map(Entry::read).collect()
-    }
-
-    fn last(&self) -> Option<Entry> {
-        last(&self.entries()).cloned()
-    }
-
-    fn perform(&mut self, call: &Call) -> Event {
-        match call {
-            Call::Look => Event::Seen(self.entries()),
-            Call::Append(_, entry) => {
-                self.highest = self.highest.max(entry.number);
-                let there = self.volumes.entry(entry.number).or_insert_with(|| entry.labels());
-                Event::Appended(Entry::read(there))
-            }
-            Call::Remove(number) => {
-                self.volumes.remove(number);
-                Event::Removed
-            }
-            Call::Pause(_) => Event::Paused,
-        }
-    }
-}
-
-/// What a machine waits for.
-#[derive(Debug)]
-enum Wait {
-    /// The engine gets the call at `at`, and its answer comes at `back`.
-    Sent {
-        at: Time,
-        back: Time,
-        call: Call,
-    },
-    Answered(Time, Event),
-    /// Orders, or a doubt at this time.
-    Rest(Time),
-    /// Orders, which come at this time.
-    Retry(Time),
-}
-
-/// One `lb`.
-struct Machine {
-    claim: Claim,
-    wait: Wait,
-    asleep_until: Time,
-    orders: Orders,
-    /// The version of the last orders that the claim was told.
-    heard: u64,
-    is_holding: bool,
-    /// The last number that it has written or found taken, or that is its own by its last list.
-    number: u64,
-    /// The numbers in its last list.
-    seen: BTreeSet<u64>,
-}
-
-impl Machine {
-    fn due(&self) -> Time {
-        match &self.wait {
-            Wait::Sent { at, .. } => *at,
-            Wait::Rest(_) if self.heard != self.orders.version => self.asleep_until,
-            Wait::Answered(at, _) | Wait::Retry(at) | Wait::Rest(at) => self.asleep_until.max(*at),
-        }
-    }
-
-    /// Whether it believes that it holds the fleet, and goes on.
-    fn believes(&self) -> bool {
-        self.is_holding && self.orders.fate.is_none()
-    }
-
-    fn give_orders(&mut self, seats: Vec<Seat>, fate: Option<Fate>) {
-        self.orders = Orders { version: self.orders.version + 1, seats, fate };
-    }
-
-    fn see(&mut self, entries: &[Entry]) {
-        self.seen = entries.iter().map(|entry| entry.number).collect();
-        let own = entries.iter().filter(|entry| entry.holder.as_ref() == Some(&self.claim.holder));
-        self.number = own.map(|entry| entry.number).chain([self.number]).max().unwrap_or_default();
-    }
-
-    /// Numbers grow, and only what was seen before the own entry is removed, or the own entry.
-    fn check(&self, call: &Call) {
-        match call {
-            Call::Append(why, entry) => {
-                assert!(entry.number > self.number);
-                let holder = (*why != Why::Release).then_some(&self.claim.holder);
-                assert_eq!(entry.holder.as_ref(), holder);
-                assert!(*why != Why::Claim || !self.is_holding);
-            }
-            Call::Remove(number) => {
-                let is_own = *number == self.number;
-                assert!(is_own || *number < self.number && self.seen.contains(number));
-                assert!(!is_own || !self.is_holding || self.orders.fate == Some(Fate::Erase));
-            }
-            Call::Look | Call::Pause(_) => {}
-        }
-    }
+    vec![Seat::new(slot, Weight::default(), host(format!("r{number}")))]
 }
 
 struct World {
@@ -181,25 +75,45 @@ impl World {
         let remains = if self.has_replicas { some } else { Remains::Nothing };
         let since = u64::try_from(self.now.as_millis()).unwrap() + self.rng.u64(0..1000);
         let beginning = self.fresh_seats();
-        let (claim, action) = Claim::new(Holder::new(since, self.rng.u64(..)), beginning.clone(), remains);
+        let (claim, action) = Claim::new(Holder::new(since, self.rng.u64(..)), beginning, remains);
+        self.machines.push(Machine::new(claim, self.now));
+        self.act(self.machines.len() - 1, action);
+    }
+
+    /// A holder lends its fleet to a successor.
+    fn lend(&mut self) {
+        let lenders = (0..self.machines.len()).filter(|&which| self.machines[which].can_lend());
+        let Some(which) = self.rng.choice(lenders.collect::<Vec<_>>()) else { return };
+        let lender = self.machines.remove(which);
+        let (claim, action) = Claim::succeed(lender.claim.tenure(), lender.orders.seats.clone());
+        let number = lender.number;
         self.machines.push(Machine {
-            claim,
-            wait: Wait::Rest(self.now),
-            asleep_until: self.now,
-            orders: Orders { version: 0, seats: beginning, fate: None },
-            heard: 0,
-            is_holding: false,
-            number: 0,
-            seen: BTreeSet::new(),
+            number,
+            predecessor: Some(Box::new(lender)),
+            ..Machine::new(claim, self.now)
         });
         self.act(self.machines.len() - 1, action);
     }
 
-    /// The engine carries out what a machine has sent, dead or alive.
+    /// The engine carries out what a machine has sent, dead or alive. One that stands by may take its fleet back.
     fn kill(&mut self, which: usize) {
-        if let Wait::Sent { at, call, .. } = self.machines.remove(which).wait {
-            self.engine.late.push((at, call));
+        let Machine { wait, predecessor, .. } = self.machines.remove(which);
+        let call = if let Wait::Sent { at, call, .. } = wait { Some((at, call)) } else { None };
+        let Some(mut lender) = predecessor.filter(|_| self.rng.bool()) else {
+            self.engine.late.extend(call);
+            return;
+        };
+        if let Some((at, call)) = call {
+            // In a calm world, nothing that the dead one has sent is left when the other one looks.
+            if self.is_calm {
+                self.engine.perform(&call);
+            } else {
+                self.engine.late.push((at, call));
+            }
         }
+        self.promised.push(lender.orders.seats.clone());
+        lender.wait = Wait::Rest(self.now);
+        self.machines.push(*lender);
     }
 
     fn any_holder(&mut self) -> Option<&mut Machine> {
@@ -234,7 +148,8 @@ impl World {
                 let number = self.engine.highest + self.rng.u64(1..4);
                 self.engine.volumes.entry(number).or_default();
             }
-            64..=84 if !self.is_calm => self.disturb(seats),
+            64..=70 => self.lend(),
+            71..=88 if !self.is_calm => self.disturb(seats),
             // The engine tells of a change, whether there was one or not.
             _ => {
                 for machine in &mut self.machines {

@@ -2,6 +2,9 @@
 //!
 //! To append never waits for a disk or a reader. What waits has a bound, and a line that finds no room is lost; nothing else is.
 
+mod missing;
+mod torn;
+
 use std::fmt::Debug;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -10,6 +13,9 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+pub(crate) use missing::Missing;
+pub(crate) use torn::{Torn, ends_within_a_line, write_all};
 
 /// How long the last lines may take at the end.
 const FAREWELL: Duration = Duration::from_secs(1);
